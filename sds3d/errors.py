@@ -1,0 +1,52 @@
+"""The exceptions a person can cause or fix. A programmer's mistake is an assertion, never one of these."""
+
+
+class Sds3dError(Exception):
+    """Says what was asked and what was found; `hint` says what to do about it.
+
+    `exit_code` is what the command line returns: 2 for the user's mistake, 1 for everything else.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{message} ({self.hint})" if self.hint else message
+
+
+class ConfigError(Sds3dError):
+    """A prompt, option, config key or input file that cannot be used."""
+
+    exit_code = 2
+
+
+class PriorUnavailable(Sds3dError):
+    """The prior's weights or the packages it needs are missing, unreadable or do not fit together."""
+
+    exit_code = 2
+
+
+class CheckpointError(Sds3dError):
+    """A run folder or checkpoint that is missing, incomplete or damaged."""
+
+    exit_code = 2
+
+
+class ExtensionUnavailable(Sds3dError):
+    """The compiled kernels are needed and are not there."""
+
+
+class NumericsError(Sds3dError):
+    """A loss, gradient or parameter stopped being finite."""
+
+
+class ExportError(Sds3dError):
+    """The scene gives no file worth handing over, or the file could not be written."""
+
+
+class OutputError(Sds3dError):
+    """The output folder cannot be written: full, read-only or gone."""

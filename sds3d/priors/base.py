@@ -1,0 +1,81 @@
+"""The Prior protocol and the conversions between parametrizations. Nothing here knows what distillation is."""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from sds3d.types import ViewCondition
+
+
+@runtime_checkable
+class Prior(Protocol):
+    """A frozen 2D diffusion model behind one parametrization.
+
+    x_t = alpha(t) x + sigma(t) eps with t in (0, 1); each prior snaps t to its own ticks. alpha, sigma are float32.
+    """
+
+    latent_shape: tuple[int, int, int]  # C, h, w
+
+    def embed(self, texts: Sequence[str]) -> Float[Tensor, "T N D"]:
+        """Text embeddings; the empty text is the null condition."""
+        ...
+
+    def unknown_words(self, text: str) -> list[str]:
+        """Words of `text` that the prior has never seen and would ignore; empty for priors that read free text."""
+        ...
+
+    def encode(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+        """Image in [0, 1] to prior space; differentiable."""
+        ...
+
+    def decode(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:
+        """Prior space to an image in [0, 1]."""
+        ...
+
+    def alpha_sigma(
+        self, t: Float[Tensor, "B"]
+    ) -> tuple[Float[Tensor, "B 1 1 1"], Float[Tensor, "B 1 1 1"]]:
+        """Diffusion coefficients at t, alpha^2 + sigma^2 = 1."""
+        ...
+
+    def predict_noise(
+        self,
+        x_t: Float[Tensor, "B C h w"],
+        t: Float[Tensor, "B"],
+        embeddings: Sequence[Float[Tensor, "B N D"]],
+        view: ViewCondition | None = None,
+    ) -> list[Float[Tensor, "B C h w"]]:
+        """eps_hat for each condition, in one batched network call; no gradient. Always eps, whatever the network predicts."""
+        ...
+
+
+def eps_from_sample(
+    x0: Float[Tensor, "B C h w"],
+    x_t: Float[Tensor, "B C h w"],
+    alpha: Float[Tensor, "B 1 1 1"],
+    sigma: Float[Tensor, "B 1 1 1"],
+) -> Float[Tensor, "B C h w"]:
+    """eps = (x_t - alpha x0) / sigma."""
+    return (x_t - alpha * x0) / sigma
+
+
+def eps_from_v(
+    v: Float[Tensor, "B C h w"],
+    x_t: Float[Tensor, "B C h w"],
+    alpha: Float[Tensor, "B 1 1 1"],
+    sigma: Float[Tensor, "B 1 1 1"],
+) -> Float[Tensor, "B C h w"]:
+    """eps = alpha v + sigma x_t, for v = alpha eps - sigma x (Salimans & Ho 2022)."""
+    return alpha * v + sigma * x_t
+
+
+def sample_from_eps(
+    eps: Float[Tensor, "B C h w"],
+    x_t: Float[Tensor, "B C h w"],
+    alpha: Float[Tensor, "B 1 1 1"],
+    sigma: Float[Tensor, "B 1 1 1"],
+) -> Float[Tensor, "B C h w"]:
+    """x0 = (x_t - sigma eps) / alpha (Tweedie's formula)."""
+    return (x_t - sigma * eps) / alpha

@@ -1,0 +1,50 @@
+"""The Scene protocol: what is optimized. Scenes are torch modules and never see a prior."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.optim import Optimizer
+
+from sds3d.types import Cameras, RenderOutput
+
+
+@dataclass(frozen=True)
+class ParamGroup:
+    """One optimizer group: a named parameter and its learning rate."""
+
+    name: str
+    parameters: list[Any]  # list[nn.Parameter]
+    lr: float
+    eps: float = 1e-15
+
+
+@runtime_checkable
+class Scene(Protocol):
+    """An nn.Module that can be rendered, optimized and asked for its density."""
+
+    def render(self, cameras: Cameras, background: Float[Tensor, "B 3"]) -> RenderOutput:
+        """All cameras at once, composited over one solid colour per view."""
+        ...
+
+    def param_groups(self) -> list[ParamGroup]:
+        """Parameters with their learning rates, for the optimizer."""
+        ...
+
+    def regularizers(self, out: RenderOutput) -> Mapping[str, Float[Tensor, ""]]:
+        """Named scalar losses on a render or on the parameters; weighted by `loss_weights`."""
+        ...
+
+    def after_step(self, step: int, out: RenderOutput, optimizer: Optimizer) -> None:
+        """Structural updates after the optimizer's step: densification, pruning, occupancy."""
+        ...
+
+    def density(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P"]:
+        """Unitless occupancy-like density at world points, >= 0."""
+        ...
+
+    def color(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P 3"]:
+        """Diffuse sRGB colour at world points, [0, 1]."""
+        ...
