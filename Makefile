@@ -1,0 +1,77 @@
+# make demo   set everything up, then make a 3D object from a few words
+# make test   set everything up, then run the whole CPU test suite
+# Needs: Python 3.10 or newer, a C++ compiler, a package index. Everything goes into .venv/; delete it to start afresh.
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+PROMPT ?= a red mug
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+PIP := $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check --progress-bar off
+# One thread a test worker: two workers on two cores are faster than two threads, and idle threads must not spin.
+QUIET_THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+# Folders too: their time changes when a file is added or removed.
+BUILD_INPUTS := setup.py pyproject.toml $(wildcard MANIFEST.in) $(shell find cuda_ext 2>/dev/null)
+
+export PIP_ROOT_USER_ACTION = ignore
+
+.PHONY: help install demo test lint format wheel clean FORCE
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
+	@echo "also: make install, lint, format, wheel, clean; variables: PYTHON, TORCH, PROMPT, ARGS"
+
+install: $(STAMPS)/package
+
+demo: install
+	$(BIN)/sds3d generate "$(PROMPT)" $(ARGS)
+
+test: install
+	$(QUIET_THREADS) $(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy sds3d app
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: install
+	$(BIN)/python -m pip wheel --quiet --no-input --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir dist .
+	@ls dist/*.whl
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find sds3d -name '*.so' -delete
+
+# The environment: torch first, because building the kernels needs the very torch that will load them.
+$(STAMPS)/torch: FORCE
+	@if [ "$$(cat $@ 2>/dev/null)" = "$(TORCH)" ] && [ -x $(BIN)/python ]; then exit 0; fi; \
+	$(PREFLIGHT) \
+	if [ ! -x $(BIN)/python ]; then echo "sds3d: making $(VENV)"; $(PYTHON) -m venv $(VENV) || exit 1; fi; \
+	echo "sds3d: installing $(TORCH) (the largest download)"; \
+	$(PIP) $(TORCH) numpy "setuptools>=77" wheel ninja || exit 1; \
+	mkdir -p $(STAMPS) && echo "$(TORCH)" > $@
+
+$(STAMPS)/package: $(STAMPS)/torch $(BUILD_INPUTS)
+	@echo "sds3d: building the kernels and installing sds3d into $(VENV)"
+	@$(PIP) --no-build-isolation --editable ".[dev]"
+	@touch $@
+
+# Said before anything is downloaded, in one line each.
+define PREFLIGHT
+fail() { echo "error: $$1" >&2; exit 1; }; \
+command -v "$(PYTHON)" >/dev/null || fail "$(PYTHON) was not found: install Python 3.10 or newer, or say make PYTHON=/path/to/python3"; \
+"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+  || fail "$(PYTHON) is too old: sds3d needs Python 3.10 or newer (make PYTHON=/path/to/python3)"; \
+"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null \
+  || fail "$(PYTHON) cannot make virtual environments: install its venv module (Debian, Ubuntu: apt-get install python3-venv)"; \
+command -v "$${CXX:-c++}" >/dev/null \
+  || fail "no C++ compiler ($${CXX:-c++}): install one (Debian, Ubuntu: apt-get install g++; macOS: xcode-select --install) or set CXX";
+endef
