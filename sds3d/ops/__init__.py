@@ -1,0 +1,15 @@
+"""Compiled ops: one module each, with its public function, pure-torch reference and autograd registration."""
+
+from sds3d.ops.extension import BackendInfo, backend_info
+from sds3d.ops.project_gaussians import ProjectedGaussians, project_gaussians, project_gaussians_reference
+from sds3d.ops.rasterize_gaussians import rasterize_gaussians, rasterize_gaussians_reference
+
+__all__ = [
+    "BackendInfo",
+    "ProjectedGaussians",
+    "backend_info",
+    "project_gaussians",
+    "project_gaussians_reference",
+    "rasterize_gaussians",
+    "rasterize_gaussians_reference",
+]

@@ -1,0 +1,134 @@
+"""Projection of 3D Gaussians to 2D: EWA splatting (Zwicker et al. 2001; Kerbl et al. 2023)."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sds3d.ops.extension import use_compiled
+from sds3d.types import Cameras
+
+ALPHA_CUT = 1.0 / 255.0  # a splat ends where its alpha falls below one step of an 8-bit image
+JACOBIAN_MARGIN = 0.15  # the Jacobian is taken inside the image widened by this share of its size on each side
+MIN_QUAT_NORM_SQUARED = 1e-20
+
+
+class ProjectedGaussians(NamedTuple):
+    """Splats on B image planes; all zero where culled."""
+
+    means2d: Float[Tensor, "B N 2"]  # pixels; the centre of pixel (0, 0) is (0.5, 0.5)
+    conics: Float[Tensor, "B N 3"]  # xx, xy, yy of the inverse 2D covariance, 1 / pixels^2
+    depths: Float[Tensor, "B N"]  # world units along the camera's z
+    extents: Float[Tensor, "B N 2"]  # half box in pixels outside which alpha < 1/255; 0 where culled; no gradient
+
+
+def project_gaussians(
+    means: Float[Tensor, "N 3"],
+    quats: Float[Tensor, "N 4"],
+    scales: Float[Tensor, "N 3"],
+    opacities: Float[Tensor, "N"],
+    cameras: Cameras,
+    near: float = 0.01,
+    dilation: float = 0.3,
+) -> ProjectedGaussians:
+    """Gaussians as seen by each camera.
+
+    covariance2d = J W R S S^T R^T W^T J^T + dilation I,   extents = sqrt(2 ln(255 opacity) diag(covariance2d))
+    quats are wxyz and need not be unit; dilation is in pixels^2. J is the Jacobian of the perspective division, taken
+    at the nearest point inside the image widened by 15% (far off-axis splats would blow up). Culled: depth <= near,
+    255 opacity <= 1, box off the image, zero quaternion, non-finite input. Differentiable in means, quats and scales.
+    """
+    if not use_compiled(means.device, "project_gaussians"):
+        return project_gaussians_reference(means, quats, scales, opacities, cameras, near, dilation)
+    return ProjectedGaussians(
+        *torch.ops.sds3d.project_gaussians(
+            means,
+            quats,
+            scales,
+            opacities.detach(),
+            cameras.camera_to_world,
+            cameras.intrinsics,
+            cameras.height,
+            cameras.width,
+            near,
+            dilation,
+        )
+    )
+
+
+def project_gaussians_reference(
+    means: Float[Tensor, "N 3"],
+    quats: Float[Tensor, "N 4"],
+    scales: Float[Tensor, "N 3"],
+    opacities: Float[Tensor, "N"],
+    cameras: Cameras,
+    near: float = 0.01,
+    dilation: float = 0.3,
+) -> ProjectedGaussians:
+    """`project_gaussians` in pure torch, for any float type and device; computes in the type of `means`."""
+    camera_to_world = cameras.camera_to_world.to(means)
+    intrinsics = cameras.intrinsics.to(means)
+    opacities = opacities.detach()
+
+    usable = torch.isfinite(torch.cat([means, quats, scales, opacities[:, None]], dim=1)).all(dim=1)
+    usable &= (quats.square().sum(1) > MIN_QUAT_NORM_SQUARED) & (opacities > ALPHA_CUT)  # [N]
+    # Unusable rows are replaced before any arithmetic: 0 * NaN in the backward pass would still be NaN.
+    means = torch.where(usable[:, None], means, torch.zeros_like(means))
+    quats = torch.where(usable[:, None], quats, torch.ones_like(quats))
+    scales = torch.where(usable[:, None], scales, torch.ones_like(scales))
+    opacities = torch.where(usable, opacities, torch.ones_like(opacities))
+
+    rotation = camera_to_world[:, :3, :3]  # [B, 3, 3]
+    points = (means[None] - camera_to_world[:, None, :3, 3]) @ rotation  # [B, N, 3] = R^T (mean - origin)
+    visible = usable & (points[..., 2] > near)  # [B, N]
+    points = torch.where(visible[..., None], points, torch.ones_like(points))
+    x, y, depths = points.unbind(-1)
+
+    fx, fy = intrinsics[:, 0, 0, None], intrinsics[:, 1, 1, None]  # [B, 1]
+    cx, cy = intrinsics[:, 0, 2, None], intrinsics[:, 1, 2, None]
+    means2d = torch.stack([fx * x / depths + cx, fy * y / depths + cy], dim=-1)
+
+    margin_x, margin_y = JACOBIAN_MARGIN * cameras.width, JACOBIAN_MARGIN * cameras.height
+    slope_x = (x / depths).clamp((-margin_x - cx) / fx, (cameras.width + margin_x - cx) / fx)
+    slope_y = (y / depths).clamp((-margin_y - cy) / fy, (cameras.height + margin_y - cy) / fy)
+    axes = rotation_matrices(quats) * scales[:, None, :]  # [N, 3, 3], columns are the splat's axes in world units
+    axes = rotation.transpose(1, 2)[:, None] @ axes[None]  # [B, N, 3, 3], in camera space
+    row_x = (fx / depths)[..., None] * (axes[..., 0, :] - slope_x[..., None] * axes[..., 2, :])  # [B, N, 3], rows of
+    row_y = (fy / depths)[..., None] * (axes[..., 1, :] - slope_y[..., None] * axes[..., 2, :])  # J W R S
+    cov_xx = row_x.square().sum(-1) + dilation
+    cov_yy = row_y.square().sum(-1) + dilation
+    cov_xy = (row_x * row_y).sum(-1)
+    # Lagrange's identity: the same as cov_xx cov_yy - cov_xy^2, as a sum of terms that cannot cancel.
+    cross = torch.linalg.cross(row_x, row_y).square().sum(-1)
+    determinant = cross + dilation * (cov_xx + cov_yy - dilation)
+    visible = visible & torch.isfinite(determinant) & (determinant > 0)
+    safe = torch.where(visible, determinant, torch.ones_like(determinant))
+    conics = torch.stack([cov_yy / safe, -cov_xy / safe, cov_xx / safe], dim=-1)
+
+    cut = 2.0 * torch.log(opacities / ALPHA_CUT)  # [N]
+    extents = (cut[None, :, None] * torch.stack([cov_xx, cov_yy], dim=-1).detach()).sqrt()
+    size = means2d.new_tensor([cameras.width, cameras.height])
+    visible = visible & ((means2d + extents > 0) & (means2d - extents < size)).all(-1)
+    visible = visible & torch.isfinite(conics).all(-1) & torch.isfinite(extents).all(-1)
+    zero = means2d.new_zeros(())
+    keep = visible[..., None]
+    return ProjectedGaussians(
+        torch.where(keep, means2d, zero),
+        torch.where(keep, conics, zero),
+        torch.where(visible, depths, zero),
+        torch.where(keep, extents, zero),
+    )
+
+
+def rotation_matrices(quats: Float[Tensor, "N 4"]) -> Float[Tensor, "N 3 3"]:
+    """Rotation matrices of quaternions (wxyz) of any length but zero."""
+    w, x, y, z = (quats / quats.norm(dim=1, keepdim=True)).unbind(1)
+    return torch.stack(
+        [
+            1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+            2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+            2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+        ],
+        dim=1,
+    ).view(-1, 3, 3)  # fmt: skip

@@ -1,0 +1,123 @@
+"""Compositing of projected Gaussians, front to back (Kerbl et al. 2023)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sds3d.ops.extension import use_compiled
+
+TILE = 16  # pixels
+ALPHA_MAX = 0.999
+ALPHA_CUT = 1.0 / 255.0
+TRANSMITTANCE_STOP = 1e-4
+
+
+def rasterize_gaussians(
+    means2d: Float[Tensor, "B N 2"],
+    conics: Float[Tensor, "B N 3"],
+    opacities: Float[Tensor, "N"],
+    features: Float[Tensor, "B N C"],
+    extents: Float[Tensor, "B N 2"],
+    depths: Float[Tensor, "B N"],
+    background: Float[Tensor, "B C"],
+    height: int,
+    width: int,
+) -> tuple[Float[Tensor, "B H W C"], Float[Tensor, "B H W 1"]]:
+    """The image over the background, and its opacity.
+
+    image = sum_i T_i alpha_i features_i + T background,   T_i = prod_{j<i} (1 - alpha_j),   opacity = 1 - T
+    alpha_i = min(0.999, opacity_i exp(-d^T conic_i d / 2)), d from the splat's mean to the pixel's centre.
+    Splats are taken in order of depth, equal depths in order of index. Alphas below 1/255 count as zero; a pixel ends
+    before the splat that would bring T to 1e-4 or below. `extents` must enclose the pixels with alpha >= 1/255 and is
+    0 for culled splats; splats with non-finite geometry are skipped. C is 3, 4 or 7 (compiled). Differentiable in
+    means2d, conics, opacities, features and background.
+    """
+    if not use_compiled(means2d.device, "rasterize_gaussians"):
+        return rasterize_gaussians_reference(
+            means2d, conics, opacities, features, extents, depths, background, height, width
+        )
+    image, transmittance, _, _ = torch.ops.sds3d.rasterize_gaussians(
+        means2d, conics, opacities, features, extents.detach(), depths.detach(), background, height, width
+    )
+    return image, 1.0 - transmittance
+
+
+def rasterize_gaussians_reference(
+    means2d: Float[Tensor, "B N 2"],
+    conics: Float[Tensor, "B N 3"],
+    opacities: Float[Tensor, "N"],
+    features: Float[Tensor, "B N C"],
+    extents: Float[Tensor, "B N 2"],
+    depths: Float[Tensor, "B N"],
+    background: Float[Tensor, "B C"],
+    height: int,
+    width: int,
+) -> tuple[Float[Tensor, "B H W C"], Float[Tensor, "B H W 1"]]:
+    """`rasterize_gaussians` in pure torch, for any float type, device and C; works tile by tile to bound its memory."""
+    views = []
+    for view in range(means2d.shape[0]):
+        usable = drawable(means2d[view], conics[view], opacities, extents[view], depths[view])
+        order = depths[view].detach().masked_fill(~usable, torch.inf).sort(stable=True).indices[: int(usable.sum())]
+        low = (means2d[view] - extents[view]).detach()[order]  # [K, 2], box corners in pixels
+        high = (means2d[view] + extents[view]).detach()[order]
+        rows = []
+        for top in range(0, height, TILE):
+            row = []
+            for left in range(0, width, TILE):
+                tile_height, tile_width = min(TILE, height - top), min(TILE, width - left)
+                inside = (low[:, 0] < left + tile_width) & (high[:, 0] > left)
+                inside &= (low[:, 1] < top + tile_height) & (high[:, 1] > top)
+                hits = order[inside]
+                y, x = torch.meshgrid(
+                    torch.arange(top, top + tile_height, device=means2d.device) + 0.5,
+                    torch.arange(left, left + tile_width, device=means2d.device) + 0.5,
+                    indexing="ij",
+                )
+                pixels = torch.stack([x, y], dim=-1).view(-1, 2).to(means2d)  # [P, 2]
+                alphas = splat_alphas(pixels, means2d[view, hits], conics[view, hits], opacities[hits])
+                tile = composite(alphas, features[view, hits], background[view])
+                row.append(tile.view(tile_height, tile_width, -1))
+            rows.append(torch.cat(row, dim=1))
+        views.append(torch.cat(rows, dim=0))
+    result = torch.stack(views)  # [B, H, W, C + 1]
+    return result[..., :-1], 1.0 - result[..., -1:]
+
+
+def drawable(
+    means2d: Float[Tensor, "N 2"],
+    conics: Float[Tensor, "N 3"],
+    opacities: Float[Tensor, "N"],
+    extents: Float[Tensor, "N 2"],
+    depths: Float[Tensor, "N"],
+) -> Tensor:
+    """Which splats of one view take part: not culled, finite, with a positive definite conic."""
+    finite = torch.isfinite(torch.cat([means2d, conics, extents, opacities[:, None], depths[:, None]], dim=1)).all(1)
+    definite = (conics[:, 0] > 0) & (conics[:, 0] * conics[:, 2] > conics[:, 1].square())
+    return (finite & definite & (extents > 0).all(1) & (opacities > ALPHA_CUT)).detach()
+
+
+def splat_alphas(
+    pixels: Float[Tensor, "P 2"],
+    means2d: Float[Tensor, "K 2"],
+    conics: Float[Tensor, "K 3"],
+    opacities: Float[Tensor, "K"],
+) -> Float[Tensor, "P K"]:
+    """alpha = min(0.999, opacity exp(-d^T conic d / 2)), 0 below 1/255; no gradient at either threshold."""
+    dx, dy = (pixels[:, None, :] - means2d[None]).unbind(-1)
+    conic_xx, conic_xy, conic_yy = conics.unbind(-1)
+    power = 0.5 * (conic_xx * dx * dx + conic_yy * dy * dy) + conic_xy * dx * dy
+    alphas = opacities * torch.exp(-power)
+    alphas = torch.where(alphas > ALPHA_MAX, alphas.new_tensor(ALPHA_MAX), alphas)
+    return torch.where(alphas < ALPHA_CUT, alphas.new_zeros(()), alphas)
+
+
+def composite(
+    alphas: Float[Tensor, "P K"], features: Float[Tensor, "K C"], background: Float[Tensor, "C"]
+) -> Float[Tensor, "P C1"]:
+    """Features composited front to back over the background, then the remaining transmittance as a last channel."""
+    stopped = torch.cumprod(1.0 - alphas.detach(), dim=1) <= TRANSMITTANCE_STOP  # monotonic: once stopped, always
+    alphas = torch.where(stopped, alphas.new_zeros(()), alphas)
+    after = torch.cumprod(1.0 - alphas, dim=1)  # [P, K]
+    before = torch.cat([torch.ones_like(after[:, :1]), after], dim=1)  # [P, K + 1], the last column is the rest
+    weights, rest = before[:, :-1] * alphas, before[:, -1:]
+    return torch.cat([weights @ features + rest * background, rest], dim=1)
