@@ -12,11 +12,12 @@ APP = sorted((ROOT / "app").rglob("*.py"))
 
 # Bottom to top; a part imports from the rows below its own, and from its own part.
 LAYERS = [
-    {"types", "errors"},
-    {"ops", "events"},
-    {"cameras", "prompts", "losses", "scenes", "priors", "guidance"},
-    {"config", "presets", "metrics"},
-    {"trainer", "optim", "checkpoint", "export"},
+    {"types", "errors", "options"},
+    {"ops", "events", "losses"},
+    {"cameras", "prompts", "scenes", "priors", "guidance"},
+    {"export", "metrics", "optim"},
+    {"config", "presets"},
+    {"trainer", "checkpoint"},
     {"session"},
     {"__init__"},
     {"app"},
@@ -27,7 +28,8 @@ SIDEWAYS = {
     ("prompts", "priors.base"),
     ("presets", "config"),
     ("config", "presets"),
-    ("trainer", "optim"),
+    ("export", "metrics"),
+    ("metrics", "export"),
     ("trainer", "checkpoint"),
 }
 ONLY = {"events": {"types"}}

@@ -1,0 +1,121 @@
+"""Where the views are taken from: random orbits for training, even ones for sheets and videos.
+
+World +z is up; azimuth 0 is the front (+x), counter-clockwise from above. Cameras look at the origin, OpenCV axes.
+"""
+
+import math
+from typing import Annotated
+
+import torch
+from jaxtyping import Float
+from pydantic import AfterValidator, Field
+from torch import Tensor
+
+from sds3d.options import Options, Range
+from sds3d.types import Cameras
+
+
+def _within(low: float, high: float) -> AfterValidator:
+    def check(value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] < low or value[1] > high:
+            raise ValueError(f"both numbers must be in [{low:g}, {high:g}]")
+        return value
+
+    return AfterValidator(check)
+
+
+class CamerasConfig(Options):
+    """How the training views are drawn; each range is uniform, azimuth stratified over the batch."""
+
+    views: Annotated[int, Field(ge=1, le=64, description="views per step")] = 4
+    size: Annotated[int, Field(ge=16, le=1024, description="image side in pixels")] = 64
+    azimuth_deg: Annotated[Range, _within(-360, 360)] = (-180.0, 180.0)
+    elevation_deg: Annotated[Range, _within(-89, 89)] = (-10.0, 45.0)
+    distance: Annotated[Range, _within(1.05, 100)] = (2.7, 3.0)
+    fov_deg: Annotated[Range, _within(1, 150)] = (40.0, 40.0)
+
+
+def sample_cameras(config: CamerasConfig, generator: torch.Generator) -> Cameras:
+    """One training batch, on the CPU.
+
+    azimuth_i = low + (high - low) (i + u_i) / B,   u_i ~ U(0, 1): every part of the range is seen in every step.
+    """
+
+    def uniform(limits: tuple[float, float]) -> Tensor:
+        low, high = limits
+        return low + (high - low) * torch.rand(config.views, generator=generator)
+
+    low, high = config.azimuth_deg
+    strata = torch.arange(config.views) + torch.rand(config.views, generator=generator)
+    azimuth = low + (high - low) * strata / config.views
+    return orbit_cameras(
+        torch.deg2rad(azimuth),
+        torch.deg2rad(uniform(config.elevation_deg)),
+        uniform(config.distance),
+        torch.deg2rad(uniform(config.fov_deg)),
+        config.size,
+    )
+
+
+def orbit(
+    n: int, elevation_deg: float = 15.0, distance: float = 2.9, fov_deg: float = 40.0, size: int = 256
+) -> Cameras:
+    """`n` views evenly around the object, the first from the front; for sheets and videos."""
+    azimuth = torch.arange(n) * (2 * math.pi / n)
+    return orbit_cameras(
+        azimuth,
+        torch.full((n,), math.radians(elevation_deg)),
+        torch.full((n,), float(distance)),
+        torch.full((n,), math.radians(fov_deg)),
+        size,
+    )
+
+
+def orbit_cameras(
+    azimuth: Float[Tensor, "B"],
+    elevation: Float[Tensor, "B"],
+    distance: Float[Tensor, "B"],
+    fov: Float[Tensor, "B"],
+    size: int,
+) -> Cameras:
+    """Square views that look at the origin; angles and the full field of view in radians."""
+    horizontal = torch.cos(elevation)
+    direction = torch.stack(
+        [horizontal * torch.cos(azimuth), horizontal * torch.sin(azimuth), torch.sin(elevation)], dim=-1
+    )
+    position = distance[:, None] * direction
+    return Cameras(
+        camera_to_world=look_at(position, torch.zeros_like(position)),
+        intrinsics=intrinsics(fov, size),
+        azimuth=azimuth,
+        elevation=elevation,
+        distance=distance,
+        height=size,
+        width=size,
+    )
+
+
+def look_at(position: Float[Tensor, "B 3"], target: Float[Tensor, "B 3"]) -> Float[Tensor, "B 4 4"]:
+    """Camera-to-world transforms with +z (forward) from position to target and +y (down) away from the world's up.
+
+    Straight up or down, where "up" says nothing about the roll, +x points along the world's +y, as from the front.
+    """
+    forward = torch.nn.functional.normalize(target - position, dim=-1)
+    up = forward.new_tensor([0.0, 0.0, 1.0]).expand_as(forward)
+    right = torch.linalg.cross(forward, up)
+    vertical = right.norm(dim=-1, keepdim=True) < 1e-6
+    right = torch.where(vertical, forward.new_tensor([0.0, 1.0, 0.0]), right)
+    right = torch.nn.functional.normalize(right, dim=-1)
+    down = torch.linalg.cross(forward, right)
+    pose = torch.eye(4, dtype=position.dtype, device=position.device).repeat(len(position), 1, 1)
+    pose[:, :3] = torch.stack([right, down, forward, position], dim=-1)
+    return pose
+
+
+def intrinsics(fov: Float[Tensor, "B"], size: int) -> Float[Tensor, "B 3 3"]:
+    """Pinhole matrices of square images, in pixels: focal = size / (2 tan(fov / 2)), principal point in the middle."""
+    matrix = torch.zeros(len(fov), 3, 3, dtype=fov.dtype, device=fov.device)
+    matrix[:, 0, 0] = matrix[:, 1, 1] = size / (2 * torch.tan(fov / 2))
+    matrix[:, 0, 2] = matrix[:, 1, 2] = size / 2
+    matrix[:, 2, 2] = 1
+    return matrix
