@@ -53,3 +53,16 @@ class ViewCondition:
 
     cameras: Cameras
     background: Float[Tensor, "B 3"] | None = None
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Text embeddings for one batch of views, one row per view.
+
+    The null condition is the empty text and never the negative prompt; `negative` is None when the user gave none.
+    """
+
+    positive: Float[Tensor, "B N D"]  # the prompt, with view words where the prior reads them
+    plain: Float[Tensor, "B N D"]  # the prompt as written
+    null: Float[Tensor, "B N D"]
+    negative: Float[Tensor, "B N D"] | None = None

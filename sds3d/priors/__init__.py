@@ -1,0 +1,22 @@
+"""Priors by name: each entry is the prior's configuration, whose `build(device)` loads it."""
+
+from typing import Protocol
+
+import torch
+from pydantic import BaseModel
+
+from sds3d.priors.analytic import AnalyticConfig
+from sds3d.priors.base import Prior
+
+
+class PriorConfig(Protocol):
+    """What every entry can do."""
+
+    name: str
+
+    def build(self, device: torch.device | str) -> Prior:
+        """Load the prior onto the device."""
+        ...
+
+
+PRIORS: dict[str, type[BaseModel]] = {"analytic": AnalyticConfig}

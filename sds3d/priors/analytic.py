@@ -1,0 +1,169 @@
+"""The analytic prior: a Gaussian mixture over images, whose score is known exactly. It needs no weights.
+
+It knows colours only ("red" is a red disc, from every side), so it makes coloured balls: good for trying the pipeline
+and for testing a guidance against its closed form.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from sds3d.options import Options
+from sds3d.types import ViewCondition
+
+TICKS = 1000
+DISC_RADIUS = 0.6  # of half the image
+COLORS = {
+    "red": (0.85, 0.12, 0.10),
+    "orange": (0.95, 0.50, 0.10),
+    "yellow": (0.95, 0.85, 0.15),
+    "green": (0.15, 0.60, 0.20),
+    "blue": (0.12, 0.30, 0.80),
+    "purple": (0.50, 0.20, 0.65),
+    "pink": (0.95, 0.55, 0.70),
+    "brown": (0.45, 0.27, 0.13),
+    "white": (0.95, 0.95, 0.95),
+    "black": (0.07, 0.07, 0.07),
+}
+SILENT = {"a", "an", "the", "ball", "sphere", "disc"}  # said, understood, and no news to this prior
+
+
+class AnalyticConfig(Options):
+    """Coloured discs with isotropic Gaussian variation around them."""
+
+    name: Literal["analytic"] = "analytic"
+    size: Annotated[int, Field(ge=8, le=256, description="image side in pixels")] = 64
+    std: Annotated[float, Field(gt=0, le=1, description="spread of each mode, images in [-1, 1]")] = 0.2
+
+    def build(self, device: torch.device | str) -> "AnalyticPrior":
+        """One mode per colour, all equally likely under the empty text."""
+        colors = 2 * torch.tensor(list(COLORS.values())) - 1
+        mask = _disc(self.size)
+        count = len(colors)
+        means = colors[:, :, None, None] * mask
+        stds, weights = torch.full((count,), self.std), torch.full((count,), 1 / count)
+        return AnalyticPrior(means, stds, weights, words=tuple(COLORS), coverage=mask, device=device)
+
+
+class AnalyticPrior:
+    """p(x | y) = sum_k weight_k(y) N(mean_k, std_k^2 I), diffused on Stable Diffusion's schedule.
+
+    An embedding is the vector of mixture weights. A text selects the modes whose words it contains; a text with none
+    of them, the empty one too, selects all. `coverage` (1 inside the object) makes the means premultiplied foregrounds
+    that are composited over each view's background; without it the means are whole images.
+    """
+
+    def __init__(
+        self,
+        means: Float[Tensor, "K C h w"],
+        stds: Float[Tensor, "K"],
+        weights: Float[Tensor, "K"],
+        words: Sequence[str] = (),
+        coverage: Float[Tensor, "h w"] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.means, self.stds = means.to(device), stds.to(device)
+        self.weights = (weights / weights.sum()).to(device)
+        self.words = tuple(words) or tuple(f"mode{k}" for k in range(len(means)))
+        self.coverage = None if coverage is None else coverage.to(device)
+        self.latent_shape = (means.shape[1], means.shape[2], means.shape[3])
+        betas = torch.linspace(math.sqrt(0.00085), math.sqrt(0.012), TICKS, dtype=torch.float64).square()
+        self.alphas_cumprod = torch.cumprod(1 - betas, dim=0).to(torch.float32).to(device)
+
+    def embed(self, texts: Sequence[str]) -> Float[Tensor, "T 1 K"]:
+        """Mixture weights of each text."""
+        rows = []
+        for text in texts:
+            said = set(_words(text)) & set(self.words)
+            chosen = torch.tensor([not said or word in said for word in self.words], device=self.weights.device)
+            row = self.weights * chosen
+            rows.append(row / row.sum())
+        return torch.stack(rows)[:, None]
+
+    def unknown_words(self, text: str) -> list[str]:
+        """Every word that is no colour, in order, once."""
+        known = {*self.words, *SILENT}
+        return [word for word in dict.fromkeys(_words(text)) if word not in known]
+
+    def encode(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+        """To [-1, 1], resized where the sizes differ."""
+        size = self.latent_shape[1:]
+        if image.shape[2:] != size:
+            image = F.interpolate(image, size=size, mode="bilinear", antialias=True)
+        return 2 * image - 1
+
+    def decode(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:
+        """Back to [0, 1]."""
+        return ((x + 1) / 2).clamp(0, 1)
+
+    def alpha_sigma(self, t: Float[Tensor, "B"]) -> tuple[Float[Tensor, "B 1 1 1"], Float[Tensor, "B 1 1 1"]]:
+        """sqrt(alphas_cumprod) and sqrt(1 - alphas_cumprod) at the nearest of 1000 ticks; always float32."""
+        tick = (t.double() * TICKS).round().long().clamp(0, TICKS - 1).to(self.alphas_cumprod.device)
+        kept = self.alphas_cumprod[tick][:, None, None, None]
+        return kept.sqrt(), (1 - kept).sqrt()
+
+    def log_density(
+        self,
+        x_t: Float[Tensor, "B C h w"],
+        t: Float[Tensor, "B"],
+        embeddings: Float[Tensor, "B 1 K"],
+        view: ViewCondition | None = None,
+    ) -> Float[Tensor, "B"]:
+        """log p_t(x_t | y) up to a constant: the log-sum over modes of their diffused densities; differentiable."""
+        return torch.logsumexp(self._log_modes(x_t, t, embeddings, view)[0], dim=1)
+
+    @torch.no_grad()
+    def predict_noise(
+        self,
+        x_t: Float[Tensor, "B C h w"],
+        t: Float[Tensor, "B"],
+        embeddings: Sequence[Float[Tensor, "B 1 K"]],
+        view: ViewCondition | None = None,
+    ) -> list[Float[Tensor, "B C h w"]]:
+        """eps_hat = -sigma grad log p_t(x_t | y) = sigma sum_k r_k (x_t - alpha mean_k) / v_k.
+
+        v_k = alpha^2 std_k^2 + sigma^2; r_k is the posterior probability of mode k.
+        """
+        _, sigma = self.alpha_sigma(t)
+        predictions = []
+        for embedding in embeddings:
+            log_modes, offsets, variances = self._log_modes(x_t, t, embedding, view)
+            share = (log_modes.softmax(dim=1) / variances).to(x_t.dtype)
+            predictions.append(sigma * torch.einsum("bk,bkchw->bchw", share, offsets))
+        return predictions
+
+    def _log_modes(
+        self, x_t: Tensor, t: Tensor, embedding: Tensor, view: ViewCondition | None
+    ) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B K C h w"], Float[Tensor, "B K"]]:
+        """log(weight_k N(x_t; alpha mean_k, v_k)) without the 2 pi, x_t - alpha mean_k, and v_k."""
+        alpha, sigma = self.alpha_sigma(t)
+        offsets = x_t[:, None] - alpha[:, None] * self._means_for(view)
+        variances = alpha[:, :, 0, 0].square() * self.stds.square() + sigma[:, :, 0, 0].square()
+        distances = offsets.square().sum(dim=(2, 3, 4))
+        size = math.prod(self.latent_shape)
+        return embedding[:, 0].log() - 0.5 * (distances / variances + size * variances.log()), offsets, variances
+
+    def _means_for(self, view: ViewCondition | None) -> Float[Tensor, "V K C h w"]:
+        """The modes' means for each view (V = B), or for all at once (V = 1)."""
+        if self.coverage is None or view is None or view.background is None:
+            return self.means[None]
+        background = 2 * view.background.to(self.means) - 1
+        return self.means[None] + background[:, None, :, None, None] * (1 - self.coverage)
+
+
+def _disc(size: int) -> Float[Tensor, "h w"]:
+    """Coverage of a centred disc with an edge one pixel wide."""
+    place = torch.arange(size) + 0.5 - size / 2
+    radius = (place[:, None].square() + place[None, :].square()).sqrt()
+    return (0.5 + DISC_RADIUS * size / 2 - radius).clamp(0, 1)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", text.lower())
