@@ -1,0 +1,123 @@
+"""A cloud of splats read as a field in space: density and colour at points and on grids.
+
+density(p) = sum_i opacity_i exp(-1/2 (p - mean_i)^T Sigma_i^-1 (p - mean_i)),   colour = density-weighted mean colour.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sds3d.ops.project_gaussians import rotation_matrices
+
+CUTOFF_SIGMA = 3.0  # on grids a splat counts only this far out; beyond, it adds less than 0.012 of its opacity
+BLOCK = 8  # grid cells per block edge: small blocks skip empty space, large ones make long matrix products
+
+
+@dataclass(frozen=True)
+class SplatField:
+    """Splats as the field needs them; all activated, in world units."""
+
+    means: Float[Tensor, "N 3"]
+    precisions: Float[Tensor, "N 3 3"]  # inverse covariances
+    half_boxes: Float[Tensor, "N 3"]  # half extents of the axis-aligned box around CUTOFF_SIGMA
+    opacities: Float[Tensor, "N"]
+    colors: Float[Tensor, "N 3"]
+
+
+def splat_field(
+    means: Float[Tensor, "N 3"],
+    quats: Float[Tensor, "N 4"],
+    scales: Float[Tensor, "N 3"],
+    opacities: Float[Tensor, "N"],
+    colors: Float[Tensor, "N 3"],
+) -> SplatField:
+    """Precompute what every query of the field needs: Sigma^-1 = R diag(scales^-2) R^T and the boxes."""
+    rotations = rotation_matrices(quats)
+    half_widths = rotations * scales[:, None, :]
+    half_boxes = CUTOFF_SIGMA * half_widths.square().sum(dim=-1).sqrt()
+    inverse = rotations / scales[:, None, :]
+    return SplatField(means, inverse @ inverse.mT, half_boxes, opacities, colors)
+
+
+def field_at_points(
+    field: SplatField, points: Float[Tensor, "P 3"], chunk: int = 2048
+) -> tuple[Float[Tensor, "P"], Float[Tensor, "P 3"]]:
+    """Density and colour at points, from all splats without cutoff; cost P * N, memory chunk * N."""
+    densities, colors = [], []
+    values = torch.cat([field.colors, torch.ones_like(field.opacities)[:, None]], dim=-1)
+    for part in points.split(chunk):
+        log_weights = _log_weights(field, part, part.mean(dim=0), slice(None))
+        peak = log_weights.amax(dim=-1, keepdim=True)  # far points still get the nearest splats' colour
+        sums = torch.exp(log_weights - peak) @ values
+        densities.append(sums[:, 3] * peak[:, 0].exp())
+        colors.append(sums[:, :3] / sums[:, 3:])
+    if not densities:
+        return points.new_zeros(0), points.new_zeros(0, 3)
+    return torch.cat(densities), torch.cat(colors)
+
+
+def splat_to_grid(
+    field: SplatField, origin: Float[Tensor, "3"], spacing: float, shape: tuple[int, int, int]
+) -> Float[Tensor, "X Y Z"]:
+    """Density at origin + spacing * (i, j, k) for all i < X, j < Y, k < Z; each splat within its cutoff box only.
+
+    Blocks of BLOCK^3 cells are matched with the splats whose boxes meet them; each block is then one matrix product.
+    """
+    blocks = [-(-size // BLOCK) for size in shape]
+    grid = field.means.new_zeros([count * BLOCK for count in blocks])
+    splat_ids, starts, block_ids = _pair_blocks(field, origin, spacing, blocks)
+    steps = torch.arange(BLOCK, device=grid.device, dtype=grid.dtype) * spacing
+    cells = torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), dim=-1).reshape(-1, 3)
+    middle = 0.5 * (BLOCK - 1) * spacing
+    for block, start, end in zip(block_ids, starts[:-1], starts[1:], strict=True):
+        place = (block // (blocks[1] * blocks[2]), block // blocks[2] % blocks[1], block % blocks[2])
+        corner = origin + spacing * BLOCK * origin.new_tensor(place)
+        weights = torch.exp(_log_weights(field, corner + cells, corner + middle, splat_ids[start:end]))
+        x, y, z = (BLOCK * index for index in place)
+        grid[x : x + BLOCK, y : y + BLOCK, z : z + BLOCK] = weights.sum(dim=-1).reshape(BLOCK, BLOCK, BLOCK)
+    return grid[: shape[0], : shape[1], : shape[2]].contiguous()
+
+
+def _log_weights(
+    field: SplatField, points: Float[Tensor, "P 3"], center: Float[Tensor, "3"], chosen: slice | Int[Tensor, "K"]
+) -> Float[Tensor, "P K"]:
+    """log(opacity_i exp(-1/2 d^T A d)) as one matrix product of 10 monomials, taken about `center` for precision."""
+    p = points - center
+    m = field.means[chosen] - center
+    a = field.precisions[chosen]
+    x, y, z = p.unbind(-1)
+    monomials = torch.stack([x * x, y * y, z * z, x * y, x * z, y * z, x, y, z, torch.ones_like(x)], dim=-1)
+    am = torch.einsum("nij,nj->ni", a, m)
+    quadratic = torch.stack([a[:, 0, 0], a[:, 1, 1], a[:, 2, 2]], dim=-1) * -0.5
+    mixed = -torch.stack([a[:, 0, 1], a[:, 0, 2], a[:, 1, 2]], dim=-1)
+    constant = field.opacities[chosen].clamp_min(1e-12).log() - 0.5 * (am * m).sum(dim=-1)
+    return monomials @ torch.cat([quadratic, mixed, am, constant[:, None]], dim=-1).T
+
+
+def _pair_blocks(
+    field: SplatField, origin: Float[Tensor, "3"], spacing: float, blocks: list[int]
+) -> tuple[Int[Tensor, "K"], list[int], list[int]]:
+    """Splat ids grouped by the block they touch, where each group starts, and the blocks' flat ids."""
+    edge = spacing * BLOCK
+    limit = torch.tensor(blocks, device=origin.device)
+    # the last cell of a block lies one spacing before the next block's first: widen by it, then floor
+    low = ((field.means - field.half_boxes - origin + spacing) / edge).floor().long().clamp_min(0)
+    low = torch.minimum(low, limit)
+    high = ((field.means + field.half_boxes - origin) / edge).floor().long() + 1
+    high = torch.minimum(high.clamp_min(0), limit)
+    size = (high - low).clamp_min(0)
+    count = size.prod(dim=-1)
+    splat = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
+    first = torch.repeat_interleave(count.cumsum(0) - count, count)
+    inside = torch.arange(len(splat), device=count.device) - first
+    sy, sz = size[splat, 1], size[splat, 2]
+    x = low[splat, 0] + inside // (sy * sz)
+    y = low[splat, 1] + inside // sz % sy
+    z = low[splat, 2] + inside % sz
+    flat = (x * blocks[1] + y) * blocks[2] + z
+    order = torch.sort(flat, stable=True)
+    ids, counts = torch.unique_consecutive(order.values, return_counts=True)
+    starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    return splat[order.indices], starts.tolist(), ids.tolist()
