@@ -118,6 +118,6 @@ def composite(
     stopped = torch.cumprod(1.0 - alphas.detach(), dim=1) <= TRANSMITTANCE_STOP  # monotonic: once stopped, always
     alphas = torch.where(stopped, alphas.new_zeros(()), alphas)
     after = torch.cumprod(1.0 - alphas, dim=1)  # [P, K]
-    before = torch.cat([torch.ones_like(after[:, :1]), after], dim=1)  # [P, K + 1], the last column is the rest
+    before = torch.cat([after.new_ones(len(after), 1), after], dim=1)  # [P, K + 1], the last column is the rest
     weights, rest = before[:, :-1] * alphas, before[:, -1:]
     return torch.cat([weights @ features + rest * background, rest], dim=1)
