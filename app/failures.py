@@ -1,0 +1,71 @@
+"""The outermost line of every command: what a person reads, and what the shell gets, when something goes wrong."""
+
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 75  # 75: stopped early with a checkpoint, `sds3d resume` goes on
+
+
+def guarded(command: Callable[[], int | None]) -> int:
+    """Run `command`; turn whatever it raises into one line on stderr and an exit code."""
+    from sds3d.errors import Sds3dError
+
+    try:
+        return command() or DONE
+    except Sds3dError as error:
+        return say_error(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return say_error("interrupted", 130)
+    except BrokenPipeError:  # the reader of our output went away, as `head` does; nobody is left to be told
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        if hasattr(error, "format_message"):  # what Typer raises for a wrong option; its class moved between versions
+            return say_error(f"{error.format_message()} (see: sds3d --help)", USER_ERROR)
+        return say_crash(error)
+
+
+def say_error(message: str, code: int) -> int:
+    """One line, whatever the message holds."""
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def say_crash(error: Exception) -> int:
+    """One line for a mistake of ours; the traceback goes to a file, or to stderr with --debug."""
+    line = f"unexpected {type(error).__name__}: {error}"[:300]
+    if os.environ.get("SDS3D_DEBUG"):
+        traceback.print_exception(error)
+        return say_error(line, FAILED)
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="sds3d-crash-", suffix=".txt", delete=False) as file:
+            traceback.print_exception(error, file=file)
+    except OSError:
+        return say_error(f"{line} (say sds3d --debug ... to see where)", FAILED)
+    return say_error(f"{line} (this is a bug; the details are in {file.name})", FAILED)
+
+
+@contextmanager
+def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Inside, Ctrl-C and SIGTERM call `stop`, so that the step is finished and saved; a second one ends at once."""
+
+    def first(number: int, frame: FrameType | None) -> None:
+        for name in signals:
+            signal.signal(name, signals[name])
+        os.write(2, b"stopping after this step; once more to stop at once\n")  # print() may not be entered twice
+        stop()
+
+    signals = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for name in signals:
+            signal.signal(name, first)
+        yield
+    finally:
+        for name, handler in signals.items():
+            signal.signal(name, handler)
