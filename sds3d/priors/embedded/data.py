@@ -1,0 +1,126 @@
+"""Training data: captioned multi-view renders in shards on disk, each made from nothing but its index."""
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sds3d.cameras import orbit_cameras
+from sds3d.priors.embedded.render import render_solids
+from sds3d.priors.embedded.world import build, random_description
+
+SIZE = 64  # pixels
+FOV_DEG = 40.0
+ELEVATION_DEG = (-15.0, 60.0)
+DISTANCE = (2.8, 3.2)  # world units
+SCENES_PER_SHARD = 250
+VIEWS = 6
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Renders of some scenes; `angles` are azimuth and elevation in radians, and the distance."""
+
+    rgba: UInt8[Tensor, "S V H W 4"]
+    angles: Float[Tensor, "S V 3"]
+    captions: list[str]
+
+
+def make_shard(index: int, scenes: int = SCENES_PER_SHARD) -> Shard:
+    """Shard number `index` of an endless sequence; the same index gives the same renders."""
+    rgba, angles, captions = [], [], []
+    for scene in range(scenes):
+        rng = Random(f"sds3d-{index}-{scene}")
+        description = random_description(rng)
+        solids = build(description, rng)
+        views = torch.tensor([_random_view(rng) for _ in range(VIEWS)])
+        fov = torch.full((VIEWS,), math.radians(FOV_DEG))
+        cameras = orbit_cameras(views[:, 0], views[:, 1], views[:, 2], fov, SIZE)
+        rgba.append((render_solids(solids, cameras) * 255.0 + 0.5).to(torch.uint8))
+        angles.append(views)
+        captions.append(description.caption())
+    return Shard(torch.stack(rgba), torch.stack(angles), captions)
+
+
+def _random_view(rng: Random) -> tuple[float, float, float]:
+    elevation = math.radians(rng.uniform(*ELEVATION_DEG))
+    return rng.uniform(-math.pi, math.pi), elevation, rng.uniform(*DISTANCE)
+
+
+def write_shard(folder: Path, index: int) -> Path:
+    """Makes a shard file unless it is there already; several processes may share one folder."""
+    path = folder / f"shard_{index:05d}.safetensors"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        shard = make_shard(index)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        tensors = {"rgba": shard.rgba, "angles": shard.angles}
+        save_file(tensors, temporary, metadata={"captions": json.dumps(shard.captions)})
+        temporary.replace(path)
+    return path
+
+
+def read_shard(path: Path) -> Shard:
+    with safe_open(path, framework="pt") as file:
+        captions = json.loads(file.metadata()["captions"])
+        return Shard(file.get_tensor("rgba"), file.get_tensor("angles"), captions)
+
+
+class Dataset:
+    """All shards of a folder in memory (about 100 KB a scene); `refresh` takes in those written since."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.paths: list[Path] = []
+        self.shards: list[Shard] = []
+        self.refresh()
+
+    def refresh(self) -> None:
+        for path in sorted(self.folder.glob("shard_*.safetensors")):
+            if path not in self.paths:
+                self.paths.append(path)
+                self.shards.append(read_shard(path))
+
+    def __len__(self) -> int:
+        return sum(shard.angles.shape[0] * shard.angles.shape[1] for shard in self.shards)
+
+    def batches(self, size: int, generator: torch.Generator) -> Iterator["Batch"]:
+        """Endless random batches; every draw comes from `generator`."""
+        while True:
+            rows: list[tuple[Tensor, Tensor, str]] = []
+            for number in torch.randint(len(self.shards), (size,), generator=generator).tolist():
+                shard = self.shards[number]
+                scene = int(torch.randint(len(shard.captions), (), generator=generator))
+                view = int(torch.randint(shard.angles.shape[1], (), generator=generator))
+                rows.append((shard.rgba[scene, view], shard.angles[scene, view], shard.captions[scene]))
+            rgba = torch.stack([row[0] for row in rows]).float() / 255.0
+            yield Batch(rgba, torch.stack([row[1] for row in rows]), [row[2] for row in rows])
+
+
+@dataclass(frozen=True)
+class Batch:
+    rgba: Float[Tensor, "B H W 4"]  # premultiplied
+    angles: Float[Tensor, "B 3"]
+    captions: list[str]
+
+
+def random_backgrounds(count: int, generator: torch.Generator) -> Float[Tensor, "B 3"]:
+    """A third greys, the rest any colour."""
+    colors = torch.rand(count, 3, generator=generator)
+    grey = torch.rand(count, 1, generator=generator) < 1.0 / 3.0
+    return torch.where(grey, colors[:, :1].expand_as(colors), colors)
+
+
+def token_batch(ids: list[list[int]]) -> Int[Tensor, "B L"]:
+    """Token ids padded with zeros to one length (at least one)."""
+    length = max(1, *(len(row) for row in ids))
+    return torch.tensor([row + [0] * (length - len(row)) for row in ids])

@@ -1,0 +1,107 @@
+"""The embedded prior's two networks: a small text encoder of our own and a diffusers UNet without attention.
+
+The UNet sees the 64 px image as 4x4 pixel blocks (48 channels at 16x16; an orthonormal rearrangement, so white noise stays
+white) and predicts the clean image minus its background, which it is told (three constant input planes). Words and
+camera are one vector that scales and shifts every block.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sds3d.priors.embedded.world import WORDS
+
+BLOCK = 4  # pixels per side of an unshuffled block
+CAMERA_FEATURES = 10
+MAX_WORDS = 12
+VOCABULARY = {word: number + 1 for number, word in enumerate(WORDS)}  # 0 is padding
+
+UNET: dict[str, Any] = {
+    "sample_size": 16,
+    "in_channels": 3 * BLOCK**2 + 3,
+    "out_channels": 3 * BLOCK**2,
+    "block_out_channels": (64, 128, 224),
+    "down_block_types": ("DownBlock2D", "DownBlock2D", "DownBlock2D"),
+    "mid_block_type": "UNetMidBlock2D",
+    "up_block_types": ("UpBlock2D", "UpBlock2D", "UpBlock2D"),
+    "layers_per_block": 1,
+    "norm_num_groups": 16,
+    "resnet_time_scale_shift": "scale_shift",
+    "class_embed_type": "projection",
+    "cross_attention_dim": 8,  # unused: no block attends to text, but diffusers wants a number
+}
+TEXT: dict[str, int] = {"width": 128, "layers": 2, "heads": 4, "slots": 3}
+
+
+class TextEncoder(nn.Module):
+    """Words to a fixed number of slot vectors.
+
+    Learned slots are read together with the words by a transformer, so that word order counts ("red on blue") although
+    the UNet sees no sequence.
+    """
+
+    def __init__(self, width: int, layers: int, heads: int, slots: int) -> None:
+        super().__init__()
+        self.words = nn.Embedding(len(VOCABULARY) + 1, width, padding_idx=0)
+        self.slots = nn.Parameter(torch.randn(slots, width) * 0.5)
+        self.positions = nn.Parameter(torch.randn(MAX_WORDS, width) * 0.1)
+        layer = nn.TransformerEncoderLayer(width, heads, 2 * width, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.transformer = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
+
+    def forward(self, ids: Int[Tensor, "T L"]) -> Float[Tensor, "T N D"]:
+        slots = self.slots.expand(ids.shape[0], -1, -1)
+        words = self.words(ids) + self.positions[: ids.shape[1]]
+        padding = functional.pad(ids == 0, (slots.shape[1], 0), value=False)
+        read = self.transformer(torch.cat([slots, words], dim=1), src_key_padding_mask=padding)
+        return read[:, : slots.shape[1]]
+
+
+def make_unet(**changes: Any) -> Any:
+    """The UNet with fresh weights; diffusers is imported here, so that `import sds3d` stays quick."""
+    from diffusers import UNet2DConditionModel
+
+    conditioning = TEXT["slots"] * TEXT["width"] + CAMERA_FEATURES
+    return UNet2DConditionModel(**{**UNET, "projection_class_embeddings_input_dim": conditioning, **changes})
+
+
+def make_scheduler() -> Any:
+    """The noise schedule: 1000 ticks, squared cosine (Nichol & Dhariwal 2021), the network predicts the clean image."""
+    from diffusers import DDPMScheduler
+
+    return DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2", prediction_type="sample", clip_sample=False)
+
+
+def camera_features(
+    azimuth: Float[Tensor, "B"], elevation: Float[Tensor, "B"], distance: Float[Tensor, "B"], known: Bool[Tensor, "B"]
+) -> Float[Tensor, "B 10"]:
+    """Harmonics of the azimuth, elevation, distance and a flag; all zero where the camera is unknown."""
+    waves = [wave(k * azimuth) for k in (1.0, 2.0, 4.0) for wave in (torch.sin, torch.cos)]
+    features = torch.stack(
+        [*waves, elevation.sin(), elevation.cos(), 3.0 * (distance - 3.0), torch.ones_like(azimuth)], -1
+    )
+    return features * known[:, None]
+
+
+def predict_clean(
+    unet: Any,
+    x_t: Float[Tensor, "B 3 H W"],
+    ticks: Int[Tensor, "B"],
+    alpha: Float[Tensor, "B 1 1 1"],
+    embedding: Float[Tensor, "B N D"],
+    camera: Float[Tensor, "B 10"],
+    background: Float[Tensor, "B 3"],
+) -> Float[Tensor, "B 3 H W"]:
+    """The expected clean image (in [-1, 1]) given its noisy version.
+
+    x0_hat = bg + net(x_t - alpha bg, bg, t, text, camera): outside the object the answer is zero, whatever the background.
+    """
+    plane = (2.0 * background - 1.0)[:, :, None, None]
+    blocks = functional.pixel_unshuffle(x_t - alpha * plane, BLOCK)
+    planes = plane.expand(-1, -1, *blocks.shape[-2:])
+    condition = torch.cat([embedding.flatten(1), camera], dim=1)
+    unused = embedding.new_zeros(x_t.shape[0], 1, unet.config.cross_attention_dim)
+    residual = unet(torch.cat([blocks, planes], dim=1), ticks, unused, class_labels=condition, return_dict=False)[0]
+    return functional.pixel_shuffle(residual, BLOCK).float() + plane

@@ -1,0 +1,147 @@
+"""The embedded prior at work: loading, text, the noise schedule and the prediction of noise."""
+
+import json
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional
+
+from sds3d.errors import PriorUnavailable
+from sds3d.priors.base import eps_from_sample
+from sds3d.priors.embedded.data import SIZE, token_batch
+from sds3d.priors.embedded.network import MAX_WORDS, TextEncoder, camera_features, predict_clean
+from sds3d.priors.embedded.world import ARTICLES, WORDS, words_of
+from sds3d.types import ViewCondition
+
+
+class EmbeddedPrior:
+    """A diffusion model of the procedural world, 64 x 64 pixels, told the camera and the background of each view.
+
+    x is the image in [-1, 1]. The network predicts x0; eps_hat follows from it. Words the model does not know are left
+    out; `unknown_words` names them.
+    """
+
+    latent_shape = (3, SIZE, SIZE)
+
+    def __init__(self, unet: Any, text: TextEncoder, scheduler: Any, words: Sequence[str], device: torch.device | str):
+        self.device = torch.device(device)
+        # bfloat16 multiplies run about twice as fast where the processor has them; weights and schedule stay float32.
+        self.half = self.device.type == "cuda" or torch.backends.cpu.get_cpu_capability() == "AVX512"
+        self.unet = unet.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        self.text = text.to(self.device).eval().requires_grad_(False)
+        self.ids = {word: number + 1 for number, word in enumerate(words)}
+        alphas = scheduler.alphas_cumprod.float().to(self.device)
+        self.alpha, self.sigma = alphas.sqrt(), (1.0 - alphas).sqrt()
+
+    @torch.no_grad()
+    def embed(self, texts: Sequence[str]) -> Float[Tensor, "T N D"]:
+        """Slot vectors of the known words of each text, in order; the empty text is the null condition."""
+        rows = [[self.ids[word] for word in words_of(text) if word in self.ids][:MAX_WORDS] for text in texts]
+        return self.text(token_batch(rows).to(self.device))
+
+    def unknown_words(self, text: str) -> list[str]:
+        """Every word that training never showed, in order, once."""
+        return [word for word in dict.fromkeys(words_of(text)) if word not in self.ids]
+
+    def encode(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+        """To [-1, 1], resized where the sizes differ."""
+        if image.shape[2:] != self.latent_shape[1:]:
+            image = functional.interpolate(image, size=self.latent_shape[1:], mode="bilinear", antialias=True)
+        return 2.0 * image - 1.0
+
+    def decode(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:
+        """Back to [0, 1]."""
+        return ((x + 1.0) / 2.0).clamp(0.0, 1.0)
+
+    def alpha_sigma(self, t: Float[Tensor, "B"]) -> tuple[Float[Tensor, "B 1 1 1"], Float[Tensor, "B 1 1 1"]]:
+        """sqrt(alphas_cumprod) and sqrt(1 - alphas_cumprod) at the nearest of 1000 ticks; always float32."""
+        ticks = self._ticks(t)
+        return self.alpha[ticks][:, None, None, None], self.sigma[ticks][:, None, None, None]
+
+    def _ticks(self, t: Tensor) -> Tensor:
+        return (t.double() * len(self.alpha)).round().long().clamp(0, len(self.alpha) - 1).to(self.device)
+
+    @torch.no_grad()
+    def predict_noise(
+        self,
+        x_t: Float[Tensor, "B C h w"],
+        t: Float[Tensor, "B"],
+        embeddings: Sequence[Float[Tensor, "B N D"]],
+        view: ViewCondition | None = None,
+    ) -> list[Float[Tensor, "B C h w"]]:
+        """eps_hat for each condition, all in one batch; without a view the camera is unknown and the background grey."""
+        count, batch = len(embeddings), len(x_t)
+        ticks = self._ticks(t)
+        alpha, sigma = self.alpha_sigma(t)
+        camera, background = self._view(view, batch)
+        noisy = x_t.repeat(count, 1, 1, 1).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            x0 = predict_clean(
+                self.unet,
+                noisy,
+                ticks.repeat(count),
+                alpha.repeat(count, 1, 1, 1),
+                torch.cat(list(embeddings)),
+                camera.repeat(count, 1),
+                background.repeat(count, 1),
+            )
+        return [eps_from_sample(clean, x_t, alpha, sigma) for clean in x0.chunk(count)]
+
+    def _view(self, view: ViewCondition | None, batch: int) -> tuple[Tensor, Tensor]:
+        grey = torch.full((batch, 3), 0.5, device=self.device)
+        if view is None:
+            return torch.zeros(batch, self.unet.config.projection_class_embeddings_input_dim, device=self.device)[
+                :, -10:
+            ], grey
+        cameras = view.cameras
+        known = torch.ones(batch, dtype=torch.bool)
+        camera = camera_features(cameras.azimuth.cpu(), cameras.elevation.cpu(), cameras.distance.cpu(), known)
+        background = grey if view.background is None else view.background.to(self.device)
+        return camera.to(self.device), background
+
+
+def load_embedded(folder: str | None = None, device: torch.device | str = "cpu") -> EmbeddedPrior:
+    """The prior from `assets/embedded_prior` (or another folder of the same layout): unet/, text/, scheduler/.
+
+    Raises PriorUnavailable, naming the file, where something is missing, truncated or does not fit.
+    """
+    from diffusers import DDPMScheduler, UNet2DConditionModel
+
+    source = resources.files("sds3d_assets") / "embedded_prior" if folder is None else Path(folder)
+    with resources.as_file(source) as path:
+        hint = "reinstall sds3d, or leave prior.weights out to use the weights it ships with"
+        if not (path / "text" / "config.json").is_file():
+            raise PriorUnavailable(f"no embedded prior in {path}: text/config.json is missing", hint)
+        try:
+            unet = UNet2DConditionModel.from_pretrained(path / "unet", use_safetensors=True, torch_dtype=torch.float32)
+            scheduler = DDPMScheduler.from_pretrained(path / "scheduler")
+            settings = json.loads((path / "text" / "config.json").read_text())
+            words = settings.pop("words")
+            text = TextEncoder(**settings)
+            tensors = load_file(path / "text" / "model.safetensors")
+            text.load_state_dict({name: value.float() for name, value in tensors.items()})
+        except Exception as error:  # diffusers and safetensors raise many types; all mean "this file is no good"
+            raise PriorUnavailable(f"cannot read the embedded prior in {path}: {_first_line(error)}", hint) from error
+    if list(words) != WORDS[: len(words)]:
+        raise PriorUnavailable(f"the embedded prior in {path} was trained on another vocabulary", hint)
+    return EmbeddedPrior(unet, text, scheduler, words, device)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0] or type(error).__name__
+
+
+def known_things() -> str:
+    """One line that says what the embedded prior can be asked for."""
+    from sds3d.priors.embedded.catalogue import COLORS, KINDS
+
+    return f"colours {', '.join(COLORS)}; things {', '.join(KINDS)}; 'a COLOUR THING on a COLOUR cube'"
+
+
+__all__ = ["ARTICLES", "EmbeddedPrior", "known_things", "load_embedded"]

@@ -1,0 +1,173 @@
+"""Trains the embedded prior: one resumable loop over procedural renders, on CPU or GPU.
+
+All random draws come from generators that are saved with the state, so a run that was cut off goes on as if it had not
+been. The weights that ship are the exponential moving average, rounded to float16.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sds3d.errors import CheckpointError
+from sds3d.priors.embedded.data import Batch, Dataset, random_backgrounds, token_batch
+from sds3d.priors.embedded.network import (
+    TEXT,
+    VOCABULARY,
+    TextEncoder,
+    camera_features,
+    make_scheduler,
+    make_unet,
+    predict_clean,
+)
+from sds3d.priors.embedded.render import over
+from sds3d.priors.embedded.world import words_of
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a training run; saved with its state."""
+
+    batch: int = 48
+    lr: float = 1e-3
+    warmup: int = 300  # steps
+    ema: float = 0.9995
+    text_dropout: float = 0.12
+    camera_dropout: float = 0.10
+    max_weight: float = 6.0
+    weight_decay: float = 1e-3
+    seed: int = 0
+
+
+class Networks(nn.Module):
+    """The two networks that are trained together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unet = make_unet()
+        self.text = TextEncoder(**TEXT)
+
+
+class Trainer:
+    """Networks, their moving average, the optimizer and the random state, with `save` and `load`."""
+
+    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+        torch.manual_seed(config.seed)  # network initialisation is the only use of the global generator
+        self.config, self.device, self.step, self.images = config, device, 0, 0
+        self.networks = Networks().to(device, memory_format=torch.channels_last)
+        self.average = deepcopy(self.networks).requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            self.networks.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay
+        )
+        self.generator = torch.Generator().manual_seed(config.seed + 1)
+        alphas = make_scheduler().alphas_cumprod.to(device)
+        self.alpha, self.sigma = alphas.sqrt(), (1.0 - alphas).sqrt()
+
+    def train(self, dataset: Dataset, cooldown: int = 0) -> Iterator[dict[str, float]]:
+        """One optimizer step per item, without end; with `cooldown` the rate falls to zero over so many steps."""
+        begin = self.step
+        for batch in dataset.batches(self.config.batch, self.generator):
+            rate = min(1.0, (self.step + 1) / self.config.warmup)
+            if cooldown:
+                rate *= max(0.0, 1.0 - (self.step - begin) / cooldown)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.config.lr * rate
+            loss = self.loss(batch)
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.networks.parameters(), 1.0)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            self._update_average()
+            self.step += 1
+            self.images += self.config.batch
+            yield {"step": self.step, "images": self.images, "loss": float(loss.detach())}
+
+    def loss(self, batch: Batch) -> Float[Tensor, ""]:
+        """min(1 / sigma^2, max_weight) ||x0_hat - x||^2, with most t at high noise: t = 1 - (1 - u)^2.
+
+        At low noise the silhouette shows through and the words are hardly needed, so they would not be learned.
+        """
+        c, g, count = self.config, self.generator, len(batch.captions)
+        background = random_backgrounds(count, g)
+        x = 2.0 * over(batch.rgba, background).permute(0, 3, 1, 2) - 1.0
+        ticks = ((1.0 - (1.0 - torch.rand(count, generator=g)) ** 2) * len(self.alpha)).long()
+        eps = torch.randn(x.shape, generator=g)
+        keep_text = (torch.rand(count, generator=g) >= c.text_dropout).tolist()
+        keep_camera = torch.rand(count, generator=g) >= c.camera_dropout
+        ids = [encode_words(text) if keep else [] for text, keep in zip(batch.captions, keep_text, strict=True)]
+        camera = camera_features(*batch.angles.unbind(1), known=keep_camera)
+        x, eps, ticks, camera, background, tokens = (
+            tensor.to(self.device) for tensor in (x, eps, ticks, camera, background, token_batch(ids))
+        )
+        alpha, sigma = (table[ticks][:, None, None, None] for table in (self.alpha, self.sigma))
+        x_t = (alpha * x + sigma * eps).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            embedding = self.networks.text(tokens)
+            x0 = predict_clean(self.networks.unet, x_t, ticks, alpha, embedding, camera, background)
+        weight = (1.0 / sigma.square()).clamp_max(c.max_weight)
+        return (weight * (x0 - x).square()).mean()
+
+    def _update_average(self) -> None:
+        decay = min(self.config.ema, (1.0 + self.step) / (10.0 + self.step))
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.networks.parameters()), 1.0 - decay)
+
+    def save(self, folder: Path) -> None:
+        """Writes state.safetensors and state.json atomically, the JSON last."""
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {f"networks.{k}": v.contiguous() for k, v in self.networks.state_dict().items()}
+        tensors |= {f"average.{k}": v.contiguous() for k, v in self.average.state_dict().items()}
+        for number, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{k}": v.contiguous() for k, v in state.items()}
+        tensors["generator"] = self.generator.get_state()
+        state = {"step": self.step, "images": self.images, "config": asdict(self.config), "saved": time.time()}
+        for name, write in (
+            ("state.safetensors", lambda path: save_file(tensors, path)),
+            ("state.json", lambda path: path.write_text(json.dumps(state, indent=1))),
+        ):
+            temporary = folder / f"{name}.{os.getpid()}.tmp"
+            write(temporary)
+            temporary.replace(folder / name)
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device) -> "Trainer":
+        """Goes on from what `save` wrote."""
+        try:
+            state = json.loads((folder / "state.json").read_text())
+            tensors = load_file(folder / "state.safetensors")
+        except Exception as error:  # whatever is wrong with the file, the person needs its name
+            raise CheckpointError(f"cannot read the training state in {folder}: {error}") from error
+        trainer = cls(TrainConfig(**state["config"]), device)
+        trainer.step, trainer.images = state["step"], state["images"]
+        trainer.networks.load_state_dict(_under("networks.", tensors))
+        trainer.average.load_state_dict(_under("average.", tensors))
+        trainer.generator.set_state(tensors["generator"])
+        loaded = trainer.optimizer.state_dict()
+        loaded["state"] = _optimizer_state(_under("optimizer.", tensors))
+        trainer.optimizer.load_state_dict(loaded)
+        return trainer
+
+
+def encode_words(text: str) -> list[int]:
+    """Token ids of the known words, in order."""
+    return [VOCABULARY[word] for word in words_of(text) if word in VOCABULARY]
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _optimizer_state(flat: dict[str, Tensor]) -> dict[int, dict[str, Any]]:
+    state: dict[int, dict[str, Any]] = {}
+    for name, value in flat.items():
+        number, key = name.split(".", 1)
+        state.setdefault(int(number), {})[key] = value
+    return state
