@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
 
 class Options(BaseModel):
@@ -43,9 +43,14 @@ class Schedule(Options):
         return self.start + done * (self.end - self.start)
 
 
-Changing = float | Schedule
+def _kind(value: object) -> str:
+    return "schedule" if isinstance(value, dict | Schedule) else "number"
 
 
-def value_at(value: Changing, progress: float) -> float:
+# tagged, so that a mistake inside a schedule is reported as such and not as "not a number"
+Changing = Annotated[Annotated[float, Tag("number")] | Annotated[Schedule, Tag("schedule")], Discriminator(_kind)]
+
+
+def value_at(value: float | Schedule, progress: float) -> float:
     """A constant as it is, a schedule at `progress`."""
     return value.at(progress) if isinstance(value, Schedule) else value

@@ -33,4 +33,4 @@ class Fixed(Options):
 
 
 Noise = Fresh | Fixed
-NOISE = {"fresh": Fresh, "fixed": Fixed}
+NOISE: dict[str, type[Options]] = {"fresh": Fresh, "fixed": Fixed}

@@ -60,4 +60,4 @@ class Annealed(Options):
 
 
 Timesteps = Uniform | Annealed
-TIMESTEPS = {"uniform": Uniform, "annealed": Annealed}
+TIMESTEPS: dict[str, type[Options]] = {"uniform": Uniform, "annealed": Annealed}

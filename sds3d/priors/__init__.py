@@ -3,8 +3,8 @@
 from typing import Protocol
 
 import torch
-from pydantic import BaseModel
 
+from sds3d.options import Options
 from sds3d.priors.analytic import AnalyticConfig
 from sds3d.priors.base import Prior
 
@@ -19,4 +19,4 @@ class PriorConfig(Protocol):
         ...
 
 
-PRIORS: dict[str, type[BaseModel]] = {"analytic": AnalyticConfig}
+PRIORS: dict[str, type[Options]] = {"analytic": AnalyticConfig}

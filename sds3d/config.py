@@ -1,0 +1,213 @@
+"""RunConfig: everything that decides a run. Files, command line, web page and checkpoints all come through here."""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+from pydantic import AfterValidator, BaseModel, Field, InstanceOf, SerializeAsAny, ValidationError
+
+from sds3d.cameras import CamerasConfig
+from sds3d.errors import ConfigError
+from sds3d.guidance import GUIDANCE, SDS, Guidance
+from sds3d.guidance.noise import NOISE, Fresh
+from sds3d.guidance.timesteps import TIMESTEPS, Annealed
+from sds3d.optim import OptimConfig
+from sds3d.options import Changing, Options
+from sds3d.priors import PRIORS
+from sds3d.prompts import check_prompt, check_text
+from sds3d.scenes import SCENES
+
+# Parts that are chosen by name: {"name": "sds", "guidance_scale": 20}, or just "sds".
+PARTS: dict[str, Mapping[str, type[Options]]] = {
+    "scene": SCENES,
+    "prior": PRIORS,
+    "guidance": GUIDANCE,
+    "timesteps": TIMESTEPS,
+    "noise": NOISE,
+}
+TEXTS = {"prompt", "negative_prompt"}  # overrides of these are never read as JSON
+MAX_FILE_BYTES = 1 << 20
+
+
+def _check_device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,2})?", name):
+        raise ValueError("known: auto, cpu, cuda, cuda:N")
+    return name
+
+
+class RunConfig(Options):
+    """One run. `from_dict` is the way in for anything a person wrote."""
+
+    prompt: Annotated[str, AfterValidator(check_prompt)]
+    negative_prompt: Annotated[str, AfterValidator(check_text)] = ""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] = 500
+    device: Annotated[str, AfterValidator(_check_device)] = "auto"
+    scene: SerializeAsAny[InstanceOf[Options]] = SCENES["gaussians"]()
+    prior: SerializeAsAny[InstanceOf[Options]] = PRIORS["analytic"]()
+    guidance: SerializeAsAny[InstanceOf[Guidance]] = SDS()
+    timesteps: SerializeAsAny[InstanceOf[Options]] = Annealed()
+    noise: SerializeAsAny[InstanceOf[Options]] = Fresh()
+    cameras: CamerasConfig = CamerasConfig()
+    optim: OptimConfig = OptimConfig()
+    loss_weights: Annotated[
+        Mapping[str, Changing], Field(description="weight of each regularizer of the scene; 0 where not named")
+    ] = {}
+    log_every: Annotated[int, Field(ge=1)] = 10
+    preview_every: Annotated[int, Field(ge=0, description="steps between preview images; 0 for none")] = 100
+    checkpoint_every: Annotated[int, Field(ge=1)] = 100
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "RunConfig":
+        """The config that `data` describes; ConfigError names the first thing that is wrong with it."""
+        data = {key: _part(key, value) if key in PARTS else value for key, value in data.items()}
+        return _validated(cls, data, "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; `from_dict` gives the same config back."""
+        return self.model_dump(mode="json")
+
+
+def load_config(
+    path: Path | str | None = None, preset: str | None = None, overrides: Mapping[str, object] | None = None
+) -> RunConfig:
+    """Preset, then file, then overrides, each over the one before.
+
+    Overrides have dotted keys ("guidance.guidance_scale"); their text values are read as JSON where they are JSON.
+    Choosing another part by name (prior=analytic) starts from that part's defaults.
+    """
+    from sds3d.presets import PRESETS
+
+    data = RunConfig(prompt="-").to_dict()
+    del data["prompt"]
+    if preset is not None:
+        if preset not in PRESETS:
+            raise ConfigError(f"preset {_short(preset)} is unknown", hint=_nearest(preset, PRESETS))
+        _merge(data, PRESETS[preset])
+    if path is not None:
+        _merge(data, read_json_object(Path(path)))
+    for key, value in (overrides or {}).items():
+        nested: Any = value if key in TEXTS else _parsed(value)
+        for name in reversed(key.split(".")):
+            nested = {name: nested}
+        _merge(data, nested)
+    return RunConfig.from_dict(data)
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a small text file; ConfigError where it is anything else."""
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ConfigError(f"{path} has more than {MAX_FILE_BYTES} bytes: not a config file")
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is not valid JSON: {str(error) or 'nested too deeply'}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} holds a {type(data).__name__}, not an object with the run's options")
+    return data
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any], parts: Mapping[str, Any] = PARTS) -> None:
+    """Put `over` into `base`, objects key by key. An object of another name takes the place of the old one."""
+    for key, given in over.items():
+        value = {"name": given} if key in parts and isinstance(given, str) else given
+        old = base.get(key)
+        if not (isinstance(value, Mapping) and isinstance(old, dict)):
+            base[key] = value
+            continue
+        name = value.get("name", old.get("name"))
+        if name != old.get("name"):
+            known = parts.get(key, {}).get(name) if isinstance(name, str) else None
+            base[key] = known().model_dump(mode="json") if known else {}
+        _merge(base[key], value, parts={})
+
+
+def _parsed(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def _part(key: str, value: object) -> object:
+    """The part's own config object, chosen by its name (the default one where none is given)."""
+    if isinstance(value, str):
+        value = {"name": value}
+    if isinstance(value, Options):
+        return value
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{key} = {_short(value)} is not allowed: say a name, or an object with a name")
+    table, default = PARTS[key], RunConfig.model_fields[key].default
+    name = value.get("name", default.name)
+    if not isinstance(name, str) or name not in table:
+        raise ConfigError(f"{key}.name = {_short(name)} is unknown", hint=_nearest(str(name), table))
+    return _validated(table[name], {**value, "name": name}, key + ".")
+
+
+def _validated(model: type[Any], data: object, prefix: str) -> Any:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise _explained(model, data, error, prefix) from None
+
+
+def _explained(model: type[BaseModel], data: object, error: ValidationError, prefix: str) -> ConfigError:
+    """One line for the first problem: where, what was found, what is allowed."""
+    first = error.errors(include_url=False)[0]
+    *parents, last = _path_in(data, first["loc"]) or [""]
+    dotted = (prefix + ".".join([*parents, last])).rstrip(".")
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(model, parents)
+        return ConfigError(
+            f"{_short(dotted, quote=False)} is not an option", hint=_nearest(last, known, dotted[: -len(last)])
+        )
+    if first["type"] == "missing":
+        return ConfigError(f"{dotted} is missing")
+    message = first["msg"].removeprefix("Value error, ")
+    return ConfigError(
+        f"{_short(dotted, quote=False) or 'config'} = {_short(first['input'])} is not allowed: "
+        f"{message[:1].lower()}{message[1:]}"
+    )
+
+
+def _path_in(data: Any, location: tuple[int | str, ...]) -> list[str]:
+    """The error's path as keys of `data`, without the names pydantic gives to members of a union."""
+    path = []
+    for place, part in enumerate(location):
+        is_key = isinstance(data, Mapping) and part in data
+        is_index = isinstance(data, list | tuple) and isinstance(part, int) and part < len(data)
+        if is_key or is_index:
+            data = data[part]
+        elif place < len(location) - 1 or isinstance(data, float | int | str):
+            continue
+        path.append(str(part))
+    return path
+
+
+def _fields_at(model: type[BaseModel], names: list[str]) -> list[str]:
+    """Field names of the model that `names` leads to; through a union, of all its members."""
+    models: list[Any] = [model]
+    for name in names:
+        kinds = [m.model_fields[name].annotation for m in models if name in m.model_fields]
+        models = [m for kind in kinds for m in (kind, *get_args(kind)) if hasattr(m, "model_fields")]
+    return [field for m in models for field in m.model_fields]
+
+
+def _nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
+    names = sorted(known)
+    close = difflib.get_close_matches(name[:100], names, n=1, cutoff=0.5)
+    return f"did you mean {prefix}{close[0]}?" if close else "known: " + ", ".join(names)
+
+
+def _short(value: object, quote: bool = True) -> str:
+    """At most 60 characters, on one line."""
+    text = repr(value)
+    text = text if quote else text[1:-1]
+    return text if len(text) <= 60 else text[:57] + "..."
