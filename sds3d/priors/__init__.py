@@ -7,6 +7,7 @@ import torch
 from sds3d.options import Options
 from sds3d.priors.analytic import AnalyticConfig
 from sds3d.priors.base import Prior
+from sds3d.priors.embedded.config import EmbeddedConfig
 
 
 class PriorConfig(Protocol):
@@ -19,4 +20,4 @@ class PriorConfig(Protocol):
         ...
 
 
-PRIORS: dict[str, type[Options]] = {"analytic": AnalyticConfig}
+PRIORS: dict[str, type[Options]] = {"embedded": EmbeddedConfig, "analytic": AnalyticConfig}

@@ -34,9 +34,7 @@ class Prior(Protocol):
         """Prior space to an image in [0, 1]."""
         ...
 
-    def alpha_sigma(
-        self, t: Float[Tensor, "B"]
-    ) -> tuple[Float[Tensor, "B 1 1 1"], Float[Tensor, "B 1 1 1"]]:
+    def alpha_sigma(self, t: Float[Tensor, "B"]) -> tuple[Float[Tensor, "B 1 1 1"], Float[Tensor, "B 1 1 1"]]:
         """Diffusion coefficients at t, alpha^2 + sigma^2 = 1."""
         ...
 
@@ -47,7 +45,7 @@ class Prior(Protocol):
         embeddings: Sequence[Float[Tensor, "B N D"]],
         view: ViewCondition | None = None,
     ) -> list[Float[Tensor, "B C h w"]]:
-        """eps_hat for each condition, in one batched network call; no gradient. Always eps, whatever the network predicts."""
+        """eps_hat for each condition, in one batched network call; no gradient; eps whatever the network predicts."""
         ...
 
 

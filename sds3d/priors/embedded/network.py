@@ -1,8 +1,8 @@
 """The embedded prior's two networks: a small text encoder of our own and a diffusers UNet without attention.
 
-The UNet sees the 64 px image as 4x4 pixel blocks (48 channels at 16x16; an orthonormal rearrangement, so white noise stays
-white) and predicts the clean image minus its background, which it is told (three constant input planes). Words and
-camera are one vector that scales and shifts every block.
+The UNet sees the 64 px image as 4x4 pixel blocks (48 channels at 16x16; an orthonormal rearrangement, so white noise
+stays white) and predicts the clean image minus its background, which it is told (three constant input planes). Words
+and camera are one vector that scales and shifts every block.
 """
 
 from typing import Any
@@ -96,7 +96,7 @@ def predict_clean(
 ) -> Float[Tensor, "B 3 H W"]:
     """The expected clean image (in [-1, 1]) given its noisy version.
 
-    x0_hat = bg + net(x_t - alpha bg, bg, t, text, camera): outside the object the answer is zero, whatever the background.
+    x0_hat = bg + net(x_t - alpha bg, bg, t, text, camera): outside the object the answer is zero on any background.
     """
     plane = (2.0 * background - 1.0)[:, :, None, None]
     blocks = functional.pixel_unshuffle(x_t - alpha * plane, BLOCK)

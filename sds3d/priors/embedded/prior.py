@@ -15,8 +15,8 @@ from torch.nn import functional
 from sds3d.errors import PriorUnavailable
 from sds3d.priors.base import eps_from_sample
 from sds3d.priors.embedded.data import SIZE, token_batch
-from sds3d.priors.embedded.network import MAX_WORDS, TextEncoder, camera_features, predict_clean
-from sds3d.priors.embedded.world import ARTICLES, WORDS, words_of
+from sds3d.priors.embedded.network import CAMERA_FEATURES, MAX_WORDS, TextEncoder, camera_features, predict_clean
+from sds3d.priors.embedded.world import WORDS, words_of
 from sds3d.types import ViewCondition
 
 
@@ -75,7 +75,7 @@ class EmbeddedPrior:
         embeddings: Sequence[Float[Tensor, "B N D"]],
         view: ViewCondition | None = None,
     ) -> list[Float[Tensor, "B C h w"]]:
-        """eps_hat for each condition, all in one batch; without a view the camera is unknown and the background grey."""
+        """eps_hat for each condition, in one batch; without a view: unknown camera, grey background."""
         count, batch = len(embeddings), len(x_t)
         ticks = self._ticks(t)
         alpha, sigma = self.alpha_sigma(t)
@@ -93,17 +93,15 @@ class EmbeddedPrior:
             )
         return [eps_from_sample(clean, x_t, alpha, sigma) for clean in x0.chunk(count)]
 
-    def _view(self, view: ViewCondition | None, batch: int) -> tuple[Tensor, Tensor]:
-        grey = torch.full((batch, 3), 0.5, device=self.device)
-        if view is None:
-            return torch.zeros(batch, self.unet.config.projection_class_embeddings_input_dim, device=self.device)[
-                :, -10:
-            ], grey
-        cameras = view.cameras
-        known = torch.ones(batch, dtype=torch.bool)
-        camera = camera_features(cameras.azimuth.cpu(), cameras.elevation.cpu(), cameras.distance.cpu(), known)
-        background = grey if view.background is None else view.background.to(self.device)
-        return camera.to(self.device), background
+    def _view(self, view: ViewCondition | None, batch: int) -> tuple[Float[Tensor, "B F"], Float[Tensor, "B 3"]]:
+        """Camera features and background colours; zeros and mid-grey where there are none."""
+        camera, background = torch.zeros(batch, CAMERA_FEATURES), torch.full((batch, 3), 0.5)
+        if view is not None:
+            cameras = view.cameras.to("cpu")
+            known = torch.ones(batch, dtype=torch.bool)
+            camera = camera_features(cameras.azimuth, cameras.elevation, cameras.distance, known)
+            background = background if view.background is None else view.background
+        return camera.to(self.device), background.to(self.device)
 
 
 def load_embedded(folder: str | None = None, device: torch.device | str = "cpu") -> EmbeddedPrior:
@@ -142,6 +140,3 @@ def known_things() -> str:
     from sds3d.priors.embedded.catalogue import COLORS, KINDS
 
     return f"colours {', '.join(COLORS)}; things {', '.join(KINDS)}; 'a COLOUR THING on a COLOUR cube'"
-
-
-__all__ = ["ARTICLES", "EmbeddedPrior", "known_things", "load_embedded"]

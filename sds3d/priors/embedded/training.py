@@ -99,7 +99,8 @@ class Trainer:
         c, g, count = self.config, self.generator, len(batch.captions)
         background = random_backgrounds(count, g)
         x = 2.0 * over(batch.rgba, background).permute(0, 3, 1, 2) - 1.0
-        ticks = ((1.0 - (1.0 - torch.rand(count, generator=g)) ** 2) * len(self.alpha)).long()
+        t = 1.0 - (1.0 - torch.rand(count, generator=g)).square()
+        ticks = (t * len(self.alpha)).long().clamp_max(len(self.alpha) - 1)
         eps = torch.randn(x.shape, generator=g)
         keep_text = (torch.rand(count, generator=g) >= c.text_dropout).tolist()
         keep_camera = torch.rand(count, generator=g) >= c.camera_dropout
