@@ -14,21 +14,27 @@ DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 75  # 75: stopped early with a 
 
 def guarded(command: Callable[[], int | None]) -> int:
     """Run `command`; turn whatever it raises into one line on stderr and an exit code."""
-    from sds3d.errors import Sds3dError
-
     try:
         return command() or DONE
-    except Sds3dError as error:
-        return say_error(str(error), error.exit_code)
     except KeyboardInterrupt:
         return say_error("interrupted", 130)
     except BrokenPipeError:  # the reader of our output went away, as `head` does; nobody is left to be told
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:
-        if hasattr(error, "format_message"):  # what Typer raises for a wrong option; its class moved between versions
-            return say_error(f"{error.format_message()} (see: sds3d --help)", USER_ERROR)
-        return say_crash(error)
+        return explain(error)
+
+
+def explain(error: Exception) -> int:
+    """Say what happened; the exit code."""
+    if hasattr(error, "format_message"):  # what Typer raises for a wrong option; its class moved between versions
+        message = error.format_message()  # empty after the help that a bare `sds3d` shows
+        return say_error(f"{message} (see: sds3d --help)", USER_ERROR) if message else USER_ERROR
+    from sds3d.errors import Sds3dError  # only now: with the library comes torch, and --help need not wait for it
+
+    if isinstance(error, Sds3dError):
+        return say_error(str(error), error.exit_code)
+    return say_crash(error)
 
 
 def say_error(message: str, code: int) -> int:
@@ -56,16 +62,16 @@ def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
     """Inside, Ctrl-C and SIGTERM call `stop`, so that the step is finished and saved; a second one ends at once."""
 
     def first(number: int, frame: FrameType | None) -> None:
-        for name in signals:
-            signal.signal(name, signals[name])
+        restore()
         os.write(2, b"stopping after this step; once more to stop at once\n")  # print() may not be entered twice
         stop()
 
-    signals = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
+    def restore() -> None:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+    before = {name: signal.signal(name, first) for name in (signal.SIGINT, signal.SIGTERM)}
     try:
-        for name in signals:
-            signal.signal(name, first)
         yield
     finally:
-        for name, handler in signals.items():
-            signal.signal(name, handler)
+        restore()

@@ -1,0 +1,155 @@
+"""The command sds3d: options -> RunConfig -> Session.
+
+The commands import the library when they are called: torch takes a second, and --help need not wait for it.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from .failures import DONE, FAILED, guarded
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Make a 3D object from a few words, by score distillation.",
+)
+
+Run = Annotated[Path, Argument(metavar="RUN", help="a run folder, such as outputs/a-red-mug-0")]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="print nothing but the run folder (and warnings)")]
+AsJson = Annotated[bool, Option("--json", help="one JSON object a line on stdout, for each thing that happens")]
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(invoke(sys.argv[1:]))
+
+
+def invoke(arguments: list[str]) -> int:
+    """One command; the exit code."""
+    return guarded(lambda: app(arguments, prog_name="sds3d", standalone_mode=False))
+
+
+def print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"sds3d {version('sds3d')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, Option("--version", callback=print_version, is_eager=True, help="print the version and stop")
+    ] = False,
+    debug: Annotated[bool, Option("--debug", help="show the traceback of an unexpected error")] = False,
+) -> None:
+    if debug:
+        os.environ["SDS3D_DEBUG"] = "1"
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, Argument(help="what to make, in one pair of quotes")],
+    settings: Annotated[list[str] | None, Argument(metavar="[KEY=VALUE]...", help="as --set")] = None,
+    preset: Annotated[str | None, Option(help="draft, default or fine")] = None,
+    steps: Annotated[int | None, Option(help="more steps, better object")] = None,
+    seed: Annotated[int | None, Option(help="the same seed gives the same object")] = None,
+    negative_prompt: Annotated[str | None, Option(help="what it should not look like")] = None,
+    prior: Annotated[str | None, Option(help="the 2D diffusion model: embedded or analytic")] = None,
+    guidance: Annotated[str | None, Option(help="how the prior pulls on the scene: sds")] = None,
+    scene: Annotated[str | None, Option(help="what is optimized: gaussians")] = None,
+    device: Annotated[str | None, Option(help="auto, cpu, cuda or cuda:N")] = None,
+    config_file: Annotated[Path | None, Option("--config", metavar="FILE", help="options as a JSON object")] = None,
+    assignments: Annotated[
+        list[str] | None, Option("--set", metavar="KEY=VALUE", help="any option: guidance.guidance_scale=20")
+    ] = None,
+    out: Annotated[Path | None, Option(metavar="DIR", help="the run folder; outputs/PROMPT-SEED if not given")] = None,
+    print_config: Annotated[bool, Option("--print-config", help="print the resolved options and stop")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="check everything, make nothing")] = False,
+    strict: Annotated[bool, Option("--strict", help="refuse a prompt with words the prior does not know")] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> int:
+    """Make a 3D object from PROMPT."""
+    named = {
+        "prompt": prompt,
+        "negative_prompt": negative_prompt,
+        "prior": prior,
+        "guidance": guidance,
+        "scene": scene,
+        "steps": steps,
+        "seed": seed,
+        "device": device,
+    }
+    given = {key: value for key, value in named.items() if value is not None}
+    overrides = {**given, **parse_settings([*(assignments or []), *(settings or [])])}
+    from sds3d.config import load_config
+
+    from .runs import start
+
+    config = load_config(config_file, preset, overrides)
+    if print_config:
+        print(json.dumps(config.to_dict(), indent=2))
+        return DONE
+    return start(config, out, strict=strict, dry_run=dry_run, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def resume(run: Run, quiet: Quiet = False, as_json: AsJson = False) -> int:
+    """Go on with a run that was interrupted."""
+    from .runs import go_on
+
+    return go_on(run, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def render(
+    run: Run,
+    size: Annotated[int, Option(min=16, max=2048, help="side of each view in pixels")] = 256,
+    views: Annotated[int, Option(min=1, max=64, help="views on the sheet")] = 8,
+) -> int:
+    """Draw a run's sheet and orbit again."""
+    from .runs import render_again
+
+    return render_again(run, size, views)
+
+
+@app.command()
+def export(
+    run: Run, file_format: Annotated[str, Option("--format", metavar="FORMAT", help="glb or ply")] = "glb"
+) -> int:
+    """Write a run's mesh (glb) or splats (ply) again."""
+    from .runs import export_again
+
+    return export_again(run, file_format)
+
+
+@app.command()
+def doctor(as_json: Annotated[bool, Option("--json", help="one JSON object")] = False) -> int:
+    """Say what is installed, built and found here, and how to mend what is not."""
+    from .doctor import all_checks, is_ready, report, show
+
+    checks = all_checks()
+    if as_json:
+        print(json.dumps(report(checks), indent=2))
+    else:
+        show(checks)
+    return DONE if is_ready(checks) else FAILED
+
+
+def parse_settings(assignments: list[str]) -> dict[str, str]:
+    """KEY=VALUE texts as overrides for load_config, which reads the values."""
+    pairs = [assignment.partition("=") for assignment in assignments]
+    for key, equals, value in pairs:
+        if not (key and equals):
+            raise typer.BadParameter(f"{key + equals + value!r} is not KEY=VALUE; put quotes around the prompt")
+    return {key: value for key, _, value in pairs}
