@@ -3,6 +3,7 @@
 density(p) = sum_i opacity_i exp(-1/2 (p - mean_i)^T Sigma_i^-1 (p - mean_i)),   colour = density-weighted mean colour.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -42,16 +43,18 @@ def splat_field(
 
 
 def field_at_points(
-    field: SplatField, points: Float[Tensor, "P 3"], chunk: int = 2048
+    field: SplatField, points: Float[Tensor, "P 3"], chunk: int = 512
 ) -> tuple[Float[Tensor, "P"], Float[Tensor, "P 3"]]:
     """Density and colour at points, from all splats without cutoff; cost P * N, memory chunk * N."""
-    densities, colors = [], []
+    center = field.means.mean(dim=0)
+    coefficients = _coefficients(field, center, slice(None))
     values = torch.cat([field.colors, torch.ones_like(field.opacities)[:, None]], dim=-1)
+    densities, colors = [], []
     for part in points.split(chunk):
-        log_weights = _log_weights(field, part, part.mean(dim=0), slice(None))
-        peak = log_weights.amax(dim=-1, keepdim=True)  # far points still get the nearest splats' colour
-        sums = torch.exp(log_weights - peak) @ values
-        densities.append(sums[:, 3] * peak[:, 0].exp())
+        log2_weights = _monomials(part - center) @ coefficients
+        peak = log2_weights.amax(dim=-1, keepdim=True)  # far points still get the nearest splats' colour
+        sums = (values.T @ log2_weights.sub_(peak).exp2_().T).T
+        densities.append(sums[:, 3] * peak[:, 0].exp2())
         colors.append(sums[:, :3] / sums[:, 3:])
     if not densities:
         return points.new_zeros(0), points.new_zeros(0, 3)
@@ -68,32 +71,38 @@ def splat_to_grid(
     blocks = [-(-size // BLOCK) for size in shape]
     grid = field.means.new_zeros([count * BLOCK for count in blocks])
     splat_ids, starts, block_ids = _pair_blocks(field, origin, spacing, blocks)
-    steps = torch.arange(BLOCK, device=grid.device, dtype=grid.dtype) * spacing
+    steps = (torch.arange(BLOCK, device=grid.device, dtype=grid.dtype) - 0.5 * (BLOCK - 1)) * spacing
     cells = torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), dim=-1).reshape(-1, 3)
-    middle = 0.5 * (BLOCK - 1) * spacing
+    monomials = _monomials(cells)  # of a block's cells about its middle: the same for every block
     for block, start, end in zip(block_ids, starts[:-1], starts[1:], strict=True):
         place = (block // (blocks[1] * blocks[2]), block // blocks[2] % blocks[1], block % blocks[2])
-        corner = origin + spacing * BLOCK * origin.new_tensor(place)
-        weights = torch.exp(_log_weights(field, corner + cells, corner + middle, splat_ids[start:end]))
+        middle = origin + spacing * (BLOCK * origin.new_tensor(place) + 0.5 * (BLOCK - 1))
+        weights = (monomials @ _coefficients(field, middle, splat_ids[start:end])).exp2_()
         x, y, z = (BLOCK * index for index in place)
         grid[x : x + BLOCK, y : y + BLOCK, z : z + BLOCK] = weights.sum(dim=-1).reshape(BLOCK, BLOCK, BLOCK)
     return grid[: shape[0], : shape[1], : shape[2]].contiguous()
 
 
-def _log_weights(
-    field: SplatField, points: Float[Tensor, "P 3"], center: Float[Tensor, "3"], chosen: slice | Int[Tensor, "K"]
-) -> Float[Tensor, "P K"]:
-    """log(opacity_i exp(-1/2 d^T A d)) as one matrix product of 10 monomials, taken about `center` for precision."""
-    p = points - center
+def _monomials(p: Float[Tensor, "P 3"]) -> Float[Tensor, "P 10"]:
+    x, y, z = p.unbind(-1)
+    return torch.stack([x * x, y * y, z * z, x * y, x * z, y * z, x, y, z, torch.ones_like(x)], dim=-1)
+
+
+def _coefficients(
+    field: SplatField, center: Float[Tensor, "3"], chosen: slice | Int[Tensor, "K"]
+) -> Float[Tensor, "10 K"]:
+    """monomials(p - center) @ coefficients = log2(opacity_i exp(-1/2 d^T A d)): all splats in one matrix product.
+
+    The square is multiplied out, so float32 loses digits with distance from the center, in units of splat sizes.
+    Base 2 because torch's exp, unlike exp2, is many times slower where it underflows, and here it mostly does.
+    """
     m = field.means[chosen] - center
     a = field.precisions[chosen]
-    x, y, z = p.unbind(-1)
-    monomials = torch.stack([x * x, y * y, z * z, x * y, x * z, y * z, x, y, z, torch.ones_like(x)], dim=-1)
     am = torch.einsum("nij,nj->ni", a, m)
-    quadratic = torch.stack([a[:, 0, 0], a[:, 1, 1], a[:, 2, 2]], dim=-1) * -0.5
+    squares = -0.5 * torch.stack([a[:, 0, 0], a[:, 1, 1], a[:, 2, 2]], dim=-1)
     mixed = -torch.stack([a[:, 0, 1], a[:, 0, 2], a[:, 1, 2]], dim=-1)
     constant = field.opacities[chosen].clamp_min(1e-12).log() - 0.5 * (am * m).sum(dim=-1)
-    return monomials @ torch.cat([quadratic, mixed, am, constant[:, None]], dim=-1).T
+    return torch.cat([squares, mixed, am, constant[:, None]], dim=-1).T / math.log(2)
 
 
 def _pair_blocks(
