@@ -47,7 +47,7 @@ class RunConfig(Options):
     steps: Annotated[int, Field(ge=1, le=1_000_000)] = 500
     device: Annotated[str, AfterValidator(_check_device)] = "auto"
     scene: SerializeAsAny[InstanceOf[Options]] = SCENES["gaussians"]()
-    prior: SerializeAsAny[InstanceOf[Options]] = PRIORS["analytic"]()
+    prior: SerializeAsAny[InstanceOf[Options]] = PRIORS["embedded"]()
     guidance: SerializeAsAny[InstanceOf[Guidance]] = SDS()
     timesteps: SerializeAsAny[InstanceOf[Options]] = Annealed()
     noise: SerializeAsAny[InstanceOf[Options]] = Fresh()
