@@ -12,13 +12,13 @@ from pydantic import AfterValidator, BaseModel, Field, InstanceOf, SerializeAsAn
 from sds3d.cameras import CamerasConfig
 from sds3d.errors import ConfigError
 from sds3d.guidance import GUIDANCE, SDS, Guidance
-from sds3d.guidance.noise import NOISE, Fresh
-from sds3d.guidance.timesteps import TIMESTEPS, Annealed
+from sds3d.guidance.noise import NOISE, Fresh, Noise
+from sds3d.guidance.timesteps import TIMESTEPS, Annealed, Timesteps
 from sds3d.optim import OptimConfig
 from sds3d.options import Changing, Options
-from sds3d.priors import PRIORS
+from sds3d.priors import PRIORS, EmbeddedConfig, PriorConfig
 from sds3d.prompts import check_prompt, check_text
-from sds3d.scenes import SCENES
+from sds3d.scenes import SCENES, GaussiansConfig, SceneConfig
 
 # Parts that are chosen by name: {"name": "sds", "guidance_scale": 20}, or just "sds".
 PARTS: dict[str, Mapping[str, type[Options]]] = {
@@ -46,11 +46,11 @@ class RunConfig(Options):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     steps: Annotated[int, Field(ge=1, le=1_000_000)] = 500
     device: Annotated[str, AfterValidator(_check_device)] = "auto"
-    scene: SerializeAsAny[InstanceOf[Options]] = SCENES["gaussians"]()
-    prior: SerializeAsAny[InstanceOf[Options]] = PRIORS["embedded"]()
+    scene: SerializeAsAny[InstanceOf[SceneConfig]] = GaussiansConfig()
+    prior: SerializeAsAny[InstanceOf[PriorConfig]] = EmbeddedConfig()
     guidance: SerializeAsAny[InstanceOf[Guidance]] = SDS()
-    timesteps: SerializeAsAny[InstanceOf[Options]] = Annealed()
-    noise: SerializeAsAny[InstanceOf[Options]] = Fresh()
+    timesteps: SerializeAsAny[InstanceOf[Timesteps]] = Annealed()
+    noise: SerializeAsAny[InstanceOf[Noise]] = Fresh()
     cameras: CamerasConfig = CamerasConfig()
     optim: OptimConfig = OptimConfig()
     loss_weights: Annotated[

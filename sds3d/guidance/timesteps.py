@@ -1,5 +1,6 @@
 """The timestep axis: which diffusion time each view is judged at."""
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Literal
 
 import torch
@@ -12,7 +13,17 @@ from sds3d.options import Options, Schedule
 Time = Annotated[float, Field(gt=0, lt=1)]
 
 
-class Uniform(Options):
+class Timesteps(Options, ABC):
+    """A rule for drawing diffusion times."""
+
+    name: str
+
+    @abstractmethod
+    def sample(self, progress: float, count: int, generator: torch.Generator) -> Float[Tensor, "B"]:
+        """One time per view, on the CPU; `progress` is the part of the run that is done."""
+
+
+class Uniform(Timesteps):
     """t ~ U(t_min, t_max), independently for each view."""
 
     name: Literal["uniform"] = "uniform"
@@ -26,11 +37,11 @@ class Uniform(Options):
         return self
 
     def sample(self, progress: float, count: int, generator: torch.Generator) -> Float[Tensor, "B"]:
-        """One time per view, on the CPU; `progress` is the part of the run that is done."""
+        """Draws one number per view; the same law at all times."""
         return self.t_min + (self.t_max - self.t_min) * torch.rand(count, generator=generator)
 
 
-class Annealed(Options):
+class Annealed(Timesteps):
     """t ~ U(t_min, t_max(progress)): coarse shape first, details later.
 
     The upper end follows a schedule. With begin_at = end_at it steps down at once (0.98 to 0.5 at half of the run is
@@ -55,9 +66,8 @@ class Annealed(Options):
         return self
 
     def sample(self, progress: float, count: int, generator: torch.Generator) -> Float[Tensor, "B"]:
-        """One time per view, on the CPU; `progress` is the part of the run that is done."""
+        """Draws one number per view."""
         return self.t_min + (self.t_max.at(progress) - self.t_min) * torch.rand(count, generator=generator)
 
 
-Timesteps = Uniform | Annealed
-TIMESTEPS: dict[str, type[Options]] = {"uniform": Uniform, "annealed": Annealed}
+TIMESTEPS: dict[str, type[Timesteps]] = {"uniform": Uniform, "annealed": Annealed}

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from sds3d.options import Options
+from sds3d.priors.base import PriorConfig
 from sds3d.types import ViewCondition
 
 TICKS = 1000
@@ -35,7 +35,7 @@ COLORS = {
 SILENT = {"a", "an", "the", "ball", "sphere", "disc"}  # said, understood, and no news to this prior
 
 
-class AnalyticConfig(Options):
+class AnalyticConfig(PriorConfig):
     """Coloured discs with isotropic Gaussian variation around them."""
 
     name: Literal["analytic"] = "analytic"

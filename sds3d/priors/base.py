@@ -1,11 +1,14 @@
 """The Prior protocol and the conversions between parametrizations. Nothing here knows what distillation is."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sds3d.options import Options
 from sds3d.types import ViewCondition
 
 
@@ -47,6 +50,16 @@ class Prior(Protocol):
     ) -> list[Float[Tensor, "B C h w"]]:
         """eps_hat for each condition, in one batched network call; no gradient; eps whatever the network predicts."""
         ...
+
+
+class PriorConfig(Options, ABC):
+    """How a prior is chosen: its name and its options."""
+
+    name: str
+
+    @abstractmethod
+    def build(self, device: torch.device | str) -> Prior:
+        """Load the prior onto the device; PriorUnavailable where that cannot be done."""
 
 
 def eps_from_sample(

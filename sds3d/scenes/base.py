@@ -1,13 +1,17 @@
 """The Scene protocol: what is optimized. Scenes are torch modules and never see a prior."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
 
+from sds3d.options import Options
+from sds3d.scenes.background import Background, RandomBackground
 from sds3d.types import Cameras, RenderOutput
 
 
@@ -48,3 +52,14 @@ class Scene(Protocol):
     def color(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P 3"]:
         """Diffuse sRGB colour at world points, [0, 1]."""
         ...
+
+
+class SceneConfig(Options, ABC):
+    """How a scene is chosen: its name, its options, and what it is rendered over in training."""
+
+    name: str
+    background: Background = RandomBackground()
+
+    @abstractmethod
+    def build(self, generator: torch.Generator) -> Scene:
+        """A fresh scene on the CPU; every random number it will ever need descends from `generator`."""

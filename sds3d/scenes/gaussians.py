@@ -14,9 +14,7 @@ from torch.optim import Optimizer
 from sds3d.losses import opacity_entropy, opacity_sparsity, scale_penalty
 from sds3d.ops.project_gaussians import project_gaussians, rotation_matrices
 from sds3d.ops.rasterize_gaussians import rasterize_gaussians
-from sds3d.options import Options
-from sds3d.scenes.background import Background, RandomBackground
-from sds3d.scenes.base import ParamGroup
+from sds3d.scenes.base import ParamGroup, SceneConfig
 from sds3d.scenes.densify import SPLIT_SHRINK, DensifyConfig, child_offsets, plan_refinement, replace_parameters
 from sds3d.scenes.init import ball_points, ball_spacing
 from sds3d.scenes.splat_field import SplatField, field_at_points, splat_field, splat_to_grid
@@ -27,7 +25,7 @@ NAMES = ("raw_means", "raw_quats", "raw_scales", "raw_opacities", "raw_colors")
 PER_SPLAT = (*NAMES, "grad_sum", "view_count")
 
 
-class GaussiansConfig(Options):
+class GaussiansConfig(SceneConfig):
     """How splats start, how fast each of their parameters moves, and when they multiply."""
 
     name: Literal["gaussians"] = "gaussians"
@@ -43,7 +41,6 @@ class GaussiansConfig(Options):
     lr_scales: Annotated[Rate, Field(description="Learning rate of the log sizes")] = 0.01
     lr_opacities: Annotated[Rate, Field(description="Learning rate of the opacity logits")] = 0.05
     lr_colors: Annotated[Rate, Field(description="Learning rate of the colour logits")] = 0.03
-    background: Background = RandomBackground()
     densify: DensifyConfig = DensifyConfig()
 
     def build(self, generator: torch.Generator) -> "Gaussians":

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import torch
 from pydantic import Field
 
-from sds3d.options import Options
+from sds3d.priors.base import PriorConfig
 
 if TYPE_CHECKING:
     from sds3d.priors.embedded.prior import EmbeddedPrior
 
 
-class EmbeddedConfig(Options):
+class EmbeddedConfig(PriorConfig):
     """The small prior that ships with sds3d."""
 
     name: Literal["embedded"] = "embedded"

@@ -1,0 +1,132 @@
+"""The loop: what happens in a step is read here, top to bottom."""
+
+import difflib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sds3d.cameras import sample_cameras
+from sds3d.checkpoint import Checkpoint, pack, unpack
+from sds3d.config import RunConfig
+from sds3d.errors import ConfigError, NumericsError
+from sds3d.events import StepDone
+from sds3d.guidance.base import Query, inject_gradient
+from sds3d.losses import weighted_sum
+from sds3d.optim import build_optimizer, set_learning_rates
+from sds3d.options import value_at
+from sds3d.priors.base import Prior
+from sds3d.prompts import Prompts
+from sds3d.scenes import Scene
+from sds3d.types import ViewCondition
+
+PARTS = ("prior", "render", "backward", "optimizer")
+
+
+class Trainer:
+    """A run between two steps. All randomness comes from `generator`, on the CPU whatever the device."""
+
+    def __init__(
+        self, config: RunConfig, scene: Scene, prior: Prior, generator: torch.Generator, device: torch.device
+    ) -> None:
+        self.config, self.scene, self.prior = config, scene, prior
+        self.generator, self.device = generator, device
+        self.prompts = Prompts(prior, config.prompt, config.negative_prompt)
+        self.state = config.guidance.init(prior, generator)
+        self.optimizer = build_optimizer(config.optim, scene, self.state)
+        self.step = 0  # steps done
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+
+    def run(self) -> Iterator[StepDone]:
+        """Step until the end."""
+        while self.step < self.config.steps:
+            yield self.advance()
+
+    def advance(self) -> StepDone:
+        """One step. NumericsError where a loss or gradient is not finite; the scene is then as before the step."""
+        config, scene, prior, generator = self.config, self.scene, self.prior, self.generator
+        started, progress, views = time.perf_counter(), self.step / config.steps, config.cameras.views
+        set_learning_rates(config.optim, self.optimizer, progress)
+        cameras = sample_cameras(config.cameras, generator).to(self.device)
+        background = config.scene.background.sample(views, generator).to(self.device)
+        t = config.timesteps.sample(progress, views, generator).to(self.device)
+        noise = config.noise.sample(views, prior.latent_shape, generator).to(self.device)
+        with self._timed("render"):
+            out = scene.render(cameras, background)
+            losses = dict(scene.regularizers(out))
+        with self._timed("prior"):
+            x = prior.encode(out.image())
+            query = Query(x, t, noise, prior, self.prompts.at(cameras), ViewCondition(cameras, background))
+            result = config.guidance.step(query, self.state)
+        losses["guidance"] = inject_gradient(x, result.grad)
+        if result.loss is not None:
+            losses["guidance_params"] = result.loss
+        weights = self._weights(losses, progress)
+        total = weighted_sum(losses, weights)
+        self._check_finite("loss", {name: losses[name] for name, weight in weights.items() if weight}, t)
+        with self._timed("backward"):
+            total.backward()
+        self._check_finite("gradient", self._gradients(), t)
+        with self._timed("optimizer"):
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            scene.after_step(self.step, out, self.optimizer)
+        self.step += 1
+        shown = {}
+        if self.step % config.log_every == 0 or self.step == config.steps:
+            shown = {name: losses[name].item() for name, weight in weights.items() if weight}
+            shown |= {name: value.item() for name, value in result.stats.items()}
+        return StepDone(self.step, shown, time.perf_counter() - started)
+
+    def checkpoint(self) -> Checkpoint:
+        """The run as it stands."""
+        tensors = pack(cast(nn.Module, self.scene), self.optimizer, self.state, self.generator)
+        return Checkpoint(self.step, tensors, dict(self.seconds))
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint of the same configuration, bit for bit on the CPU."""
+        unpack(checkpoint.tensors, cast(nn.Module, self.scene), self.optimizer, self.state, self.generator)
+        self.step = checkpoint.step
+        self.seconds |= checkpoint.seconds
+
+    def _weights(self, losses: dict[str, Tensor], progress: float) -> dict[str, float]:
+        """The weight of every loss: 1 for the guidance's own, 0 for regularizers the config does not name."""
+        for name in self.config.loss_weights:
+            if name not in losses:
+                close = difflib.get_close_matches(name, losses, n=1)
+                hint = f"did you mean {close[0]}?" if close else "this scene has: " + ", ".join(sorted(losses))
+                raise ConfigError(f"loss_weights.{name} is no loss of the scene", hint=hint)
+        defaults = {"guidance": 1.0, "guidance_params": 1.0}
+        given = self.config.loss_weights
+        return {name: value_at(given.get(name, defaults.get(name, 0.0)), progress) for name in losses}
+
+    def _gradients(self) -> dict[str, Tensor]:
+        """One number per parameter group that is finite exactly when all its gradients are (short of overflow)."""
+        return {
+            group["name"]: torch.stack([p.grad.abs().sum() for p in group["params"] if p.grad is not None]).sum()
+            for group in self.optimizer.param_groups
+            if any(p.grad is not None for p in group["params"])
+        }
+
+    def _check_finite(self, what: str, values: dict[str, Tensor], t: Float[Tensor, "B"]) -> None:
+        bad = [name for name, value in values.items() if not torch.isfinite(value)]
+        if bad:
+            self.optimizer.zero_grad(set_to_none=True)
+            times = ", ".join(f"{time:.3f}" for time in t.tolist())
+            raise NumericsError(
+                f"the {what} of {', '.join(bad)} is not finite at step {self.step} (t = {times})",
+                hint="lower the learning rates or the guidance scale",
+            )
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        """Adds the time inside to the part's sum; on CUDA it waits for the device, or the time would be the queue's."""
+        begun = time.perf_counter()
+        yield
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.seconds[part] += time.perf_counter() - begun
