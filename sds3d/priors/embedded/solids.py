@@ -69,7 +69,8 @@ class Solid:
         if self.shape == "ball":
             rings = [(math.cos(e), math.sin(e)) for e in torch.linspace(-math.pi / 2, math.pi / 2, 13).tolist()]
         elif self.shape == "ring":
-            rings = [(1.0 + self.tube, 0.0), (1.0, self.tube), (1.0, -self.tube)]
+            turns = [k * math.pi / 4 for k in range(-2, 3)]
+            rings = [(1.0 + self.tube * math.cos(e), self.tube * math.sin(e)) for e in turns]
         else:
             rings = [(self.bottom, -1.0), (self.top, 1.0)]
         if self.shape in _CORNERS:

@@ -1,0 +1,62 @@
+"""The training loop: it learns, and a run that was cut off goes on bit for bit."""
+
+from itertools import islice
+
+import pytest
+import torch
+
+from sds3d.errors import CheckpointError
+from sds3d.priors.embedded.data import Dataset, make_shard, random_backgrounds, read_shard, write_shard
+from sds3d.priors.embedded.training import TrainConfig, Trainer
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sds3d.priors.embedded.data.make_shard", lambda index: make_shard(index, scenes=3))
+        write_shard(folder, 0)
+    assert len(read_shard(folder / "shard_00000.safetensors").captions) == 3
+    return Dataset(folder)
+
+
+def _run(trainer, dataset, steps):
+    return [record["loss"] for record in islice(trainer.train(dataset), steps)]
+
+
+def test_resumed_training_equals_uninterrupted(dataset, tmp_path):
+    config = TrainConfig(batch=2, warmup=2)
+    whole = Trainer(config, CPU)
+    losses = _run(whole, dataset, 4)
+    first = Trainer(config, CPU)
+    begun = _run(first, dataset, 2)
+    first.save(tmp_path)
+    second = Trainer.load(tmp_path, CPU)
+    assert begun + _run(second, dataset, 2) == losses
+    assert (second.step, second.images) == (whole.step, whole.images)
+    for a, b in zip(whole.average.parameters(), second.average.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_it_learns_a_handful_of_images(dataset):
+    losses = _run(Trainer(TrainConfig(batch=4, warmup=5, seed=1), CPU), dataset, 24)
+    assert sum(losses[-6:]) < 0.7 * sum(losses[:6])
+
+
+def test_a_truncated_state_is_named(dataset, tmp_path):
+    Trainer(TrainConfig(), CPU).save(tmp_path)
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=str(tmp_path)):
+        Trainer.load(tmp_path, CPU)
+
+
+def test_backgrounds_are_a_third_grey():
+    colors = random_backgrounds(3000, torch.Generator().manual_seed(0))
+    grey = (colors[:, 0] == colors[:, 1]) & (colors[:, 1] == colors[:, 2])
+    assert 0.28 < grey.float().mean() < 0.38
+    assert colors.min() >= 0
+    assert colors.max() <= 1
