@@ -10,8 +10,10 @@ import torch
 
 from sds3d.errors import ExtensionUnavailable
 
+INSTRUCTION_SETS = ("baseline", "avx2", "avx512")  # as numbered in cuda_ext/cpu_features.h
 BUILD_COMMAND = "pip install --no-build-isolation -e ."
-CUDA_BUILD_COMMAND = "SDS3D_BUILD_CUDA=1 " + BUILD_COMMAND
+CUDA_INSTRUCTION_SETS = ("baseline", "avx2", "avx512")  # as numbered in cuda_ext/cpu_features.h
+BUILD_COMMAND = "SDS3D_BUILD_CUDA=1 " + BUILD_COMMAND
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,13 @@ def backend_info() -> BackendInfo:
         torch.ops.load_library(found[0])
     except OSError as error:
         return BackendInfo("reference", False, f"{found[0].name} does not load: {error}", "")
-    cpu = ("baseline", "avx2", "avx512")[torch.ops.sds3d.cpu_instruction_set()]
+    cpu = INSTRUCTION_SETS[torch.ops.sds3d.limit_instruction_set(len(INSTRUCTION_SETS))]
     return BackendInfo(cpu, bool(torch.ops.sds3d.has_cuda_kernels()), "", str(found[0]))
+
+
+def compiled() -> bool:
+    """Whether sds3d._C is loaded, so that torch.ops.sds3d has operators to register autograd for."""
+    return backend_info().cpu != "reference"
 
 
 def use_compiled(device: torch.device, op: str) -> bool:
@@ -54,7 +61,7 @@ def use_compiled(device: torch.device, op: str) -> bool:
             message = f"{op} has no CUDA kernels here: {info.reason or 'sds3d._C was built without CUDA'}"
             raise ExtensionUnavailable(message, f"build them with: {CUDA_BUILD_COMMAND}")
         return True
-    if info.cpu == "reference":
+    if not compiled():
         warn_fallback()
         return False
     return True

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sds3d.ops.extension import use_compiled
+from sds3d.ops.extension import compiled, use_compiled
 from sds3d.types import Cameras
 
 ALPHA_CUT = 1.0 / 255.0  # a splat ends where its alpha falls below one step of an 8-bit image
@@ -47,8 +47,8 @@ def project_gaussians(
             quats,
             scales,
             opacities.detach(),
-            cameras.camera_to_world,
-            cameras.intrinsics,
+            cameras.camera_to_world.detach(),
+            cameras.intrinsics.detach(),
             cameras.height,
             cameras.width,
             near,
@@ -132,3 +132,49 @@ def rotation_matrices(quats: Float[Tensor, "N 4"]) -> Float[Tensor, "N 3 3"]:
         ],
         dim=1,
     ).view(-1, 3, 3)  # fmt: skip
+
+
+def project_fake(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    camera_to_world: Tensor,
+    intrinsics: Tensor,
+    height: int,
+    width: int,
+    near: float,
+    dilation: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Shapes of `project_gaussians` for torch.compile and export."""
+    shape = (camera_to_world.shape[0], means.shape[0])
+    new = means.new_empty
+    return new(*shape, 2), new(*shape, 3), new(*shape), new(*shape, 2)
+
+
+def project_backward_fake(means: Tensor, quats: Tensor, scales: Tensor, *rest: object) -> tuple[Tensor, Tensor, Tensor]:
+    """Shapes of the backward op."""
+    return torch.empty_like(means), torch.empty_like(quats), torch.empty_like(scales)
+
+
+def save_for_backward(ctx, inputs: tuple, output: tuple) -> None:
+    """Keep what the backward pass recomputes the projection from."""
+    *tensors, ctx.height, ctx.width, ctx.near, ctx.dilation = inputs
+    extents = output[3]
+    ctx.save_for_backward(*tensors, extents)
+    ctx.mark_non_differentiable(extents)
+
+
+def project_backward(ctx, grad_means2d: Tensor, grad_conics: Tensor, grad_depths: Tensor, _: Tensor) -> tuple:
+    """Analytic gradients; culled splats get exact zeros."""
+    *inputs, extents = ctx.saved_tensors
+    grads = torch.ops.sds3d.project_gaussians_backward(
+        *inputs, extents, grad_means2d, grad_conics, grad_depths, ctx.height, ctx.width, ctx.near, ctx.dilation
+    )
+    return *grads, *[None] * 7
+
+
+if compiled():
+    torch.library.register_fake("sds3d::project_gaussians", project_fake)
+    torch.library.register_fake("sds3d::project_gaussians_backward", project_backward_fake)
+    torch.library.register_autograd("sds3d::project_gaussians", project_backward, setup_context=save_for_backward)

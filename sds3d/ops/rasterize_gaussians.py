@@ -4,9 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sds3d.ops.extension import use_compiled
+from sds3d.ops.extension import compiled, use_compiled
 
 TILE = 16  # pixels
+SPLAT_FLOATS = 6  # of the kernels' own form of a splat, see cuda_ext/rasterize_gaussians/rasterize_gaussians.h
 ALPHA_MAX = 0.999
 ALPHA_CUT = 1.0 / 255.0
 TRANSMITTANCE_STOP = 1e-4
@@ -36,7 +37,7 @@ def rasterize_gaussians(
         return rasterize_gaussians_reference(
             means2d, conics, opacities, features, extents, depths, background, height, width
         )
-    image, transmittance, _, _ = torch.ops.sds3d.rasterize_gaussians(
+    image, transmittance, *_ = torch.ops.sds3d.rasterize_gaussians(
         means2d, conics, opacities, features, extents.detach(), depths.detach(), background, height, width
     )
     return image, 1.0 - transmittance
@@ -121,3 +122,63 @@ def composite(
     before = torch.cat([after.new_ones(len(after), 1), after], dim=1)  # [P, K + 1], the last column is the rest
     weights, rest = before[:, :-1] * alphas, before[:, -1:]
     return torch.cat([weights @ features + rest * background, rest], dim=1)
+
+
+def rasterize_fake(
+    means2d: Tensor,
+    conics: Tensor,
+    opacities: Tensor,
+    features: Tensor,
+    extents: Tensor,
+    depths: Tensor,
+    background: Tensor,
+    height: int,
+    width: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Shapes for torch.compile and export: image, transmittance, then what the backward pass reads."""
+    views, splats, channels = features.shape
+    tiles = (-(-height // TILE)) * (-(-width // TILE))
+    hits = torch.library.get_ctx().new_dynamic_size()
+
+    def ints(*shape: int) -> Tensor:
+        return features.new_empty(shape, dtype=torch.int32)
+
+    new = features.new_empty
+    images = new(views, height, width, channels), new(views, height, width, 1)
+    lists = new(views, splats, SPLAT_FLOATS), ints(views * tiles + 1), ints(views * splats + 1), ints(hits, 2)
+    return *images, *lists
+
+
+def rasterize_backward_fake(
+    conics: Tensor, opacities: Tensor, features: Tensor, *rest: object
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Shapes of the backward op."""
+    views, splats, _ = features.shape
+    grads = features.new_empty(views, splats, 2), features.new_empty(views, splats, 3)
+    return *grads, opacities.new_empty(splats), features.new_empty(features.shape)
+
+
+def save_for_backward(ctx, inputs: tuple, output: tuple) -> None:
+    """Keep the images and tile lists: the backward pass replays the forward pass."""
+    _, conics, opacities, features, *_ = inputs
+    ctx.save_for_backward(conics, opacities, features, *output)
+    ctx.mark_non_differentiable(*output[2:])
+
+
+def rasterize_backward(ctx, grad_image: Tensor, grad_transmittance: Tensor, *_: Tensor) -> tuple:
+    """Analytic gradients; splats that touch no pixel get exact zeros."""
+    *inputs, image, transmittance, splats, tile_offsets, record_offsets, hits = ctx.saved_tensors
+    lists = (splats, tile_offsets, record_offsets, hits)
+    grads = torch.ops.sds3d.rasterize_gaussians_backward(
+        *inputs, image, transmittance, *lists, grad_image, grad_transmittance
+    )
+    grad_background = None
+    if ctx.needs_input_grad[6]:
+        grad_background = (transmittance * grad_image).sum(dim=(1, 2))
+    return *grads, None, None, grad_background, None, None
+
+
+if compiled():
+    torch.library.register_fake("sds3d::rasterize_gaussians", rasterize_fake)
+    torch.library.register_fake("sds3d::rasterize_gaussians_backward", rasterize_backward_fake)
+    torch.library.register_autograd("sds3d::rasterize_gaussians", rasterize_backward, setup_context=save_for_backward)

@@ -1,0 +1,47 @@
+// The operators as torch sees them: schemas, and what is compiled in. Autograd and fakes are in sds3d/ops/*.py.
+#include <torch/csrc/stable/library.h>
+
+#include "cpu_features.h"
+
+namespace sds3d {
+
+namespace {
+
+int64_t set_instruction_limit(int64_t level) {
+  return int64_t(limit_instruction_set(level));
+}
+bool has_cuda_kernels() {
+#if SDS3D_CUDA
+  return true;
+#else
+  return false;
+#endif
+}
+
+}  // namespace
+
+}  // namespace sds3d
+
+STABLE_TORCH_LIBRARY(sds3d, m) {
+  m.def("limit_instruction_set(int level) -> int");
+  m.def("has_cuda_kernels() -> bool");
+  m.def(
+      "project_gaussians(Tensor means, Tensor quats, Tensor scales, Tensor opacities, Tensor camera_to_world, "
+      "Tensor intrinsics, int height, int width, float near, float dilation) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "project_gaussians_backward(Tensor means, Tensor quats, Tensor scales, Tensor opacities, Tensor camera_to_world, "
+      "Tensor intrinsics, Tensor extents, Tensor grad_means2d, Tensor grad_conics, Tensor grad_depths, int height, "
+      "int width, float near, float dilation) -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "rasterize_gaussians(Tensor means2d, Tensor conics, Tensor opacities, Tensor features, Tensor extents, "
+      "Tensor depths, Tensor background, int height, int width) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "rasterize_gaussians_backward(Tensor conics, Tensor opacities, Tensor features, Tensor image, "
+      "Tensor transmittance, Tensor splats, Tensor tile_offsets, Tensor record_offsets, Tensor hits, Tensor grad_image, "
+      "Tensor grad_transmittance) -> (Tensor, Tensor, Tensor, Tensor)");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(sds3d, CompositeExplicitAutograd, m) {
+  m.impl("limit_instruction_set", TORCH_BOX(&sds3d::set_instruction_limit));
+  m.impl("has_cuda_kernels", TORCH_BOX(&sds3d::has_cuda_kernels));
+}

@@ -1,0 +1,116 @@
+// The formulas of compositing, shared by CPU and CUDA: F is a float (one pixel) or Lanes (a row of sixteen).
+#pragma once
+
+#include "rasterize_gaussians.h"
+
+namespace sds3d {
+
+// Scalar twins of the Lanes operations, so that CUDA threads instantiate the same templates.
+SDS3D_HD float fma(float a, float b, float c) { return ::fmaf(a, b, c); }
+SDS3D_HD float fnma(float a, float b, float c) { return ::fmaf(-a, b, c); }
+SDS3D_HD float exp2(float x) { return ::exp2f(x); }
+SDS3D_HD float min(float a, float b) { return ::fminf(a, b); }
+SDS3D_HD float reciprocal(float x) { return 1.0f / x; }
+SDS3D_HD float where(bool m, float a, float b) { return m ? a : b; }
+SDS3D_HD float zero_unless(bool m, float a) { return m ? a : 0.0f; }
+SDS3D_HD bool any(bool m) { return m; }
+
+// One splat over one pixel or row. `transmittance` is negative where the pixel has ended.
+template <class F, class M>
+struct Blend {
+  M hit;     // alpha is at least 1/255 and the pixel has not ended
+  M pass;    // hit, and composited; a hit that does not pass ends the pixel
+  M smooth;  // alpha is not clamped
+  F alpha, weight, after;
+};
+
+// p and row_power: log2(alpha) = row_power - p^2. Forward and backward both call this, so that their decisions agree.
+template <class F>
+SDS3D_HD auto log2_alpha(F p, F row_power) { return fnma(p, p, row_power); }
+
+template <class F>
+SDS3D_HD auto is_hit(F power, F transmittance) {
+  return (power >= F(LOG2_ALPHA_CUT)) & (transmittance > F(0.0f));
+}
+
+template <class F, class M>
+SDS3D_HD Blend<F, M> blend(F power, F transmittance, M hit) {
+  Blend<F, M> b;
+  const F raw = exp2(power);
+  b.hit = hit;
+  b.smooth = raw <= F(ALPHA_MAX);
+  b.alpha = min(raw, F(ALPHA_MAX));
+  const F weight = b.alpha * transmittance;
+  b.after = transmittance - weight;
+  b.pass = hit & (b.after > F(TRANSMITTANCE_STOP));
+  b.weight = zero_unless(b.pass, weight);
+  return b;
+}
+
+template <class F, class M>
+SDS3D_HD F next_transmittance(const Blend<F, M>& b, F transmittance) {
+  return where(b.hit, where(b.pass, b.after, -transmittance), transmittance);
+}
+
+// dL / d log(alpha), where ahead = what is still to come of <colour, upstream> after this splat, background included:
+//   dL / d alpha = T <c, v> - ahead / (1 - alpha)
+template <class F, class M>
+SDS3D_HD F grad_log_alpha(const Blend<F, M>& b, F weighted_dot, F ahead) {
+  const F full = fnma(b.alpha * ahead, reciprocal(F(1.0f) - b.alpha), weighted_dot);
+  return zero_unless(b.pass & b.smooth, full);
+}
+
+// False if the splat cannot be drawn: culled, not finite, conic not positive definite, opacity below the cut.
+SDS3D_HD bool prepare_splat(const float* mean, const float* conic, float opacity, const float* extent, float depth,
+                            Splat* out) {
+  *out = Splat{};
+  const float sum = mean[0] + mean[1] + conic[0] + conic[1] + conic[2] + opacity + extent[0] + extent[1] + depth;
+  const bool usable = extent[0] > 0.0f && extent[1] > 0.0f && opacity > ALPHA_CUT && conic[0] > 0.0f &&
+                      conic[0] * conic[2] > conic[1] * conic[1];
+  if (!usable || !is_finite(sum)) return false;
+  const float slope = ::sqrtf(conic[0] * HALF_LOG2_E);
+  const float shear = conic[1] * HALF_LOG2_E / slope;
+  const float rest = (conic[2] - conic[1] * (conic[1] / conic[0])) * HALF_LOG2_E;
+  const float rise = ::sqrtf(rest > 0.0f ? rest : 0.0f);
+  if (!is_finite(slope + shear + rise) || slope == 0.0f) return false;
+  *out = Splat{mean[0], mean[1], slope, shear, rise, ::log2f(opacity)};
+  return true;
+}
+
+// Index range of 16-pixel tiles whose pixel centres lie in [low, high], clipped to the image.
+SDS3D_HD void tile_range(float low, float high, int size, int16_t* first, int16_t* last) {
+  const float begin = ::fminf(::fmaxf(::ceilf(low - 0.5f), 0.0f), float(size));
+  const float end = ::fminf(::fmaxf(::floorf(high - 0.5f) + 1.0f, 0.0f), float(size));
+  *first = int16_t(int(begin) / TILE);
+  *last = int16_t(end > begin ? (int(end) + TILE - 1) / TILE : int(begin) / TILE);
+}
+
+SDS3D_HD TileBox tile_box(const Splat& splat, const float* extent, int width, int height) {
+  TileBox box;
+  tile_range(splat.x - extent[0], splat.x + extent[0], width, &box.x0, &box.x1);
+  tile_range(splat.y - extent[1], splat.y + extent[1], height, &box.y0, &box.y1);
+  return box;
+}
+
+// Sorts like the float does, NaN aside.
+SDS3D_HD uint32_t sortable_bits(float depth) {
+  union {
+    float f;
+    uint32_t u;
+  } bits = {depth};
+  return bits.u & 0x80000000u ? ~bits.u : bits.u | 0x80000000u;
+}
+
+// Gradients of one splat in one view from its summed record; returns its share of dL / d opacity.
+SDS3D_HD float splat_gradients(const float* record, const float* conic, float opacity, int channels, float* grad_mean,
+                               float* grad_conic, float* grad_features) {
+  grad_mean[0] = conic[0] * record[SUM_GX] + conic[1] * record[SUM_GY];
+  grad_mean[1] = conic[1] * record[SUM_GX] + conic[2] * record[SUM_GY];
+  grad_conic[0] = -0.5f * record[SUM_GXX];
+  grad_conic[1] = -record[SUM_GXY];
+  grad_conic[2] = -0.5f * record[SUM_GYY];
+  for (int c = 0; c < channels; ++c) grad_features[c] = record[SUM_FEATURES + c];
+  return record[SUM_G] / opacity;
+}
+
+}  // namespace sds3d

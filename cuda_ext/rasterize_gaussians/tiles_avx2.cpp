@@ -1,0 +1,6 @@
+// The pixel loops for one instruction set; setup.py compiles this file with its flags.
+#include "tiles_cpu.h"
+
+namespace sds3d {
+const TileKernels TILE_KERNELS_AVX2 = {avx2::forward, avx2::backward};
+}  // namespace sds3d

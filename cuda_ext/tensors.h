@@ -1,0 +1,55 @@
+// The little that the glue needs of torch: checks, allocation, data pointers; LibTorch stable ABI only.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <initializer_list>
+#include <sstream>
+#include <stdexcept>
+#include <vector>
+
+namespace sds3d {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+// Throws unless `t` has dtype, shape and the device of `like`; returns it contiguous.
+inline Tensor checked(const Tensor& t, const char* name, ScalarType dtype, std::initializer_list<int64_t> shape,
+                      const Tensor& like) {
+  bool fits = t.scalar_type() == dtype && t.dim() == int64_t(shape.size()) && t.is_cuda() == like.is_cuda();
+  int64_t axis = 0;
+  for (int64_t size : shape) fits = fits && t.size(axis++) == size;
+  if (!fits) {
+    std::ostringstream message;
+    message << name << ": expected a " << (dtype == ScalarType::Float ? "float32" : "int32") << " tensor [";
+    for (int64_t size : shape) message << ' ' << size;
+    message << " ] on " << (like.is_cuda() ? "cuda" : "cpu") << ", got dtype " << int(t.scalar_type()) << " [";
+    for (axis = 0; axis < t.dim(); ++axis) message << ' ' << t.size(axis);
+    message << " ] on " << (t.is_cuda() ? "cuda" : "cpu");
+    throw std::runtime_error(message.str());
+  }
+  return torch::stable::contiguous(t);
+}
+
+inline void require(bool condition, const char* message) {
+  if (!condition) throw std::runtime_error(message);
+}
+
+inline Tensor empty(std::initializer_list<int64_t> shape, ScalarType dtype, const Tensor& like) {
+  return torch::stable::new_empty(like, std::vector<int64_t>(shape), dtype);
+}
+
+inline const float* floats(const Tensor& t) {
+  return static_cast<const float*>(t.const_data_ptr());
+}
+inline float* floats_out(const Tensor& t) {
+  return static_cast<float*>(t.mutable_data_ptr());
+}
+template <class T>
+T* data(const Tensor& t) {
+  return static_cast<T*>(t.mutable_data_ptr());
+}
+
+}  // namespace sds3d

@@ -1,0 +1,179 @@
+"""Metadata, and the build of cuda_ext/ into sds3d._C: CPU kernels always, CUDA where a matching toolkit is found.
+
+SDS3D_BUILD_CUDA=0|1|auto (default auto); 1 fails where the toolkit is missing. TORCH_CUDA_ARCH_LIST works as usual.
+"""
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+SOURCES = [
+    "cuda_ext/bindings.cpp",
+    "cuda_ext/bindings_cpu.cpp",
+    "cuda_ext/cpu_features.cpp",
+    "cuda_ext/project_gaussians/project_gaussians_cpu.cpp",
+    "cuda_ext/rasterize_gaussians/bin_cpu.cpp",
+    "cuda_ext/rasterize_gaussians/tiles_baseline.cpp",
+]
+# One instruction set per file, chosen by cpuid at run time; everything else stays on the platform's baseline.
+X86_SOURCES = {
+    "cuda_ext/rasterize_gaussians/tiles_avx2.cpp": ["-mavx2", "-mfma"],
+    "cuda_ext/rasterize_gaussians/tiles_avx512.cpp": ["-mavx512f", "-mavx512dq"],
+}
+CUDA_SOURCES: list[str] = []
+# No fast-math: it breaks round-by-magic-number and, at link time, switches the host process to flush-to-zero. No
+# contraction: forward and backward must round alike, so fused operations are written out where they are wanted.
+CXX_FLAGS = ["-O3", "-std=c++20", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+CXX_FLAGS += ["-Wall", "-Wno-maybe-uninitialized", "-Wno-unused-function"]  # GCC 12 warns about immintrin.h
+ABI = ["-DTORCH_TARGET_VERSION=0x020b000000000000"]  # LibTorch stable ABI of torch 2.11, the oldest supported
+CUDA_ARCHITECTURES = "8.0;8.6;8.9;9.0+PTX"
+
+
+def cuda_decision() -> tuple[bool, str]:
+    """Whether to build the CUDA kernels, and the reason in a few words."""
+    wanted = os.environ.get("SDS3D_BUILD_CUDA", "auto")
+    if wanted not in ("0", "1", "auto"):
+        sys.exit(f"SDS3D_BUILD_CUDA={wanted}: expected 0, 1 or auto")
+    if wanted == "0":
+        return False, "SDS3D_BUILD_CUDA=0"
+    found, reason = cuda_toolkit()
+    if wanted == "1" and not found:
+        sys.exit(f"SDS3D_BUILD_CUDA=1, but {reason}")
+    return found, reason
+
+
+def cuda_toolkit() -> tuple[bool, str]:
+    """Whether torch has CUDA and nvcc has the same major version. A visible GPU is not needed to build."""
+    import torch
+
+    if torch.version.cuda is None:
+        return False, f"torch {torch.__version__} has no CUDA"
+    from torch.utils.cpp_extension import CUDA_HOME
+
+    nvcc = Path(CUDA_HOME or "") / "bin" / "nvcc"
+    if not nvcc.is_file():
+        return False, f"no nvcc found for torch's CUDA {torch.version.cuda} (set CUDA_HOME)"
+    output = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
+    match = re.search(r"release (\d+)\.(\d+)", output)
+    if match is None or match[1] != torch.version.cuda.split(".")[0]:
+        return False, f"nvcc is {match[0] if match else 'of unknown version'}, torch wants CUDA {torch.version.cuda}"
+    return True, f"nvcc {match[1]}.{match[2]}, torch CUDA {torch.version.cuda}"
+
+
+def extension(with_cuda: bool):
+    """sds3d._C: no Python symbols and only torch's stable ABI, so one binary serves every Python and torch 2.11+."""
+    from torch.utils.cpp_extension import CppExtension, CUDAExtension
+
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    kind = CUDAExtension if with_cuda else CppExtension
+    cuda_flags = ["-O3", "-std=c++20", "--expt-relaxed-constexpr", "-DUSE_CUDA", "-DSDS3D_CUDA=1", *ABI]
+    return kind(
+        "sds3d._C",
+        SOURCES + (list(X86_SOURCES) if x86 else []) + (CUDA_SOURCES if with_cuda else []),
+        extra_compile_args={
+            "cxx": [*CXX_FLAGS, *ABI, *(["-DUSE_CUDA", "-DSDS3D_CUDA=1"] if with_cuda else [])],
+            "nvcc": cuda_flags,
+        },
+        extra_link_args=["-s"],
+        depends=sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "cuda_ext").rglob("*.h")),
+        py_limited_api=True,
+    )
+
+
+def build_command():
+    """torch's BuildExtension, with the instruction-set flags of X86_SOURCES added file by file."""
+    from torch.utils.cpp_extension import BuildExtension
+
+    class BuildKernels(BuildExtension.with_options(use_ninja=False)):  # ninja's path has one set of flags for all files
+        def build_extensions(self) -> None:
+            compile_one = self.compiler._compile
+
+            def compile_with_flags(obj, src, ext, cc_args, extra_postargs, pp_opts) -> None:
+                flags = X86_SOURCES.get(Path(src).as_posix(), [])
+                compile_one(obj, src, ext, cc_args, [*extra_postargs, *flags], pp_opts)
+
+            self.compiler._compile = compile_with_flags
+            super().build_extensions()
+
+    return BuildKernels
+
+
+def build_options() -> dict:
+    """The setup() arguments that compile. Only asked for by commands that build: the others must not need torch."""
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        sys.exit(
+            "sds3d: torch is not installed in this environment, and the kernels are built against it.\n"
+            "Install torch first, then: pip install --no-build-isolation ."
+        )
+    with_cuda, reason = cuda_decision()
+    print(f"sds3d: building CPU kernels {'and CUDA kernels' if with_cuda else 'only'} ({reason})", flush=True)
+    if with_cuda:
+        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", CUDA_ARCHITECTURES)
+    return {
+        "ext_modules": [extension(with_cuda)],
+        "cmdclass": {"build_ext": build_command()},
+        "options": {"bdist_wheel": {"py_limited_api": "cp310"}},
+    }
+
+
+BUILDING = {"build", "build_ext", "bdist_wheel", "install", "develop", "editable_wheel"}
+
+packages = find_packages(include=["sds3d", "sds3d.*"])
+packages += ["sds3d_app" + name[3:] for name in find_packages(include=["app", "app.*"])]
+packages += ["sds3d_assets"]
+
+setup(
+    name="sds3d",
+    version="0.1.0",
+    description="Text to 3D by score distillation, on a bare machine",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8") if (ROOT / "README.md").is_file() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=packages,
+    package_dir={"sds3d_app": "app", "sds3d_assets": "assets"},
+    package_data={
+        "sds3d": ["py.typed"],
+        "sds3d_assets": [
+            f"{depth}*.{kind}" for depth in ("", "**/") for kind in ("safetensors", "json", "md", "txt", "png")
+        ],
+    },
+    include_package_data=False,
+    zip_safe=False,
+    install_requires=[
+        "torch>=2.11,<2.14",
+        "diffusers>=0.36",
+        "transformers>=4.57",
+        "safetensors>=0.5",
+        "gsplat>=1.5.3",
+        "pydantic>=2.7",
+        "typer>=0.12",
+        "rich>=13",
+        "trimesh>=4.5",
+        "scikit-image>=0.22",
+        "fast-simplification>=0.1.7",
+        "manifold3d>=3.0",
+        "xatlas>=0.0.9",
+        "imageio>=2.34",
+        "imageio-ffmpeg>=0.5",
+        "jaxtyping>=0.2.36",
+        "kornia>=0.7",
+        "scipy>=1.11",
+        "pillow>=10",
+        "numpy>=1.26",
+    ],
+    extras_require={
+        "ui": ["gradio>=6.31,<7"],
+        "dev": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "beartype>=0.18", "ruff>=0.6", "mypy>=1.11"],
+    },
+    entry_points={"console_scripts": ["sds3d = sds3d_app.cli:main"]},
+    **(build_options() if BUILDING & set(sys.argv) else {}),
+)
