@@ -12,8 +12,7 @@ from sds3d.errors import ExtensionUnavailable
 
 INSTRUCTION_SETS = ("baseline", "avx2", "avx512")  # as numbered in cuda_ext/cpu_features.h
 BUILD_COMMAND = "pip install --no-build-isolation -e ."
-CUDA_INSTRUCTION_SETS = ("baseline", "avx2", "avx512")  # as numbered in cuda_ext/cpu_features.h
-BUILD_COMMAND = "SDS3D_BUILD_CUDA=1 " + BUILD_COMMAND
+CUDA_BUILD_COMMAND = "SDS3D_BUILD_CUDA=1 " + BUILD_COMMAND
 
 
 @dataclass(frozen=True)
