@@ -10,7 +10,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
-PIP := $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check --progress-bar off
+PIP := $(BIN)/python -m pip install -qq --no-input --disable-pip-version-check --progress-bar off
 # One thread a test worker: two workers on two cores are faster than two threads, and idle threads must not spin.
 QUIET_THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 # Folders too: their time changes when a file is added or removed.
@@ -43,7 +43,7 @@ format: install
 	$(BIN)/ruff format .
 
 wheel: install
-	$(BIN)/python -m pip wheel --quiet --no-input --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir dist .
+	$(BIN)/python -m pip wheel -qq --no-input --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir dist .
 	@ls dist/*.whl
 
 clean:
