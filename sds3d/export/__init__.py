@@ -1,0 +1,24 @@
+"""Files to take away: meshes, splats, pictures and videos. One writer per format; all writes are whole or absent."""
+
+from sds3d.export.check import check_mesh
+from sds3d.export.extract import ExportConfig, extract_mesh
+from sds3d.export.glb import read_glb, write_glb
+from sds3d.export.mesh import Mesh
+from sds3d.export.ply import read_splats_ply, write_splats_ply
+from sds3d.export.png import write_png
+from sds3d.export.sheet import render_sheet
+from sds3d.export.video import write_orbit
+
+__all__ = [
+    "ExportConfig",
+    "Mesh",
+    "check_mesh",
+    "extract_mesh",
+    "read_glb",
+    "read_splats_ply",
+    "render_sheet",
+    "write_glb",
+    "write_orbit",
+    "write_png",
+    "write_splats_ply",
+]

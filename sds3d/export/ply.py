@@ -1,0 +1,88 @@
+"""Splats as PLY files in the layout of the 3DGS reference viewer, written and read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sds3d.errors import ConfigError, ExportError
+from sds3d.files import write_atomic
+from sds3d.scenes.base import Scene
+from sds3d.scenes.gaussians import Gaussians
+
+SH_C0 = 0.28209479177387814  # 1 / (2 sqrt(pi)): the constant spherical harmonic
+COLUMNS = (
+    *("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity"),
+    *("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"),
+)
+MAX_HEADER = 4096  # bytes
+
+
+@dataclass(frozen=True)
+class SplatCloud:
+    """Splats after activation."""
+
+    means: Float[Tensor, "N 3"]
+    quats: Float[Tensor, "N 4"]  # wxyz, unit length
+    scales: Float[Tensor, "N 3"]
+    opacities: Float[Tensor, "N"]
+    colors: Float[Tensor, "N 3"]  # sRGB
+
+
+def write_splats_ply(scene: Scene, path: Path) -> None:
+    """Little-endian floats, one row of COLUMNS per splat, in world axes (+z up).
+
+    As viewers expect: opacity is a logit, scale a logarithm, f_dc = (colour - 0.5) / SH_C0, rot wxyz, normals 0.
+    """
+    if not isinstance(scene, Gaussians):
+        raise ExportError("splats.ply needs a scene of splats", hint="export a mesh instead: --format glb")
+    with torch.no_grad():
+        parts = [
+            scene.means,
+            torch.zeros_like(scene.means),
+            (scene.colors - 0.5) / SH_C0,
+            scene.raw_opacities[:, None],
+            scene.raw_scales,
+            scene.quats,
+        ]
+        rows = torch.cat(parts, dim=-1).cpu().numpy().astype("<f4")
+    properties = "".join(f"property float {name}\n" for name in COLUMNS)
+    header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(rows)}\n{properties}end_header\n"
+    write_atomic(path, header.encode("ascii") + rows.tobytes())
+
+
+def read_splats_ply(path: Path) -> SplatCloud:
+    """Read a file with our columns in any order, others skipped; ConfigError where it is anything else."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    head, marker, body = data[:MAX_HEADER].partition(b"end_header\n")
+    lines = head.decode("ascii", errors="replace").split("\n")
+    if not marker or lines[:2] != ["ply", "format binary_little_endian 1.0"]:
+        raise ConfigError(f"{path} is not a binary little-endian PLY file")
+    elements = [line.split() for line in lines if line.startswith("element ")]
+    names = [line.removeprefix("property float ") for line in lines if line.startswith("property ")]
+    if len(elements) != 1 or elements[0][1:2] != ["vertex"] or not elements[0][-1].isdecimal():
+        raise ConfigError(f"{path} has other elements than splats")
+    if not set(COLUMNS) - {"nx", "ny", "nz"} <= set(names) or len(set(names)) < len(names):
+        raise ConfigError(f"{path} has not the columns of a splat file")
+    body = data[len(head) + len(marker) :]
+    expected = int(elements[0][-1]) * len(names) * 4
+    if len(body) != expected:  # before any allocation: the header's count may say anything
+        raise ConfigError(f"{path} has {len(body)} bytes of splats where its header promises {expected}")
+    table = np.frombuffer(body, dtype="<f4").reshape(-1, len(names)).astype(np.float32)
+
+    def take(*wanted: str) -> Tensor:
+        return torch.from_numpy(table[:, [names.index(name) for name in wanted]])
+
+    return SplatCloud(
+        means=take("x", "y", "z"),
+        quats=torch.nn.functional.normalize(take("rot_0", "rot_1", "rot_2", "rot_3"), dim=-1),
+        scales=take("scale_0", "scale_1", "scale_2").exp(),
+        opacities=take("opacity")[:, 0].sigmoid(),
+        colors=(take("f_dc_0", "f_dc_1", "f_dc_2") * SH_C0 + 0.5).clamp(0, 1),
+    )

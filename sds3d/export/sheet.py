@@ -1,0 +1,54 @@
+"""Contact sheets: the object from all around, in one picture."""
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from numpy import ndarray
+from PIL import Image, ImageDraw, ImageFont
+
+from sds3d.cameras import orbit
+from sds3d.export.views import render_views
+from sds3d.scenes.base import Scene
+
+BACKGROUND = (0.92, 0.92, 0.92)  # light and neutral: shows dark objects, and white ones too
+PAPER, INK = 255, (70, 70, 70)
+SIDES = {0: "front", 90: "left", 180: "back", 270: "right"}
+
+
+def render_sheet(
+    scene: Scene, views: int = 8, size: int = 256, columns: int = 4, elevation_deg: float = 15.0
+) -> UInt8[ndarray, "H W 3"]:
+    """`views` pictures evenly around the object, from the front counter-clockwise, labelled with their azimuth.
+
+    Sides are the object's own: "left" is where its left hand would be.
+    """
+    images, _ = render_views(scene, orbit(views, elevation_deg=elevation_deg, size=size), BACKGROUND)
+    return arrange(to_uint8(images), [azimuth_label(360.0 * index / views) for index in range(views)], columns)
+
+
+def azimuth_label(degrees: float) -> str:
+    """Whole degrees, with the side's name at quarter turns."""
+    side = SIDES.get(round(degrees) % 360)
+    return f"{degrees:.0f}\N{DEGREE SIGN}" + (f" {side}" if side else "")
+
+
+def arrange(images: UInt8[ndarray, "B h w 3"], labels: list[str], columns: int) -> UInt8[ndarray, "H W 3"]:
+    """Pictures in rows on white paper, each with its label below."""
+    count, height, width = images.shape[:3]
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    margin = max(4, width // 32)
+    font_size = max(10, width // 16)
+    text_height = font_size + margin // 2
+    cell_height, cell_width = height + text_height + margin, width + margin
+    sheet = Image.new("RGB", (columns * cell_width + margin, rows * cell_height + margin), (PAPER,) * 3)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(font_size)
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        left, top = margin + index % columns * cell_width, margin + index // columns * cell_height
+        sheet.paste(Image.fromarray(image), (left, top))
+        draw.text((left + width / 2, top + height + text_height / 2), label, fill=INK, font=font, anchor="mm")
+    return np.asarray(sheet)
+
+
+def to_uint8(images: Float[ndarray, "*shape"]) -> UInt8[ndarray, "*shape"]:
+    """[0, 1] to 0..255, rounded."""
+    return (np.clip(images, 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -1,0 +1,77 @@
+"""From a density grid to one closed, smooth, light surface."""
+
+import fast_simplification
+import manifold3d
+import numpy as np
+import trimesh
+from jaxtyping import Float
+from numpy import ndarray
+from scipy.ndimage import binary_fill_holes
+from skimage.measure import marching_cubes
+
+from sds3d.export.mesh import without_unused_vertices
+from sds3d.metrics import enclosed_volume, face_pieces
+
+Surface = tuple[ndarray, ndarray]  # vertices [V, 3] float64, faces [F, 3] int64
+
+
+def closed_surface(
+    density: Float[ndarray, "X Y Z"], level: float, origin: Float[ndarray, "3"], spacing: float
+) -> Surface | None:
+    """Everything above `level` as closed surfaces without inner shells, in world units; None if there is nothing.
+
+    Enclosed cavities are filled, so that a hollow cloud of splats becomes solid. Cells outside the grid count as empty.
+    """
+    padded = np.pad(density.astype(np.float64), 1)
+    solid = binary_fill_holes(padded > level)
+    if not solid.any():
+        return None
+    cavity = solid & (padded <= level)
+    # neither side exactly on the level: the surface would touch itself in a grid point
+    padded = np.where(solid, np.maximum(padded, level * 1.001), np.minimum(padded, level * 0.999))
+    padded[cavity] = 2.0 * level
+    vertices, faces, _, _ = marching_cubes(padded, level, gradient_direction="descent")
+    vertices = origin + spacing * (vertices.astype(np.float64) - 1.0)
+    faces = faces.astype(np.int64)
+    if enclosed_volume(vertices, faces) < 0:
+        faces = faces[:, ::-1]
+    return vertices, np.ascontiguousarray(faces)
+
+
+def largest_piece(surface: Surface) -> tuple[Surface, float]:
+    """The piece that encloses most, and the share of the enclosed volume that the others had."""
+    vertices, faces = surface
+    piece = face_pieces(faces, len(vertices))
+    volumes = [enclosed_volume(vertices, faces[piece == index]) for index in range(int(piece.max()) + 1)]
+    best = int(np.argmax(volumes))
+    others = sum(volume for volume in volumes if volume > 0) - volumes[best]
+    share = others / (others + volumes[best]) if volumes[best] > 0 else 0.0
+    return without_unused_vertices(vertices, faces[piece == best]), share
+
+
+def is_solid(surface: Surface) -> bool:
+    """Whether manifold3d accepts the surface: closed, every edge between two faces, consistently wound."""
+    vertices, faces = surface
+    solid = manifold3d.Manifold(manifold3d.Mesh(vertices.astype(np.float32), faces.astype(np.uint32)))
+    return solid.status() == manifold3d.Error.NoError and not solid.is_empty()
+
+
+def smooth(surface: Surface, iterations: int) -> Surface:
+    """Taubin's low-pass filter: takes out the grid's steps and does not shrink (Taubin 1995)."""
+    vertices, faces = surface
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
+    trimesh.smoothing.filter_taubin(mesh, lamb=0.5, nu=0.53, iterations=iterations)
+    return np.asarray(mesh.vertices, dtype=np.float64), faces
+
+
+def decimate(surface: Surface, face_count: int) -> Surface:
+    """About `face_count` faces by quadric edge collapse; the first result that is still solid, else the input."""
+    vertices, faces = surface
+    for target in (face_count, 2 * face_count):
+        if target >= len(faces):
+            break
+        fewer_vertices, fewer_faces = fast_simplification.simplify(vertices, faces, target_count=target)
+        fewer = without_unused_vertices(fewer_vertices, fewer_faces.astype(np.int64))
+        if is_solid(fewer) and int(face_pieces(fewer[1], len(fewer[0])).max()) == 0:
+            return fewer
+    return surface

@@ -1,0 +1,73 @@
+"""Renders for exporters: chunked over views, without gradient, as numpy."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy import ndarray
+from torch import Tensor
+
+from sds3d.cameras import orbit
+from sds3d.scenes.base import Scene
+from sds3d.types import Cameras
+
+VIEWS_AT_ONCE = 4  # bounds memory at large sizes
+
+
+@dataclass(frozen=True)
+class SceneViews:
+    """Renders over black, on the CPU."""
+
+    cameras: Cameras
+    rgb: Float[ndarray, "B H W 3"]  # premultiplied by opacity
+    opacity: Float[ndarray, "B H W"]
+
+
+def scene_device(scene: Scene) -> torch.device:
+    """Where the scene's parameters live."""
+    device: torch.device = scene.param_groups()[0].parameters[0].device
+    return device
+
+
+def render_views(
+    scene: Scene, cameras: Cameras, background: tuple[float, float, float]
+) -> tuple[Float[ndarray, "B H W 3"], Float[ndarray, "B H W"]]:
+    """Colour over `background`, and opacity, of every view; some views at a time."""
+    device = scene_device(scene)
+    images, opacities = [], []
+    with torch.no_grad():
+        for start in range(0, len(cameras), VIEWS_AT_ONCE):
+            part = select_views(cameras, slice(start, start + VIEWS_AT_ONCE)).to(device)
+            behind = torch.tensor(background, device=device).expand(len(part), 3)
+            out = scene.render(part, behind)
+            images.append(out.rgb.clamp(0, 1).cpu().numpy())
+            opacities.append(out.opacity[..., 0].cpu().numpy())
+    return np.concatenate(images), np.concatenate(opacities)
+
+
+def views_all_around(scene: Scene, size: int) -> SceneViews:
+    """14 renders over black: 6 from a little above, 4 from high up, 4 from below."""
+    rings = [orbit(6, elevation_deg=15, size=size), orbit(4, elevation_deg=60, size=size)]
+    rings.append(orbit(4, elevation_deg=-45, size=size))
+    cameras = join_views(rings)
+    rgb, opacity = render_views(scene, cameras, (0.0, 0.0, 0.0))
+    return SceneViews(cameras, rgb, opacity)
+
+
+def select_views(cameras: Cameras, chosen: slice) -> Cameras:
+    """Some of the views of a batch."""
+    return _map_tensors(cameras, lambda name: getattr(cameras, name)[chosen])
+
+
+def join_views(batches: list[Cameras]) -> Cameras:
+    """Batches of one image size as one batch."""
+    return _map_tensors(batches[0], lambda name: torch.cat([getattr(batch, name) for batch in batches]))
+
+
+def _map_tensors(cameras: Cameras, new: Callable[[str], Tensor]) -> Cameras:
+    names = [field.name for field in fields(cameras) if isinstance(getattr(cameras, field.name), Tensor)]
+    changed: dict[str, Any] = {name: new(name) for name in names}
+    return replace(cameras, **changed)
