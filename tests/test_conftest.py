@@ -1,0 +1,27 @@
+"""The guards of conftest.py work."""
+
+import socket
+
+import pytest
+import torch
+
+
+def test_loopback_connections_work() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
+        pass
+    assert socket.getaddrinfo("localhost", 80)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "example.org"])
+def test_everything_else_is_refused_and_noted(host: str, no_network: list) -> None:
+    with pytest.raises(OSError, match="without network"):
+        socket.create_connection((host, 80), timeout=0.1)
+    assert no_network
+    no_network.clear()
+
+
+def test_shapes_are_checked() -> None:
+    from sds3d.cameras import look_at
+
+    with pytest.raises(Exception, match="position"):
+        look_at(torch.zeros(2, 4), torch.zeros(2, 4))

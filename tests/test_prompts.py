@@ -1,0 +1,73 @@
+import math
+
+import pytest
+import torch
+
+from sds3d.cameras import orbit
+from sds3d.priors.analytic import AnalyticPrior
+from sds3d.prompts import MAX_LENGTH, Prompts, check_prompt, check_text, view_index
+
+
+def test_space_around_is_dropped_and_length_is_counted_after() -> None:
+    assert check_prompt("  a red mug \n") == "a red mug"
+    assert len(check_prompt(" " * 600 + "x" * MAX_LENGTH)) == MAX_LENGTH
+
+
+@pytest.mark.parametrize("text", ["eine rote Tasse, größer", "赤いマグカップ", "a 👩‍🚀 astronaut"])
+def test_any_script_is_welcome(text: str) -> None:
+    assert check_prompt(text) == text
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "a\nb", "a\x1b[31mb", "a\x7fb", "a\ud800b", "a\u2028b", "x" * 501])
+def test_control_characters_and_long_texts_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"control character|characters are too many"):
+        check_text(text)
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n\t"])
+def test_an_empty_prompt_is_refused_but_an_empty_negative_prompt_is_not(text: str) -> None:
+    assert check_text(text) == ""
+    with pytest.raises(ValueError, match="empty"):
+        check_prompt(text)
+
+
+@pytest.mark.parametrize(
+    ("azimuth", "elevation", "index"),
+    [(0, 0, 0), (44, 0, 0), (-44, 10, 0), (46, 0, 1), (-90, 0, 1), (134, 0, 1), (136, 0, 2), (180, 0, 2), (-170, 0, 2)]
+    + [(315 + 1, 0, 0), (190, 0, 2), (0, 61, 3), (180, 80, 3)],
+)
+def test_view_words_follow_the_azimuth_and_overhead_wins(azimuth: float, elevation: float, index: int) -> None:
+    angles = torch.tensor([math.radians(azimuth)]), torch.tensor([math.radians(elevation)])
+    assert view_index(*angles).tolist() == [index]
+
+
+class Reader(AnalyticPrior):
+    """A text prior whose embedding is the text's length, and that reads every word or none."""
+
+    def __init__(self, reads: bool) -> None:
+        super().__init__(torch.zeros(1, 1, 1, 1), torch.ones(1), torch.ones(1))
+        self.reads = reads
+
+    def unknown_words(self, text: str) -> list[str]:
+        return [] if self.reads else text.split()
+
+    def embed(self, texts):
+        return torch.tensor([float(len(text)) for text in texts])[:, None, None]
+
+
+def test_view_words_are_added_only_for_priors_that_read_them() -> None:
+    cameras = orbit(4, elevation_deg=0)
+    cond = Prompts(Reader(reads=True), "mug").at(cameras)
+    words = ["mug, front view", "mug, side view", "mug, back view", "mug, side view"]
+    assert cond.positive.flatten().tolist() == [len(text) for text in words]
+    assert cond.plain.flatten().tolist() == [3] * 4
+    assert Prompts(Reader(reads=False), "mug").at(cameras).positive.flatten().tolist() == [3] * 4
+
+
+def test_null_is_the_empty_text_and_negative_only_exists_when_given() -> None:
+    cameras = orbit(2)
+    cond = Prompts(Reader(reads=True), "mug").at(cameras)
+    assert cond.negative is None
+    cond = Prompts(Reader(reads=True), "mug", "blurry").at(cameras)
+    assert cond.null.flatten().tolist() == [0, 0]
+    assert cond.negative.flatten().tolist() == [6, 6]
