@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=48, help="images per step, for a new run")
     parser.add_argument("--lr", type=float, default=1e-3, help="learning rate, for a new run")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--release", type=Path, help="write the averaged weights as float16 to this folder and stop")
     arguments = parser.parse_args()
 
     import torch
@@ -33,6 +34,13 @@ def main() -> None:
         first, last = (int(number) for number in arguments.shards.split(":"))
         for index in range(first, last):
             print(write_shard(arguments.folder / "data", index), flush=True)
+    elif arguments.release:
+        from sds3d.priors.embedded.release import save_weights
+        from sds3d.priors.embedded.training import Trainer
+
+        trainer = Trainer.load(arguments.folder, torch.device("cpu"))
+        save_weights(trainer.average, arguments.release)
+        print(f"{arguments.release}: weights after {trainer.images} images")
     else:
         train(arguments)
 

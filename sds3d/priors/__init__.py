@@ -3,5 +3,10 @@
 from sds3d.priors.analytic import AnalyticConfig
 from sds3d.priors.base import PriorConfig
 from sds3d.priors.embedded.config import EmbeddedConfig
+from sds3d.priors.stable_diffusion import DiffusersConfig
 
-PRIORS: dict[str, type[PriorConfig]] = {"embedded": EmbeddedConfig, "analytic": AnalyticConfig}
+PRIORS: dict[str, type[PriorConfig]] = {
+    "embedded": EmbeddedConfig,
+    "analytic": AnalyticConfig,
+    "diffusers": DiffusersConfig,
+}

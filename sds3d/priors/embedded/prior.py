@@ -33,7 +33,7 @@ class EmbeddedPrior:
         self.device = torch.device(device)
         # bfloat16 multiplies run about twice as fast where the processor has them; weights and schedule stay float32.
         self.half = self.device.type == "cuda" or torch.backends.cpu.get_cpu_capability() == "AVX512"
-        self.unet = unet.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        self.unet = unet.float().to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
         self.text = text.to(self.device).eval().requires_grad_(False)
         self.ids = {word: number + 1 for number, word in enumerate(words)}
         alphas = scheduler.alphas_cumprod.float().to(self.device)
@@ -117,7 +117,7 @@ def load_embedded(folder: str | None = None, device: torch.device | str = "cpu")
         if not (path / "text" / "config.json").is_file():
             raise PriorUnavailable(f"no embedded prior in {path}: text/config.json is missing", hint)
         try:
-            unet = UNet2DConditionModel.from_pretrained(path / "unet", use_safetensors=True, torch_dtype=torch.float32)
+            unet = UNet2DConditionModel.from_pretrained(path / "unet", use_safetensors=True, low_cpu_mem_usage=False)
             scheduler = DDPMScheduler.from_pretrained(path / "scheduler")
             settings = json.loads((path / "text" / "config.json").read_text())
             words = settings.pop("words")

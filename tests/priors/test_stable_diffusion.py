@@ -1,0 +1,132 @@
+"""The real loading path, on a tiny random Stable Diffusion that is made here and saved with save_pretrained."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from sds3d.errors import PriorUnavailable
+from sds3d.priors.base import Prior
+from sds3d.priors.stable_diffusion import DiffusersConfig
+
+
+def _tokenizer():
+    from transformers import CLIPTokenizer
+
+    characters = [chr(code) for code in range(33, 127)]
+    words = [*characters, *(c + "</w>" for c in characters), "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={word: number for number, word in enumerate(words)}, merges=[]), len(words)
+
+
+def _save(folder, prediction_type):
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(0)
+    tokenizer, count = _tokenizer()
+    text = CLIPTextConfig(
+        vocab_size=count, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=20, bos_token_id=count - 2, eos_token_id=count - 1, pad_token_id=count - 1,
+    )  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=8, block_out_channels=(8, 16), layers_per_block=1, cross_attention_dim=16, norm_num_groups=4,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        attention_head_dim=4,
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8, 8, 8), norm_num_groups=4, latent_channels=4, sample_size=64,
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+    )  # fmt: skip
+    scheduler = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=prediction_type,
+        clip_sample=False, set_alpha_to_one=False, steps_offset=1,
+    )  # fmt: skip
+    StableDiffusionPipeline(
+        vae=vae, text_encoder=CLIPTextModel(text), tokenizer=tokenizer, unet=unet, scheduler=scheduler,
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module", params=["epsilon", "v_prediction", "sample"])
+def folder(request, tmp_path_factory):
+    return _save(tmp_path_factory.mktemp(request.param), request.param)
+
+
+@pytest.fixture(scope="module")
+def epsilon_folder(tmp_path_factory):
+    return _save(tmp_path_factory.mktemp("eps"), "epsilon")
+
+
+def test_predicted_noise_agrees_with_the_familys_own_scheduler(folder):
+    """Both ways to the clean latent: ours from eps, and diffusers' DDIM step from what the network puts out."""
+    from diffusers import StableDiffusionPipeline
+
+    prior = DiffusersConfig(model=str(folder)).build("cpu")
+    assert isinstance(prior, Prior)
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, requires_safety_checker=False)
+    x_t = torch.randn(2, *prior.latent_shape, generator=torch.Generator().manual_seed(1))
+    embeddings = prior.embed(["a red mug", ""])
+    for tick in (20, 500, 980):
+        t = torch.full((2,), tick / 1000)
+        (eps,) = prior.predict_noise(x_t, t, [embeddings])
+        alpha, sigma = prior.alpha_sigma(t)
+        ours = (x_t - sigma * eps) / alpha
+        with torch.no_grad():
+            out = pipeline.unet(x_t, tick, encoder_hidden_states=embeddings).sample
+        pipeline.scheduler.set_timesteps(1000)
+        theirs = pipeline.scheduler.step(out, tick, x_t).pred_original_sample
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_two_conditions_in_one_call_equal_two_calls(epsilon_folder):
+    prior = DiffusersConfig(model=str(epsilon_folder)).build("cpu")
+    x_t, t = torch.randn(1, *prior.latent_shape, generator=torch.Generator().manual_seed(0)), torch.tensor([0.4])
+    mug, null = prior.embed(["a red mug"]), prior.embed([""])
+    both = prior.predict_noise(x_t, t, [mug, null])
+    alone = [prior.predict_noise(x_t, t, [one])[0] for one in (mug, null)]
+    torch.testing.assert_close(both, alone, rtol=1e-4, atol=1e-5)
+    assert (both[0] - both[1]).abs().max() > 1e-4
+
+
+def test_gradients_reach_the_image_through_the_vae(epsilon_folder):
+    prior = DiffusersConfig(model=str(epsilon_folder)).build("cpu")
+    image = torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
+    x = prior.encode(image)
+    assert x.shape == (1, *prior.latent_shape)
+    x.square().sum().backward()
+    assert image.grad.abs().sum() > 0
+    assert prior.decode(x.detach()).shape == (1, 3, 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [("index", "model_index.json"), ("weights", "cannot load"), ("kind", "SomePipeline"), ("absent", "no folder")],
+)
+def test_what_cannot_be_loaded_is_one_line(epsilon_folder, tmp_path, damage, named):
+    broken = tmp_path / "model"
+    if damage != "absent":
+        shutil.copytree(epsilon_folder, broken)
+    if damage == "index":
+        (broken / "model_index.json").unlink()
+    if damage == "weights":
+        path = next((broken / "unet").glob("*.safetensors"))
+        path.write_bytes(path.read_bytes()[:500])
+    if damage == "kind":
+        index = json.loads((broken / "model_index.json").read_text())
+        (broken / "model_index.json").write_text(json.dumps({**index, "_class_name": "SomePipeline"}))
+    with pytest.raises(PriorUnavailable) as caught:
+        DiffusersConfig(model=str(broken)).build("cpu")
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_pickled_weights_are_refused(epsilon_folder, tmp_path):
+    broken = tmp_path / "model"
+    shutil.copytree(epsilon_folder, broken)
+    path = next((broken / "unet").glob("*.safetensors"))
+    torch.save({"a": torch.zeros(1)}, broken / "unet" / "diffusion_pytorch_model.bin")
+    path.unlink()
+    with pytest.raises(PriorUnavailable):
+        DiffusersConfig(model=str(broken)).build("cpu")
