@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sds3d.errors import PriorUnavailable
-from sds3d.options import Options
-from sds3d.priors.base import eps_from_sample, eps_from_v
+from sds3d.priors.base import PriorConfig, eps_from_sample, eps_from_v
 from sds3d.types import ViewCondition
 
 SUPPORTED = ("StableDiffusionPipeline",)
@@ -26,7 +25,7 @@ TO_EPS = {
 }
 
 
-class DiffusersConfig(Options):
+class DiffusersConfig(PriorConfig):
     """A text-to-image model in diffusers' layout: a local folder, or an id in the hub's cache or on the hub."""
 
     name: Literal["diffusers"] = "diffusers"
@@ -61,7 +60,7 @@ def load_pipeline(model: str, dtype: torch.dtype) -> Any:
         kind = DiffusionPipeline.load_config(model)["_class_name"]
         if kind in SUPPORTED:
             return DiffusionPipeline.from_pretrained(
-                model, torch_dtype=dtype, use_safetensors=True, safety_checker=None, requires_safety_checker=False
+                model, dtype=dtype, use_safetensors=True, safety_checker=None, requires_safety_checker=False
             )
     except Exception as error:  # diffusers, transformers, safetensors and the hub raise dozens of types
         found = str(error).strip().split("\n", 1)[0] or type(error).__name__

@@ -64,7 +64,7 @@ def donut(main: Color, second: Color, rng: Random) -> list[Solid]:
 def mug(main: Color, second: Color, rng: Random) -> list[Solid]:
     """Handle on the left (+y) when seen from the front."""
     h, handle = rng.uniform(0.95, 1.2), rng.uniform(0.52, 0.62)
-    inside = tuple(0.75 * c for c in main)
+    inside = (0.75 * main[0], 0.75 * main[1], 0.75 * main[2])
     return [
         Solid("cup", (0, 0, 0), (0.85, 0.85, h), main),
         Solid("frustum", (0, 0, -0.93 * h), (0.80, 0.80, 0.04 * h), inside),

@@ -63,7 +63,8 @@ class Trainer:
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         torch.manual_seed(config.seed)  # network initialisation is the only use of the global generator
         self.config, self.device, self.step, self.images = config, device, 0, 0
-        self.networks = Networks().to(device, memory_format=torch.channels_last)
+        self.networks = Networks().to(device)
+        self.networks.unet.to(memory_format=torch.channels_last)
         self.average = deepcopy(self.networks).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             self.networks.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay
@@ -105,7 +106,8 @@ class Trainer:
         keep_text = (torch.rand(count, generator=g) >= c.text_dropout).tolist()
         keep_camera = torch.rand(count, generator=g) >= c.camera_dropout
         ids = [encode_words(text) if keep else [] for text, keep in zip(batch.captions, keep_text, strict=True)]
-        camera = camera_features(*batch.angles.unbind(1), known=keep_camera)
+        azimuth, elevation, distance = batch.angles.unbind(1)
+        camera = camera_features(azimuth, elevation, distance, keep_camera)
         x, eps, ticks, camera, background, tokens = (
             tensor.to(self.device) for tensor in (x, eps, ticks, camera, background, token_batch(ids))
         )
