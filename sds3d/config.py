@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field, InstanceOf, SerializeAsAn
 
 from sds3d.cameras import CamerasConfig
 from sds3d.errors import ConfigError
+from sds3d.export import ExportConfig
 from sds3d.guidance import GUIDANCE, SDS, Guidance
 from sds3d.guidance.noise import NOISE, Fresh, Noise
 from sds3d.guidance.timesteps import TIMESTEPS, Annealed, Timesteps
@@ -56,6 +57,7 @@ class RunConfig(Options):
     loss_weights: Annotated[
         Mapping[str, Changing], Field(description="weight of each regularizer of the scene; 0 where not named")
     ] = {}
+    export: ExportConfig = ExportConfig()
     log_every: Annotated[int, Field(ge=1)] = 10
     preview_every: Annotated[int, Field(ge=0, description="steps between preview images; 0 for none")] = 100
     checkpoint_every: Annotated[int, Field(ge=1)] = 100
@@ -115,7 +117,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
 def _merge(base: dict[str, Any], over: Mapping[str, Any], parts: Mapping[str, Any] = PARTS) -> None:
     """Put `over` into `base`, objects key by key. An object of another name takes the place of the old one."""
     for key, given in over.items():
-        value = {"name": given} if key in parts and isinstance(given, str) else given
+        value = _named(key, given) if key in parts and isinstance(given, str) else given
         old = base.get(key)
         if not (isinstance(value, Mapping) and isinstance(old, dict)):
             base[key] = value
@@ -136,10 +138,17 @@ def _parsed(value: object) -> object:
         return value
 
 
+def _named(key: str, text: str) -> dict[str, Any]:
+    """A part chosen by one word. For the prior, anything with a slash is a model's folder or hub id."""
+    if key == "prior" and text not in PRIORS and "/" in text:
+        return {"name": "diffusers", "model": text}
+    return {"name": text}
+
+
 def _part(key: str, value: object) -> object:
     """The part's own config object, chosen by its name (the default one where none is given)."""
     if isinstance(value, str):
-        value = {"name": value}
+        value = _named(key, value)
     if isinstance(value, Options):
         return value
     if not isinstance(value, Mapping):

@@ -4,13 +4,11 @@ import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import trimesh
 from jaxtyping import Float
 from numpy import ndarray
-from trimesh.visual import TextureVisuals
 
 from sds3d.errors import ExportError
 from sds3d.export.mesh import Mesh, vertex_normals
@@ -74,11 +72,14 @@ def glb_bytes(mesh: Mesh, metadata: Mapping[str, Any]) -> bytes:
 
 def read_glb(path: Path) -> Mesh:
     """The mesh of a file as `write_glb` makes them, read through trimesh, in world axes and sRGB."""
+    import trimesh  # here: `import sds3d` stays quick
+
     try:
         (loaded,) = trimesh.load_scene(path, file_type="glb", process=False).geometry.values()
         vertices, faces = np.asarray(loaded.vertices), np.asarray(loaded.faces)
         # beside a material trimesh keeps COLOR_0 as an attribute of the visual
-        colors = np.asarray(cast(TextureVisuals, loaded.visual).vertex_attributes["color"], dtype=np.float64)[:, :3]
+        visual: Any = loaded.visual
+        colors = np.asarray(visual.vertex_attributes["color"], dtype=np.float64)[:, :3]
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error, OSError) as error:
         raise ExportError(f"{path} cannot be read back as a mesh: {error}", hint="export again") from error
     world = vertices @ WORLD_TO_GLTF

@@ -1,13 +1,12 @@
-"""From a density grid to one closed, smooth, light surface."""
+"""From a density grid to one closed, smooth, light surface.
 
-import fast_simplification
-import manifold3d
+The mesh libraries are imported where they are used: `import sds3d` reads the export options and stays quick.
+"""
+
 import numpy as np
-import trimesh
 from jaxtyping import Float
 from numpy import ndarray
 from scipy.ndimage import binary_fill_holes
-from skimage.measure import marching_cubes
 
 from sds3d.export.mesh import without_unused_vertices
 from sds3d.metrics import enclosed_volume, face_pieces
@@ -22,6 +21,8 @@ def closed_surface(
 
     Enclosed cavities are filled, so that a hollow cloud of splats becomes solid. Cells outside the grid count as empty.
     """
+    from skimage.measure import marching_cubes
+
     padded = np.pad(density.astype(np.float64), 1)
     solid = binary_fill_holes(padded > level)
     if not solid.any():
@@ -51,6 +52,8 @@ def largest_piece(surface: Surface) -> tuple[Surface, float]:
 
 def is_solid(surface: Surface) -> bool:
     """Whether manifold3d accepts the surface: closed, every edge between two faces, consistently wound."""
+    import manifold3d
+
     vertices, faces = surface
     solid = manifold3d.Manifold(manifold3d.Mesh(vertices.astype(np.float32), faces.astype(np.uint32)))
     return solid.status() == manifold3d.Error.NoError and not solid.is_empty()
@@ -58,6 +61,8 @@ def is_solid(surface: Surface) -> bool:
 
 def smooth(surface: Surface, iterations: int) -> Surface:
     """Taubin's low-pass filter: takes out the grid's steps and does not shrink (Taubin 1995)."""
+    import trimesh
+
     vertices, faces = surface
     mesh = trimesh.Trimesh(vertices, faces, process=False)
     trimesh.smoothing.filter_taubin(mesh, lamb=0.5, nu=0.53, iterations=iterations)
@@ -66,6 +71,8 @@ def smooth(surface: Surface, iterations: int) -> Surface:
 
 def decimate(surface: Surface, face_count: int) -> Surface:
     """About `face_count` faces by quadric edge collapse; the first result that is still solid, else the input."""
+    import fast_simplification
+
     vertices, faces = surface
     for target in (face_count, 2 * face_count):
         if target >= len(faces):

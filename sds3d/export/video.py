@@ -4,7 +4,6 @@ import contextlib
 import tempfile
 from pathlib import Path
 
-import imageio_ffmpeg
 import numpy as np
 
 from sds3d.cameras import orbit
@@ -24,6 +23,8 @@ def write_orbit(
 
     ffmpeg writes to the system's temporary folder: only a finished video comes to `path`.
     """
+    import imageio_ffmpeg  # here: `import sds3d` stays quick
+
     cameras = orbit(frames, elevation_deg=elevation_deg, size=size + size % 2)
     with writing(path), tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "orbit.mp4"
