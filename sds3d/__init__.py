@@ -2,6 +2,7 @@
 
 from sds3d import errors, events
 from sds3d.config import RunConfig, load_config
+from sds3d.session import Session
 
 __version__ = "0.1.0"
-__all__ = ["RunConfig", "__version__", "errors", "events", "load_config"]
+__all__ = ["RunConfig", "Session", "__version__", "errors", "events", "load_config"]

@@ -17,7 +17,7 @@ LAYERS = [
     {"cameras", "prompts", "scenes", "priors", "guidance"},
     {"export", "metrics", "optim"},
     {"config", "presets"},
-    {"trainer", "checkpoint"},
+    {"trainer", "checkpoint", "results", "report"},
     {"session"},
     {"__init__"},
     {"app"},

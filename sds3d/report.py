@@ -1,0 +1,68 @@
+"""report.json: what a finished run was, what it took, and what came out."""
+
+import importlib.metadata
+import platform
+import resource
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from sds3d.cameras import orbit
+from sds3d.config import RunConfig
+from sds3d.metrics import soft_fraction
+from sds3d.scenes import Scene
+
+PACKAGES = ("sds3d", "torch", "numpy", "diffusers", "transformers", "trimesh")
+
+
+def build_report(
+    config: RunConfig, scene: Scene, device: torch.device, seconds: Mapping[str, float], mesh: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Everything in report.json; `seconds` by part, `mesh` as its check found it."""
+    return {
+        "prompt": config.prompt,
+        "negative_prompt": config.negative_prompt,
+        "seed": config.seed,
+        "steps": config.steps,
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "seconds": {part: round(spent, 3) for part, spent in seconds.items()},
+        "peak_memory_bytes": peak_memory(device),
+        "mesh": dict(mesh),
+        "metrics": view_metrics(scene, device),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that decide the result, as far as they are installed."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """Most bytes ever held: by this process in main memory, and by torch on the device if that is a GPU."""
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts KiB, except on macOS
+    peak = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if device.type == "cuda":
+        peak["device"] = torch.cuda.max_memory_allocated(device)
+    return peak
+
+
+@torch.no_grad()
+def view_metrics(scene: Scene, device: torch.device) -> dict[str, float]:
+    """What eight views around show.
+
+    coverage: share of the image that the object covers. fog: share of the covered pixels that are neither empty nor
+    solid; a clean object has them at its outline only.
+    """
+    cameras = orbit(8, size=96).to(device)
+    opacity = scene.render(cameras, torch.full((8, 3), 0.5, device=device)).opacity
+    return {"coverage": round(float(opacity.mean()), 4), "fog": round(float(soft_fraction(opacity)), 4)}
