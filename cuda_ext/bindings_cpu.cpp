@@ -116,7 +116,7 @@ int64_t offsets_from_counts(const RasterShape& shape, const int64_t* tile_counts
                             int32_t* tile_offsets, int32_t* record_offsets) {
   const int64_t tiles = shape.views * shape.tiles(), splats = shape.views * shape.splats;
   int64_t total = 0;
-  for (int64_t i = 0; i < tiles; ++i) total += tile_counts[i];
+  for (int64_t i = 0; i < splats; ++i) total += boxes[i].count();
   if (total > MAX_TILE_HITS) {
     throw std::runtime_error("rasterize_gaussians: the splats meet " + std::to_string(total) +
                              " tiles, more than the limit of " + std::to_string(MAX_TILE_HITS) +

@@ -46,7 +46,7 @@ int64_t prepare_view(const RasterShape& shape, const SplatInputs& in, int64_t vi
   const int64_t n = shape.splats;
   const int tiles_x = shape.tiles_x();
   uint32_t *keys = scratch, *values = scratch + n;
-  int64_t drawable = 0;
+  int64_t drawable = 0, hits = 0;
   std::fill(tile_counts, tile_counts + shape.tiles(), 0);
   for (int64_t i = 0; i < n; ++i) {
     const int64_t k = view * n + i;
@@ -58,6 +58,9 @@ int64_t prepare_view(const RasterShape& shape, const SplatInputs& in, int64_t vi
     const TileBox box = tile_box(splats[i], in.extents + 2 * k, shape.width, shape.height);
     if (box.count() == 0) continue;
     boxes[i] = box;
+    hits += box.count();
+    // Past the limit the caller refuses the scene by its boxes alone; counting on could take minutes.
+    if (hits > MAX_TILE_HITS) continue;
     for (int y = box.y0; y < box.y1; ++y) {
       for (int x = box.x0; x < box.x1; ++x) ++tile_counts[y * tiles_x + x];
     }

@@ -94,17 +94,14 @@ def project_gaussians_reference(
     slope_y = (y / depths).clamp((-margin_y - cy) / fy, (cameras.height + margin_y - cy) / fy)
     axes = rotation_matrices(quats) * scales[:, None, :]  # [N, 3, 3], columns are the splat's axes in world units
     axes = rotation.transpose(1, 2)[:, None] @ axes[None]  # [B, N, 3, 3], in camera space
-    row_x = (fx / depths)[..., None] * (axes[..., 0, :] - slope_x[..., None] * axes[..., 2, :])  # [B, N, 3], rows of
-    row_y = (fy / depths)[..., None] * (axes[..., 1, :] - slope_y[..., None] * axes[..., 2, :])  # J W R S
-    cov_xx = row_x.square().sum(-1) + dilation
-    cov_yy = row_y.square().sum(-1) + dilation
-    cov_xy = (row_x * row_y).sum(-1)
-    # Lagrange's identity: the same as cov_xx cov_yy - cov_xy^2, as a sum of terms that cannot cancel.
-    cross = torch.linalg.cross(row_x, row_y).square().sum(-1)
-    determinant = cross + dilation * (cov_xx + cov_yy - dilation)
-    visible = visible & torch.isfinite(determinant) & (determinant > 0)
-    safe = torch.where(visible, determinant, torch.ones_like(determinant))
-    conics = torch.stack([cov_yy / safe, -cov_xy / safe, cov_xx / safe], dim=-1)
+    focal = torch.stack([fx / depths, fy / depths], dim=-1)  # [B, N, 2]
+    slopes = torch.stack([slope_x, slope_y], dim=-1)
+    with torch.no_grad():  # a first time only to find what overflows, for the same reason as above
+        determinant = covariance2d(axes, focal, slopes, dilation)[3]
+        visible = visible & torch.isfinite(determinant) & (determinant > 0)
+    axes = torch.where(visible[..., None, None], axes, torch.ones_like(axes))
+    cov_xx, cov_xy, cov_yy, determinant = covariance2d(axes, focal, slopes, dilation)
+    conics = torch.stack([cov_yy, -cov_xy, cov_xx], dim=-1) / determinant[..., None]
 
     cut = 2.0 * torch.log(opacities / ALPHA_CUT)  # [N]
     extents = (cut[None, :, None] * torch.stack([cov_xx, cov_yy], dim=-1).detach()).sqrt()
@@ -119,6 +116,18 @@ def project_gaussians_reference(
         torch.where(visible, depths, zero),
         torch.where(keep, extents, zero),
     )
+
+
+def covariance2d(
+    axes: Float[Tensor, "B N 3 3"], focal: Float[Tensor, "B N 2"], slopes: Float[Tensor, "B N 2"], dilation: float
+) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"], Float[Tensor, "B N"], Float[Tensor, "B N"]]:
+    """xx, xy, yy and determinant of A A^T + dilation I, where A = J W R S; `axes` is W R S and `focal` is f / z."""
+    row_x, row_y = (focal[..., None] * (axes[..., :2, :] - slopes[..., None] * axes[..., 2:, :])).unbind(-2)
+    xx = row_x.square().sum(-1) + dilation
+    yy = row_y.square().sum(-1) + dilation
+    # Lagrange's identity: the same as xx yy - xy^2, as a sum of terms that cannot cancel.
+    cross = torch.linalg.cross(row_x, row_y).square().sum(-1)
+    return xx, (row_x * row_y).sum(-1), yy, cross + dilation * (xx + yy - dilation)
 
 
 def rotation_matrices(quats: Float[Tensor, "N 4"]) -> Float[Tensor, "N 3 3"]:
@@ -141,8 +150,8 @@ def project_fake(
     opacities: Tensor,
     camera_to_world: Tensor,
     intrinsics: Tensor,
-    height: int,
-    width: int,
+    height: int | torch.SymInt,
+    width: int | torch.SymInt,
     near: float,
     dilation: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -1,5 +1,7 @@
 """Compositing of projected Gaussians, front to back (Kerbl et al. 2023)."""
 
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -132,21 +134,23 @@ def rasterize_fake(
     extents: Tensor,
     depths: Tensor,
     background: Tensor,
-    height: int,
-    width: int,
+    height: int | torch.SymInt,
+    width: int | torch.SymInt,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Shapes for torch.compile and export: image, transmittance, then what the backward pass reads."""
     views, splats, channels = features.shape
     tiles = (-(-height // TILE)) * (-(-width // TILE))
     hits = torch.library.get_ctx().new_dynamic_size()
-
-    def ints(*shape: int) -> Tensor:
-        return features.new_empty(shape, dtype=torch.int32)
-
-    new = features.new_empty
-    images = new(views, height, width, channels), new(views, height, width, 1)
-    lists = new(views, splats, SPLAT_FLOATS), ints(views * tiles + 1), ints(views * splats + 1), ints(hits, 2)
-    return *images, *lists
+    floats = features.new_empty
+    ints = partial(torch.empty, dtype=torch.int32, device=features.device)
+    images = floats(views, height, width, channels), floats(views, height, width, 1)
+    return (
+        *images,
+        floats(views, splats, SPLAT_FLOATS),
+        ints(views * tiles + 1),
+        ints(views * splats + 1),
+        ints(hits, 2),
+    )
 
 
 def rasterize_backward_fake(
