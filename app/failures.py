@@ -43,6 +43,11 @@ def say_error(message: str, code: int) -> int:
     return code
 
 
+def say_note(message: str) -> None:
+    """A line that is no error, out of the way of what stdout carries."""
+    print(message, file=sys.stderr)
+
+
 def say_crash(error: Exception) -> int:
     """One line for a mistake of ours; the traceback goes to a file, or to stderr with --debug."""
     line = f"unexpected {type(error).__name__}: {error}"[:300]

@@ -1,16 +1,19 @@
 """From words to embeddings: checks the prompt, adds words for the viewing direction, picks a row for each view."""
 
 import math
+import re
 import unicodedata
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sds3d.priors.base import Prior
+from sds3d.errors import ConfigError
+from sds3d.priors.base import Prior, PriorConfig
 from sds3d.types import Cameras, Conditioning
 
 MAX_LENGTH = 500
+SMALL_WORDS = {"a", "an", "the", "on", "of", "with", "and", "in", "at", "to", "under", "over"}  # no thing, no colour
 VIEW_WORDS = ("front view", "side view", "back view", "overhead view")
 FRONT_DEG, BACK_DEG, OVERHEAD_DEG = 45.0, 135.0, 60.0  # threestudio's limits
 
@@ -32,6 +35,24 @@ def check_prompt(text: str) -> str:
     if not text:
         raise ValueError("the prompt is empty")
     return text
+
+
+def check_words(prior: Prior, config: PriorConfig, prompt: str, negative_prompt: str, strict: bool) -> list[str]:
+    """Warnings about words that the prior would ignore.
+
+    ConfigError where that is all of the prompt but the small words, for then the result would have nothing to do with
+    it; with `strict`, where it is any.
+    """
+    unknown = prior.unknown_words(f"{prompt} {negative_prompt}")
+    if not unknown:
+        return []
+    message = f"the {config.name} prior does not know: {', '.join(unknown)}"
+    telling = [word for word in re.findall(r"[^\W_]+", prompt.lower()) if word not in SMALL_WORDS]
+    if all(prior.unknown_words(word) for word in telling):
+        raise ConfigError(message, hint=f"it knows {config.knows()}")
+    if strict:
+        raise ConfigError(message, hint="say it in other words, or do without strict")
+    return [f"{message}; it goes by the other words"]
 
 
 def view_index(azimuth: Float[Tensor, "B"], elevation: Float[Tensor, "B"]) -> Int[Tensor, "B"]:

@@ -20,6 +20,7 @@ from sds3d.events import CheckpointSaved, Event, Exported, Finished, Preview, St
 from sds3d.export import render_sheet, write_png
 from sds3d.files import write_atomic, writing
 from sds3d.priors.base import Prior
+from sds3d.prompts import check_words
 from sds3d.report import build_report
 from sds3d.results import RESULTS, write_result
 from sds3d.scenes import Scene
@@ -131,12 +132,8 @@ class Session:
     def _prepare(self) -> tuple[Trainer, list[str]]:
         """All parts, at the newest checkpoint where there is one, and what the user should know about them."""
         device, prior = self.device(), self.prior()
-        warnings = []
-        if unknown := self.unknown_words():
-            message = f"the {self.config.prior.name} prior does not know: {', '.join(unknown)}"
-            if self.strict:
-                raise ConfigError(message, hint="say it in other words, or do without --strict")
-            warnings.append(f"{message}; it goes by the other words")
+        config = self.config
+        warnings = check_words(prior, config.prior, config.prompt, config.negative_prompt, self.strict)
         generator = torch.Generator().manual_seed(self.config.seed)
         scene = cast(nn.Module, self.config.scene.build(generator)).to(device)
         self._scene = cast(Scene, scene)

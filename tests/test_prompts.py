@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from sds3d.cameras import orbit
-from sds3d.priors.analytic import AnalyticPrior
-from sds3d.prompts import MAX_LENGTH, Prompts, check_prompt, check_text, view_index
+from sds3d.errors import ConfigError
+from sds3d.priors.analytic import AnalyticConfig, AnalyticPrior
+from sds3d.prompts import MAX_LENGTH, Prompts, check_prompt, check_text, check_words, view_index
 
 
 def test_space_around_is_dropped_and_length_is_counted_after() -> None:
@@ -71,3 +72,31 @@ def test_null_is_the_empty_text_and_negative_only_exists_when_given() -> None:
     cond = Prompts(Reader(reads=True), "mug", "blurry").at(cameras)
     assert cond.null.flatten().tolist() == [0, 0]
     assert cond.negative.flatten().tolist() == [6, 6]
+
+
+ANALYTIC = AnalyticConfig(size=8)
+
+
+def test_words_the_prior_knows_raise_no_warning() -> None:
+    assert check_words(ANALYTIC.build("cpu"), ANALYTIC, "a red ball", "blue", strict=True) == []
+
+
+def test_some_unknown_words_are_a_warning_or_with_strict_an_error() -> None:
+    prior = ANALYTIC.build("cpu")
+    [warning] = check_words(prior, ANALYTIC, "a red mug", "ugly", strict=False)
+    assert "analytic" in warning
+    assert "mug, ugly" in warning
+    with pytest.raises(ConfigError, match="mug") as raised:
+        check_words(prior, ANALYTIC, "a red mug", "", strict=True)
+    assert raised.value.exit_code == 2
+
+
+@pytest.mark.parametrize("prompt", ["wibble", "a wibble on the wobble", "7"])
+def test_a_prompt_without_a_known_word_is_refused_with_what_is_known(prompt: str) -> None:
+    with pytest.raises(ConfigError, match="it knows a ball in red, orange") as raised:
+        check_words(ANALYTIC.build("cpu"), ANALYTIC, prompt, "", strict=False)
+    assert prompt.rsplit(maxsplit=1)[-1] in str(raised.value)
+
+
+def test_a_prior_that_reads_everything_is_never_asked_what_it_knows() -> None:
+    assert check_words(Reader(reads=True), ANALYTIC, "wibble", "wobble", strict=True) == []

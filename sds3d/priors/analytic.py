@@ -51,6 +51,10 @@ class AnalyticConfig(PriorConfig):
         stds, weights = torch.full((count,), self.std), torch.full((count,), 1 / count)
         return AnalyticPrior(means, stds, weights, words=tuple(COLORS), coverage=mask, device=device)
 
+    def knows(self) -> str:
+        """The colours."""
+        return f"a ball in {', '.join(COLORS)}"
+
 
 class AnalyticPrior:
     """p(x | y) = sum_k weight_k(y) N(mean_k, std_k^2 I), diffused on Stable Diffusion's schedule.

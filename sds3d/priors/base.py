@@ -61,6 +61,10 @@ class PriorConfig(Options, ABC):
     def build(self, device: torch.device | str) -> Prior:
         """Load the prior onto the device; PriorUnavailable where that cannot be done."""
 
+    def knows(self) -> str:
+        """What can be asked for, in one line; empty for priors that read free text."""
+        return ""
+
 
 def eps_from_sample(
     x0: Float[Tensor, "B C h w"],

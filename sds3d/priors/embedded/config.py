@@ -22,3 +22,9 @@ class EmbeddedConfig(PriorConfig):
         from sds3d.priors.embedded.prior import load_embedded
 
         return load_embedded(self.weights, device)
+
+    def knows(self) -> str:
+        """Colours, things and how to put them together."""
+        from sds3d.priors.embedded.prior import known_things
+
+        return known_things()

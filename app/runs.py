@@ -1,0 +1,72 @@
+"""Runs a Session for the command line: shows its events, hears signals, and says at the end where everything is."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sds3d import RunConfig, Session
+from sds3d.events import Finished
+
+from .console import choose_display, follow
+from .failures import DONE, INTERRUPTED, say_note, stopped_by_signals
+
+SHOWN = ("sheet.png", "orbit.mp4", "mesh.glb", "splats.ply", "report.json")
+
+
+def start(config: RunConfig, out: Path | None, strict: bool, dry_run: bool, quiet: bool, as_json: bool) -> int:
+    """A new run, or with `dry_run` only the checks that come before one."""
+    session = Session(config, out, strict=strict)
+    if dry_run:
+        session.check()
+        say_note(f"this would run, into {session.out_dir}")
+        return DONE
+    return run(session, quiet, as_json)
+
+
+def go_on(folder: Path, quiet: bool, as_json: bool) -> int:
+    """An old run from its newest checkpoint to the end."""
+    return run(Session.resume(folder), quiet, as_json)
+
+
+def run(session: Session, quiet: bool, as_json: bool) -> int:
+    """All of a run; the exit code."""
+    with stopped_by_signals(session.stop):
+        last = follow(session.run(), choose_display(quiet, as_json))
+    if last.interrupted:
+        say_note(f"interrupted and saved; to go on: sds3d resume {shlex.quote(str(session.out_dir))}")
+        return INTERRUPTED
+    if quiet:
+        print(session.out_dir)
+    elif not as_json:
+        print(summary(session.out_dir, last))
+    return DONE
+
+
+def summary(folder: Path, last: Finished) -> str:
+    """What was made, where, and how long it took."""
+    mesh = last.report.get("mesh", {})
+    notes = {"sheet.png": "look at this first", "mesh.glb": describe_mesh(mesh)}
+    lines = [f"{folder}/ in {last.report['seconds']['total']:.0f} s"]
+    lines += [f"  {name:12} {notes.get(name, '')}".rstrip() for name in SHOWN if (folder / name).exists()]
+    return "\n".join(lines)
+
+
+def describe_mesh(stats: Mapping[str, Any]) -> str:
+    """Mesh statistics in a few words."""
+    return json.dumps(dict(stats))
+
+
+def render_again(folder: Path, size: int, views: int) -> int:
+    """Sheet and orbit of an old run."""
+    session = Session.resume(folder)
+    for file_format in ("sheet", "orbit"):
+        print(session.export(file_format))
+    return DONE
+
+
+def export_again(folder: Path, file_format: str) -> int:
+    """Mesh or splats of an old run."""
+    print(Session.resume(folder).export(file_format))
+    return DONE
