@@ -111,9 +111,12 @@ def load_embedded(folder: str | None = None, device: torch.device | str = "cpu")
     """
     from diffusers import DDPMScheduler, UNet2DConditionModel
 
-    source = resources.files("sds3d_assets") / "embedded_prior" if folder is None else Path(folder)
+    hint = "reinstall sds3d, or leave prior.weights out to use the weights it ships with"
+    try:
+        source = resources.files("sds3d_assets") / "embedded_prior" if folder is None else Path(folder)
+    except ModuleNotFoundError:
+        raise PriorUnavailable("sds3d is used without being installed, so its weights are not found", hint) from None
     with resources.as_file(source) as path:
-        hint = "reinstall sds3d, or leave prior.weights out to use the weights it ships with"
         if not (path / "text" / "config.json").is_file():
             raise PriorUnavailable(f"no embedded prior in {path}: text/config.json is missing", hint)
         try:
