@@ -16,6 +16,7 @@ from sds3d.priors.embedded.world import WORDS
 
 BLOCK = 4  # pixels per side of an unshuffled block
 CAMERA_FEATURES = 10
+CAMERA_GAIN = 3.0  # ten numbers beside 384 of text: without it they are learned late
 MAX_WORDS = 12
 VOCABULARY = {word: number + 1 for number, word in enumerate(WORDS)}  # 0 is padding
 
