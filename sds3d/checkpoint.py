@@ -110,11 +110,12 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read one checkpoint; CheckpointError names the file that is missing or damaged."""
     manifest = _read_json(path / MANIFEST, _read(path / MANIFEST))
-    if manifest.get("format") != FORMAT or set(manifest.get("files", ())) != {TENSORS, STATE}:
+    files = manifest.get("files")
+    if manifest.get("format") != FORMAT or not isinstance(files, dict) or set(files) != {TENSORS, STATE}:
         raise CheckpointError(f"{path / MANIFEST} is damaged or of another version")
     contents = {name: _read(path / name) for name in (TENSORS, STATE)}
     if manifest != json.loads(_manifest(contents)):
-        bad = [name for name, data in contents.items() if manifest["files"][name] != _fingerprint(data)]
+        bad = [name for name, data in contents.items() if files[name] != _fingerprint(data)]
         raise CheckpointError(f"{path / (bad or [MANIFEST])[0]} is damaged: its checksum is not the one in {MANIFEST}")
     state = _read_json(path / STATE, contents[STATE])
     try:

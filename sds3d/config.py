@@ -125,7 +125,7 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any], parts: Mapping[str, An
         name = value.get("name", old.get("name"))
         if name != old.get("name"):
             known = parts.get(key, {}).get(name) if isinstance(name, str) else None
-            base[key] = known().model_dump(mode="json") if known else {}
+            base[key] = known.model_construct().model_dump(mode="json") if known else {}  # all defaults
         _merge(base[key], value, parts={})
 
 

@@ -65,3 +65,23 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     yield attempts
     assert not attempts, f"connections off this machine: {attempts}"
+
+
+@pytest.fixture
+def small_config() -> Any:
+    """Makes configs of runs that take about a second: small images, few splats, early densification, no weights."""
+    from sds3d import load_config
+
+    small = {
+        "prompt": "a red ball",
+        "prior": {"name": "analytic", "size": 24},
+        "cameras": {"views": 2, "size": 24},
+        "scene": {"count": 150, "densify": {"begin_step": 5, "every": 5}},
+        "export": {"resolution": 32, "faces": 2000, "color_size": 64},
+        "loss_weights": {"sparsity": 50.0},
+        "steps": 24,
+        "log_every": 4,
+        "preview_every": 0,
+        "checkpoint_every": 8,
+    }
+    return lambda **overrides: load_config(overrides={**small, **overrides})

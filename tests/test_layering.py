@@ -12,8 +12,8 @@ APP = sorted((ROOT / "app").rglob("*.py"))
 
 # Bottom to top; a part imports from the rows below its own, and from its own part.
 LAYERS = [
-    {"types", "errors", "options", "files"},
-    {"ops", "events", "losses"},
+    {"types", "errors", "options"},
+    {"ops", "events", "losses", "files"},
     {"cameras", "prompts", "scenes", "priors", "guidance"},
     {"export", "metrics", "optim"},
     {"config", "presets"},
