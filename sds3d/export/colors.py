@@ -12,6 +12,8 @@ from sds3d.export.views import SceneViews, scene_device
 from sds3d.scenes.base import Scene
 
 MIN_COSINE = 0.15  # a surface seen at a flatter angle mixes with what is behind it
+SURFACE_SLACK = 0.01  # in object sizes: how far behind the mesh's z-buffer a vertex is still its surface
+RENDER_SLACK = 0.08  # the same for the render's depth, which averages over splats in front of and behind the surface
 
 
 def vertex_colors(
@@ -20,10 +22,11 @@ def vertex_colors(
     """sRGB colours that show what the renders show.
 
     color_v = sum_k w_vk rgb_k(v) / sum_k w_vk opacity_k(v),   w = cosine^4 where view k sees v, else 0
-    Vertices that no view sees get the scene's colour at their place.
+    A view whose own depth at v is clearly nearer looks at a floater that the mesh left out. Vertices that no view sees
+    get the scene's colour at their place.
     """
     normals = vertex_normals(vertices, faces)
-    tolerance = 0.01 * float(np.ptp(vertices, axis=0).max())
+    size = float(np.ptp(vertices, axis=0).max())
     sums, weights = np.zeros((len(vertices), 3)), np.zeros(len(vertices))
     for view in range(len(views.cameras)):
         image = np.concatenate([views.rgb[view], views.opacity[view, ..., None]], axis=-1)
@@ -33,7 +36,8 @@ def vertex_colors(
         cosine = np.einsum("vi,vi->v", normals, towards) / np.linalg.norm(towards, axis=-1)
         column = np.clip(np.floor(pixels[:, 0]), 0, views.cameras.width - 1).astype(np.int64)
         row = np.clip(np.floor(pixels[:, 1]), 0, views.cameras.height - 1).astype(np.int64)
-        visible = (cosine > MIN_COSINE) & (depth < seen.depth[row, column] + tolerance)
+        visible = (cosine > MIN_COSINE) & (depth < seen.depth[row, column] + SURFACE_SLACK * size)
+        visible &= depth < views.depth[view, row, column] + RENDER_SLACK * size
         place = [pixels[visible, 1] - 0.5, pixels[visible, 0] - 0.5]
         sample = np.stack([map_coordinates(image[..., c], place, order=1, mode="nearest") for c in range(4)], axis=-1)
         weight = cosine[visible] ** 4 * (sample[:, 3] > 0.5)

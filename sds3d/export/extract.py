@@ -68,10 +68,7 @@ def extract_mesh(scene: Scene, config: ExportConfig) -> Mesh:
     world = sample_density(scene, np.full(3, -WORLD), np.full(3, WORLD), SEARCH_CELLS)
     low, high = _bounds(world)
     level = best_level(sample_density(scene, low, high, SEARCH_CELLS), silhouettes)
-    found = sample_density(scene, low, high, config.resolution).surface(level)
-    if found is None or not is_solid(found[0]):
-        raise ExportError("the scene has no closed surface", hint=MORE_STEPS)
-    surface, dropped = found
+    surface, dropped = _solid_surface(sample_density(scene, low, high, config.resolution), level)
     vertices, faces = decimate(smooth(surface, config.smoothing), config.faces)
     colors = vertex_colors(scene, vertices, faces, views_all_around(scene, config.color_size))
     fit = _fit((vertices, faces), silhouettes)
@@ -114,6 +111,15 @@ def best_level(grid: Grid, silhouettes: SceneViews) -> float:
     return float(np.exp(best_of(best_of(coarse) + between)))
 
 
+def _solid_surface(grid: Grid, level: float) -> tuple[Surface, float]:
+    """The largest piece near `level`; a little beside it where the surface would touch itself."""
+    for factor in (1.0, 1.02, 0.98, 1.05, 0.95):
+        found = grid.surface(level * factor)
+        if found is not None and is_solid(found[0]):
+            return found
+    raise ExportError("the scene has no closed surface", hint=MORE_STEPS)
+
+
 def _peak(density: Float[ndarray, "X Y Z"]) -> float:
     """The density of the solid parts: 99th percentile over cells that are not empty, so that a few hot ones pass."""
     highest = float(density.max())
@@ -134,7 +140,7 @@ def _bounds(world: Grid) -> tuple[Float[ndarray, "3"], Float[ndarray, "3"]]:
 def _silhouettes(scene: Scene) -> SceneViews:
     rings = [orbit(4, elevation_deg=20, size=SEARCH_PIXELS), orbit(2, elevation_deg=75, size=SEARCH_PIXELS)]
     cameras = join_views([*rings, orbit(2, elevation_deg=-40, size=SEARCH_PIXELS)])
-    return SceneViews(cameras, *render_views(scene, cameras, (0.0, 0.0, 0.0)))
+    return render_views(scene, cameras)
 
 
 def _fit(surface: Surface, silhouettes: SceneViews) -> float:

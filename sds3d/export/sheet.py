@@ -21,8 +21,8 @@ def render_sheet(
 
     Sides are the object's own: "left" is where its left hand would be.
     """
-    images, _ = render_views(scene, orbit(views, elevation_deg=elevation_deg, size=size), BACKGROUND)
-    return arrange(to_uint8(images), [azimuth_label(360.0 * index / views) for index in range(views)], columns)
+    seen = render_views(scene, orbit(views, elevation_deg=elevation_deg, size=size), BACKGROUND)
+    return arrange(to_uint8(seen.rgb), [azimuth_label(360.0 * index / views) for index in range(views)], columns)
 
 
 def azimuth_label(degrees: float) -> str:

@@ -9,7 +9,10 @@ from numpy import ndarray
 from scipy.ndimage import binary_fill_holes
 
 from sds3d.export.mesh import without_unused_vertices
-from sds3d.metrics import enclosed_volume, face_pieces
+from sds3d.metrics import enclosed_volume, face_pieces, is_watertight
+
+# fast_simplification's "agg": hasty collapses fold thin parts onto themselves, slow ones stop short of the count
+DECIMATION_HASTE = (5.0, 4.0, 3.0, 2.0)
 
 Surface = tuple[ndarray, ndarray]  # vertices [V, 3] float64, faces [F, 3] int64
 
@@ -51,10 +54,12 @@ def largest_piece(surface: Surface) -> tuple[Surface, float]:
 
 
 def is_solid(surface: Surface) -> bool:
-    """Whether manifold3d accepts the surface: closed, every edge between two faces, consistently wound."""
+    """Whether the surface is closed, wound consistently, touches itself in no edge, and manifold3d accepts it."""
     import manifold3d
 
     vertices, faces = surface
+    if not is_watertight(faces):
+        return False
     solid = manifold3d.Manifold(manifold3d.Mesh(vertices.astype(np.float32), faces.astype(np.uint32)))
     return solid.status() == manifold3d.Error.NoError and not solid.is_empty()
 
@@ -74,10 +79,10 @@ def decimate(surface: Surface, face_count: int) -> Surface:
     import fast_simplification
 
     vertices, faces = surface
-    for target in (face_count, 2 * face_count):
-        if target >= len(faces):
-            break
-        fewer_vertices, fewer_faces = fast_simplification.simplify(vertices, faces, target_count=target)
+    if face_count >= len(faces):
+        return surface
+    for haste in DECIMATION_HASTE:
+        fewer_vertices, fewer_faces = fast_simplification.simplify(vertices, faces, target_count=face_count, agg=haste)
         fewer = without_unused_vertices(fewer_vertices, fewer_faces.astype(np.int64))
         if is_solid(fewer) and int(face_pieces(fewer[1], len(fewer[0])).max()) == 0:
             return fewer

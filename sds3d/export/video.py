@@ -43,7 +43,7 @@ def write_orbit(
             writer.send(None)
             for start in range(0, frames, FRAMES_AT_ONCE):
                 part = select_views(cameras, slice(start, start + FRAMES_AT_ONCE))
-                for image in to_uint8(render_views(scene, part, BACKGROUND)[0]):
+                for image in to_uint8(render_views(scene, part, BACKGROUND).rgb):
                     writer.send(np.ascontiguousarray(image))
         if not video.is_file() or video.stat().st_size == 0:
             raise ExportError(f"ffmpeg made no video for {path}", hint="is there room in the temporary folder?")

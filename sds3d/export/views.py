@@ -19,11 +19,12 @@ VIEWS_AT_ONCE = 4  # bounds memory at large sizes
 
 @dataclass(frozen=True)
 class SceneViews:
-    """Renders over black, on the CPU."""
+    """Renders on the CPU."""
 
     cameras: Cameras
-    rgb: Float[ndarray, "B H W 3"]  # premultiplied by opacity
+    rgb: Float[ndarray, "B H W 3"]  # over the background: premultiplied by opacity where that is black
     opacity: Float[ndarray, "B H W"]
+    depth: Float[ndarray, "B H W"]  # mean depth of what is seen, world units along the camera's z; inf where nothing is
 
 
 def scene_device(scene: Scene) -> torch.device:
@@ -33,28 +34,26 @@ def scene_device(scene: Scene) -> torch.device:
 
 
 def render_views(
-    scene: Scene, cameras: Cameras, background: tuple[float, float, float]
-) -> tuple[Float[ndarray, "B H W 3"], Float[ndarray, "B H W"]]:
-    """Colour over `background`, and opacity, of every view; some views at a time."""
+    scene: Scene, cameras: Cameras, background: tuple[float, float, float] = (0.0, 0.0, 0.0)
+) -> SceneViews:
+    """Every view over one colour, some views at a time."""
     device = scene_device(scene)
-    images, opacities = [], []
+    images, opacities, depths = [], [], []
     with torch.no_grad():
         for start in range(0, len(cameras), VIEWS_AT_ONCE):
             part = select_views(cameras, slice(start, start + VIEWS_AT_ONCE)).to(device)
-            behind = torch.tensor(background, device=device).expand(len(part), 3)
-            out = scene.render(part, behind)
+            out = scene.render(part, torch.tensor(background, device=device).expand(len(part), 3))
+            mean_depth = torch.where(out.opacity > 1e-3, out.depth / out.opacity.clamp_min(1e-3), torch.inf)
             images.append(out.rgb.clamp(0, 1).cpu().numpy())
             opacities.append(out.opacity[..., 0].cpu().numpy())
-    return np.concatenate(images), np.concatenate(opacities)
+            depths.append(mean_depth[..., 0].cpu().numpy())
+    return SceneViews(cameras, np.concatenate(images), np.concatenate(opacities), np.concatenate(depths))
 
 
 def views_all_around(scene: Scene, size: int) -> SceneViews:
     """14 renders over black: 6 from a little above, 4 from high up, 4 from below."""
     rings = [orbit(6, elevation_deg=15, size=size), orbit(4, elevation_deg=60, size=size)]
-    rings.append(orbit(4, elevation_deg=-45, size=size))
-    cameras = join_views(rings)
-    rgb, opacity = render_views(scene, cameras, (0.0, 0.0, 0.0))
-    return SceneViews(cameras, rgb, opacity)
+    return render_views(scene, join_views([*rings, orbit(4, elevation_deg=-45, size=size)]))
 
 
 def select_views(cameras: Cameras, chosen: slice) -> Cameras:
