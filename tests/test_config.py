@@ -136,7 +136,7 @@ def test_an_unreadable_file_is_named(content: bytes, why: str, tmp_path: Path) -
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no.json: No such file"):
+    with pytest.raises(ConfigError, match=r"no\.json: No such file"):
         load_config(tmp_path / "no.json")
 
 
@@ -157,11 +157,9 @@ KEYS = st.sampled_from([*RunConfig.model_fields, "name", "scene.densify", "times
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(st.dictionaries(KEYS, JSON, max_size=4))
 def test_anything_at_all_is_a_config_or_a_config_error(overrides: dict) -> None:
-    try:
-        load_config(overrides=overrides)
-    except ConfigError as error:
-        assert "\n" not in str(error)
-    try:
-        RunConfig.from_dict(overrides)
-    except ConfigError as error:
-        assert len(str(error)) < 1000
+    for read in (lambda: load_config(overrides=overrides), lambda: RunConfig.from_dict(overrides)):
+        try:
+            message = repr(read())
+        except ConfigError as error:
+            message = str(error)
+        assert "\n" not in message

@@ -34,8 +34,12 @@ def test_an_empty_prompt_is_refused_but_an_empty_negative_prompt_is_not(text: st
 
 @pytest.mark.parametrize(
     ("azimuth", "elevation", "index"),
-    [(0, 0, 0), (44, 0, 0), (-44, 10, 0), (46, 0, 1), (-90, 0, 1), (134, 0, 1), (136, 0, 2), (180, 0, 2), (-170, 0, 2)]
-    + [(315 + 1, 0, 0), (190, 0, 2), (0, 61, 3), (180, 80, 3)],
+    [
+        *((0, 0, 0), (44, 0, 0), (-44, 10, 0), (316, 0, 0)),
+        *((46, 0, 1), (-90, 0, 1), (134, 0, 1)),
+        *((136, 0, 2), (180, 0, 2), (-170, 0, 2), (190, 0, 2)),
+        *((0, 61, 3), (180, 80, 3)),
+    ],
 )
 def test_view_words_follow_the_azimuth_and_overhead_wins(azimuth: float, elevation: float, index: int) -> None:
     angles = torch.tensor([math.radians(azimuth)]), torch.tensor([math.radians(elevation)])

@@ -148,13 +148,13 @@ class AnalyticPrior:
     ) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B K C h w"], Float[Tensor, "B K"]]:
         """log(weight_k N(x_t; alpha mean_k, v_k)) without the 2 pi, x_t - alpha mean_k, and v_k."""
         alpha, sigma = self.alpha_sigma(t)
-        offsets = x_t[:, None] - alpha[:, None] * self._means_for(view)
+        offsets = x_t[:, None] - alpha[:, None] * self.means_for(view)
         variances = alpha[:, :, 0, 0].square() * self.stds.square() + sigma[:, :, 0, 0].square()
         distances = offsets.square().sum(dim=(2, 3, 4))
         size = math.prod(self.latent_shape)
         return embedding[:, 0].log() - 0.5 * (distances / variances + size * variances.log()), offsets, variances
 
-    def _means_for(self, view: ViewCondition | None) -> Float[Tensor, "V K C h w"]:
+    def means_for(self, view: ViewCondition | None) -> Float[Tensor, "V K C h w"]:
         """The modes' means for each view (V = B), or for all at once (V = 1)."""
         if self.coverage is None or view is None or view.background is None:
             return self.means[None]
