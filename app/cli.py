@@ -64,7 +64,9 @@ def generate(
     steps: Annotated[int | None, Option(help="more steps, better object")] = None,
     seed: Annotated[int | None, Option(help="the same seed gives the same object")] = None,
     negative_prompt: Annotated[str | None, Option(help="what it should not look like")] = None,
-    prior: Annotated[str | None, Option(help="the 2D diffusion model: embedded or analytic")] = None,
+    prior: Annotated[
+        str | None, Option(help="embedded, analytic, or the folder or hub id of a Stable Diffusion (diffusers)")
+    ] = None,
     guidance: Annotated[str | None, Option(help="how the prior pulls on the scene: sds")] = None,
     scene: Annotated[str | None, Option(help="what is optimized: gaussians")] = None,
     device: Annotated[str | None, Option(help="auto, cpu, cuda or cuda:N")] = None,
@@ -83,7 +85,7 @@ def generate(
     named = {
         "prompt": prompt,
         "negative_prompt": negative_prompt,
-        "prior": prior,
+        "prior": part_of_prior(prior),
         "guidance": guidance,
         "scene": scene,
         "steps": steps,
@@ -144,6 +146,13 @@ def doctor(as_json: Annotated[bool, Option("--json", help="one JSON object")] = 
     else:
         show(checks)
     return DONE if is_ready(checks) else FAILED
+
+
+def part_of_prior(choice: str | None) -> str | dict[str, str] | None:
+    """What --prior means: a path or an id with a slash is a model for diffusers, anything else a prior's name."""
+    if choice and ("/" in choice or Path(choice).is_dir()):
+        return {"name": "diffusers", "model": choice}
+    return choice
 
 
 def parse_settings(assignments: list[str]) -> dict[str, str]:

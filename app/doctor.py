@@ -91,7 +91,7 @@ def priors() -> Iterator[Check]:
         if any(field.is_required() for field in config.model_fields.values()):
             continue
         try:
-            shape = config().build("cpu").latent_shape
+            shape = config.model_validate({"name": name}).build("cpu").latent_shape
             yield Check(f"prior {name}", True, f"loads; images of {shape[1]} x {shape[2]}", needed=name == default)
         except Sds3dError as error:
             yield Check(f"prior {name}", False, error.args[0], error.hint, needed=name == default)

@@ -1,6 +1,5 @@
 """Runs a Session for the command line: shows its events, hears signals, and says at the end where everything is."""
 
-import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,8 +18,9 @@ def start(config: RunConfig, out: Path | None, strict: bool, dry_run: bool, quie
     """A new run, or with `dry_run` only the checks that come before one."""
     session = Session(config, out, strict=strict)
     if dry_run:
-        session.check()
-        say_note(f"this would run, into {session.out_dir}")
+        for warning in session.check():
+            say_note(f"warning: {warning}")
+        say_note(f"this would run, into {session.out_dir} (or the next free name)")
         return DONE
     return run(session, quiet, as_json)
 
@@ -46,8 +46,7 @@ def run(session: Session, quiet: bool, as_json: bool) -> int:
 
 def summary(folder: Path, last: Finished) -> str:
     """What was made, where, and how long it took."""
-    mesh = last.report.get("mesh", {})
-    notes = {"sheet.png": "look at this first", "mesh.glb": describe_mesh(mesh)}
+    notes = {"sheet.png": "look at this first", "mesh.glb": describe_mesh(last.report["mesh"])}
     lines = [f"{folder}/ in {last.report['seconds']['total']:.0f} s"]
     lines += [f"  {name:12} {notes.get(name, '')}".rstrip() for name in SHOWN if (folder / name).exists()]
     return "\n".join(lines)
@@ -55,14 +54,16 @@ def summary(folder: Path, last: Finished) -> str:
 
 def describe_mesh(stats: Mapping[str, Any]) -> str:
     """Mesh statistics in a few words."""
-    return json.dumps(dict(stats))
+    pieces = "one piece" if stats["pieces"] == 1 else f"{stats['pieces']} pieces"
+    sides = " x ".join(f"{side:.2f}" for side in stats["extent"])
+    closed = "closed" if stats["watertight"] else "not closed"
+    return f"{stats['faces']} triangles, {pieces}, {closed}, {sides}"
 
 
 def render_again(folder: Path, size: int, views: int) -> int:
     """Sheet and orbit of an old run."""
-    session = Session.resume(folder)
-    for file_format in ("sheet", "orbit"):
-        print(session.export(file_format))
+    for path in Session.resume(folder).draw(views, size):
+        print(path)
     return DONE
 
 

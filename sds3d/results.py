@@ -27,6 +27,15 @@ def write_result(file_format: str, scene: Scene, config: RunConfig, folder: Path
         return path, result.write(scene, config, path)
 
 
+def draw(scene: Scene, folder: Path, views: int, size: int) -> list[Path]:
+    """Sheet and orbit anew, with `views` pictures on the sheet and sides of `size` pixels."""
+    sheet, orbit = (folder / RESULTS[name].file_name for name in ("sheet", "orbit"))
+    with writing(sheet):
+        write_png(render_sheet(scene, views=views, size=size), sheet)
+    write_orbit(scene, orbit, size=size)
+    return [sheet, orbit]
+
+
 def _sheet(scene: Scene, config: RunConfig, path: Path) -> dict[str, Any]:
     write_png(render_sheet(scene), path)
     return {"views": 8}

@@ -22,7 +22,7 @@ from sds3d.files import write_atomic, writing
 from sds3d.priors.base import Prior
 from sds3d.prompts import check_words
 from sds3d.report import build_report
-from sds3d.results import RESULTS, write_result
+from sds3d.results import RESULTS, draw, write_result
 from sds3d.scenes import Scene
 from sds3d.trainer import Trainer
 
@@ -129,6 +129,10 @@ class Session:
             raise ConfigError(f"format {file_format!r} is unknown", hint="known: " + ", ".join(RESULTS))
         return write_result(file_format, self.scene(), self.config, self.out_dir)[0]
 
+    def draw(self, views: int = 8, size: int = 256) -> list[Path]:
+        """Make sheet and orbit again: `views` pictures on the sheet, sides of `size` pixels."""
+        return draw(self.scene(), self.out_dir, views, size)
+
     def _prepare(self) -> tuple[Trainer, list[str]]:
         """All parts, at the newest checkpoint where there is one, and what the user should know about them."""
         device, prior = self.device(), self.prior()
@@ -176,6 +180,9 @@ class Session:
             return
         seconds = 0.0
         for file_format in RESULTS:
+            if self._stopped:  # the last step is saved: resuming goes on here
+                yield Finished(interrupted=True)
+                return
             begun = time.perf_counter()
             try:
                 path, stats = write_result(file_format, self.scene(), self.config, self.out_dir)
