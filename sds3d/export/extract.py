@@ -1,6 +1,6 @@
 """Scene to mesh: density on a grid, the isosurface that fits the renders best, one clean solid, colours."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Protocol, runtime_checkable
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 from pydantic import Field
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from sds3d.cameras import orbit
@@ -31,6 +32,9 @@ class ExportConfig(Options):
     """How fine the exported mesh is."""
 
     resolution: Annotated[int, Field(ge=16, le=512, description="grid cells along the longest side")] = 128
+    blur: Annotated[
+        float, Field(ge=0, le=0.1, description="softening of the density before meshing, in object sizes")
+    ] = 0.008
     faces: Annotated[int, Field(ge=100, le=2_000_000, description="triangles, at most about this many")] = 40_000
     smoothing: Annotated[int, Field(ge=0, le=100, description="passes of the surface filter")] = 10
     color_size: Annotated[int, Field(ge=32, le=2048, description="pixels of the renders colours are taken from")] = 256
@@ -53,6 +57,10 @@ class Grid:
     origin: Float[ndarray, "3"]
     spacing: float
 
+    def blurred(self, size: float) -> "Grid":
+        """Smoothed by a Gaussian of `size` times the longest side: single splats stop showing as bumps."""
+        return replace(self, density=gaussian_filter(self.density, size * max(self.density.shape), mode="constant"))
+
     def surface(self, level: float) -> tuple[Surface, float] | None:
         """The largest piece above `level` and the volume share of the others; None if there is nothing."""
         surface = closed_surface(self.density, level, self.origin, self.spacing)
@@ -67,8 +75,8 @@ def extract_mesh(scene: Scene, config: ExportConfig) -> Mesh:
         raise ExportError("there is no object to export: no view of the scene is even half opaque", hint=MORE_STEPS)
     world = sample_density(scene, np.full(3, -WORLD), np.full(3, WORLD), SEARCH_CELLS)
     low, high = _bounds(world)
-    level = best_level(sample_density(scene, low, high, SEARCH_CELLS), silhouettes)
-    surface, dropped = _solid_surface(sample_density(scene, low, high, config.resolution), level)
+    level = best_level(sample_density(scene, low, high, SEARCH_CELLS).blurred(config.blur), silhouettes)
+    surface, dropped = _solid_surface(sample_density(scene, low, high, config.resolution).blurred(config.blur), level)
     vertices, faces = decimate(smooth(surface, config.smoothing), config.faces)
     colors = vertex_colors(scene, vertices, faces, views_all_around(scene, config.color_size))
     fit = _fit((vertices, faces), silhouettes)
