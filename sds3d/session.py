@@ -103,11 +103,16 @@ class Session:
         return self._prior
 
     def scene(self) -> Scene:
-        """The scene as the run left it, or as its newest whole checkpoint has it."""
+        """The scene as the run left it, or as the newest checkpoint of a resumed session has it.
+
+        An older checkpoint would be another object than the report describes, so a damaged newest one is an error here.
+        """
         if self._scene is None:
-            checkpoint, _ = load_newest(self.out_dir / CHECKPOINTS)
+            checkpoint, problems = load_newest(self.out_dir / CHECKPOINTS) if self._resumed else (None, [])
+            if problems:
+                raise CheckpointError(problems[0], hint="resume the run: it goes on from the checkpoint before")
             if checkpoint is None:
-                raise CheckpointError(f"{self.out_dir} has no checkpoint yet", hint="resume the run first")
+                raise CheckpointError(f"the run of {self.out_dir} has no checkpoint yet", hint="run or resume it first")
             scene = cast(nn.Module, self.config.scene.build(torch.Generator().manual_seed(self.config.seed)))
             unpack_scene(checkpoint.tensors, scene)
             self._scene = cast(Scene, scene.to(self.device()))

@@ -280,6 +280,16 @@ def test_results_are_exported_again_from_the_checkpoint(small_config, tmp_path: 
         Session.resume(tmp_path / "run").export("obj")
 
 
+def test_nothing_is_exported_from_an_older_checkpoint_or_from_another_run(small_config, tmp_path: Path) -> None:
+    list(Session(small_config(), tmp_path / "run").run())
+    with pytest.raises(CheckpointError, match="no checkpoint yet"):
+        Session(small_config(), tmp_path / "run").export("ply")
+    damaged = tmp_path / "run" / "checkpoints" / "step-000024" / "state.json"
+    damaged.write_bytes(b"{}")
+    with pytest.raises(CheckpointError, match=r"state\.json is damaged"):
+        Session.resume(tmp_path / "run").export("ply")
+
+
 def test_what_is_no_run_folder_is_refused(small_config, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"config\.json"):
         Session.resume(tmp_path)
