@@ -100,7 +100,7 @@ class ProgressBar:
     def __init__(self) -> None:
         self.progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}"),
             TimeRemainingColumn(),
@@ -108,7 +108,7 @@ class ProgressBar:
             transient=True,
         )
         self.task = self.progress.add_task("loading", total=None, note="")
-        self.losses = ""
+        self.loss = ""
         self.speed = Speed()
         self.progress.start()
 
@@ -116,8 +116,9 @@ class ProgressBar:
         if isinstance(event, Started):
             self.progress.update(self.task, description="distilling", total=event.steps, completed=event.step)
         elif isinstance(event, StepDone):
-            self.losses = describe_losses(event) or self.losses
-            note = f"{self.losses}  {self.speed.after(event)}"
+            if "guidance" in event.losses:  # the one that every run has; a line has no room for all
+                self.loss = f"loss {event.losses['guidance']:.4g}"
+            note = f"{self.loss}  {self.speed.after(event)}"
             self.progress.update(self.task, completed=event.step, note=note)
         elif isinstance(event, Exported):
             self.progress.update(self.task, description="exporting", note=event.path.name)
