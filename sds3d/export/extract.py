@@ -23,7 +23,7 @@ from sds3d.scenes.base import Scene
 
 WORLD = 1.15  # half the side of the box that is searched for the object; scenes stay inside the unit ball
 SEARCH_CELLS = 56  # grid on which levels are compared
-SEARCH_PIXELS = 64
+SEARCH_PIXELS = 128  # the projection widens splats by half a pixel, which must not count for much
 COARSE_LEVELS, FINE_LEVELS = 8, 4
 MORE_STEPS = "let the run go on for more steps, or try another seed"
 
@@ -76,11 +76,17 @@ def extract_mesh(scene: Scene, config: ExportConfig) -> Mesh:
     world = sample_density(scene, np.full(3, -WORLD), np.full(3, WORLD), SEARCH_CELLS)
     low, high = _bounds(world)
     level = best_level(sample_density(scene, low, high, SEARCH_CELLS).blurred(config.blur), silhouettes)
-    surface, dropped = _solid_surface(sample_density(scene, low, high, config.resolution).blurred(config.blur), level)
+    surface = _solid_surface(sample_density(scene, low, high, config.resolution).blurred(config.blur), level)
     vertices, faces = decimate(smooth(surface, config.smoothing), config.faces)
     colors = vertex_colors(scene, vertices, faces, views_all_around(scene, config.color_size))
-    fit = _fit((vertices, faces), silhouettes)
-    return Mesh(vertices.astype(np.float32), faces, colors, dropped_share=dropped, silhouette_iou=fit)
+    pieces = world.surface(level)
+    return Mesh(
+        vertices.astype(np.float32),
+        faces,
+        colors,
+        dropped_share=pieces[1] if pieces else 0.0,
+        silhouette_iou=_fit((vertices, faces), silhouettes),
+    )
 
 
 def sample_density(scene: Scene, low: Float[ndarray, "3"], high: Float[ndarray, "3"], cells: int) -> Grid:
@@ -119,12 +125,12 @@ def best_level(grid: Grid, silhouettes: SceneViews) -> float:
     return float(np.exp(best_of(best_of(coarse) + between)))
 
 
-def _solid_surface(grid: Grid, level: float) -> tuple[Surface, float]:
+def _solid_surface(grid: Grid, level: float) -> Surface:
     """The largest piece near `level`; a little beside it where the surface would touch itself."""
     for factor in (1.0, 1.02, 0.98, 1.05, 0.95):
         found = grid.surface(level * factor)
         if found is not None and is_solid(found[0]):
-            return found
+            return found[0]
     raise ExportError("the scene has no closed surface", hint=MORE_STEPS)
 
 

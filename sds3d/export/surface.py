@@ -4,15 +4,17 @@ The mesh libraries are imported where they are used: `import sds3d` reads the ex
 """
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
-from scipy.ndimage import binary_fill_holes
+from scipy.ndimage import binary_dilation, binary_fill_holes
 
 from sds3d.export.mesh import without_unused_vertices
 from sds3d.metrics import enclosed_volume, face_pieces, is_watertight
 
 # fast_simplification's "agg": hasty collapses fold thin parts onto themselves, slow ones stop short of the count
 DECIMATION_HASTE = (5.0, 4.0, 3.0, 2.0)
+
+PINHOLE = 0.03  # in object sizes
 
 Surface = tuple[ndarray, ndarray]  # vertices [V, 3] float64, faces [F, 3] int64
 
@@ -22,24 +24,35 @@ def closed_surface(
 ) -> Surface | None:
     """Everything above `level` as closed surfaces without inner shells, in world units; None if there is nothing.
 
-    Enclosed cavities are filled, so that a hollow cloud of splats becomes solid. Cells outside the grid count as empty.
+    Cavities are filled, so that a hollow cloud of splats becomes solid, also where its skin has pinholes. Cells outside
+    the grid count as empty.
     """
     from skimage.measure import marching_cubes
 
     padded = np.pad(density.astype(np.float64), 1)
-    solid = binary_fill_holes(padded > level)
+    solid = padded > level
     if not solid.any():
         return None
-    cavity = solid & (padded <= level)
+    inside = _cavities(solid)
     # neither side exactly on the level: the surface would touch itself in a grid point
     padded = np.where(solid, np.maximum(padded, level * 1.001), np.minimum(padded, level * 0.999))
-    padded[cavity] = 2.0 * level
+    padded[inside & ~solid] = 2.0 * level
     vertices, faces, _, _ = marching_cubes(padded, level, gradient_direction="descent")
     vertices = origin + spacing * (vertices.astype(np.float64) - 1.0)
     faces = faces.astype(np.int64)
     if enclosed_volume(vertices, faces) < 0:
         faces = faces[:, ::-1]
     return vertices, np.ascontiguousarray(faces)
+
+
+def _cavities(solid: Bool[ndarray, "X Y Z"]) -> Bool[ndarray, "X Y Z"]:
+    """What the solid encloses once openings of up to PINHOLE are closed; wider ones (a mug's) stay open."""
+    reach = max(1, round(0.5 * PINHOLE * max(solid.shape)))
+    skin = binary_dilation(np.pad(solid, reach), iterations=reach)
+    core = binary_fill_holes(skin) & ~skin
+    if core.any():
+        core = binary_dilation(core, iterations=reach)  # back to the skin it was kept away from
+    return core[reach:-reach, reach:-reach, reach:-reach] | binary_fill_holes(solid)
 
 
 def largest_piece(surface: Surface) -> tuple[Surface, float]:

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from sds3d.export.surface import closed_surface, decimate, is_solid, largest_piece, smooth
+from sds3d.metrics import enclosed_volume, face_pieces, is_watertight
+
+ORIGIN, SPACING = np.array([-1.0, -1.0, -1.0]), 0.05
+
+
+def distances(center=(0.0, 0.0, 0.0), size=41):
+    axis = -1.0 + SPACING * np.arange(size)
+    x, y, z = np.meshgrid(axis, axis, axis, indexing="ij")
+    return np.sqrt((x - center[0]) ** 2 + (y - center[1]) ** 2 + (z - center[2]) ** 2)
+
+
+def ball(center=(0.0, 0.0, 0.0), radius=0.5):
+    return np.clip(0.5 + 4 * (radius - distances(center)), 0, None)
+
+
+def test_surface_of_a_ball():
+    vertices, faces = closed_surface(ball(), 0.5, ORIGIN, SPACING)
+    assert is_solid((vertices, faces))
+    assert np.abs(np.linalg.norm(vertices, axis=-1) - 0.5).max() < 0.01
+    assert enclosed_volume(vertices, faces) == pytest.approx(4 / 3 * np.pi * 0.5**3, rel=0.02)
+
+
+def test_surface_is_closed_where_the_object_leaves_the_grid():
+    surface = closed_surface(ball((0.9, 0.0, 0.0)), 0.5, ORIGIN, SPACING)
+    assert is_solid(surface)
+    assert surface[0][:, 0].max() < 1.0 + SPACING
+
+
+def test_cavities_are_filled_and_nothing_is_nothing():
+    hollow = np.where(distances() < 0.3, 0.0, ball())
+    vertices, faces = closed_surface(hollow, 0.5, ORIGIN, SPACING)
+    assert int(face_pieces(faces, len(vertices)).max()) == 0
+    assert enclosed_volume(vertices, faces) == pytest.approx(4 / 3 * np.pi * 0.5**3, rel=0.02)
+    assert closed_surface(np.zeros((5, 5, 5)), 0.5, ORIGIN, SPACING) is None
+
+
+def test_values_on_the_level_do_not_break_the_surface():
+    blocks = (np.random.default_rng(0).random((12, 12, 12)) > 0.6).astype(float) * 0.5
+    blocks[3:9, 3:9, 3:9] = 1.0
+    vertices, faces = closed_surface(blocks, 0.5, np.zeros(3), 1.0)
+    assert np.isfinite(vertices).all()
+    assert is_watertight(faces)
+
+
+def test_largest_piece_and_the_share_of_the_rest():
+    both = np.maximum(ball((-0.4, 0.0, 0.0), 0.4), ball((0.6, 0.0, 0.0), 0.2))
+    (vertices, faces), share = largest_piece(closed_surface(both, 0.5, ORIGIN, SPACING))
+    assert vertices[:, 0].max() < 0.05
+    assert len(np.unique(faces)) == len(vertices)
+    assert share == pytest.approx(0.2**3 / (0.4**3 + 0.2**3), rel=0.1)
+
+
+def test_smoothing_takes_out_steps_and_keeps_the_volume():
+    steps = (distances() < 0.5).astype(float)
+    rough = closed_surface(steps, 0.5, ORIGIN, SPACING)
+    smoothed = smooth(rough, 10)
+    assert enclosed_volume(*smoothed) == pytest.approx(enclosed_volume(*rough), rel=0.02)
+    assert np.linalg.norm(smoothed[0], axis=-1).std() < 0.7 * np.linalg.norm(rough[0], axis=-1).std()
+
+
+def test_decimation_stays_solid_and_close():
+    surface = closed_surface(ball(), 0.5, ORIGIN, SPACING)
+    fewer = decimate(surface, 500)
+    assert 300 < len(fewer[1]) <= 500
+    assert is_solid(fewer)
+    assert enclosed_volume(*fewer) == pytest.approx(enclosed_volume(*surface), rel=0.03)
+
+
+def test_decimation_never_returns_a_broken_surface(monkeypatch):
+    surface = closed_surface(ball(), 0.5, ORIGIN, SPACING)
+    monkeypatch.setattr("fast_simplification.simplify", lambda v, f, target_count, agg: (v, f[:target_count]))
+    assert decimate(surface, 500) is surface
+    assert decimate(surface, 10**6) is surface
+
+
+def test_solid_is_not_said_of_open_or_pinched_surfaces():
+    vertices, faces = closed_surface(ball(), 0.5, ORIGIN, SPACING)
+    assert not is_solid((vertices, faces[:-1]))
+    flap = np.array([[0, 1, len(vertices)], [1, 0, len(vertices)]])  # two faces back to back on an edge
+    edge = faces[0][:2]
+    flap[0, :2], flap[1, :2] = edge, edge[::-1]
+    assert not is_solid((np.vstack([vertices, [[0.0, 0.0, 2.0]]]), np.vstack([faces, flap])))

@@ -1,0 +1,52 @@
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+from sds3d.cameras import orbit
+from sds3d.errors import OutputError
+from sds3d.export import write_orbit
+from sds3d.export.sheet import BACKGROUND
+from sds3d.export.views import render_views
+
+
+def read(path):
+    frames = imageio_ffmpeg.read_frames(str(path))
+    meta = next(frames)
+    width, height = meta["size"]
+    return meta, [np.frombuffer(frame, dtype=np.uint8).reshape(height, width, 3) for frame in frames]
+
+
+def test_turns_once_around_the_object(tmp_path, scene):
+    path = tmp_path / "orbit.mp4"
+    write_orbit(scene, path, frames=14, size=63, fps=10)
+    meta, frames = read(path)
+    assert len(frames) == 14
+    assert meta["size"] == (64, 64)  # even
+    assert meta["fps"] == 10
+    assert meta["pix_fmt"].startswith("yuv420p")
+    expected = render_views(scene, orbit(14, size=64), BACKGROUND).rgb * 255
+    for index in (0, 13):
+        assert np.abs(frames[index].astype(float) - expected[index]).mean() < 6
+    data = path.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")  # faststart
+    assert [file.name for file in tmp_path.iterdir()] == ["orbit.mp4"]
+
+
+def test_a_folder_that_cannot_hold_the_file_is_an_output_error(tmp_path, scene):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OutputError, match=r"orbit\.mp4"):
+        write_orbit(scene, tmp_path / "file" / "orbit.mp4", frames=2, size=16)
+
+
+def test_a_failing_encoder_leaves_nothing_behind(tmp_path, scene, monkeypatch):
+    folder, scratch = tmp_path / "run", tmp_path / "scratch"
+    folder.mkdir()
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/bin/false")
+    monkeypatch.setattr(imageio_ffmpeg._io, "_get_exe", lambda: "/bin/false", raising=False)
+    monkeypatch.setattr("imageio_ffmpeg._io.get_ffmpeg_exe", lambda: "/bin/false", raising=False)
+    with pytest.raises((OutputError, Exception), match=r"orbit\.mp4|pipe|ffmpeg"):
+        write_orbit(scene, folder / "orbit.mp4", frames=2, size=16)
+    assert not list(folder.iterdir())
+    assert not list(scratch.iterdir())
