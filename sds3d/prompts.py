@@ -38,21 +38,22 @@ def check_prompt(text: str) -> str:
 
 
 def check_words(prior: Prior, config: PriorConfig, prompt: str, negative_prompt: str, strict: bool) -> list[str]:
-    """Warnings about words that the prior would ignore.
+    """Warnings about words that the prior would ignore, and about what it does badly.
 
     ConfigError where that is all of the prompt but the small words, for then the result would have nothing to do with
     it; with `strict`, where it is any.
     """
     unknown = prior.unknown_words(f"{prompt} {negative_prompt}")
+    warnings = [f"the {config.name} prior: {caution}" for caution in prior.cautions(prompt)]
     if not unknown:
-        return []
+        return warnings
     message = f"the {config.name} prior does not know: {', '.join(unknown)}"
     telling = [word for word in re.findall(r"[^\W_]+", prompt.lower()) if word not in SMALL_WORDS]
     if all(prior.unknown_words(word) for word in telling):
         raise ConfigError(message, hint=f"it knows {config.knows()}")
     if strict:
         raise ConfigError(message, hint="say it in other words, or do without strict")
-    return [f"{message}; it goes by the other words"]
+    return [f"{message}; it goes by the other words", *warnings]
 
 
 def view_index(azimuth: Float[Tensor, "B"], elevation: Float[Tensor, "B"]) -> Int[Tensor, "B"]:

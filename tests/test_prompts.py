@@ -53,6 +53,9 @@ class Reader(AnalyticPrior):
         super().__init__(torch.zeros(1, 1, 1, 1), torch.ones(1), torch.ones(1))
         self.reads = reads
 
+    def cautions(self, text: str) -> list[str]:
+        return []
+
     def unknown_words(self, text: str) -> list[str]:
         return [] if self.reads else text.split()
 

@@ -96,6 +96,10 @@ class AnalyticPrior:
         known = {*self.words, *SILENT}
         return [word for word in dict.fromkeys(_words(text)) if word not in known]
 
+    def cautions(self, text: str) -> list[str]:
+        """None are known."""
+        return []
+
     def encode(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         """To [-1, 1], resized where the sizes differ."""
         size = self.latent_shape[1:]

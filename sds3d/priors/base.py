@@ -29,6 +29,10 @@ class Prior(Protocol):
         """Words of `text` that the prior has never seen and would ignore; empty for priors that read free text."""
         ...
 
+    def cautions(self, text: str) -> list[str]:
+        """What the prior is known to do badly of what `text` asks for, each in a few words; mostly none."""
+        ...
+
     def encode(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         """Image in [0, 1] to prior space; differentiable."""
         ...

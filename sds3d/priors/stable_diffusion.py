@@ -97,6 +97,10 @@ class StableDiffusionPrior:
         """None: it reads free text."""
         return []
 
+    def cautions(self, text: str) -> list[str]:
+        """None are known."""
+        return []
+
     def encode(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         """scaling_factor * mean of the VAE's posterior, of the image resized to the model's own size.
 

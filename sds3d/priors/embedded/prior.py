@@ -16,8 +16,10 @@ from sds3d.errors import PriorUnavailable
 from sds3d.priors.base import eps_from_sample
 from sds3d.priors.embedded.data import SIZE, token_batch
 from sds3d.priors.embedded.network import CAMERA_FEATURES, MAX_WORDS, TextEncoder, camera_features, predict_clean
-from sds3d.priors.embedded.world import WORDS, words_of
+from sds3d.priors.embedded.world import WORDS, parse, words_of
 from sds3d.types import ViewCondition
+
+WEAK_IOU = 0.55  # silhouettes of samples against the truth: below this, a stranger would not know the kind
 
 
 class EmbeddedPrior:
@@ -29,8 +31,16 @@ class EmbeddedPrior:
 
     latent_shape = (3, SIZE, SIZE)
 
-    def __init__(self, unet: Any, text: TextEncoder, scheduler: Any, words: Sequence[str], device: torch.device | str):
-        self.device = torch.device(device)
+    def __init__(
+        self,
+        unet: Any,
+        text: TextEncoder,
+        scheduler: Any,
+        words: Sequence[str],
+        device: torch.device | str,
+        weak: Sequence[str] = (),
+    ) -> None:
+        self.device, self.weak = torch.device(device), tuple(weak)
         # bfloat16 multiplies run about twice as fast where the processor has them; weights and schedule stay float32.
         self.half = self.device.type == "cuda" or torch.backends.cpu.get_cpu_capability() == "AVX512"
         self.unet = unet.float().to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
@@ -48,6 +58,13 @@ class EmbeddedPrior:
     def unknown_words(self, text: str) -> list[str]:
         """Every word that training never showed, in order, once."""
         return [word for word in dict.fromkeys(words_of(text)) if word not in self.ids]
+
+    def cautions(self, text: str) -> list[str]:
+        """Kinds it draws poorly by its own figures, and sentences unlike those of its training."""
+        found = [f"it draws a {kind} poorly" for kind in dict.fromkeys(words_of(text)) if kind in self.weak]
+        if parse(text) is None and not self.unknown_words(text):
+            found.append("it was trained on sentences such as 'a red cone on a blue cube' and may misread this one")
+        return found
 
     def encode(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         """To [-1, 1], resized where the sizes differ."""
@@ -125,13 +142,22 @@ def load_embedded(folder: str | None = None, device: torch.device | str = "cpu")
             settings = json.loads((path / "text" / "config.json").read_text())
             words = settings.pop("words")
             text = TextEncoder(**settings)
+            weak = weak_kinds(path / "figures.json")
             tensors = load_file(path / "text" / "model.safetensors")
             text.load_state_dict({name: value.float() for name, value in tensors.items()})
         except Exception as error:  # diffusers and safetensors raise many types; all mean "this file is no good"
             raise PriorUnavailable(f"cannot read the embedded prior in {path}: {_first_line(error)}", hint) from error
     if list(words) != WORDS[: len(words)]:
         raise PriorUnavailable(f"the embedded prior in {path} was trained on another vocabulary", hint)
-    return EmbeddedPrior(unet, text, scheduler, words, device)
+    return EmbeddedPrior(unet, text, scheduler, words, device, weak)
+
+
+def weak_kinds(figures: Path) -> list[str]:
+    """Kinds whose samples overlap the truth by less than WEAK_IOU, as benchmarks/embedded_prior.py measured them."""
+    if not figures.is_file():
+        return []
+    kinds = json.loads(figures.read_text())["kinds"]
+    return [kind for kind, row in kinds.items() if row["same"] < WEAK_IOU]
 
 
 def _first_line(error: Exception) -> str:

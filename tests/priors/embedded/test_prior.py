@@ -90,6 +90,20 @@ def test_unknown_words_are_named_once_and_articles_are_not(prior):
     assert torch.equal(prior.embed(["a red dragon mug"]), prior.embed(["red mug"]))
 
 
+def test_it_says_what_it_does_badly(folder, tmp_path):
+    import shutil
+
+    measured = tmp_path / "measured"
+    shutil.copytree(folder, measured)
+    kinds = {"chair": {"same": 0.3, "plus_90": 0.2, "floor": 0.5}, "mug": {"same": 0.9, "plus_90": 0.5, "floor": 0.5}}
+    (measured / "figures.json").write_text(json.dumps({"kinds": kinds}))
+    prior = load_embedded(str(measured))
+    assert prior.cautions("a red mug") == []
+    assert prior.cautions("a red chair") == ["it draws a chair poorly"]
+    assert "misread" in prior.cautions("a red mug on a blue table")[0]
+    assert prior.cautions("a red dragon") == []  # its unknown words say enough
+
+
 def test_encode_and_decode_are_inverse_and_differentiable(prior):
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
     x = prior.encode(image)
