@@ -31,7 +31,7 @@ demo: install
 	$(BIN)/sds3d generate "$(PROMPT)" $(ARGS)
 
 test: install
-	$(QUIET_THREADS) $(BIN)/python -m pytest -n 2 $(ARGS)
+	$(QUIET_THREADS) $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .
