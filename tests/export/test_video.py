@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from sds3d.cameras import orbit
-from sds3d.errors import OutputError
+from sds3d.errors import ExportError, OutputError
 from sds3d.export import write_orbit
 from sds3d.export.sheet import BACKGROUND
 from sds3d.export.views import render_views
@@ -38,15 +38,15 @@ def test_a_folder_that_cannot_hold_the_file_is_an_output_error(tmp_path, scene):
         write_orbit(scene, tmp_path / "file" / "orbit.mp4", frames=2, size=16)
 
 
-def test_a_failing_encoder_leaves_nothing_behind(tmp_path, scene, monkeypatch):
+@pytest.mark.parametrize("program", ["/bin/false", "/nowhere/ffmpeg"])
+def test_a_failing_encoder_is_one_clear_line_and_leaves_nothing(tmp_path, scene, monkeypatch, program):
     folder, scratch = tmp_path / "run", tmp_path / "scratch"
     folder.mkdir()
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
-    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/bin/false")
-    monkeypatch.setattr(imageio_ffmpeg._io, "_get_exe", lambda: "/bin/false", raising=False)
-    monkeypatch.setattr("imageio_ffmpeg._io.get_ffmpeg_exe", lambda: "/bin/false", raising=False)
-    with pytest.raises((OutputError, Exception), match=r"orbit\.mp4|pipe|ffmpeg"):
-        write_orbit(scene, folder / "orbit.mp4", frames=2, size=16)
+    monkeypatch.setattr("imageio_ffmpeg._io.get_ffmpeg_exe", lambda: program)
+    with pytest.raises(ExportError, match=r"ffmpeg made no video for .*orbit\.mp4") as caught:
+        write_orbit(scene, folder / "orbit.mp4", frames=30, size=64)
+    assert "\n" not in str(caught.value)
     assert not list(folder.iterdir())
     assert not list(scratch.iterdir())
