@@ -6,6 +6,7 @@ SDS3D_BUILD_CUDA=0|1|auto (default auto); 1 fails where the toolkit is missing. 
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,44 +27,57 @@ X86_SOURCES = {
     "cuda_ext/rasterize_gaussians/tiles_avx2.cpp": ["-mavx2", "-mfma"],
     "cuda_ext/rasterize_gaussians/tiles_avx512.cpp": ["-mavx512f", "-mavx512dq"],
 }
-CUDA_SOURCES: list[str] = []
+CUDA_SOURCES = [
+    "cuda_ext/bindings_cuda.cpp",
+    "cuda_ext/project_gaussians/project_gaussians.cu",
+    "cuda_ext/rasterize_gaussians/bin.cu",
+    "cuda_ext/rasterize_gaussians/hit_sort.cu",
+    "cuda_ext/rasterize_gaussians/rasterize_gaussians.cu",
+]
 # No fast-math: it breaks round-by-magic-number and, at link time, switches the host process to flush-to-zero. No
 # contraction: forward and backward must round alike, so fused operations are written out where they are wanted.
 CXX_FLAGS = ["-O3", "-std=c++20", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 CXX_FLAGS += ["-Wall", "-Wno-maybe-uninitialized", "-Wno-unused-function"]  # GCC 12 warns about immintrin.h
+NVCC_FLAGS = ["-O3", "-std=c++20", "--fmad=false", "--expt-relaxed-constexpr", "-Xcompiler", "-fvisibility=hidden"]
 ABI = ["-DTORCH_TARGET_VERSION=0x020b000000000000"]  # LibTorch stable ABI of torch 2.11, the oldest supported
 CUDA_ARCHITECTURES = "8.0;8.6;8.9;9.0+PTX"
 
 
-def cuda_decision() -> tuple[bool, str]:
-    """Whether to build the CUDA kernels, and the reason in a few words."""
+def cuda_decision() -> tuple[Path | None, str]:
+    """The CUDA toolkit to build with, or None, and the reason in a few words."""
     wanted = os.environ.get("SDS3D_BUILD_CUDA", "auto")
     if wanted not in ("0", "1", "auto"):
         sys.exit(f"SDS3D_BUILD_CUDA={wanted}: expected 0, 1 or auto")
     if wanted == "0":
-        return False, "SDS3D_BUILD_CUDA=0"
-    found, reason = cuda_toolkit()
-    if wanted == "1" and not found:
+        return None, "SDS3D_BUILD_CUDA=0"
+    toolkit, reason = cuda_toolkit()
+    if wanted == "1" and toolkit is None:
         sys.exit(f"SDS3D_BUILD_CUDA=1, but {reason}")
-    return found, reason
+    return toolkit, reason
 
 
-def cuda_toolkit() -> tuple[bool, str]:
-    """Whether torch has CUDA and nvcc has the same major version. A visible GPU is not needed to build."""
+def cuda_toolkit() -> tuple[Path | None, str]:
+    """The toolkit, if torch has CUDA and nvcc has the same major version. A visible GPU is not needed to build."""
     import torch
 
     if torch.version.cuda is None:
-        return False, f"torch {torch.__version__} has no CUDA"
-    from torch.utils.cpp_extension import CUDA_HOME
-
-    nvcc = Path(CUDA_HOME or "") / "bin" / "nvcc"
-    if not nvcc.is_file():
-        return False, f"no nvcc found for torch's CUDA {torch.version.cuda} (set CUDA_HOME)"
-    output = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
+        return None, f"torch {torch.__version__} has no CUDA"
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
+    nvcc = shutil.which("nvcc", path=Path(home) / "bin") if home else shutil.which("nvcc")
+    nvcc = nvcc or (None if home else shutil.which("nvcc", path="/usr/local/cuda/bin"))
+    if nvcc is None:
+        return None, f"no nvcc found for torch's CUDA {torch.version.cuda} (set CUDA_HOME)"
+    output = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=False).stdout
     match = re.search(r"release (\d+)\.(\d+)", output)
     if match is None or match[1] != torch.version.cuda.split(".")[0]:
-        return False, f"nvcc is {match[0] if match else 'of unknown version'}, torch wants CUDA {torch.version.cuda}"
-    return True, f"nvcc {match[1]}.{match[2]}, torch CUDA {torch.version.cuda}"
+        return None, f"nvcc is {match[0] if match else 'of unknown version'}, torch wants CUDA {torch.version.cuda}"
+    # The nvcc on the path may be a script or a link that calls the real one: only the real one knows its toolkit.
+    dry = subprocess.run([nvcc, "--dryrun", "-x", "cu", os.devnull], capture_output=True, text=True, check=False).stderr
+    top = re.search(r"TOP=(.+)", dry)
+    root = Path(top[1]).resolve() if top else Path(nvcc).resolve().parent.parent
+    if not (root / "include" / "cuda_runtime.h").is_file():
+        return None, f"nvcc {match[1]}.{match[2]} has no headers in {root / 'include'} (set CUDA_HOME)"
+    return root, f"nvcc {match[1]}.{match[2]} in {root}, torch CUDA {torch.version.cuda}"
 
 
 def extension(with_cuda: bool):
@@ -72,13 +86,12 @@ def extension(with_cuda: bool):
 
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     kind = CUDAExtension if with_cuda else CppExtension
-    cuda_flags = ["-O3", "-std=c++20", "--expt-relaxed-constexpr", "-DUSE_CUDA", "-DSDS3D_CUDA=1", *ABI]
     return kind(
         "sds3d._C",
         SOURCES + (list(X86_SOURCES) if x86 else []) + (CUDA_SOURCES if with_cuda else []),
         extra_compile_args={
             "cxx": [*CXX_FLAGS, *ABI, *(["-DUSE_CUDA", "-DSDS3D_CUDA=1"] if with_cuda else [])],
-            "nvcc": cuda_flags,
+            "nvcc": NVCC_FLAGS,
         },
         extra_link_args=["-s"],
         depends=sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "cuda_ext").rglob("*.h")),
@@ -113,12 +126,13 @@ def build_options() -> dict:
             "sds3d: torch is not installed in this environment, and the kernels are built against it.\n"
             "Install torch first, then: pip install --no-build-isolation ."
         )
-    with_cuda, reason = cuda_decision()
-    print(f"sds3d: building CPU kernels {'and CUDA kernels' if with_cuda else 'only'} ({reason})", flush=True)
-    if with_cuda:
+    toolkit, reason = cuda_decision()
+    print(f"sds3d: building CPU kernels {'and CUDA kernels' if toolkit else 'only'} ({reason})", flush=True)
+    if toolkit:
+        os.environ["CUDA_HOME"] = str(toolkit)  # read when torch.utils.cpp_extension is first imported
         os.environ.setdefault("TORCH_CUDA_ARCH_LIST", CUDA_ARCHITECTURES)
     return {
-        "ext_modules": [extension(with_cuda)],
+        "ext_modules": [extension(with_cuda=toolkit is not None)],
         "cmdclass": {"build_ext": build_command()},
         "options": {"bdist_wheel": {"py_limited_api": "cp310"}},
     }
@@ -150,7 +164,7 @@ setup(
     zip_safe=False,
     install_requires=[
         "torch>=2.11,<2.14",
-        "diffusers>=0.36",
+        "diffusers>=0.42",
         "transformers>=4.57",
         "safetensors>=0.5",
         "gsplat>=1.5.3",

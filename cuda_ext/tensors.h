@@ -8,6 +8,7 @@
 #include <initializer_list>
 #include <sstream>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 namespace sds3d {
@@ -15,19 +16,24 @@ namespace sds3d {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
+inline std::string device_name(const Tensor& t) {
+  return t.is_cuda() ? "cuda:" + std::to_string(t.get_device_index()) : "cpu";
+}
+
 // Throws unless `t` has dtype, shape and the device of `like`; returns it contiguous.
 inline Tensor checked(const Tensor& t, const char* name, ScalarType dtype, std::initializer_list<int64_t> shape,
                       const Tensor& like) {
-  bool fits = t.scalar_type() == dtype && t.dim() == int64_t(shape.size()) && t.is_cuda() == like.is_cuda();
+  bool fits = t.scalar_type() == dtype && t.dim() == int64_t(shape.size()) &&
+              t.is_cuda() == like.is_cuda() && t.get_device_index() == like.get_device_index();
   int64_t axis = 0;
   for (int64_t size : shape) fits = fits && t.size(axis++) == size;
   if (!fits) {
     std::ostringstream message;
     message << name << ": expected a " << (dtype == ScalarType::Float ? "float32" : "int32") << " tensor [";
     for (int64_t size : shape) message << ' ' << size;
-    message << " ] on " << (like.is_cuda() ? "cuda" : "cpu") << ", got dtype " << int(t.scalar_type()) << " [";
+    message << " ] on " << device_name(like) << ", got dtype " << int(t.scalar_type()) << " [";
     for (axis = 0; axis < t.dim(); ++axis) message << ' ' << t.size(axis);
-    message << " ] on " << (t.is_cuda() ? "cuda" : "cpu");
+    message << " ] on " << device_name(t);
     throw std::runtime_error(message.str());
   }
   return torch::stable::contiguous(t);

@@ -1,0 +1,182 @@
+// The operators' arguments, checked and turned into the kernels' structs: the same for CPU and CUDA.
+#pragma once
+
+#include <string>
+
+#include "project_gaussians/project_gaussians.h"
+#include "rasterize_gaussians/rasterize_gaussians.h"
+#include "tensors.h"
+
+namespace sds3d {
+
+constexpr auto FLOAT = ScalarType::Float;
+constexpr auto INT = ScalarType::Int;
+constexpr int64_t SPLAT_FLOATS = sizeof(Splat) / sizeof(float);
+
+inline void require_image_size(int64_t height, int64_t width) {
+  require(height > 0 && width > 0 && height < 32768 && width < 32768, "height and width must be in [1, 32767]");
+}
+
+// Of project_gaussians and its backward op. Tensors here keep alive what `in` points to.
+struct ProjectArguments {
+  ProjectShape shape;
+  Tensor means, quats, scales, opacities, camera_to_world, intrinsics;
+  ProjectInputs in;
+
+  ProjectArguments(const Tensor& means_, const Tensor& quats_, const Tensor& scales_, const Tensor& opacities_,
+                   const Tensor& camera_to_world_, const Tensor& intrinsics_, int64_t height, int64_t width,
+                   double near, double dilation)
+      : shape{camera_to_world_.size(0), means_.size(0), int(height), int(width), float(near), float(dilation)},
+        means(checked(means_, "means", FLOAT, {shape.splats, 3}, means_)),
+        quats(checked(quats_, "quats", FLOAT, {shape.splats, 4}, means_)),
+        scales(checked(scales_, "scales", FLOAT, {shape.splats, 3}, means_)),
+        opacities(checked(opacities_, "opacities", FLOAT, {shape.splats}, means_)),
+        camera_to_world(checked(camera_to_world_, "camera_to_world", FLOAT, {shape.views, 4, 4}, means_)),
+        intrinsics(checked(intrinsics_, "intrinsics", FLOAT, {shape.views, 3, 3}, means_)),
+        in{floats(means),     floats(quats),           floats(scales),
+           floats(opacities), floats(camera_to_world), floats(intrinsics)} {
+    require_image_size(height, width);
+  }
+};
+
+struct ProjectResults {
+  Tensor means2d, conics, depths, extents;
+  ProjectOutputs out;
+
+  explicit ProjectResults(const ProjectArguments& a)
+      : means2d(empty({a.shape.views, a.shape.splats, 2}, FLOAT, a.means)),
+        conics(empty({a.shape.views, a.shape.splats, 3}, FLOAT, a.means)),
+        depths(empty({a.shape.views, a.shape.splats}, FLOAT, a.means)),
+        extents(empty({a.shape.views, a.shape.splats, 2}, FLOAT, a.means)),
+        out{floats_out(means2d), floats_out(conics), floats_out(depths), floats_out(extents)} {}
+};
+
+// What the backward op of project_gaussians reads besides its inputs, and writes.
+struct ProjectBackward {
+  Tensor extents, means2d, conics, depths;
+  Tensor grad_means, grad_quats, grad_scales;
+  ProjectGradients grad;
+
+  ProjectBackward(const ProjectArguments& a, const Tensor& extents_, const Tensor& grad_means2d,
+                  const Tensor& grad_conics, const Tensor& grad_depths)
+      : extents(checked(extents_, "extents", FLOAT, {a.shape.views, a.shape.splats, 2}, a.means)),
+        means2d(checked(grad_means2d, "grad_means2d", FLOAT, {a.shape.views, a.shape.splats, 2}, a.means)),
+        conics(checked(grad_conics, "grad_conics", FLOAT, {a.shape.views, a.shape.splats, 3}, a.means)),
+        depths(checked(grad_depths, "grad_depths", FLOAT, {a.shape.views, a.shape.splats}, a.means)),
+        grad_means(empty({a.shape.splats, 3}, FLOAT, a.means)),
+        grad_quats(empty({a.shape.splats, 4}, FLOAT, a.means)),
+        grad_scales(empty({a.shape.splats, 3}, FLOAT, a.means)),
+        grad{floats(means2d),        floats(conics),         floats(depths),
+             floats_out(grad_means), floats_out(grad_quats), floats_out(grad_scales)} {}
+};
+
+inline RasterShape raster_shape(const Tensor& features, int64_t height, int64_t width) {
+  require(features.dim() == 3, "features: expected [B, N, C]");
+  const int64_t c = features.size(2);
+  require(c == 3 || c == 4 || c == 7, "features: C must be 3 (rgb), 4 (rgb, depth) or 7 (rgb, depth, normal)");
+  require_image_size(height, width);
+  const RasterShape shape = {features.size(0), features.size(1), int(c), int(height), int(width)};
+  require(shape.views * shape.splats < INT32_MAX && shape.views * shape.tiles() < INT32_MAX,
+          "rasterize_gaussians: views * splats and views * tiles must be below 2^31");
+  return shape;
+}
+
+// Refuses a scene by its number of tile hits, before anything of that size is allocated.
+inline void require_few_hits(int64_t total) {
+  if (total <= MAX_TILE_HITS) return;
+  throw std::runtime_error("rasterize_gaussians: the splats meet " + std::to_string(total) +
+                           " tiles, more than the limit of " + std::to_string(MAX_TILE_HITS) +
+                           "; they are far too large for this image, or too many views are rendered at once");
+}
+
+struct RasterArguments {
+  RasterShape shape;
+  Tensor means2d, conics, opacities, features, extents, depths, background;
+  SplatInputs in;
+
+  RasterArguments(const Tensor& means2d_, const Tensor& conics_, const Tensor& opacities_, const Tensor& features_,
+                  const Tensor& extents_, const Tensor& depths_, const Tensor& background_, int64_t height,
+                  int64_t width)
+      : shape(raster_shape(features_, height, width)),
+        means2d(checked(means2d_, "means2d", FLOAT, {shape.views, shape.splats, 2}, features_)),
+        conics(checked(conics_, "conics", FLOAT, {shape.views, shape.splats, 3}, features_)),
+        opacities(checked(opacities_, "opacities", FLOAT, {shape.splats}, features_)),
+        features(checked(features_, "features", FLOAT, {shape.views, shape.splats, shape.channels}, features_)),
+        extents(checked(extents_, "extents", FLOAT, {shape.views, shape.splats, 2}, features_)),
+        depths(checked(depths_, "depths", FLOAT, {shape.views, shape.splats}, features_)),
+        background(checked(background_, "background", FLOAT, {shape.views, shape.channels}, features_)),
+        in{floats(means2d),  floats(conics),  floats(opacities),
+           floats(features), floats(extents), floats(depths)} {}
+};
+
+// What the forward op leaves for the backward op, apart from the images; `hits` is allocated once their number is known.
+struct RasterLists {
+  Tensor splats, tile_offsets, record_offsets, hits;
+
+  explicit RasterLists(const RasterArguments& a)
+      : splats(empty({a.shape.views, a.shape.splats, SPLAT_FLOATS}, FLOAT, a.features)),
+        tile_offsets(empty({a.shape.views * a.shape.tiles() + 1}, INT, a.features)),
+        record_offsets(empty({a.shape.views * a.shape.splats + 1}, INT, a.features)) {}
+
+  TileLists pointers() const {
+    return {data<Splat>(splats), data<int32_t>(tile_offsets), data<int32_t>(record_offsets), data<TileHit>(hits)};
+  }
+};
+
+struct RasterResults {
+  Tensor image, transmittance;
+  RasterImages out;
+
+  explicit RasterResults(const RasterArguments& a)
+      : image(empty({a.shape.views, a.shape.height, a.shape.width, a.shape.channels}, FLOAT, a.features)),
+        transmittance(empty({a.shape.views, a.shape.height, a.shape.width, 1}, FLOAT, a.features)),
+        out{floats(a.background), floats_out(image), floats_out(transmittance)} {}
+};
+
+// Of the backward op. `grad.records` is left to the caller, since CPU and CUDA sum in different ways.
+struct RasterBackward {
+  RasterShape shape;
+  int64_t total;  // tile hits
+  Tensor conics, opacities, features, image, transmittance, splats, tile_offsets, record_offsets, hits;
+  Tensor upstream_image, upstream_transmittance;
+  Tensor grad_means2d, grad_conics, grad_opacities, grad_features;
+  TileLists lists;
+  SplatInputs in;
+  RasterGradients grad;
+  SplatGradients out;
+
+  RasterBackward(const Tensor& conics_, const Tensor& opacities_, const Tensor& features_, const Tensor& image_,
+                 const Tensor& transmittance_, const Tensor& splats_, const Tensor& tile_offsets_,
+                 const Tensor& record_offsets_, const Tensor& hits_, const Tensor& grad_image,
+                 const Tensor& grad_transmittance)
+      : shape(raster_shape(features_, size(image_, 1), size(image_, 2))), total(size(hits_, 0)) {
+    const int64_t b = shape.views, n = shape.splats, c = shape.channels, h = shape.height, w = shape.width;
+    conics = checked(conics_, "conics", FLOAT, {b, n, 3}, features_);
+    opacities = checked(opacities_, "opacities", FLOAT, {n}, features_);
+    features = checked(features_, "features", FLOAT, {b, n, c}, features_);
+    image = checked(image_, "image", FLOAT, {b, h, w, c}, features_);
+    transmittance = checked(transmittance_, "transmittance", FLOAT, {b, h, w, 1}, features_);
+    splats = checked(splats_, "splats", FLOAT, {b, n, SPLAT_FLOATS}, features_);
+    tile_offsets = checked(tile_offsets_, "tile_offsets", INT, {b * shape.tiles() + 1}, features_);
+    record_offsets = checked(record_offsets_, "record_offsets", INT, {b * n + 1}, features_);
+    hits = checked(hits_, "hits", INT, {total, 2}, features_);
+    upstream_image = checked(grad_image, "grad_image", FLOAT, {b, h, w, c}, features_);
+    upstream_transmittance = checked(grad_transmittance, "grad_transmittance", FLOAT, {b, h, w, 1}, features_);
+    grad_means2d = empty({b, n, 2}, FLOAT, features_);
+    grad_conics = empty({b, n, 3}, FLOAT, features_);
+    grad_opacities = empty({n}, FLOAT, features_);
+    grad_features = empty({b, n, c}, FLOAT, features_);
+    lists = {data<Splat>(splats), data<int32_t>(tile_offsets), data<int32_t>(record_offsets), data<TileHit>(hits)};
+    in = {nullptr, floats(conics), floats(opacities), floats(features), nullptr, nullptr};
+    grad = {floats(image), floats(transmittance), floats(upstream_image), floats(upstream_transmittance), nullptr};
+    out = {floats_out(grad_means2d), floats_out(grad_conics), floats_out(grad_opacities), floats_out(grad_features)};
+  }
+
+ private:
+  static int64_t size(const Tensor& t, int64_t axis) {
+    require(t.dim() > axis, "rasterize_gaussians_backward: expected image [B, H, W, C] and hits [K, 2]");
+    return t.size(axis);
+  }
+};
+
+}  // namespace sds3d

@@ -1,0 +1,139 @@
+// The CUDA operators: checks, allocation and order of launches on torch's current stream.
+#include <cuda_runtime_api.h>
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+
+#include "arguments.h"
+#include "project_gaussians/project_gaussians_cuda.h"
+#include "rasterize_gaussians/hit_sort.h"
+#include "rasterize_gaussians/rasterize_gaussians_cuda.h"
+
+namespace sds3d {
+
+namespace {
+
+constexpr auto LONG = ScalarType::Long;
+
+void check(cudaError_t error, const char* what) {
+  if (error != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
+}
+
+// The tensor's device, made current for as long as this lives, and torch's current stream on it.
+struct OnDevice {
+  torch::stable::accelerator::DeviceGuard guard;
+  cudaStream_t stream = nullptr;
+
+  explicit OnDevice(const Tensor& like) : guard(like.get_device_index()) {
+    void* current = nullptr;
+    if (aoti_torch_get_current_cuda_stream(like.get_device_index(), &current) != AOTI_TORCH_SUCCESS) {
+      throw std::runtime_error("torch has no current CUDA stream");
+    }
+    stream = static_cast<cudaStream_t>(current);
+  }
+};
+
+struct Scratch {
+  Tensor memory;
+  size_t bytes = 0;
+
+  Scratch(int64_t count, const Tensor& like) {
+    check(hit_sort_scratch(count, &bytes), "rasterize_gaussians: sort");
+    memory = empty({int64_t(bytes)}, ScalarType::Byte, like);
+  }
+};
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> project_gaussians_cuda(Tensor means, Tensor quats, Tensor scales,
+                                                                  Tensor opacities, Tensor camera_to_world,
+                                                                  Tensor intrinsics, int64_t height, int64_t width,
+                                                                  double near, double dilation) {
+  const ProjectArguments a(means, quats, scales, opacities, camera_to_world, intrinsics, height, width, near, dilation);
+  const ProjectResults r(a);
+  const OnDevice on(a.means);
+  check(launch_project_forward(a.shape, a.in, r.out, on.stream), "project_gaussians");
+  return {r.means2d, r.conics, r.depths, r.extents};
+}
+
+std::tuple<Tensor, Tensor, Tensor> project_gaussians_backward_cuda(
+    Tensor means, Tensor quats, Tensor scales, Tensor opacities, Tensor camera_to_world, Tensor intrinsics,
+    Tensor extents, Tensor grad_means2d, Tensor grad_conics, Tensor grad_depths, int64_t height, int64_t width,
+    double near, double dilation) {
+  const ProjectArguments a(means, quats, scales, opacities, camera_to_world, intrinsics, height, width, near, dilation);
+  const ProjectBackward r(a, extents, grad_means2d, grad_conics, grad_depths);
+  const OnDevice on(a.means);
+  check(launch_project_backward(a.shape, a.in, floats(r.extents), r.grad, on.stream), "project_gaussians_backward");
+  return {r.grad_means, r.grad_quats, r.grad_scales};
+}
+
+// Fills the tile lists. Waits for the device once: the number of hits decides how much memory they take.
+void fill_lists(const RasterArguments& a, RasterLists* l, cudaStream_t stream) {
+  const int64_t splats = a.shape.views * a.shape.splats;
+  const Tensor boxes = empty({splats, int64_t(sizeof(TileBox) / sizeof(int32_t))}, INT, a.features);
+  const Tensor counts = empty({splats + 1}, LONG, a.features), offsets = empty({splats + 1}, LONG, a.features);
+  check(launch_prepare_splats(a.shape, a.in, data<Splat>(l->splats), data<TileBox>(boxes), data<int64_t>(counts),
+                              stream),
+        "rasterize_gaussians: prepare");
+  const Scratch scan(splats + 1, a.features);
+  check(exclusive_sum(data<void>(scan.memory), scan.bytes, data<int64_t>(counts), data<int64_t>(offsets), splats + 1,
+                      stream),
+        "rasterize_gaussians: scan");
+  int64_t total = 0;
+  check(cudaMemcpyAsync(&total, data<int64_t>(offsets) + splats, sizeof(total), cudaMemcpyDeviceToHost, stream),
+        "rasterize_gaussians: number of hits");
+  check(cudaStreamSynchronize(stream), "rasterize_gaussians: number of hits");
+  require_few_hits(total);
+
+  l->hits = empty({total, 2}, INT, a.features);
+  const Tensor unsorted = empty({total, 2}, INT, a.features);
+  const Tensor keys = empty({total}, LONG, a.features), sorted_keys = empty({total}, LONG, a.features);
+  const TileLists lists = l->pointers();
+  check(launch_list_hits(a.shape, a.in.depths, data<TileBox>(boxes), data<int64_t>(offsets), lists.record_offsets,
+                         data<uint64_t>(keys), data<TileHit>(unsorted), stream),
+        "rasterize_gaussians: list");
+  if (total > 0) {
+    const Scratch sort(total, a.features);
+    check(sort_hits(data<void>(sort.memory), sort.bytes, data<uint64_t>(keys), data<uint64_t>(sorted_keys),
+                    data<TileHit>(unsorted), lists.hits, total, hit_key_bits(a.shape), stream),
+          "rasterize_gaussians: sort");
+  }
+  check(launch_tile_offsets(a.shape, data<uint64_t>(sorted_keys), total, lists.tile_offsets, stream),
+        "rasterize_gaussians: tile offsets");
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> rasterize_gaussians_cuda(
+    Tensor means2d, Tensor conics, Tensor opacities, Tensor features, Tensor extents, Tensor depths, Tensor background,
+    int64_t height, int64_t width) {
+  const RasterArguments a(means2d, conics, opacities, features, extents, depths, background, height, width);
+  const OnDevice on(a.features);
+  RasterLists l(a);
+  fill_lists(a, &l, on.stream);
+  const RasterResults r(a);
+  check(launch_rasterize_forward(a.shape, a.in.features, l.pointers(), r.out, on.stream), "rasterize_gaussians");
+  return {r.image, r.transmittance, l.splats, l.tile_offsets, l.record_offsets, l.hits};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> rasterize_gaussians_backward_cuda(
+    Tensor conics, Tensor opacities, Tensor features, Tensor image, Tensor transmittance, Tensor splats,
+    Tensor tile_offsets, Tensor record_offsets, Tensor hits, Tensor grad_image, Tensor grad_transmittance) {
+  RasterBackward r(conics, opacities, features, image, transmittance, splats, tile_offsets, record_offsets, hits,
+                   grad_image, grad_transmittance);
+  const OnDevice on(r.features);
+  const int64_t records = r.shape.views * r.shape.splats;
+  const Tensor sums = empty({records, RECORD}, FLOAT, r.features);
+  r.grad.records = floats_out(sums);
+  const char* what = "rasterize_gaussians_backward";
+  if (records > 0) check(cudaMemsetAsync(r.grad.records, 0, records * RECORD * sizeof(float), on.stream), what);
+  check(launch_rasterize_backward(r.shape, r.in.features, r.lists, r.grad, on.stream), what);
+  check(launch_splat_gradients(r.shape, r.in, r.lists.record_offsets, r.grad.records, r.out, on.stream), what);
+  return {r.grad_means2d, r.grad_conics, r.grad_opacities, r.grad_features};
+}
+
+}  // namespace
+
+}  // namespace sds3d
+
+STABLE_TORCH_LIBRARY_IMPL(sds3d, CUDA, m) {
+  m.impl("project_gaussians", TORCH_BOX(&sds3d::project_gaussians_cuda));
+  m.impl("project_gaussians_backward", TORCH_BOX(&sds3d::project_gaussians_backward_cuda));
+  m.impl("rasterize_gaussians", TORCH_BOX(&sds3d::rasterize_gaussians_cuda));
+  m.impl("rasterize_gaussians_backward", TORCH_BOX(&sds3d::rasterize_gaussians_backward_cuda));
+}
