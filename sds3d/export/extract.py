@@ -25,6 +25,7 @@ WORLD = 1.15  # half the side of the box that is searched for the object; scenes
 SEARCH_CELLS = 56  # grid on which levels are compared
 SEARCH_PIXELS = 128  # the projection widens splats by half a pixel, which must not count for much
 COARSE_LEVELS, FINE_LEVELS = 8, 4
+MIN_FIT = 0.3  # silhouette IoU; a fair mesh has 0.9, one with big floaters left out 0.6
 MORE_STEPS = "let the run go on for more steps, or try another seed"
 
 
@@ -79,13 +80,19 @@ def extract_mesh(scene: Scene, config: ExportConfig) -> Mesh:
     surface = _solid_surface(sample_density(scene, low, high, config.resolution).blurred(config.blur), level)
     vertices, faces = decimate(smooth(surface, config.smoothing), config.faces)
     colors = vertex_colors(scene, vertices, faces, views_all_around(scene, config.color_size))
+    fit = _fit((vertices, faces), silhouettes)
+    if fit < MIN_FIT:
+        raise ExportError(
+            f"no closed piece looks like the scene: the best covers {100 * fit:.0f}% of what the renders show",
+            hint=f"the object is fog or scattered parts; {MORE_STEPS}",
+        )
     pieces = world.surface(level)
     return Mesh(
         vertices.astype(np.float32),
         faces,
         colors,
         dropped_share=pieces[1] if pieces else 0.0,
-        silhouette_iou=_fit((vertices, faces), silhouettes),
+        silhouette_iou=fit,
     )
 
 

@@ -113,6 +113,14 @@ def test_an_invisible_scene_is_refused():
         extract_mesh(scene_of(fog), SMALL)
 
 
+def test_scattered_parts_are_refused():
+    generator = torch.Generator().manual_seed(0)
+    places = [(x, y, z) for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)]
+    parts = [cluster(ball_points(150, place, 0.1, generator), (0.5, 0.5, 0.5)) for place in places]
+    with pytest.raises(ExportError, match=r"covers 1\d% of"):
+        extract_mesh(scene_of(*parts), SMALL)
+
+
 def test_a_diverged_scene_is_refused_by_name():
     generator = torch.Generator().manual_seed(0)
     broken = scene_of(cluster(box_points(100, BOX_LOW, BOX_HIGH, generator), (0.5, 0.5, 0.5)))
