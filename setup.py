@@ -38,7 +38,7 @@ CUDA_SOURCES = [
 # contraction: forward and backward must round alike, so fused operations are written out where they are wanted.
 CXX_FLAGS = ["-O3", "-std=c++20", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 CXX_FLAGS += ["-Wall", "-Wno-maybe-uninitialized", "-Wno-unused-function"]  # GCC 12 warns about immintrin.h
-NVCC_FLAGS = ["-O3", "-std=c++20", "--fmad=false", "--expt-relaxed-constexpr", "-Xcompiler", "-fvisibility=hidden"]
+NVCC_FLAGS = ["-O3", "-std=c++20", "--fmad=false", "--threads=4", "-Xcompiler", "-fvisibility=hidden"]
 ABI = ["-DTORCH_TARGET_VERSION=0x020b000000000000"]  # LibTorch stable ABI of torch 2.11, the oldest supported
 CUDA_ARCHITECTURES = "8.0;8.6;8.9;9.0+PTX"
 
@@ -62,22 +62,32 @@ def cuda_toolkit() -> tuple[Path | None, str]:
 
     if torch.version.cuda is None:
         return None, f"torch {torch.__version__} has no CUDA"
-    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
-    nvcc = shutil.which("nvcc", path=Path(home) / "bin") if home else shutil.which("nvcc")
-    nvcc = nvcc or (None if home else shutil.which("nvcc", path="/usr/local/cuda/bin"))
+    nvcc = find_nvcc()
     if nvcc is None:
         return None, f"no nvcc found for torch's CUDA {torch.version.cuda} (set CUDA_HOME)"
     output = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=False).stdout
     match = re.search(r"release (\d+)\.(\d+)", output)
     if match is None or match[1] != torch.version.cuda.split(".")[0]:
         return None, f"nvcc is {match[0] if match else 'of unknown version'}, torch wants CUDA {torch.version.cuda}"
-    # The nvcc on the path may be a script or a link that calls the real one: only the real one knows its toolkit.
-    dry = subprocess.run([nvcc, "--dryrun", "-x", "cu", os.devnull], capture_output=True, text=True, check=False).stderr
-    top = re.search(r"TOP=(.+)", dry)
-    root = Path(top[1]).resolve() if top else Path(nvcc).resolve().parent.parent
+    root = toolkit_root(nvcc)
     if not (root / "include" / "cuda_runtime.h").is_file():
         return None, f"nvcc {match[1]}.{match[2]} has no headers in {root / 'include'} (set CUDA_HOME)"
     return root, f"nvcc {match[1]}.{match[2]} in {root}, torch CUDA {torch.version.cuda}"
+
+
+def find_nvcc() -> str | None:
+    """In CUDA_HOME or CUDA_PATH where set, else on the path, else in the usual place."""
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
+    if home:
+        return shutil.which("nvcc", path=f"{home}/bin")
+    return shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
+
+
+def toolkit_root(nvcc: str) -> Path:
+    """The nvcc on the path may be a script or a link that calls the real one: only the real one knows its toolkit."""
+    dry = subprocess.run([nvcc, "--dryrun", "-x", "cu", os.devnull], capture_output=True, text=True, check=False).stderr
+    top = re.search(r"TOP=(.+)", dry)
+    return Path(top[1]).resolve() if top else Path(nvcc).resolve().parent.parent
 
 
 def extension(with_cuda: bool):
@@ -164,7 +174,7 @@ setup(
     zip_safe=False,
     install_requires=[
         "torch>=2.11,<2.14",
-        "diffusers>=0.42",
+        "diffusers>=0.41",
         "transformers>=4.57",
         "safetensors>=0.5",
         "gsplat>=1.5.3",

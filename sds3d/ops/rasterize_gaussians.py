@@ -1,7 +1,5 @@
 """Compositing of projected Gaussians, front to back (Kerbl et al. 2023)."""
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -141,15 +139,14 @@ def rasterize_fake(
     views, splats, channels = features.shape
     tiles = (-(-height // TILE)) * (-(-width // TILE))
     hits = torch.library.get_ctx().new_dynamic_size()
-    floats = features.new_empty
-    ints = partial(torch.empty, dtype=torch.int32, device=features.device)
-    images = floats(views, height, width, channels), floats(views, height, width, 1)
+    new = features.new_empty
     return (
-        *images,
-        floats(views, splats, SPLAT_FLOATS),
-        ints(views * tiles + 1),
-        ints(views * splats + 1),
-        ints(hits, 2),
+        new((views, height, width, channels)),
+        new((views, height, width, 1)),
+        new((views, splats, SPLAT_FLOATS)),
+        new((views * tiles + 1,), dtype=torch.int32),
+        new((views * splats + 1,), dtype=torch.int32),
+        new((hits, 2), dtype=torch.int32),
     )
 
 
