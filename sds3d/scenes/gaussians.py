@@ -1,5 +1,6 @@
 """3D Gaussian splatting: the scene is a cloud of coloured, semi-transparent ellipsoids (Kerbl et al. 2023)."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -36,6 +37,7 @@ class GaussiansConfig(SceneConfig):
     bound_radius: Annotated[float, Field(gt=0, le=2, description="Means are kept inside this ball")] = 1.05
     min_scale: Annotated[float, Field(gt=0, description="Least size of a splat, world units")] = 0.003
     max_scale: Annotated[float, Field(gt=0, le=1, description="Largest size of a splat, world units")] = 0.15
+    max_aspect: Annotated[float, Field(ge=1, description="Longest over shortest axis of a splat")] = 4.0
     lr_means: Annotated[Rate, Field(description="Learning rate of the places")] = 0.003
     lr_quats: Annotated[Rate, Field(description="Learning rate of the orientations")] = 0.01
     lr_scales: Annotated[Rate, Field(description="Learning rate of the log sizes")] = 0.01
@@ -167,7 +169,10 @@ class Gaussians(nn.Module):
         config, densify = self.config, self.config.densify
         norm = self.raw_means.norm(dim=-1, keepdim=True)
         self.raw_means.mul_((config.bound_radius / norm.clamp_min(1e-12)).clamp_max(1.0))
-        self.raw_scales.clamp_(torch.tensor(config.min_scale).log().item(), torch.tensor(config.max_scale).log().item())
+        self.raw_scales.clamp_(math.log(config.min_scale), math.log(config.max_scale))
+        # no needles: what is thinner than a pixel of the training views is free to grow long unseen
+        shortest = self.raw_scales.amin(dim=-1, keepdim=True)
+        self.raw_scales.clamp_(max=shortest + math.log(config.max_aspect))
         if not densify.enabled or step >= densify.end_step:
             return
         assert isinstance(out.aux, SplatTrace), f"not a render of this scene: {type(out.aux)}"

@@ -17,6 +17,7 @@ from torch import Tensor
 from sds3d.cameras import orbit_cameras
 from sds3d.priors.embedded.render import render_solids
 from sds3d.priors.embedded.world import build, random_description
+from sds3d.types import Cameras
 
 SIZE = 64  # pixels
 FOV_DEG = 40.0
@@ -43,12 +44,16 @@ def make_shard(index: int, scenes: int = SCENES_PER_SHARD) -> Shard:
         description = random_description(rng)
         solids = build(description, rng)
         views = torch.tensor([_random_view(rng) for _ in range(VIEWS)])
-        fov = torch.full((VIEWS,), math.radians(FOV_DEG))
-        cameras = orbit_cameras(views[:, 0], views[:, 1], views[:, 2], fov, SIZE)
-        rgba.append((render_solids(solids, cameras) * 255.0 + 0.5).to(torch.uint8))
+        rgba.append((render_solids(solids, shard_cameras(views)) * 255.0 + 0.5).to(torch.uint8))
         angles.append(views)
         captions.append(description.caption())
     return Shard(torch.stack(rgba), torch.stack(angles), captions)
+
+
+def shard_cameras(angles: Float[Tensor, "V 3"]) -> Cameras:
+    """The cameras behind azimuth, elevation (radians) and distance."""
+    azimuth, elevation, distance = angles.unbind(1)
+    return orbit_cameras(azimuth, elevation, distance, torch.full_like(azimuth, math.radians(FOV_DEG)), SIZE)
 
 
 def _random_view(rng: Random) -> tuple[float, float, float]:

@@ -2,9 +2,12 @@
 
 The UNet sees the 64 px image as 4x4 pixel blocks (48 channels at 16x16; an orthonormal rearrangement, so white noise
 stays white) and predicts the clean image minus its background, which it is told (three constant input planes). Words
-and camera are one vector that scales and shifts every block.
+and camera are one vector that scales and shifts every block. Every pixel block is also told its own ray through the
+world (ray maps, as in CAT3D, Gao et al. 2024): from words alone a convolution cannot know where "behind the seat" is.
 """
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,17 +15,23 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sds3d.priors.embedded.render import camera_rays
 from sds3d.priors.embedded.world import WORDS
+from sds3d.types import Cameras
 
 BLOCK = 4  # pixels per side of an unshuffled block
+GRID = 16  # blocks per side of the image
 CAMERA_FEATURES = 10
+RAY_DEPTHS = (-0.72, -0.36, 0.0, 0.36, 0.72)  # places on a ray, from the one nearest to the origin; world units
+RAY_WAVES = (0.5 * math.pi, math.pi, 2.0 * math.pi)  # of each coordinate of each place
+RAY_PLANES = 3 + 1 + 3 * len(RAY_DEPTHS) * 2 * len(RAY_WAVES)
 CAMERA_GAIN = 3.0  # ten numbers beside 384 of text: without it they are learned late
 MAX_WORDS = 12
 VOCABULARY = {word: number + 1 for number, word in enumerate(WORDS)}  # 0 is padding
 
 UNET: dict[str, Any] = {
-    "sample_size": 16,
-    "in_channels": 3 * BLOCK**2 + 3,
+    "sample_size": GRID,
+    "in_channels": 3 * BLOCK**2 + 3 + RAY_PLANES,
     "out_channels": 3 * BLOCK**2,
     "block_out_channels": (64, 128, 224),
     "down_block_types": ("DownBlock2D", "DownBlock2D", "DownBlock2D"),
@@ -75,15 +84,30 @@ def make_scheduler() -> Any:
     return DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2", prediction_type="sample", clip_sample=False)
 
 
-def camera_features(
-    azimuth: Float[Tensor, "B"], elevation: Float[Tensor, "B"], distance: Float[Tensor, "B"], known: Bool[Tensor, "B"]
-) -> Float[Tensor, "B 10"]:
+def camera_features(cameras: Cameras, known: Bool[Tensor, "B"]) -> Float[Tensor, "B 10"]:
     """Harmonics of the azimuth, elevation, distance and a flag; all zero where the camera is unknown."""
+    azimuth, elevation = cameras.azimuth, cameras.elevation
     waves = [wave(k * azimuth) for k in (1.0, 2.0, 4.0) for wave in (torch.sin, torch.cos)]
-    features = torch.stack(
-        [*waves, elevation.sin(), elevation.cos(), 3.0 * (distance - 3.0), torch.ones_like(azimuth)], -1
-    )
+    flag = torch.ones_like(azimuth)
+    features = torch.stack([*waves, elevation.sin(), elevation.cos(), 3.0 * (cameras.distance - 3.0), flag], -1)
     return features * known[:, None]
+
+
+def ray_maps(cameras: Cameras, known: Bool[Tensor, "B"]) -> Float[Tensor, "B R 16 16"]:
+    """For the ray through the middle of each block: direction, a flag, and waves of five places along it.
+
+    The places are p + s d, with d the unit direction and p the ray's point nearest to the world's origin. All zero
+    where the camera is unknown.
+    """
+    shrink = torch.tensor([GRID / cameras.width, GRID / cameras.height, 1.0], device=cameras.intrinsics.device)
+    small = replace(cameras, intrinsics=shrink[:, None] * cameras.intrinsics, height=GRID, width=GRID)
+    rays_o, rays_d = camera_rays(small)
+    direction = functional.normalize(rays_d, dim=-1)
+    nearest = rays_o - (rays_o * direction).sum(-1, keepdim=True) * direction
+    places = torch.cat([nearest + s * direction for s in RAY_DEPTHS], dim=-1)
+    waves = [wave(k * places) for k in RAY_WAVES for wave in (torch.sin, torch.cos)]
+    maps = torch.cat([direction, torch.ones_like(direction[..., :1]), *waves], dim=-1) * known[:, None, None]
+    return maps.transpose(1, 2).unflatten(2, (GRID, GRID))
 
 
 def predict_clean(
@@ -93,6 +117,7 @@ def predict_clean(
     alpha: Float[Tensor, "B 1 1 1"],
     embedding: Float[Tensor, "B N D"],
     camera: Float[Tensor, "B 10"],
+    rays: Float[Tensor, "B R 16 16"],
     background: Float[Tensor, "B 3"],
 ) -> Float[Tensor, "B 3 H W"]:
     """The expected clean image (in [-1, 1]) given its noisy version.
@@ -101,8 +126,9 @@ def predict_clean(
     """
     plane = (2.0 * background - 1.0)[:, :, None, None]
     blocks = functional.pixel_unshuffle(x_t - alpha * plane, BLOCK)
-    planes = plane.expand(-1, -1, *blocks.shape[-2:])
-    condition = torch.cat([embedding.flatten(1), camera], dim=1)
+    planes = torch.cat([blocks, plane.expand(-1, -1, GRID, GRID), rays], dim=1)
+    planes = planes.contiguous(memory_format=torch.channels_last)
+    condition = torch.cat([embedding.flatten(1), CAMERA_GAIN * camera], dim=1)
     unused = embedding.new_zeros(x_t.shape[0], 1, unet.config.cross_attention_dim)
-    residual = unet(torch.cat([blocks, planes], dim=1), ticks, unused, class_labels=condition, return_dict=False)[0]
+    residual = unet(planes, ticks, unused, class_labels=condition, return_dict=False)[0]
     return functional.pixel_shuffle(residual, BLOCK).float() + plane

@@ -15,7 +15,16 @@ from torch.nn import functional
 from sds3d.errors import PriorUnavailable
 from sds3d.priors.base import eps_from_sample
 from sds3d.priors.embedded.data import SIZE, token_batch
-from sds3d.priors.embedded.network import CAMERA_FEATURES, MAX_WORDS, TextEncoder, camera_features, predict_clean
+from sds3d.priors.embedded.network import (
+    CAMERA_FEATURES,
+    GRID,
+    MAX_WORDS,
+    RAY_PLANES,
+    TextEncoder,
+    camera_features,
+    predict_clean,
+    ray_maps,
+)
 from sds3d.priors.embedded.world import WORDS, parse, words_of
 from sds3d.types import ViewCondition
 
@@ -96,7 +105,7 @@ class EmbeddedPrior:
         count, batch = len(embeddings), len(x_t)
         ticks = self._ticks(t)
         alpha, sigma = self.alpha_sigma(t)
-        camera, background = self._view(view, batch)
+        camera, rays, background = self._view(view, batch)
         noisy = x_t.repeat(count, 1, 1, 1).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             x0 = predict_clean(
@@ -106,19 +115,22 @@ class EmbeddedPrior:
                 alpha.repeat(count, 1, 1, 1),
                 torch.cat(list(embeddings)),
                 camera.repeat(count, 1),
+                rays.repeat(count, 1, 1, 1),
                 background.repeat(count, 1),
             )
         return [eps_from_sample(clean, x_t, alpha, sigma) for clean in x0.chunk(count)]
 
-    def _view(self, view: ViewCondition | None, batch: int) -> tuple[Float[Tensor, "B F"], Float[Tensor, "B 3"]]:
-        """Camera features and background colours; zeros and mid-grey where there are none."""
-        camera, background = torch.zeros(batch, CAMERA_FEATURES), torch.full((batch, 3), 0.5)
+    def _view(
+        self, view: ViewCondition | None, batch: int
+    ) -> tuple[Float[Tensor, "B F"], Float[Tensor, "B R 16 16"], Float[Tensor, "B 3"]]:
+        """Camera features, ray maps and background colours; zeros and mid-grey where there are none."""
+        camera, rays = torch.zeros(batch, CAMERA_FEATURES), torch.zeros(batch, RAY_PLANES, GRID, GRID)
+        background = torch.full((batch, 3), 0.5)
         if view is not None:
-            cameras = view.cameras.to("cpu")
-            known = torch.ones(batch, dtype=torch.bool)
-            camera = camera_features(cameras.azimuth, cameras.elevation, cameras.distance, known)
+            known = torch.ones(batch, dtype=torch.bool, device=view.cameras.azimuth.device)
+            camera, rays = camera_features(view.cameras, known), ray_maps(view.cameras, known)
             background = background if view.background is None else view.background
-        return camera.to(self.device), background.to(self.device)
+        return camera.to(self.device), rays.to(self.device), background.to(self.device)
 
 
 def load_embedded(folder: str | None = None, device: torch.device | str = "cpu") -> EmbeddedPrior:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sds3d.errors import CheckpointError
-from sds3d.priors.embedded.data import Batch, Dataset, random_backgrounds, token_batch
+from sds3d.priors.embedded.data import Batch, Dataset, random_backgrounds, shard_cameras, token_batch
 from sds3d.priors.embedded.network import (
     TEXT,
     VOCABULARY,
@@ -28,6 +28,7 @@ from sds3d.priors.embedded.network import (
     make_scheduler,
     make_unet,
     predict_clean,
+    ray_maps,
 )
 from sds3d.priors.embedded.render import over
 from sds3d.priors.embedded.world import words_of
@@ -106,16 +107,16 @@ class Trainer:
         keep_text = (torch.rand(count, generator=g) >= c.text_dropout).tolist()
         keep_camera = torch.rand(count, generator=g) >= c.camera_dropout
         ids = [encode_words(text) if keep else [] for text, keep in zip(batch.captions, keep_text, strict=True)]
-        azimuth, elevation, distance = batch.angles.unbind(1)
-        camera = camera_features(azimuth, elevation, distance, keep_camera)
-        x, eps, ticks, camera, background, tokens = (
-            tensor.to(self.device) for tensor in (x, eps, ticks, camera, background, token_batch(ids))
+        cameras = shard_cameras(batch.angles)
+        camera, rays = camera_features(cameras, keep_camera), ray_maps(cameras, keep_camera)
+        x, eps, ticks, camera, rays, background, tokens = (
+            tensor.to(self.device) for tensor in (x, eps, ticks, camera, rays, background, token_batch(ids))
         )
         alpha, sigma = (table[ticks][:, None, None, None] for table in (self.alpha, self.sigma))
         x_t = (alpha * x + sigma * eps).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16):
             embedding = self.networks.text(tokens)
-            x0 = predict_clean(self.networks.unet, x_t, ticks, alpha, embedding, camera, background)
+            x0 = predict_clean(self.networks.unet, x_t, ticks, alpha, embedding, camera, rays, background)
         weight = (1.0 / sigma.square()).clamp_max(c.max_weight)
         return (weight * (x0 - x).square()).mean()
 
