@@ -38,12 +38,16 @@ class Checkpoint:
 
 
 def pack(
-    scene: nn.Module, optimizer: Optimizer, guidance: nn.Module | None, generator: torch.Generator
+    scene: nn.Module, optimizer: Optimizer, states: Mapping[str, nn.Module | None], generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """All tensors of a run on the CPU under flat names: scene.*, guidance.*, optimizer.<parameter>.*, generator."""
+    """All tensors of a run on the CPU under flat names: scene.*, <state>.*, optimizer.<parameter>.*, generator.
+
+    `states` are the modules of other parts, such as a guidance's critic, by the part's name.
+    """
     tensors = {f"scene.{name}": value for name, value in scene.state_dict().items()}
-    if guidance is not None:
-        tensors |= {f"guidance.{name}": value for name, value in guidance.state_dict().items()}
+    for part, module in states.items():
+        if module is not None:
+            tensors |= {f"{part}.{name}": value for name, value in module.state_dict().items()}
     for index, entry in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in entry.items()}
     tensors["generator"] = generator.get_state()
@@ -54,14 +58,15 @@ def unpack(
     tensors: Mapping[str, Tensor],
     scene: nn.Module,
     optimizer: Optimizer,
-    guidance: nn.Module | None,
+    states: Mapping[str, nn.Module | None],
     generator: torch.Generator,
 ) -> None:
     """Put a run back into the state that `pack` saw; the scene takes on the saved number of splats."""
     unpack_scene(tensors, scene)
     try:
-        if guidance is not None:
-            guidance.load_state_dict(_under("guidance.", tensors))
+        for part, module in states.items():
+            if module is not None:
+                module.load_state_dict(_under(f"{part}.", tensors))
         entries: dict[int, dict[str, Tensor]] = {}
         for key, value in _under("optimizer.", tensors).items():
             index, _, name = key.partition(".")

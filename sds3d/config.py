@@ -4,6 +4,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -64,7 +65,11 @@ class RunConfig(Options):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "RunConfig":
-        """The config that `data` describes; ConfigError names the first thing that is wrong with it."""
+        """The config that `data` describes; ConfigError names the first thing that is wrong with it.
+
+        Where the guidance is said and another axis is not, that axis takes the guidance's companion.
+        """
+        data = {**_companions(data), **data}
         data = {key: _part(key, value) if key in PARTS else value for key, value in data.items()}
         return _validated(cls, data, "")
 
@@ -83,20 +88,33 @@ def load_config(
     """
     from sds3d.presets import PRESETS
 
-    data = RunConfig(prompt="-").to_dict()
-    del data["prompt"]
+    layers: list[Mapping[str, Any]] = []
     if preset is not None:
         if preset not in PRESETS:
             raise ConfigError(f"preset {_short(preset)} is unknown", hint=_nearest(preset, PRESETS))
-        _merge(data, PRESETS[preset])
+        layers.append(PRESETS[preset])
     if path is not None:
-        _merge(data, read_json_object(Path(path)))
+        layers.append(read_json_object(Path(path)))
     for key, value in (overrides or {}).items():
         nested: Any = value if key in TEXTS else _parsed(value)
         for name in reversed(key.split(".")):
             nested = {name: nested}
-        _merge(data, nested)
+        layers.append(nested)
+    said: dict[str, Any] = {}
+    for layer in layers:
+        _merge(said, deepcopy(layer))
+    data = RunConfig(prompt="-").to_dict()
+    del data["prompt"]
+    for layer in [_companions(said), *layers]:
+        _merge(data, layer)
     return RunConfig.from_dict(data)
+
+
+def _companions(data: Mapping[str, Any]) -> Mapping[str, str]:
+    """What the guidance that `data` names is published with, by axis; nothing where it is wrong or not said."""
+    guidance = data.get("guidance")
+    name = guidance.get("name") if isinstance(guidance, Mapping) else getattr(guidance, "name", guidance)
+    return GUIDANCE[name].companions if isinstance(name, str) and name in GUIDANCE else {}
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from sds3d.config import RunConfig
 from sds3d.errors import ConfigError, NumericsError
 from sds3d.events import StepDone
 from sds3d.guidance.base import Query, inject_gradient
+from sds3d.guidance.noise import Draw
 from sds3d.losses import weighted_sum
 from sds3d.optim import build_optimizer, set_learning_rates
 from sds3d.options import value_at
@@ -37,6 +38,8 @@ class Trainer:
         self.generator, self.device = generator, device
         self.prompts = Prompts(prior, config.prompt, config.negative_prompt)
         self.state = config.guidance.init(prior, generator)
+        noise_state = config.noise.init(prior.latent_shape, generator)
+        self.noise_state = None if noise_state is None else noise_state.to(device)
         self.optimizer = build_optimizer(config.optim, scene, self.state)
         self.step = 0  # steps done
         self.seconds = dict.fromkeys(PARTS, 0.0)
@@ -54,13 +57,15 @@ class Trainer:
         cameras = sample_cameras(config.cameras, generator).to(self.device)
         background = config.scene.background.sample(views, generator).to(self.device)
         t = config.timesteps.sample(progress, views, generator).to(self.device)
-        noise = config.noise.sample(views, prior.latent_shape, generator).to(self.device)
         with self._timed("render"):
             out = scene.render(cameras, background)
             losses = dict(scene.regularizers(out))
+        draw = Draw(cameras, out, prior.latent_shape, generator, progress)
+        noise = config.noise.sample(draw, self.noise_state).to(self.device)
         with self._timed("prior"):
             x = prior.encode(out.image())
-            query = Query(x, t, noise, prior, self.prompts.at(cameras), ViewCondition(cameras, background))
+            cond, view = self.prompts.at(cameras), ViewCondition(cameras, background)
+            query = Query(x, t, noise, prior, cond, view, progress, generator)
             result = config.guidance.step(query, self.state)
         losses["guidance"] = inject_gradient(x, result.grad)
         if result.loss is not None:
@@ -84,14 +89,17 @@ class Trainer:
 
     def checkpoint(self) -> Checkpoint:
         """The run as it stands."""
-        tensors = pack(cast(nn.Module, self.scene), self.optimizer, self.state, self.generator)
+        tensors = pack(cast(nn.Module, self.scene), self.optimizer, self._states(), self.generator)
         return Checkpoint(self.step, tensors, dict(self.seconds))
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of the same configuration, bit for bit on the CPU."""
-        unpack(checkpoint.tensors, cast(nn.Module, self.scene), self.optimizer, self.state, self.generator)
+        unpack(checkpoint.tensors, cast(nn.Module, self.scene), self.optimizer, self._states(), self.generator)
         self.step = checkpoint.step
         self.seconds |= checkpoint.seconds
+
+    def _states(self) -> dict[str, nn.Module | None]:
+        return {"guidance": self.state, "noise": self.noise_state}
 
     def _weights(self, losses: dict[str, Tensor], progress: float) -> dict[str, float]:
         """The weight of every loss: 1 for the guidance's own, 0 for regularizers the config does not name."""

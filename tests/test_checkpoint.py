@@ -181,10 +181,10 @@ def parts(count: int, steps: int):
 
 def test_pack_and_unpack_carry_everything_over_also_to_another_number_of_splats() -> None:
     scene, optimizer, generator = parts(20, 3)
-    tensors = pack(scene, optimizer, None, generator)
+    tensors = pack(scene, optimizer, {}, generator)
     twin, twin_optimizer, twin_generator = parts(30, 1)
-    unpack(tensors, twin, twin_optimizer, None, twin_generator)
-    again = pack(twin, twin_optimizer, None, twin_generator)
+    unpack(tensors, twin, twin_optimizer, {}, twin_generator)
+    again = pack(twin, twin_optimizer, {}, twin_generator)
     assert set(again) == set(tensors)
     assert all(torch.equal(again[name], tensors[name]) for name in tensors)
     assert any(name.startswith("optimizer.") and name.endswith("exp_avg") for name in tensors)
@@ -192,7 +192,7 @@ def test_pack_and_unpack_carry_everything_over_also_to_another_number_of_splats(
 
 def test_what_is_packed_does_not_change_with_the_run() -> None:
     scene, optimizer, generator = parts(20, 1)
-    tensors = pack(scene, optimizer, None, generator)
+    tensors = pack(scene, optimizer, {}, generator)
     before = tensors["scene.raw_means"].clone()
     optimizer.step()
     assert torch.equal(tensors["scene.raw_means"], before)
@@ -201,4 +201,4 @@ def test_what_is_packed_does_not_change_with_the_run() -> None:
 def test_a_checkpoint_of_another_scene_is_refused() -> None:
     scene, optimizer, generator = parts(20, 1)
     with pytest.raises(CheckpointError, match="does not fit"):
-        unpack({"scene.other": torch.zeros(1)}, scene, optimizer, None, generator)
+        unpack({"scene.other": torch.zeros(1)}, scene, optimizer, {}, generator)

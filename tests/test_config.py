@@ -1,7 +1,9 @@
 """Configs: what is written comes back, and every mistake is one line that names the field."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from sds3d.config import PARTS, RunConfig, load_config
 from sds3d.errors import ConfigError
-from sds3d.guidance import SDS
+from sds3d.guidance import GUIDANCE, SDS
 from sds3d.presets import PRESETS
 from sds3d.priors import DiffusersConfig
 
@@ -163,3 +165,24 @@ def test_anything_at_all_is_a_config_or_a_config_error(overrides: dict) -> None:
         except ConfigError as error:
             message = str(error)
         assert "\n" not in message
+
+
+class _Paired(SDS):
+    name: Literal["paired"] = "paired"
+    companions: ClassVar[Mapping[str, str]] = {"noise": "fixed", "timesteps": "uniform"}
+
+
+@pytest.fixture
+def paired(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(GUIDANCE, "paired", _Paired)
+
+
+@pytest.mark.usefixtures("paired")
+def test_a_guidance_brings_its_companions_where_nothing_else_is_said() -> None:
+    config = load_config(overrides={"prompt": "a red ball", "guidance": "paired", "timesteps.t_min": "0.1"})
+    assert (config.noise.name, config.timesteps.name, config.timesteps.t_min) == ("fixed", "uniform", 0.1)
+    config = load_config(overrides={"prompt": "a red ball", "guidance": "paired", "noise": "fresh"})
+    assert (config.noise.name, config.timesteps.name) == ("fresh", "uniform")
+    assert RunConfig.from_dict({"prompt": "a red ball", "guidance": "paired"}).noise.name == "fixed"
+    assert RunConfig.from_dict({"prompt": "a red ball", "guidance": "paired", "noise": "fresh"}).noise.name == "fresh"
+    assert load_config(overrides={"prompt": "a red ball"}).noise.name == "fresh"

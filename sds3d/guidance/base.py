@@ -9,7 +9,7 @@ empty text and the negative prompt. One classifier-free guidance convention for 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -24,7 +24,10 @@ Weighting = Literal["sigma_squared", "uniform", "alpha_sigma_squared", "sigma_ov
 
 @dataclass(frozen=True)
 class Query:
-    """One question to the prior: how should these views change? All draws are made already."""
+    """One question to the prior: how should these views change?
+
+    The draws that every method shares are made already; one that needs more takes them from `generator` (on the CPU).
+    """
 
     x: Float[Tensor, "B C h w"]  # the views in prior space; carries the scene's autograd graph
     t: Float[Tensor, "B"]  # diffusion time, in (0, 1)
@@ -32,6 +35,8 @@ class Query:
     prior: Prior
     cond: Conditioning
     view: ViewCondition
+    progress: float = 0.0  # the part of the run that is done, for schedules
+    generator: torch.Generator = field(default_factory=torch.Generator)
 
     def diffuse(self) -> tuple[Float[Tensor, "B C h w"], Float[Tensor, "B 1 1 1"], Float[Tensor, "B 1 1 1"]]:
         """x_t, alpha, sigma at t; cut off from the scene's graph."""
@@ -49,9 +54,14 @@ class GuidanceOutput:
 
 
 class Guidance(Options, ABC):
-    """A method: its hyperparameters are its fields, its equation is `step`. All state is explicit."""
+    """A method: its hyperparameters are its fields, its equation is `step`. All state is explicit.
+
+    `companions` are the parts on the other axes that the method is published with, {"noise": "surface"}: they are used
+    where the person names none.
+    """
 
     name: str
+    companions: ClassVar[Mapping[str, str]] = {}
 
     def init(self, prior: Prior, generator: torch.Generator) -> nn.Module | None:
         """The method's own state as a module, optimized and checkpointed with the scene; None where it has none."""
