@@ -11,7 +11,7 @@ from sds3d.events import Finished
 from .console import choose_display, follow
 from .failures import DONE, INTERRUPTED, say_note, stopped_by_signals
 
-SHOWN = ("sheet.png", "orbit.mp4", "mesh.glb", "splats.ply", "report.json")
+SHOWN = ("image.png", "sheet.png", "orbit.mp4", "mesh.glb", "splats.ply", "report.json")
 
 
 def start(config: RunConfig, out: Path | None, strict: bool, dry_run: bool, quiet: bool, as_json: bool) -> int:
@@ -46,7 +46,8 @@ def run(session: Session, quiet: bool, as_json: bool) -> int:
 
 def summary(folder: Path, last: Finished) -> str:
     """What was made, where, and how long it took."""
-    notes = {"sheet.png": "look at this first", "mesh.glb": describe_mesh(last.report["mesh"])}
+    mesh = last.report["mesh"]
+    notes = {"sheet.png": "look at this first", "mesh.glb": describe_mesh(mesh) if mesh else ""}
     lines = [f"{folder}/ in {last.report['seconds']['total']:.0f} s"]
     lines += [f"  {name:12} {notes.get(name, '')}".rstrip() for name in SHOWN if (folder / name).exists()]
     return "\n".join(lines)

@@ -67,9 +67,11 @@ class RunConfig(Options):
     def from_dict(cls, data: Mapping[str, Any]) -> "RunConfig":
         """The config that `data` describes; ConfigError names the first thing that is wrong with it.
 
-        Where the guidance is said and another axis is not, that axis takes the guidance's companion.
+        Where the guidance or the scene is said and a part that it wants to be used with is not, that one is taken.
         """
-        data = {**_companions(data), **data}
+        full = _companions(data)
+        _merge(full, data)
+        data = full
         data = {key: _part(key, value) if key in PARTS else value for key, value in data.items()}
         return _validated(cls, data, "")
 
@@ -110,11 +112,15 @@ def load_config(
     return RunConfig.from_dict(data)
 
 
-def _companions(data: Mapping[str, Any]) -> Mapping[str, str]:
-    """What the guidance that `data` names is published with, by axis; nothing where it is wrong or not said."""
-    guidance = data.get("guidance")
-    name = guidance.get("name") if isinstance(guidance, Mapping) else getattr(guidance, "name", guidance)
-    return GUIDANCE[name].companions if isinstance(name, str) and name in GUIDANCE else {}
+def _companions(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What the guidance and the scene that `data` names want to be used with; nothing where they are not said."""
+    wanted: dict[str, Any] = {}
+    for key, table in (("guidance", GUIDANCE), ("scene", SCENES)):
+        part = data.get(key)
+        name = part.get("name") if isinstance(part, Mapping) else getattr(part, "name", part)
+        if isinstance(name, str) and name in table:
+            wanted |= deepcopy(dict(table[name].companions))
+    return wanted
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

@@ -5,10 +5,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image as PIL
+
 from sds3d.config import RunConfig
-from sds3d.export import check_mesh, extract_mesh, render_sheet, write_glb, write_orbit, write_png, write_splats_ply
+from sds3d.export import (
+    check_mesh,
+    extract_mesh,
+    render_sheet,
+    to_uint8,
+    write_glb,
+    write_orbit,
+    write_png,
+    write_splats_ply,
+)
 from sds3d.files import writing
-from sds3d.scenes import Scene
+from sds3d.scenes import ImageScene, Scene
 
 
 @dataclass(frozen=True)
@@ -27,13 +39,29 @@ def write_result(file_format: str, scene: Scene, config: RunConfig, folder: Path
         return path, result.write(scene, config, path)
 
 
-def draw(scene: Scene, folder: Path, views: int, size: int) -> list[Path]:
-    """Sheet and orbit anew, with `views` pictures on the sheet and sides of `size` pixels."""
-    sheet, orbit = (folder / RESULTS[name].file_name for name in ("sheet", "orbit"))
-    with writing(sheet):
-        write_png(render_sheet(scene, views=views, size=size), sheet)
-    write_orbit(scene, orbit, size=size)
-    return [sheet, orbit]
+def draw(scene: Scene, config: RunConfig, folder: Path, views: int, size: int) -> list[Path]:
+    """The pictures of a run anew, with `views` pictures on the sheet and sides of `size` pixels."""
+    paths = [folder / RESULTS[name].file_name for name in config.scene.results if name in PICTURES]
+    write_preview(scene, paths[0], views, size)
+    if len(paths) > 1:
+        write_orbit(scene, paths[1], size=size)
+    return paths
+
+
+def write_preview(scene: Scene, path: Path, views: int = 4, size: int = 128) -> None:
+    """What the scene looks like: a sheet of views all around, or the image itself."""
+    with writing(path):
+        if isinstance(scene, ImageScene):
+            pixels = to_uint8(scene.pixels.detach().cpu().numpy())
+            write_png(np.asarray(PIL.fromarray(pixels).resize((size, size), PIL.Resampling.NEAREST)), path)
+        else:
+            write_png(render_sheet(scene, views=views, size=size), path)
+
+
+def _image(scene: Scene, config: RunConfig, path: Path) -> dict[str, Any]:
+    assert isinstance(scene, ImageScene)
+    write_png(to_uint8(scene.pixels.detach().cpu().numpy()), path)
+    return {"size": scene.config.size}
 
 
 def _sheet(scene: Scene, config: RunConfig, path: Path) -> dict[str, Any]:
@@ -58,7 +86,9 @@ def _mesh(scene: Scene, config: RunConfig, path: Path) -> dict[str, Any]:
     return check_mesh(path).to_dict()
 
 
+PICTURES = ("image", "sheet", "orbit")
 RESULTS = {  # in the order of writing: what can be refused comes last
+    "image": Result("image.png", _image),
     "sheet": Result("sheet.png", _sheet),
     "orbit": Result("orbit.mp4", _orbit),
     "ply": Result("splats.ply", _splats),

@@ -17,12 +17,11 @@ from sds3d.checkpoint import load_newest, save_checkpoint, unpack_scene
 from sds3d.config import RunConfig, read_json_object
 from sds3d.errors import CheckpointError, ConfigError, ExportError, NumericsError
 from sds3d.events import CheckpointSaved, Event, Exported, Finished, Preview, Started, StepDone, Warned
-from sds3d.export import render_sheet, write_png
 from sds3d.files import write_atomic, writing
 from sds3d.priors.base import Prior
 from sds3d.prompts import check_words
 from sds3d.report import build_report
-from sds3d.results import RESULTS, draw, write_result
+from sds3d.results import RESULTS, draw, write_preview, write_result
 from sds3d.scenes import Scene
 from sds3d.trainer import Trainer
 
@@ -129,14 +128,16 @@ class Session:
         return device
 
     def export(self, file_format: str) -> Path:
-        """Write one result again: glb, ply, sheet or orbit. ExportError where the scene gives nothing fit to export."""
-        if file_format not in RESULTS:
-            raise ConfigError(f"format {file_format!r} is unknown", hint="known: " + ", ".join(RESULTS))
+        """Write one result again, such as glb or ply. ExportError where the scene gives nothing fit to export."""
+        known = self.config.scene.results
+        if file_format not in known:
+            what = f"no format of the scene {self.config.scene.name}" if file_format in RESULTS else "unknown"
+            raise ConfigError(f"format {file_format!r} is {what}", hint="known: " + ", ".join(known))
         return write_result(file_format, self.scene(), self.config, self.out_dir)[0]
 
     def draw(self, views: int = 8, size: int = 256) -> list[Path]:
-        """Make sheet and orbit again: `views` pictures on the sheet, sides of `size` pixels."""
-        return draw(self.scene(), self.out_dir, views, size)
+        """Make the pictures again: `views` of them on the sheet, sides of `size` pixels."""
+        return draw(self.scene(), self.config, self.out_dir, views, size)
 
     def _prepare(self) -> tuple[Trainer, list[str]]:
         """All parts, at the newest checkpoint where there is one, and what the user should know about them."""
@@ -183,8 +184,8 @@ class Session:
         if trainer.step < self.config.steps:
             yield Finished(interrupted=True)
             return
-        seconds = 0.0
-        for file_format in RESULTS:
+        seconds, mesh = 0.0, dict[str, Any]()
+        for file_format in self.config.scene.results:
             if self._stopped:  # the last step is saved: resuming goes on here
                 yield Finished(interrupted=True)
                 return
@@ -196,7 +197,8 @@ class Session:
                 raise
             seconds += time.perf_counter() - begun
             yield Exported(path, stats)
-        yield Finished(self._report(trainer, seconds, stats))
+            mesh = stats if file_format == "glb" else mesh
+        yield Finished(self._report(trainer, seconds, mesh))
 
     def _report(self, trainer: Trainer, export_seconds: float, mesh: dict[str, Any]) -> dict[str, Any]:
         seconds = {**trainer.seconds, "export": export_seconds, TOTAL: time.perf_counter() - self._begun}
@@ -210,8 +212,7 @@ class Session:
 
     def _preview(self, step: int) -> Preview:
         path = self.out_dir / PREVIEWS / f"step-{step:06d}.png"
-        with writing(path):
-            write_png(render_sheet(self.scene(), views=4, size=128), path)
+        write_preview(self.scene(), path)
         return Preview(step, path)
 
 

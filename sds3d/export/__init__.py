@@ -6,7 +6,7 @@ from sds3d.export.glb import read_glb, write_glb
 from sds3d.export.mesh import Mesh
 from sds3d.export.ply import read_splats_ply, write_splats_ply
 from sds3d.export.png import write_png
-from sds3d.export.sheet import render_sheet
+from sds3d.export.sheet import render_sheet, to_uint8
 from sds3d.export.video import write_orbit
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "read_glb",
     "read_splats_ply",
     "render_sheet",
+    "to_uint8",
     "write_glb",
     "write_orbit",
     "write_png",

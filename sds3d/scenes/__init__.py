@@ -2,7 +2,17 @@
 
 from sds3d.scenes.base import ParamGroup, Scene, SceneConfig
 from sds3d.scenes.gaussians import Gaussians, GaussiansConfig
+from sds3d.scenes.image import ImageConfig, ImageScene
 
-SCENES: dict[str, type[SceneConfig]] = {"gaussians": GaussiansConfig}
+SCENES: dict[str, type[SceneConfig]] = {"gaussians": GaussiansConfig, "image": ImageConfig}
 
-__all__ = ["SCENES", "Gaussians", "GaussiansConfig", "ParamGroup", "Scene", "SceneConfig"]
+__all__ = [
+    "SCENES",
+    "Gaussians",
+    "GaussiansConfig",
+    "ImageConfig",
+    "ImageScene",
+    "ParamGroup",
+    "Scene",
+    "SceneConfig",
+]

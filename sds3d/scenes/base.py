@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -55,9 +55,15 @@ class Scene(Protocol):
 
 
 class SceneConfig(Options, ABC):
-    """How a scene is chosen: its name, its options, and what it is rendered over in training."""
+    """How a scene is chosen: its name, its options, and what it is rendered over in training.
+
+    `results` are the files that a finished run hands over (names of sds3d.results.RESULTS), in the order of writing.
+    `companions` are options of other parts that the scene wants where the person says nothing else.
+    """
 
     name: str
+    companions: ClassVar[Mapping[str, Any]] = {}
+    results: ClassVar[tuple[str, ...]] = ("sheet", "orbit", "ply", "glb")
     background: Background = RandomBackground()
 
     @abstractmethod

@@ -1,0 +1,81 @@
+"""A plain image as the scene: the 2D playground in which a guidance can be seen at work without any 3D."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from sds3d.losses import total_variation
+from sds3d.scenes.background import Background, SolidBackground
+from sds3d.scenes.base import ParamGroup, SceneConfig
+from sds3d.types import Cameras, RenderOutput
+
+
+class ImageConfig(SceneConfig):
+    """How large the image is and how fast its pixels move."""
+
+    name: Literal["image"] = "image"
+    # One picture has one camera and one background: it is told to the prior, and painted by the image itself.
+    companions: ClassVar[Mapping[str, Any]] = {
+        "cameras": {"azimuth_deg": [30.0, 30.0], "elevation_deg": [15.0, 15.0], "distance": [2.9, 2.9]}
+    }
+    results: ClassVar[tuple[str, ...]] = ("image",)
+    background: Background = SolidBackground(color=(0.9, 0.9, 0.9))
+    size: Annotated[int, Field(ge=8, le=2048, description="Side of the image in pixels")] = 64
+    init_jitter: Annotated[float, Field(ge=0, le=0.49, description="Start colours: 0.5 +- this")] = 0.1
+    lr_pixels: Annotated[float, Field(ge=0, le=1, description="Learning rate of the colour logits")] = 0.05
+
+    def build(self, generator: torch.Generator) -> "ImageScene":
+        """A noisy grey image on the CPU."""
+        return ImageScene(self, generator)
+
+
+class ImageScene(nn.Module):
+    """A Scene of one image that every camera sees; it fills the view, at the camera's distance, fully opaque."""
+
+    def __init__(self, config: ImageConfig, generator: torch.Generator) -> None:
+        super().__init__()
+        self.config = config
+        jitter = config.init_jitter * (2 * torch.rand(config.size, config.size, 3, generator=generator) - 1)
+        self.raw_pixels = nn.Parameter((0.5 + jitter).logit())
+
+    @property
+    def pixels(self) -> Float[Tensor, "S S 3"]:
+        """sRGB colours in [0, 1]."""
+        return self.raw_pixels.sigmoid()
+
+    def render(self, cameras: Cameras, background: Float[Tensor, "B 3"]) -> RenderOutput:
+        """The image for each camera, resized (antialiased) to the camera's size; nothing of the background shows."""
+        shape = (cameras.height, cameras.width)
+        image = self.pixels.permute(2, 0, 1)[None]
+        if image.shape[2:] != shape:
+            image = F.interpolate(image, size=shape, mode="bilinear", antialias=True)
+        rgb = image.permute(0, 2, 3, 1).expand(len(cameras), -1, -1, -1)
+        depth = cameras.distance[:, None, None, None].expand(-1, *shape, 1)
+        return RenderOutput(rgb, torch.ones_like(depth), depth)
+
+    def param_groups(self) -> list[ParamGroup]:
+        """The pixels."""
+        return [ParamGroup("pixels", [self.raw_pixels], self.config.lr_pixels)]
+
+    def regularizers(self, out: RenderOutput) -> Mapping[str, Float[Tensor, ""]]:
+        """`smooth`: total variation of the image."""
+        return {"smooth": total_variation(self.pixels[None])}
+
+    def after_step(self, step: int, out: RenderOutput, optimizer: Optimizer) -> None:
+        """Nothing: an image has no structure to change."""
+
+    @torch.no_grad()
+    def density(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P"]:
+        """0 everywhere: an image has no volume, and its results name no mesh."""
+        return points.new_zeros(len(points))
+
+    @torch.no_grad()
+    def color(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P 3"]:
+        """The image's mean colour: it has no place in the world."""
+        return self.pixels.mean(dim=(0, 1)).expand(len(points), 3)
