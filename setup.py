@@ -165,7 +165,7 @@ setup(
     packages=packages,
     package_dir={"sds3d_app": "app", "sds3d_assets": "assets"},
     package_data={
-        "sds3d": ["py.typed"],
+        "sds3d": ["py.typed", "*.html"],
         "sds3d_assets": [
             f"{depth}*.{kind}" for depth in ("", "**/") for kind in ("safetensors", "json", "md", "txt", "png")
         ],

@@ -106,6 +106,35 @@ def generate(
 
 
 @app.command()
+def compare(
+    prompt: Annotated[str, Argument(help="what to make, in one pair of quotes")],
+    guidance: Annotated[str, Option(help="guidances, with commas between them")] = "sds,vsd,csd,nfsd,cfd",
+    seeds: Annotated[int, Option(min=1, max=100, help="runs of each guidance, from --seed on")] = 1,
+    seed: Annotated[int, Option(min=0, help="the first seed")] = 0,
+    preset: Annotated[str | None, Option(help="draft, default or fine")] = None,
+    steps: Annotated[int | None, Option(help="steps of each run")] = None,
+    prior: Annotated[str | None, Option(help="as for generate")] = None,
+    scene: Annotated[str | None, Option(help="as for generate")] = None,
+    device: Annotated[str | None, Option(help="auto, cpu, cuda or cuda:N")] = None,
+    assignments: Annotated[
+        list[str] | None,
+        Option("--set", metavar="KEY=VALUE", help="any option; csd.negative_scale=1 is for csd alone"),
+    ] = None,
+    out: Annotated[Path | None, Option(metavar="DIR", help="default: outputs/compare-PROMPT")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Run several guidances on the same PROMPT, seeds and steps, and put the results side by side."""
+    named = {"prompt": prompt, "prior": part_of_prior(prior), "scene": scene, "steps": steps, "device": device}
+    given = {key: value for key, value in named.items() if value is not None}
+    from .comparing import compare_guidances, configs_for
+
+    settings = parse_settings(assignments or [])
+    names = [name.strip() for name in guidance.split(",") if name.strip()]
+    configs = configs_for(names, range(seed, seed + seeds), preset, given, settings)
+    return compare_guidances(configs, out, as_json)
+
+
+@app.command()
 def resume(run: Run, quiet: Quiet = False, as_json: AsJson = False) -> int:
     """Go on with a run that was interrupted."""
     from .runs import go_on

@@ -11,25 +11,32 @@ import torch
 
 from sds3d.cameras import orbit
 from sds3d.config import RunConfig
-from sds3d.metrics import soft_fraction
+from sds3d.metrics import saturation, soft_fraction
 from sds3d.scenes import Scene
 
 PACKAGES = ("sds3d", "torch", "numpy", "diffusers", "transformers", "trimesh")
 
 
 def build_report(
-    config: RunConfig, scene: Scene, device: torch.device, seconds: Mapping[str, float], mesh: Mapping[str, Any]
+    config: RunConfig,
+    scene: Scene,
+    device: torch.device,
+    seconds: Mapping[str, float],
+    forwards_per_step: float,
+    mesh: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Everything in report.json; `seconds` by part, `mesh` as its check found it."""
+    """Everything in report.json; `seconds` by part, `forwards_per_step` per view, `mesh` as its check found it."""
     return {
         "prompt": config.prompt,
         "negative_prompt": config.negative_prompt,
         "seed": config.seed,
         "steps": config.steps,
+        "parts": {key: getattr(config, key).name for key in ("scene", "prior", "guidance", "noise", "timesteps")},
         "device": str(device),
         "threads": torch.get_num_threads(),
         "versions": versions(),
         "seconds": {part: round(spent, 3) for part, spent in seconds.items()},
+        "prior_forwards_per_step": round(forwards_per_step, 3),
         "peak_memory_bytes": peak_memory(device),
         "mesh": dict(mesh),
         "metrics": view_metrics(scene, device),
@@ -61,8 +68,13 @@ def view_metrics(scene: Scene, device: torch.device) -> dict[str, float]:
     """What eight views around show.
 
     coverage: share of the image that the object covers. fog: share of the covered pixels that are neither empty nor
-    solid; a clean object has them at its outline only.
+    solid; a clean object has them at its outline only. saturation: of the colours, where the object is.
     """
     cameras = orbit(8, size=96).to(device)
-    opacity = scene.render(cameras, torch.full((8, 3), 0.5, device=device)).opacity
-    return {"coverage": round(float(opacity.mean()), 4), "fog": round(float(soft_fraction(opacity)), 4)}
+    out = scene.render(cameras, torch.zeros((8, 3), device=device))
+    found = {
+        "coverage": out.opacity.mean(),
+        "fog": soft_fraction(out.opacity),
+        "saturation": saturation(out.rgb, out.opacity),
+    }
+    return {name: round(float(value), 4) for name, value in found.items()}

@@ -41,23 +41,32 @@ class Session:
     takes the next free name (`-2`, `-3`, ...), and only `Session.resume` goes on in an old one.
     """
 
-    def __init__(self, config: RunConfig, out_dir: Path | str | None = None, strict: bool = False) -> None:
-        """A run that has not begun. `strict` refuses words that the prior does not know instead of warning of them."""
+    def __init__(
+        self,
+        config: RunConfig,
+        out_dir: Path | str | None = None,
+        strict: bool = False,
+        prior: Prior | None = None,
+    ) -> None:
+        """A run that has not begun. `strict` refuses words that the prior does not know instead of warning of them.
+
+        `prior` is one that is loaded already, as the config describes it: several runs can share it.
+        """
         self.config, self.strict = config, strict
         self.out_dir = Path(out_dir) if out_dir is not None else Path("outputs") / run_name(config)
         self._resumed = False
         self._paused = False
         self._stopped = False
-        self._prior: Prior | None = None
+        self._prior = prior
         self._scene: Scene | None = None
 
     @classmethod
-    def resume(cls, out_dir: Path | str) -> "Session":
+    def resume(cls, out_dir: Path | str, prior: Prior | None = None) -> "Session":
         """The run in an existing folder, to go on with it or to export from it."""
         out_dir = Path(out_dir)
         if not (out_dir / CONFIG).is_file():
             raise CheckpointError(f"{out_dir} is not a run folder: it has no {CONFIG}")
-        session = cls(RunConfig.from_dict(read_json_object(out_dir / CONFIG)), out_dir)
+        session = cls(RunConfig.from_dict(read_json_object(out_dir / CONFIG)), out_dir, prior=prior)
         session._resumed = True
         return session
 
@@ -202,7 +211,7 @@ class Session:
 
     def _report(self, trainer: Trainer, export_seconds: float, mesh: dict[str, Any]) -> dict[str, Any]:
         seconds = {**trainer.seconds, "export": export_seconds, TOTAL: time.perf_counter() - self._begun}
-        report = build_report(self.config, self.scene(), trainer.device, seconds, mesh)
+        report = build_report(self.config, self.scene(), trainer.device, seconds, trainer.forwards_per_step(), mesh)
         write_atomic(self.out_dir / REPORT, _json(report))
         return report
 

@@ -21,6 +21,7 @@ from sds3d.losses import weighted_sum
 from sds3d.optim import build_optimizer, set_learning_rates
 from sds3d.options import value_at
 from sds3d.priors.base import Prior
+from sds3d.priors.counting import ForwardCounter
 from sds3d.prompts import Prompts
 from sds3d.scenes import Scene
 from sds3d.types import ViewCondition
@@ -43,6 +44,8 @@ class Trainer:
         self.optimizer = build_optimizer(config.optim, scene, self.state)
         self.step = 0  # steps done
         self.seconds = dict.fromkeys(PARTS, 0.0)
+        self._counter = ForwardCounter.of(prior)
+        self._counted_from = (0, self._counter.forwards)  # step and count
 
     def run(self) -> Iterator[StepDone]:
         """Step until the end."""
@@ -97,6 +100,13 @@ class Trainer:
         unpack(checkpoint.tensors, cast(nn.Module, self.scene), self.optimizer, self._states(), self.generator)
         self.step = checkpoint.step
         self.seconds |= checkpoint.seconds
+        self._counted_from = (self.step, self._counter.forwards)
+
+    def forwards_per_step(self) -> float:
+        """Forwards of the prior for each view, a mean over the steps done since start or resume; 0 before the first."""
+        step, forwards = self._counted_from
+        asked, done = self._counter.forwards - forwards, self.step - step
+        return asked / (done * self.config.cameras.views) if done else 0.0
 
     def _states(self) -> dict[str, nn.Module | None]:
         return {"guidance": self.state, "noise": self.noise_state}

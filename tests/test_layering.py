@@ -19,6 +19,7 @@ LAYERS = [
     {"config", "presets"},
     {"trainer", "checkpoint", "results", "report"},
     {"session"},
+    {"compare"},
     {"__init__"},
     {"app"},
 ]

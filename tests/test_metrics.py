@@ -3,12 +3,14 @@ import pytest
 import torch
 
 from sds3d.metrics import (
+    diversity,
     enclosed_volume,
     face_pieces,
     is_watertight,
     mask_iou,
     mesh_statistics,
     psnr,
+    saturation,
     silhouette_iou,
     soft_fraction,
 )  # fmt: skip
@@ -67,3 +69,19 @@ def test_soft_fraction_counts_fog_among_what_is_covered():
 
 def test_psnr():
     assert psnr(torch.full((2, 2), 0.6), torch.full((2, 2), 0.5)) == pytest.approx(20.0, abs=1e-3)
+
+
+def test_saturation_is_that_of_the_object_whatever_its_share_of_the_view() -> None:
+    opacity = torch.zeros(1, 4, 4, 1)
+    opacity[:, :2] = 0.5
+    red, grey = torch.tensor([0.8, 0.2, 0.2]), torch.tensor([0.4, 0.4, 0.4])
+    assert saturation(red * opacity, opacity).item() == pytest.approx(0.75, abs=1e-4)
+    assert saturation(grey * opacity, opacity).item() == pytest.approx(0, abs=1e-4)
+    assert saturation(torch.zeros(1, 4, 4, 3), torch.zeros(1, 4, 4, 1)) == 0
+
+
+def test_diversity_is_the_mean_square_over_pairs() -> None:
+    images = torch.zeros(3, 1, 2, 2, 3)
+    images[1] = 0.3
+    assert diversity(images).item() == pytest.approx((2 * 0.09 / 3) ** 0.5)
+    assert diversity(images[:1]) == 0

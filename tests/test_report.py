@@ -6,10 +6,12 @@ from sds3d.report import build_report, peak_memory, versions, view_metrics
 def test_the_report_says_what_the_run_was(small_config) -> None:
     config = small_config()
     scene = config.scene.build(torch.Generator().manual_seed(0))
-    report = build_report(config, scene, torch.device("cpu"), {"render": 1.23456, "total": 2.0}, {"faces": 3})
+    report = build_report(config, scene, torch.device("cpu"), {"render": 1.23456, "total": 2.0}, 2.0, {"faces": 3})
     assert (report["prompt"], report["seed"], report["steps"]) == (config.prompt, config.seed, config.steps)
     assert report["seconds"] == {"render": 1.235, "total": 2.0}
     assert report["mesh"] == {"faces": 3}
+    assert report["prior_forwards_per_step"] == 2
+    assert report["parts"]["guidance"] == "sds"
     assert 0 < report["metrics"]["coverage"] < 1
 
 

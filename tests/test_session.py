@@ -47,6 +47,7 @@ def test_a_run_makes_the_whole_folder(small_config, tmp_path: Path) -> None:
     assert set(report["seconds"]) == {"prior", "render", "backward", "optimizer", "export", "total"}
     assert report["seconds"]["total"] >= sum(report["seconds"].values()) - report["seconds"]["total"] - 0.01
     assert report["mesh"]["pieces"] == 1
+    assert report["prior_forwards_per_step"] == 2
     assert len(read_glb(folder / "mesh.glb").faces) == report["mesh"]["faces"]
 
     lines = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]

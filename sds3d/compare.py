@@ -1,0 +1,180 @@
+"""The same prompt, seed and budget under several guidances, side by side: the runs, one sheet, one table."""
+
+import html
+import json
+import string
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sds3d.cameras import orbit
+from sds3d.config import RunConfig, read_json_object
+from sds3d.errors import ConfigError, ExportError
+from sds3d.events import Event
+from sds3d.export import arrange, azimuth_label, write_png
+from sds3d.export.sheet import BACKGROUND, to_uint8
+from sds3d.export.views import render_views
+from sds3d.files import write_atomic, writing
+from sds3d.metrics import diversity
+from sds3d.priors.base import Prior
+from sds3d.session import CONFIG, REPORT, Session
+
+VIEWS, SIZE = 4, 192
+SHEET, TABLE, PAGE = "compare.png", "compare.json", "compare.html"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One guidance in numbers; means over its seeds."""
+
+    guidance: str
+    seeds: list[int]
+    seconds_per_step: float
+    prior_forwards_per_step: float  # for each view
+    saturation: float
+    coverage: float
+    fog: float
+    diversity: float | None  # between seeds; None for a single one
+    refused: list[str]  # what the export said where there is no mesh
+
+
+class Comparison:
+    """Runs one config after the other in <folder>/<guidance>-<seed>/ and sums them up in <folder>.
+
+    All runs share one prior. A run that is there already, with the same config, is not done again, and one that was
+    interrupted goes on: the same command finishes what is left.
+    """
+
+    def __init__(self, configs: list[RunConfig], folder: Path) -> None:
+        """ConfigError where a folder of that name holds a run with another config; nothing is written yet."""
+        names = [run_folder(config) for config in configs]
+        assert len(set(names)) == len(names), f"two configs have one folder: {names}"
+        self.folder, self._stopped = folder, False
+        self._prior: Prior | None = None
+        self._session: Session | None = None
+        self.runs = {folder / name: config for name, config in zip(names, configs, strict=True)}
+        for path, config in self.runs.items():
+            if (path / CONFIG).is_file() and RunConfig.from_dict(read_json_object(path / CONFIG)) != config:
+                raise ConfigError(f"{path} holds a run with other options", hint="say another --out, or remove it")
+
+    def run(self) -> Iterator[tuple[Path, Event]]:
+        """Every event of every run with the run's folder. A run whose export is refused does not stop the others."""
+        for path, config in self.runs.items():
+            if self._stopped:
+                return
+            if (path / REPORT).is_file():
+                continue
+            begun = (path / CONFIG).is_file()
+            self._session = session = (
+                Session.resume(path, self._prior) if begun else Session(config, path, prior=self._prior)
+            )
+            self._prior = session.prior()
+            try:
+                for event in session.run():
+                    yield path, event
+            except ExportError:
+                continue  # the report says why, and so does the table
+
+    def stop(self) -> None:
+        """Save the run that is under way and begin no other."""
+        self._stopped = True
+        if self._session is not None:
+            self._session.stop()
+
+    def finished(self) -> bool:
+        """Whether every run has its report."""
+        return all((path / REPORT).is_file() for path in self.runs)
+
+    def write(self) -> list[Row]:
+        """compare.png, compare.json and compare.html from the finished runs."""
+        by_guidance: dict[str, list[Path]] = {}
+        for path, config in self.runs.items():
+            by_guidance.setdefault(config.guidance.name, []).append(path)
+        rows, pictures, labels = [], [], []
+        for name, paths in by_guidance.items():
+            renders = [_renders(Session.resume(path, self._prior)) for path in paths]
+            rows.append(_row(name, paths, [self.runs[path] for path in paths], renders))
+            flat = len(renders[0]) == 1
+            for index, view in enumerate([r[0] for r in renders] if flat else renders[0]):
+                pictures.append(view)
+                side = f"seed {self.runs[paths[index]].seed}" if flat else azimuth_label(360.0 * index / VIEWS)
+                labels.append(f"{name} {side}")
+        columns = len(pictures) // len(rows)
+        with writing(self.folder / SHEET):
+            write_png(arrange(to_uint8(np.stack(pictures)), labels, columns), self.folder / SHEET)
+        first = next(iter(self.runs.values()))
+        table = {"prompt": first.prompt, "steps": first.steps, "rows": [asdict(row) for row in rows]}
+        write_atomic(self.folder / TABLE, (json.dumps(table, indent=2) + "\n").encode())
+        write_atomic(self.folder / PAGE, page(first, rows).encode())
+        return rows
+
+
+def run_folder(config: RunConfig) -> str:
+    """<guidance>-<seed>: names of our own only, never the prompt."""
+    return f"{config.guidance.name}-{config.seed}"
+
+
+def columns() -> dict[str, str]:
+    """Fields of Row that are numbers, with their headings."""
+    return {
+        "seconds_per_step": "s / step",
+        "prior_forwards_per_step": "forwards / step",
+        "saturation": "saturation",
+        "coverage": "coverage",
+        "fog": "fog",
+        "diversity": "diversity",
+    }
+
+
+def page(config: RunConfig, rows: list[Row]) -> str:
+    """One HTML page beside the picture; every text that a person wrote is escaped."""
+    template = string.Template((resources.files("sds3d") / "compare.html").read_text(encoding="utf-8"))
+    head = "".join(f"<th>{heading}</th>" for heading in columns().values())
+    body = []
+    for row in rows:
+        cells = "".join(f"<td>{cell(getattr(row, name))}</td>" for name in columns())
+        links = " ".join(f'<a href="{row.guidance}-{seed}/sheet.png">{seed}</a>' for seed in row.seeds)
+        notes = html.escape("; ".join(row.refused))
+        body.append(f"<tr><th>{row.guidance}</th>{cells}<td>{links}</td><td>{notes}</td></tr>")
+    scene, prior = html.escape(config.scene.name), html.escape(config.prior.name)
+    return template.substitute(
+        prompt=html.escape(config.prompt),
+        facts=f"{config.steps} steps, scene {scene}, prior {prior}",
+        head=head, body="\n".join(body), picture=SHEET,
+    )  # fmt: skip
+
+
+def cell(value: float | None) -> str:
+    """A number for people; a dash where there is none."""
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _renders(session: Session) -> np.ndarray:
+    """[V, SIZE, SIZE, 3]: views all around, or the one image of a flat scene."""
+    views = VIEWS if "sheet" in session.config.scene.results else 1
+    return render_views(session.scene(), orbit(views, size=SIZE), BACKGROUND).rgb
+
+
+def _row(name: str, paths: list[Path], configs: list[RunConfig], renders: list[np.ndarray]) -> Row:
+    reports: list[Mapping[str, Any]] = [json.loads((path / REPORT).read_text()) for path in paths]
+
+    def mean(values: list[float]) -> float:
+        return round(float(np.mean(values)), 4)
+
+    parts = ("prior", "render", "backward", "optimizer")
+    per_step = [sum(r["seconds"][part] for part in parts) / r["steps"] for r in reports]
+    images = torch.from_numpy(np.stack(renders))
+    return Row(
+        guidance=name,
+        seeds=[config.seed for config in configs],
+        seconds_per_step=mean(per_step),
+        prior_forwards_per_step=mean([r["prior_forwards_per_step"] for r in reports]),
+        **{key: mean([r["metrics"][key] for r in reports]) for key in ("saturation", "coverage", "fog")},
+        diversity=round(float(diversity(images)), 4) if len(paths) > 1 else None,
+        refused=[r["mesh"]["refused"] for r in reports if "refused" in r["mesh"]],
+    )
