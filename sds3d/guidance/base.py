@@ -1,6 +1,12 @@
 """What every guidance is made of. A guidance turns a prior's predictions into a gradient on x.
 
     SDS    w(t) (eps_w - eps)                  eps_w = cfg(eps_y, eps_null, s)
+    SJC    eps_w - eps
+    CSD    w(t) (w1 (eps_y - eps_null) - w2 (eps_neg - eps_null))
+    NFSD   w(t) (delta_D + s (eps_y - eps_null))            delta_D = eps_null, and at large t eps_null - eps_neg
+    SSD    w(t) (eps_y - eps_null), and at small t eps_y without its part along eps, scaled to that length
+    ISM    w(t) (eps_w - eps_null(x_s, s))     x_s by inversion, s a little below t
+    SDI    w(t) (eps_w - kappa)                kappa by inversion
 
 Notation: x_t = alpha x + sigma eps; eps_y, eps_null, eps_neg are the prior's predictions at x_t for the prompt, the
 empty text and the negative prompt. One classifier-free guidance convention for all methods, see cfg().
@@ -15,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sds3d.guidance.gradient import inject_gradient  # noqa: F401  # for the trainer
 from sds3d.options import Options
 from sds3d.priors.base import Prior
 from sds3d.types import Conditioning, ViewCondition
@@ -82,6 +89,19 @@ def cfg(
     return eps_base + guidance_scale * (eps_y - eps_base)
 
 
+def cfg_rescale(
+    eps_w: Float[Tensor, "B C h w"], eps_y: Float[Tensor, "B C h w"], rescale: float
+) -> Float[Tensor, "B C h w"]:
+    """eps_w (phi std(eps_y) / std(eps_w) + 1 - phi) with phi = `rescale`, std over C h w (Lin et al. 2023).
+
+    A large guidance scale makes the prediction's spread grow; phi = 1 sets it back to that of eps_y, 0 leaves it. On
+    x0_hat instead of eps (MVDream) the result differs.
+    """
+    spread_y, spread_w = (eps.std(dim=(1, 2, 3), correction=0, keepdim=True) for eps in (eps_y, eps_w))
+    ratio = torch.where(spread_w > 0, spread_y / spread_w, 1.0)
+    return eps_w * (rescale * ratio + 1 - rescale)
+
+
 def weight(
     weighting: Weighting, alpha: Float[Tensor, "B 1 1 1"], sigma: Float[Tensor, "B 1 1 1"]
 ) -> Float[Tensor, "B 1 1 1"]:
@@ -94,25 +114,3 @@ def weight(
         "sigma_over_alpha": sigma / alpha,
     }
     return weights[weighting]
-
-
-class _Inject(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, grad: Tensor) -> Tensor:
-        ctx.save_for_backward(grad)
-        ctx.x_dtype = x.dtype
-        return 0.5 * grad.square().sum() / len(grad)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
-        (grad,) = ctx.saved_tensors
-        return (grad_outputs[0] * grad / len(grad)).to(ctx.x_dtype), None
-
-
-def inject_gradient(x: Float[Tensor, "B C h w"], grad: Float[Tensor, "B C h w"]) -> Float[Tensor, ""]:
-    """A loss whose gradient on x is grad / B, in float32 (or wider), and whose value is 1/2 ||grad||^2 / B.
-
-    That is 1/2 ||x - stopgrad(x - grad)||^2 summed over C h w and averaged over B, without its rounding. A mean over
-    all elements would scale the gradient by 1/(C h w), which no optimizer setting in the literature expects.
-    """
-    return _Inject.apply(x, grad.detach().to(torch.promote_types(grad.dtype, torch.float32)))

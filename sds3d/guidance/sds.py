@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from sds3d.guidance.base import Guidance, GuidanceOutput, Query, Weighting, cfg, weight
+from sds3d.guidance.base import Guidance, GuidanceOutput, Query, Weighting, cfg, cfg_rescale, weight
 
 
 class SDS(Guidance):
@@ -26,6 +26,7 @@ class SDS(Guidance):
 
     name: Literal["sds"] = "sds"
     guidance_scale: Annotated[float, Field(ge=0, le=200, description="classifier-free guidance; 1 is none")] = 7.5
+    rescale: Annotated[float, Field(ge=0, le=1, description="how far to undo guidance's growth of the spread")] = 0.0
     weighting: Annotated[Weighting, Field(description="w(t), the weight of each diffusion time")] = "sigma_squared"
 
     def step(self, query: Query, state: Any) -> GuidanceOutput:
@@ -34,6 +35,6 @@ class SDS(Guidance):
         cond = query.cond
         base = cond.null if cond.negative is None else cond.negative
         eps_y, eps_base = query.prior.predict_noise(x_t, query.t, [cond.positive, base], query.view)
-        eps_w = cfg(eps_y, eps_base, self.guidance_scale)
+        eps_w = cfg_rescale(cfg(eps_y, eps_base, self.guidance_scale), eps_y, self.rescale)
         grad = weight(self.weighting, alpha, sigma) * (eps_w - query.noise)
         return GuidanceOutput(grad, stats={"grad_rms": grad.square().mean().sqrt()})

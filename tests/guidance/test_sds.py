@@ -93,3 +93,17 @@ def test_guidance_scale_extrapolates_from_the_base() -> None:
     q = query(prior, torch.zeros(2, *SHAPE), 0.5, noise, positive="light")
     found = SDS(guidance_scale=3.0).step(q, None).grad
     torch.testing.assert_close(found, sigma**2 * (eps_null + 3 * (eps_y - eps_null) - noise))
+
+
+def test_rescale_undoes_the_spread_that_the_scale_adds() -> None:
+    means = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(1))
+    prior = AnalyticPrior(means, torch.ones(2), torch.ones(2), words=("dark", "light"))
+    noise = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0))
+    q = query(prior, torch.zeros(2, *SHAPE), 0.5, noise, positive="light")
+    x_t, _, sigma = q.diffuse()
+    eps_y, eps_null = prior.predict_noise(x_t, q.t, [q.cond.positive, q.cond.null])
+    eps_w = eps_null + 7.5 * (eps_y - eps_null)
+    factor = 0.3 * eps_y.std(dim=(1, 2, 3), keepdim=True) / eps_w.std(dim=(1, 2, 3), keepdim=True) + 0.7
+    assert (factor - 1).abs().max() > 1e-4
+    found = SDS(rescale=0.3).step(q, None).grad
+    torch.testing.assert_close(found, sigma**2 * (factor * eps_w - noise))
