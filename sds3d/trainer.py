@@ -15,7 +15,8 @@ from sds3d.checkpoint import Checkpoint, pack, unpack
 from sds3d.config import RunConfig
 from sds3d.errors import ConfigError, NumericsError
 from sds3d.events import StepDone
-from sds3d.guidance.base import Query, inject_gradient
+from sds3d.guidance.base import Query
+from sds3d.guidance.gradient import inject_gradient
 from sds3d.guidance.noise import Draw
 from sds3d.losses import weighted_sum
 from sds3d.optim import build_optimizer, set_learning_rates

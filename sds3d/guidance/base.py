@@ -7,6 +7,7 @@
     SSD    w(t) (eps_y - eps_null), and at small t eps_y without its part along eps, scaled to that length
     ISM    w(t) (eps_w - eps_null(x_s, s))     x_s by inversion, s a little below t
     SDI    w(t) (eps_w - kappa)                kappa by inversion
+    VSD    w(t) (eps_w - eps_phi)              eps_phi from a copy of the prior that learns the renders
 
 Notation: x_t = alpha x + sigma eps; eps_y, eps_null, eps_neg are the prior's predictions at x_t for the prompt, the
 empty text and the negative prompt. One classifier-free guidance convention for all methods, see cfg().
@@ -21,7 +22,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sds3d.guidance.gradient import inject_gradient  # noqa: F401  # for the trainer
 from sds3d.options import Options
 from sds3d.priors.base import Prior
 from sds3d.types import Conditioning, ViewCondition

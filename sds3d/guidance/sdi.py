@@ -1,0 +1,68 @@
+"""Score Distillation via Inversion."""
+
+from typing import Annotated, Any, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from sds3d.guidance.base import Guidance, GuidanceOutput, Query, Weighting, cfg, weight
+from sds3d.guidance.inversion import InversionStart, InversionSteps, invert
+
+
+class SDI(Guidance):
+    """Score Distillation via Inversion (Lukoianov et al. 2024, "Score Distillation via Reparametrized DDIM").
+
+    x_t = DDIM inversion of x to t,   kappa = (x_t - alpha x) / sigma
+    grad = w(t) (eps_w(x_t, t) - kappa),   eps_w = cfg(eps_y, eps_base, guidance_scale)
+
+    With w = sigma / alpha that is x - x0_hat(x_t, eps_w). It is SDS whose noise is found instead of drawn. Were kappa
+    the eps_w of the time before, the steps of a falling t would be those of DDIM; the inversion only comes near that.
+    eps_base is eps_null, or eps_neg where there is a negative prompt. The drawn noise is not used.
+
+    The inversion starts at inversion_start from alpha x, without noise, and goes by cfg(eps_y, eps_base,
+    inversion_scale). Official are guidance_scale 7.5, inversion_scale -7.5, 10 steps, inversion_start 0, an inversion
+    with eta = 0.3 (here 0, always) and `jitter`: the inversion ends up to one step above t while the prior is told t.
+    t falls from 0.98 to 0.25, the same for all views. Here there are 5 steps, with nearly the same kappa for half the
+    price, and the start is 0.05: below that a network that predicts the clean image, as the embedded prior does, errs
+    by more than the noise in x_t, and kappa then has 15 to 20 times the size of noise.
+    """
+
+    name: Literal["sdi"] = "sdi"
+    guidance_scale: Annotated[float, Field(ge=0, le=200, description="classifier-free guidance; 1 is none")] = 7.5
+    inversion_steps: InversionSteps = 5
+    inversion_start: InversionStart = 0.05
+    inversion_scale: Annotated[float, Field(ge=-50, le=50, description="guidance scale of the inversion")] = -7.5
+    jitter: Annotated[bool, Field(description="end the inversion at a random time up to one step above t")] = False
+    weighting: Annotated[Weighting, Field(description="w(t), the weight of each diffusion time")] = "sigma_over_alpha"
+
+    def step(self, query: Query, state: Any) -> GuidanceOutput:
+        """Two predictions per view at t, and two for each step of the inversion."""
+        x, (alpha, sigma) = query.x.detach(), query.prior.alpha_sigma(query.t)
+        x_t = self.inverted(query)
+        kappa = (x_t - alpha * x) / sigma
+        grad = weight(self.weighting, alpha, sigma) * (self._predict(query, x_t, query.t, self.guidance_scale) - kappa)
+        rms = {"grad_rms": grad, "kappa_rms": kappa}
+        return GuidanceOutput(grad, stats={name: value.square().mean().sqrt() for name, value in rms.items()})
+
+    def inverted(self, query: Query) -> Float[Tensor, "B C h w"]:
+        """x_t on the DDIM path that leads to x."""
+        start, end = query.t.clamp(max=self.inversion_start), query.t
+        if self.jitter:
+            above = torch.rand(len(end), generator=query.generator).to(end) / self.inversion_steps
+            end = (end + above).clamp(max=0.999)
+        x_start = query.prior.alpha_sigma(start)[0] * query.x.detach()
+        return invert(
+            query.prior,
+            x_start,
+            start,
+            end,
+            self.inversion_steps,
+            lambda x_t, t: self._predict(query, x_t, t, self.inversion_scale),
+        )
+
+    def _predict(self, query: Query, x_t: Tensor, t: Tensor, guidance_scale: float) -> Tensor:
+        base = query.cond.null if query.cond.negative is None else query.cond.negative
+        eps_y, eps_base = query.prior.predict_noise(x_t, t, [query.cond.positive, base], query.view)
+        return cfg(eps_y, eps_base, guidance_scale)
