@@ -176,6 +176,7 @@ setup(
         "torch>=2.11,<2.14",
         "diffusers>=0.41",
         "transformers>=4.57",
+        "peft>=0.18",
         "safetensors>=0.5",
         "gsplat>=1.5.3",
         "pydantic>=2.7",

@@ -7,12 +7,13 @@ and for testing a guidance against its closed form.
 import math
 import re
 from collections.abc import Sequence
+from copy import copy
 from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sds3d.priors.base import PriorConfig
@@ -20,6 +21,7 @@ from sds3d.types import ViewCondition
 
 TICKS = 1000
 DISC_RADIUS = 0.6  # of half the image
+GAIN = 100.0  # of a copy's parameters: low-rank networks learn at 1e-4, where means would take 1e4 steps to move by 1
 COLORS = {
     "red": (0.85, 0.12, 0.10),
     "orange": (0.95, 0.50, 0.10),
@@ -135,17 +137,28 @@ class AnalyticPrior:
         embeddings: Sequence[Float[Tensor, "B 1 K"]],
         view: ViewCondition | None = None,
     ) -> list[Float[Tensor, "B C h w"]]:
-        """eps_hat = -sigma grad log p_t(x_t | y) = sigma sum_k r_k (x_t - alpha mean_k) / v_k.
+        """eps_hat of each condition, see `noise`."""
+        return [self.noise(x_t, t, embedding, view) for embedding in embeddings]
+
+    def noise(
+        self,
+        x_t: Float[Tensor, "B C h w"],
+        t: Float[Tensor, "B"],
+        embeddings: Float[Tensor, "B 1 K"],
+        view: ViewCondition | None = None,
+    ) -> Float[Tensor, "B C h w"]:
+        """eps_hat = -sigma grad log p_t(x_t | y) = sigma sum_k r_k (x_t - alpha mean_k) / v_k; differentiable.
 
         v_k = alpha^2 std_k^2 + sigma^2; r_k is the posterior probability of mode k.
         """
         _, sigma = self.alpha_sigma(t)
-        predictions = []
-        for embedding in embeddings:
-            log_modes, offsets, variances = self._log_modes(x_t, t, embedding, view)
-            share = (log_modes.softmax(dim=1) / variances).to(x_t.dtype)
-            predictions.append(sigma * torch.einsum("bk,bkchw->bchw", share, offsets))
-        return predictions
+        log_modes, offsets, variances = self._log_modes(x_t, t, embeddings, view)
+        share = (log_modes.softmax(dim=1) / variances).to(x_t.dtype)
+        return sigma * torch.einsum("bk,bkchw->bchw", share, offsets)
+
+    def trainable_copy(self, rank: int, generator: torch.Generator) -> "MixtureCopy":
+        """The same mixture with means and spreads that learn; it has no matrices, so `rank` plays no part."""
+        return MixtureCopy(self)
 
     def _log_modes(
         self, x_t: Tensor, t: Tensor, embedding: Tensor, view: ViewCondition | None
@@ -164,6 +177,43 @@ class AnalyticPrior:
             return self.means[None]
         background = 2 * view.background.to(self.means) - 1
         return self.means[None] + background[:, None, :, None, None] * (1 - self.coverage)
+
+
+class MixtureCopy(nn.Module):
+    """A mixture that starts as the prior's and learns: mean_k + GAIN shift_k, std_k exp(GAIN growth_k)."""
+
+    def __init__(self, prior: AnalyticPrior) -> None:
+        super().__init__()
+        self.prior = prior
+        self.shift = nn.Parameter(torch.zeros_like(prior.means))
+        self.growth = nn.Parameter(torch.zeros_like(prior.stds))
+
+    def mixture(self) -> AnalyticPrior:
+        """What it has learned so far, as a prior with the same words; differentiable in the parameters."""
+        moved = copy(self.prior)
+        moved.means = self.prior.means + GAIN * self.shift
+        moved.stds = self.prior.stds * (GAIN * self.growth).exp()
+        return moved
+
+    def forward(
+        self,
+        x_t: Float[Tensor, "B C h w"],
+        t: Float[Tensor, "B"],
+        embeddings: Float[Tensor, "B 1 K"],
+        view: ViewCondition | None = None,
+    ) -> Float[Tensor, "B C h w"]:
+        """eps_hat of one condition."""
+        return self.mixture().noise(x_t, t, embeddings, view)
+
+    def log_density(
+        self,
+        x_t: Float[Tensor, "B C h w"],
+        t: Float[Tensor, "B"],
+        embeddings: Float[Tensor, "B 1 K"],
+        view: ViewCondition | None = None,
+    ) -> Float[Tensor, "B"]:
+        """log q_t(x_t | y), up to the prior's constant."""
+        return self.mixture().log_density(x_t, t, embeddings, view)
 
 
 def _disc(size: int) -> Float[Tensor, "h w"]:

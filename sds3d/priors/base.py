@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from sds3d.options import Options
 from sds3d.types import ViewCondition
@@ -53,6 +53,35 @@ class Prior(Protocol):
         view: ViewCondition | None = None,
     ) -> list[Float[Tensor, "B C h w"]]:
         """eps_hat for each condition, in one batched network call; no gradient; eps whatever the network predicts."""
+        ...
+
+
+@runtime_checkable
+class TrainablePrior(Prior, Protocol):
+    """A prior that can be copied into a network of the same kind that goes on learning."""
+
+    def trainable_copy(self, rank: int, generator: torch.Generator) -> nn.Module:
+        """A module whose forward(x_t, t, embeddings, view) is one condition's eps_hat, with gradients.
+
+        It starts as the prior itself and learns by its own parameters only, which are all that its state_dict holds;
+        the prior's predictions never change with it. `rank` bounds what is added to each matrix where the prior is a
+        network. Every random number descends from `generator`.
+        """
+        ...
+
+
+@runtime_checkable
+class DensityPrior(Prior, Protocol):
+    """A prior that knows its density and not only its score; so do its trainable copies."""
+
+    def log_density(
+        self,
+        x_t: Float[Tensor, "B C h w"],
+        t: Float[Tensor, "B"],
+        embeddings: Float[Tensor, "B N D"],
+        view: ViewCondition | None = None,
+    ) -> Float[Tensor, "B"]:
+        """log p_t(x_t | y) up to a constant that is the same for the copies."""
         ...
 
 

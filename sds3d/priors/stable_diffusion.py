@@ -10,14 +10,16 @@ from typing import Annotated, Any, Literal
 import torch
 from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from sds3d.errors import PriorUnavailable
 from sds3d.priors.base import PriorConfig, eps_from_sample, eps_from_v
+from sds3d.priors.lora import CameraEmbedding, LowRankCopy
 from sds3d.types import ViewCondition
 
 SUPPORTED = ("StableDiffusionPipeline",)
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 TO_EPS = {
     "epsilon": lambda out, x_t, alpha, sigma: out,
     "v_prediction": eps_from_v,
@@ -136,12 +138,35 @@ class StableDiffusionPrior:
         view: ViewCondition | None = None,
     ) -> list[Float[Tensor, "B C h w"]]:
         """eps_hat for each condition, in one batch; the arithmetic around the network is float32."""
+        return self._predict(self.unet, x_t, t, embeddings)
+
+    def trainable_copy(self, rank: int, generator: torch.Generator) -> nn.Module:
+        """Low-rank matrices beside every projection of the UNet's attention, and an embedding of the camera.
+
+        The prior itself is told the view in words only. The copy gets camera_to_world, through two layers whose output
+        is added to the embedding of the time (where diffusers adds class labels); it starts at zero.
+        """
+        layers = [name for name, _ in self.unet.named_modules() if name.endswith(ATTENTION)]
+        camera = CameraEmbedding(self.unet.time_embedding.linear_2.out_features, generator).to(self.device)
+        return LowRankCopy(self.unet, layers, rank, generator, self._predict, class_embedding=camera)
+
+    def _predict(
+        self, unet: Any, x_t: Tensor, t: Tensor, embeddings: Sequence[Tensor], view: ViewCondition | None = None
+    ) -> list[Tensor]:
+        """`predict_noise` by any network of this shape, with gradients; the view is for one that has the embedding."""
         count = len(embeddings)
         alpha, sigma = self.alpha_sigma(t)
         noisy = x_t.repeat(count, 1, 1, 1).to(self.dtype)
         text = torch.cat(list(embeddings)).to(self.dtype)
-        out = self.unet(noisy, self._ticks(t).repeat(count), encoder_hidden_states=text).sample.float()
+        camera = None if unet.class_embedding is None else self._camera(view, len(x_t)).repeat(count, 1)
+        ticks = self._ticks(t).repeat(count)
+        out = unet(noisy, ticks, encoder_hidden_states=text, class_labels=camera).sample.float()
         return [self.to_eps(part, x_t, alpha, sigma) for part in out.chunk(count)]
+
+    def _camera(self, view: ViewCondition | None, batch: int) -> Float[Tensor, "B 16"]:
+        """camera_to_world, flattened; zeros where there is no view."""
+        numbers = torch.zeros(batch, 16) if view is None else view.cameras.camera_to_world.flatten(1)
+        return numbers.to(self.device)
 
 
 def _frozen(network: Any, device: torch.device) -> Any:

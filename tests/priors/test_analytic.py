@@ -5,7 +5,7 @@ import torch
 
 from sds3d.cameras import orbit
 from sds3d.priors.analytic import COLORS, AnalyticConfig, AnalyticPrior
-from sds3d.priors.base import Prior
+from sds3d.priors.base import Prior, TrainablePrior
 from sds3d.types import ViewCondition
 
 
@@ -100,3 +100,30 @@ def test_conditions_disagree_where_the_text_matters() -> None:
     x_t, t = torch.zeros(1, 3, 16, 16), torch.tensor([0.9])
     eps_y, eps_null = prior.predict_noise(x_t, t, [prior.embed(["red"]), prior.embed([""])])
     assert (eps_y - eps_null).abs().max() > 0.05
+
+
+def test_a_copy_starts_as_the_prior_and_learns_without_changing_it() -> None:
+    prior = mixture()
+    x_t, t = torch.randn(50, 2, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), torch.rand(50)
+    rows = prior.embed([""]).expand(50, -1, -1)
+    (before,), density = prior.predict_noise(x_t, t, [rows]), prior.log_density(x_t, t, rows)
+    copy = prior.trainable_copy(4, torch.Generator())
+    assert isinstance(prior, TrainablePrior)
+    assert torch.equal(copy(x_t, t, rows), before)
+    assert torch.equal(copy.log_density(x_t, t, rows), density)
+    copy(x_t, t, rows).square().sum().backward()
+    assert all(parameter.grad.abs().min() > 0 for parameter in copy.parameters())
+    torch.optim.Adam(copy.parameters(), lr=1e-3).step()
+    assert torch.equal(prior.predict_noise(x_t, t, [rows])[0], before)
+    assert not torch.equal(copy(x_t, t, rows), before)
+
+
+def test_what_a_copy_has_learned_is_a_mixture_with_the_same_words() -> None:
+    copy = mixture().trainable_copy(1, torch.Generator())
+    with torch.no_grad():
+        copy.shift += 0.01
+        copy.growth[0] += 0.01
+    learned = copy.mixture()
+    torch.testing.assert_close(learned.means, mixture().means + 1)
+    torch.testing.assert_close(learned.stds, mixture().stds * torch.tensor([2.718281828459045, 1, 1]))
+    assert torch.equal(learned.embed(["left"]), mixture().embed(["left"]))

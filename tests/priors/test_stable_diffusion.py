@@ -2,13 +2,16 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 
+from sds3d.cameras import orbit
 from sds3d.errors import PriorUnavailable
-from sds3d.priors.base import Prior
+from sds3d.priors.base import Prior, TrainablePrior
 from sds3d.priors.stable_diffusion import DiffusersConfig
+from sds3d.types import ViewCondition
 
 
 def _tokenizer():
@@ -130,3 +133,57 @@ def test_pickled_weights_are_refused(epsilon_folder, tmp_path):
     path.unlink()
     with pytest.raises(PriorUnavailable):
         DiffusersConfig(model=str(broken)).build("cpu")
+
+
+def _question(prior, count=2):
+    x_t = torch.randn(count, *prior.latent_shape, generator=torch.Generator().manual_seed(1))
+    return x_t, torch.linspace(0.3, 0.8, count), prior.embed(["a red mug"] * count), ViewCondition(orbit(count))
+
+
+def test_a_copy_predicts_eps_as_the_prior_does_and_leaves_it_alone_when_it_learns(folder):
+    """For networks that predict eps, v and the clean latent: the copy goes through the same conversion."""
+    prior = DiffusersConfig(model=str(folder)).build("cpu")
+    assert isinstance(prior, TrainablePrior)
+    x_t, t, text, view = _question(prior)
+    (before,) = prior.predict_noise(x_t, t, [text], view)
+    copy = prior.trainable_copy(4, torch.Generator().manual_seed(0))
+    assert torch.equal(copy(x_t, t, text, view), before)
+    optimizer, losses = torch.optim.Adam(copy.parameters(), lr=0.05), []
+    for _ in range(20):
+        loss = (copy(x_t, t, text, view) - before - 0.1).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert min(losses) < 0.8 * losses[0], losses
+    assert torch.equal(prior.predict_noise(x_t, t, [text], view)[0], before)
+    assert prior.unet.class_embedding is None
+
+
+def test_a_copy_learns_in_the_attention_and_from_the_camera(epsilon_folder):
+    prior = DiffusersConfig(model=str(epsilon_folder)).build("cpu")
+    x_t, t, text, view = _question(prior)
+    copy = prior.trainable_copy(2, torch.Generator().manual_seed(0))
+    projections = {name.split("/")[-1] if "to_out" not in name else "to_out" for name in copy.added}
+    assert projections == {"to_q", "to_k", "to_v", "to_out"}
+    turned = ViewCondition(replace(view.cameras, camera_to_world=orbit(4).camera_to_world[1:3]))
+    assert torch.equal(copy(x_t, t, text, turned), copy(x_t, t, text, view))
+    optimizer = torch.optim.Adam(copy.parameters(), lr=1e-2)
+    for _ in range(3):
+        copy(x_t, t, text, view).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert (copy(x_t, t, text, turned) - copy(x_t, t, text, view)).abs().max() > 1e-4
+    assert (copy(x_t, t, text, None) - copy(x_t, t, text, view)).abs().max() > 1e-4
+
+
+def test_a_copy_of_a_half_precision_network_learns_in_float32(epsilon_folder):
+    prior = DiffusersConfig(model=str(epsilon_folder), dtype="bfloat16").build("cpu")
+    copy = prior.trainable_copy(2, torch.Generator().manual_seed(0))
+    x_t, t, text, view = _question(prior)
+    eps = copy(x_t, t, text, view)
+    eps.square().sum().backward()
+    assert eps.dtype == torch.float32
+    assert {p.dtype for p in copy.parameters()} == {torch.float32}
+    assert all(torch.isfinite(p.grad).all() for p in copy.parameters() if p.grad is not None)
+    assert any(p.grad.abs().sum() > 0 for p in copy.parameters() if p.grad is not None)

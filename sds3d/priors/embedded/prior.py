@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from sds3d.errors import PriorUnavailable
@@ -26,6 +26,7 @@ from sds3d.priors.embedded.network import (
     ray_maps,
 )
 from sds3d.priors.embedded.world import WORDS, parse, words_of
+from sds3d.priors.lora import LowRankCopy
 from sds3d.types import ViewCondition
 
 WEAK_IOU = 0.55  # silhouettes of samples against the truth: below this, a stranger would not know the kind
@@ -102,6 +103,18 @@ class EmbeddedPrior:
         view: ViewCondition | None = None,
     ) -> list[Float[Tensor, "B C h w"]]:
         """eps_hat for each condition, in one batch; without a view: unknown camera, grey background."""
+        return self._predict(self.unet, x_t, t, embeddings, view)
+
+    def trainable_copy(self, rank: int, generator: torch.Generator) -> nn.Module:
+        """Low-rank matrices beside every convolution and linear layer of the UNet; it is told the view as well."""
+        kinds = (nn.Conv2d, nn.Linear)
+        layers = [name for name, layer in self.unet.named_modules() if isinstance(layer, kinds)]
+        return LowRankCopy(self.unet, layers, rank, generator, self._predict)
+
+    def _predict(
+        self, unet: Any, x_t: Tensor, t: Tensor, embeddings: Sequence[Tensor], view: ViewCondition | None
+    ) -> list[Tensor]:
+        """`predict_noise` by any network of this shape, with gradients."""
         count, batch = len(embeddings), len(x_t)
         ticks = self._ticks(t)
         alpha, sigma = self.alpha_sigma(t)
@@ -109,7 +122,7 @@ class EmbeddedPrior:
         noisy = x_t.repeat(count, 1, 1, 1).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             x0 = predict_clean(
-                self.unet,
+                unet,
                 noisy,
                 ticks.repeat(count),
                 alpha.repeat(count, 1, 1, 1),
