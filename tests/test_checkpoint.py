@@ -25,7 +25,14 @@ from sds3d.checkpoint import (
 )
 from sds3d.errors import CheckpointError, OutputError
 from sds3d.optim import OptimConfig, build_optimizer
+from sds3d.priors.analytic import AnalyticConfig
+from sds3d.priors.base import Prior
+from sds3d.priors.embedded.network import make_scheduler
+from sds3d.priors.embedded.prior import EmbeddedPrior
+from sds3d.priors.embedded.training import Networks
+from sds3d.priors.embedded.world import WORDS
 from sds3d.scenes import GaussiansConfig
+from sds3d.trainer import Trainer
 
 
 def checkpoint(step: int = 3) -> Checkpoint:
@@ -202,3 +209,63 @@ def test_a_checkpoint_of_another_scene_is_refused() -> None:
     scene, optimizer, generator = parts(20, 1)
     with pytest.raises(CheckpointError, match="does not fit"):
         unpack({"scene.other": torch.zeros(1)}, scene, optimizer, {}, generator)
+
+
+def embedded_prior() -> EmbeddedPrior:
+    """The embedded prior with untrained weights."""
+    torch.manual_seed(0)
+    networks = Networks()
+    return EmbeddedPrior(networks.unet, networks.text, make_scheduler(), WORDS, "cpu")
+
+
+def vsd_run(small_config, prior: Prior, **changes: object) -> Trainer:
+    """A run whose guidance trains a copy of the prior, at a rate that shows after a few steps."""
+    config = small_config(guidance="vsd", steps=12, optim={"guidance_lr": 1e-2}, **changes)
+    generator = torch.Generator().manual_seed(config.seed)
+    scene = config.scene.build(generator)
+    return Trainer(config, scene, prior, generator, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("name", "cut"), [("analytic", 1), ("analytic", 7), ("embedded", 2)])
+def test_a_run_with_a_critic_is_resumed_bit_for_bit(small_config, tmp_path: Path, name: str, cut: int) -> None:
+    """Also the critic and its part of the optimizer; through the files, into parts that are made anew."""
+    prior = AnalyticConfig(size=24).build("cpu") if name == "analytic" else embedded_prior()
+    steps = 10 if name == "analytic" else 4
+    whole = vsd_run(small_config, prior)
+    start = {key: value.clone() for key, value in whole.state.state_dict().items()}
+    while whole.step < steps:
+        whole.advance()
+    first = vsd_run(small_config, prior)
+    while first.step < cut:
+        first.advance()
+    path = save_checkpoint(tmp_path, first.checkpoint())
+    second = vsd_run(small_config, prior)
+    second.restore(load_checkpoint(path))
+    while second.step < steps:
+        second.advance()
+    expected, found = whole.checkpoint().tensors, second.checkpoint().tensors
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert all(not torch.equal(value, start[key]) for key, value in whole.state.state_dict().items())
+
+
+def test_a_checkpoint_holds_what_the_critic_learned_and_no_second_prior(small_config) -> None:
+    prior = embedded_prior()
+    run = vsd_run(small_config, prior)
+    run.advance()
+    tensors = run.checkpoint().tensors
+    saved = {name: value for name, value in tensors.items() if name.startswith("guidance.")}
+    learned = [p for group in run.optimizer.param_groups if group["name"] == "guidance" for p in group["params"]]
+    assert len(saved) == len(learned)
+    assert sum(value.numel() for value in saved.values()) == sum(p.numel() for p in learned)
+    frozen = sum(p.numel() for p in prior.unet.parameters())
+    assert sum(value.numel() for value in saved.values()) < 0.05 * frozen
+    assert sum(value.numel() for value in tensors.values()) < 0.2 * frozen
+
+
+def test_a_checkpoint_of_a_critic_of_another_rank_is_refused(small_config) -> None:
+    prior = embedded_prior()
+    saved = vsd_run(small_config, prior).checkpoint()
+    other = vsd_run(small_config, prior, **{"guidance.lora_rank": 2})
+    with pytest.raises(CheckpointError, match="does not fit"):
+        other.restore(saved)

@@ -8,6 +8,7 @@ from sds3d.guidance.sdi import SDI
 from sds3d.guidance.sds import SDS
 from sds3d.guidance.sjc import SJC
 from sds3d.guidance.ssd import SSD
+from sds3d.guidance.vsd import VSD
 
 GUIDANCE: dict[str, type[Guidance]] = {
     "sds": SDS,
@@ -17,4 +18,5 @@ GUIDANCE: dict[str, type[Guidance]] = {
     "ssd": SSD,
     "ism": ISM,
     "sdi": SDI,
+    "vsd": VSD,
 }
