@@ -26,8 +26,9 @@ class ISM(Guidance):
     that), delta_t from 0.1 down to 0.025 over the first 30% (0.08 is the default of its class), inversion_start 0,
     noise with an offset of 0.1 per channel (left out here), and t in [0.02, 0.5], for a while up to 0.98. The start is
     0.05 here because a network that predicts the clean image, as the embedded prior does, errs by more than the noise
-    in x_t below that. The mean gradient is up to 50 times smaller than that of SDS, so thresholds on gradients and
-    weights of regularizers need their own values.
+    in x_t below that. A later start keeps more of the drawn noise: from 0 the relative variance is 50 times smaller
+    than that of SDS on an exact mixture; from 0.05 it is 2 to 15 times smaller with the embedded prior. At
+    guidance_scale 1 the mean gradient is some 30 times smaller too.
     """
 
     name: Literal["ism"] = "ism"

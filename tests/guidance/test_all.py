@@ -1,13 +1,18 @@
 """What holds for every guidance: tests over GUIDANCE, so that a new one is covered by its line there."""
 
+from collections.abc import Iterator
+from typing import Any, Literal, get_args, get_origin
+
 import pytest
 import torch
+from torch import Tensor
 
 from sds3d.cameras import orbit
 from sds3d.guidance import GUIDANCE
 from sds3d.guidance.base import Query
 from sds3d.priors.analytic import AnalyticConfig
 from sds3d.prompts import Prompts
+from sds3d.trainer import Trainer
 from sds3d.types import ViewCondition
 
 
@@ -41,3 +46,59 @@ def test_the_same_seed_gives_the_same_gradient(name: str) -> None:
 @pytest.mark.parametrize("name", GUIDANCE)
 def test_the_name_is_the_key(name: str) -> None:
     assert GUIDANCE[name]().name == name
+
+
+def settings(name: str) -> Iterator[dict[str, Any]]:
+    """The defaults, then one field at a time at each inclusive bound, and at each of a choice."""
+    yield {}
+    for key, field in GUIDANCE[name].model_fields.items():
+        bounds = [getattr(part, side) for part in field.metadata for side in ("ge", "le") if hasattr(part, side)]
+        if get_origin(field.annotation) is Literal:
+            bounds = list(get_args(field.annotation))
+        elif field.annotation is bool:
+            bounds = [False, True]
+        yield from ({key: value} for value in bounds)
+
+
+@pytest.mark.parametrize("negative", ["", "blue"])
+@pytest.mark.parametrize("name", GUIDANCE)
+def test_nothing_valid_is_refused(name: str, negative: str) -> None:
+    """Every bound of every field, at the ends of time and of the run, for one view: a finite gradient."""
+    x, noise = torch.full((1, 3, 8, 8), 0.3), torch.ones(1, 3, 8, 8)
+    for options in settings(name):
+        prior, method = AnalyticConfig(size=8).build("cpu"), GUIDANCE[name](**options)
+        state = method.init(prior, torch.Generator().manual_seed(0))
+        cameras = orbit(1, size=8)
+        view, cond = ViewCondition(cameras, torch.ones(1, 3)), Prompts(prior, "red", negative).at(cameras)
+        for t, progress in ((0.001, 0.0), (0.02, 0.5), (0.999, 1.0)):
+            out = method.step(Query(x, torch.tensor([t]), noise, prior, cond, view, progress), state)
+            assert torch.isfinite(out.grad).all(), (options, t)
+            assert all(torch.isfinite(value) for value in out.stats.values()), (options, t)
+
+
+def trainer(config) -> Trainer:
+    generator = torch.Generator().manual_seed(config.seed)
+    scene = config.scene.build(generator)
+    return Trainer(config, scene, config.prior.build("cpu"), generator, torch.device("cpu"))
+
+
+def advance(run: Trainer, steps: int) -> dict[str, Tensor]:
+    for _ in range(steps):
+        run.advance()
+    return dict(run.checkpoint().tensors)
+
+
+@pytest.mark.parametrize("negative", ["", "blue"])
+@pytest.mark.parametrize("name", GUIDANCE)
+def test_a_run_works_and_resumes_bit_for_bit(small_config, name: str, negative: str) -> None:
+    config = small_config(guidance=name, negative_prompt=negative, steps=3)
+    run = trainer(config)
+    before = {key: value.clone() for key, value in run.scene.state_dict().items()}
+    whole = advance(run, 3)
+    assert any(not torch.equal(value, before[key]) for key, value in run.scene.state_dict().items())
+    first, second = trainer(config), trainer(config)
+    advance(first, 1)
+    second.restore(first.checkpoint())
+    resumed = advance(second, 2)
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(value, resumed[key]) for key, value in whole.items())

@@ -1,4 +1,4 @@
-"""What each guidance asks of the prior: forwards for one view in one step (F in the literature)."""
+"""What each guidance asks of the prior: forwards for one view in one step. A new guidance adds its line to COSTS."""
 
 from typing import Any
 
