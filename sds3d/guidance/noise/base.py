@@ -1,12 +1,11 @@
-"""The noise axis: which eps is added to each view before the prior judges it."""
+"""What every kind of noise is made of."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor, nn
 
 from sds3d.options import Options
@@ -36,28 +35,3 @@ class Noise(Options, ABC):
     @abstractmethod
     def sample(self, draw: Draw, state: Any) -> Float[Tensor, "B C h w"]:
         """eps ~ N(0, I) for each view, on any device; `state` is what `init` returned."""
-
-
-class Fresh(Noise):
-    """New noise for every view and step, as in DreamFusion."""
-
-    name: Literal["fresh"] = "fresh"
-
-    def sample(self, draw: Draw, state: Any) -> Float[Tensor, "B C h w"]:
-        """Draws as many numbers as there are elements."""
-        return torch.randn(len(draw.cameras), *draw.shape, generator=draw.generator)
-
-
-class Fixed(Noise):
-    """One noise image for all views and the whole run, drawn from its own seed: less variance, less variety."""
-
-    name: Literal["fixed"] = "fixed"
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-
-    def sample(self, draw: Draw, state: Any) -> Float[Tensor, "B C h w"]:
-        """The same eps for each view; draws nothing from the run's generator."""
-        own = torch.Generator().manual_seed(self.seed)
-        return torch.randn(1, *draw.shape, generator=own).repeat(len(draw.cameras), 1, 1, 1)
-
-
-NOISE: dict[str, type[Noise]] = {"fresh": Fresh, "fixed": Fixed}

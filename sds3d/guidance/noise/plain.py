@@ -1,0 +1,32 @@
+"""Noise that knows nothing of the scene."""
+
+from typing import Annotated, Any, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from sds3d.guidance.noise.base import Draw, Noise
+
+
+class Fresh(Noise):
+    """New noise for every view and step, as in DreamFusion."""
+
+    name: Literal["fresh"] = "fresh"
+
+    def sample(self, draw: Draw, state: Any) -> Float[Tensor, "B C h w"]:
+        """Draws as many numbers as there are elements."""
+        return torch.randn(len(draw.cameras), *draw.shape, generator=draw.generator)
+
+
+class Fixed(Noise):
+    """One noise image for all views and the whole run, drawn from its own seed: less variance, less variety."""
+
+    name: Literal["fixed"] = "fixed"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    def sample(self, draw: Draw, state: Any) -> Float[Tensor, "B C h w"]:
+        """The same eps for each view; draws nothing from the run's generator."""
+        own = torch.Generator().manual_seed(self.seed)
+        return torch.randn(1, *draw.shape, generator=own).repeat(len(draw.cameras), 1, 1, 1)
