@@ -33,7 +33,7 @@ def one_error_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["generate", "a mug", "--seed", "-1"], "seed"),
         (["generate", "a mug", "--device", "tpu"], "device"),
         (["generate", "a mug", "--prior", "analitic"], "did you mean analytic"),
-        (["generate", "a mug", "--guidance", "sd"], "did you mean sds"),
+        (["generate", "a mug", "--guidance", "sdss"], "did you mean sds"),
         (["generate", "a mug", "--scene", "gaussian"], "did you mean gaussians"),
         (["generate", "a mug", "--preset", "drafty"], "did you mean draft"),
         (["generate", "a mug", "--set", "guidance.guidance_scal=3"], "did you mean guidance.guidance_scale"),
