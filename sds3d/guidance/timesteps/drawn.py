@@ -1,40 +1,20 @@
-"""The timestep axis: which diffusion time each view is judged at."""
+"""Times drawn for each view by itself."""
 
-from abc import ABC, abstractmethod
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, field_validator, model_validator
+from pydantic import field_validator, model_validator
 from torch import Tensor
 
-from sds3d.options import Options, Schedule
-
-Time = Annotated[float, Field(gt=0, lt=1)]
-
-
-class Timesteps(Options, ABC):
-    """A rule for drawing diffusion times."""
-
-    name: str
-
-    @abstractmethod
-    def sample(self, progress: float, count: int, generator: torch.Generator) -> Float[Tensor, "B"]:
-        """One time per view, on the CPU; `progress` is the part of the run that is done."""
+from sds3d.guidance.timesteps.base import Between, Time, Timesteps
+from sds3d.options import Schedule
 
 
-class Uniform(Timesteps):
+class Uniform(Between):
     """t ~ U(t_min, t_max), independently for each view."""
 
     name: Literal["uniform"] = "uniform"
-    t_min: Time = 0.02
-    t_max: Time = 0.98
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "Uniform":
-        if self.t_min > self.t_max:
-            raise ValueError("t_min must not be above t_max")
-        return self
 
     def sample(self, progress: float, count: int, generator: torch.Generator) -> Float[Tensor, "B"]:
         """Draws one number per view; the same law at all times."""
@@ -68,6 +48,3 @@ class Annealed(Timesteps):
     def sample(self, progress: float, count: int, generator: torch.Generator) -> Float[Tensor, "B"]:
         """Draws one number per view."""
         return self.t_min + (self.t_max.at(progress) - self.t_min) * torch.rand(count, generator=generator)
-
-
-TIMESTEPS: dict[str, type[Timesteps]] = {"uniform": Uniform, "annealed": Annealed}

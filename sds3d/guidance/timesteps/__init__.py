@@ -1,0 +1,15 @@
+"""The timestep axis: which diffusion time each view is judged at. A new rule is one line here."""
+
+from sds3d.guidance.timesteps.base import Timesteps
+from sds3d.guidance.timesteps.drawn import Annealed, Uniform
+from sds3d.guidance.timesteps.falling import Descending, DreamTime, HiFA
+
+__all__ = ["TIMESTEPS", "Annealed", "Descending", "DreamTime", "HiFA", "Timesteps", "Uniform"]
+
+TIMESTEPS: dict[str, type[Timesteps]] = {
+    "uniform": Uniform,
+    "annealed": Annealed,
+    "descending": Descending,
+    "hifa": HiFA,
+    "dreamtime": DreamTime,
+}
