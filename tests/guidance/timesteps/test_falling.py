@@ -37,9 +37,9 @@ def test_hifa_falls_with_the_square_root() -> None:
 
 
 def test_dreamtime_follows_its_weight() -> None:  # T26
-    """The figures of Stable Diffusion's thousand ticks; 0 is no time here, so it ends at 1."""
+    """To a tick, the figures of Stable Diffusion; its last, 0, is no time here."""
     ticks = [1000 * t for t in t_at(DreamTime(t_min=0.001, t_max=0.999), 0, 0.25, 0.5, 0.75, 1)]
-    assert ticks == pytest.approx([999, 834, 681, 528, 1], abs=0.5)
+    assert ticks == pytest.approx([999, 834, 681, 528, 1], abs=1)
 
 
 def test_dreamtime_is_a_straight_line_where_the_weight_is_one() -> None:
