@@ -7,6 +7,7 @@ import argparse
 import json
 import signal
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 
@@ -36,11 +37,14 @@ def main() -> None:
         for index in range(first, last):
             print(write_shard(arguments.folder / "data", index), flush=True)
     elif arguments.release:
+        from sds3d.priors.embedded.data import Dataset
         from sds3d.priors.embedded.release import save_weights
         from sds3d.priors.embedded.training import Trainer
 
         trainer = Trainer.load(arguments.folder, torch.device("cpu"))
-        save_weights(trainer.average, arguments.release)
+        settings = {"steps": trainer.step, "images": trainer.images, "settings": asdict(trainer.config)}
+        settings["rendered_images"] = len(Dataset(arguments.folder / "data"))
+        save_weights(trainer.average, arguments.release, settings)
         print(f"{arguments.release}: weights after {trainer.images} images")
     else:
         train(arguments)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,14 +25,16 @@ from sds3d.types import Cameras, ViewCondition
 DIRECTIONAL = ("chair", "car", "mug", "house")  # kinds whose silhouette tells where the camera is
 
 
-def save_weights(networks: Networks, folder: Path) -> None:
-    """Writes unet/, text/ and scheduler/ as float16 safetensors that diffusers loads."""
+def save_weights(networks: Networks, folder: Path, training: Mapping[str, Any] | None = None) -> None:
+    """Writes unet/, text/ and scheduler/ as float16 safetensors that diffusers loads, and how they were trained."""
     networks.unet.half().save_pretrained(folder / "unet", safe_serialization=True)
     make_scheduler().save_pretrained(folder / "scheduler")
     text = folder / "text"
     text.mkdir(parents=True, exist_ok=True)
     save_file({k: v.half().contiguous() for k, v in networks.text.state_dict().items()}, text / "model.safetensors")
     (text / "config.json").write_text(json.dumps({**TEXT, "words": WORDS}, indent=1) + "\n")
+    if training is not None:
+        (folder / "training.json").write_text(json.dumps(training, indent=1) + "\n")
 
 
 def random_views(count: int, rng: Random) -> Cameras:
@@ -74,7 +77,8 @@ def true_masks(texts: list[str], cameras: Cameras, turn: float = 0.0, seed: int 
 
 def azimuth_test(prior: EmbeddedPrior, kinds: tuple[str, ...], per_kind: int = 12, seed: int = 0) -> dict[str, Any]:
     """Does the prior follow the camera? Mean silhouette IoU of samples with the truth at the requested azimuth and at
-    +90 degrees; `floor` is the truth against its own +90 degree view, what a prior that ignores cameras could reach.
+    +90 degrees. `floor` is the truth against its own +90 degree view, what a prior that ignores cameras could reach;
+    `ceiling` is the truth against another draw of its proportions, which the words leave open.
     """
     rng = Random(seed)
     colors = ("red", "blue", "green", "yellow", "purple", "orange")
@@ -87,9 +91,11 @@ def azimuth_test(prior: EmbeddedPrior, kinds: tuple[str, ...], per_kind: int = 1
         images = sample_images(prior, texts, ViewCondition(cameras, background), generator=generator)
         found = silhouettes(images, background)
         truth, turned = true_masks(texts, cameras, 0.0, seed), true_masks(texts, cameras, math.pi / 2, seed)
+        other = true_masks(texts, cameras, 0.0, seed + per_kind)
         result[kind] = {
             "same": float(overlap(found, truth).mean()),
             "plus_90": float(overlap(found, turned).mean()),
             "floor": float(overlap(truth, turned).mean()),
+            "ceiling": float(overlap(truth, other).mean()),
         }
     return result

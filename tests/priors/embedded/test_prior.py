@@ -95,7 +95,7 @@ def test_it_says_what_it_does_badly(folder, tmp_path):
 
     measured = tmp_path / "measured"
     shutil.copytree(folder, measured)
-    kinds = {"chair": {"same": 0.3, "plus_90": 0.2, "floor": 0.5}, "mug": {"same": 0.9, "plus_90": 0.5, "floor": 0.5}}
+    kinds = {"chair": {"same": 0.5, "ceiling": 0.7}, "mug": {"same": 0.8, "ceiling": 0.9}}
     (measured / "figures.json").write_text(json.dumps({"kinds": kinds}))
     prior = load_embedded(str(measured))
     assert prior.cautions("a red mug") == []
