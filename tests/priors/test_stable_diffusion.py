@@ -9,8 +9,12 @@ import torch
 
 from sds3d.cameras import orbit
 from sds3d.errors import PriorUnavailable
+from sds3d.guidance.base import Query
+from sds3d.guidance.gradient import inject_gradient
+from sds3d.guidance.vsd import VSD
 from sds3d.priors.base import Prior, TrainablePrior
 from sds3d.priors.stable_diffusion import DiffusersConfig
+from sds3d.prompts import Prompts
 from sds3d.types import ViewCondition
 
 
@@ -187,3 +191,24 @@ def test_a_copy_of_a_half_precision_network_learns_in_float32(epsilon_folder):
     assert {p.dtype for p in copy.parameters()} == {torch.float32}
     assert all(torch.isfinite(p.grad).all() for p in copy.parameters() if p.grad is not None)
     assert any(p.grad.abs().sum() > 0 for p in copy.parameters() if p.grad is not None)
+
+
+def test_vsd_trains_the_copy_alone_and_saves_no_second_prior(epsilon_folder):
+    prior = DiffusersConfig(model=str(epsilon_folder)).build("cpu")
+    cameras, generator = orbit(2), torch.Generator().manual_seed(0)
+    image = torch.rand(2, 3, 64, 64, generator=generator).requires_grad_(True)
+    x, t, method = prior.encode(image), torch.tensor([0.3, 0.6]), VSD()
+    critic = method.init(prior, generator)
+    cond, view = Prompts(prior, "a red mug").at(cameras), ViewCondition(cameras)
+    assert not torch.equal(cond.positive, cond.plain)
+    noise = torch.randn(x.shape, generator=generator)
+    out = method.step(Query(x, t, noise, prior, cond, view, generator=generator), critic)
+    out.loss.backward()
+    assert image.grad is None
+    assert all(p.grad is None for p in (*prior.unet.parameters(), *prior.vae.parameters()))
+    learned = {name: p for name, p in critic.named_parameters() if p.grad.abs().sum() > 0}
+    assert {"extra.class_embedding.last.weight"} < set(learned)
+    assert any(name.startswith("added.") for name in learned)
+    assert critic.state_dict().keys() == dict(critic.named_parameters()).keys()
+    inject_gradient(x, out.grad).backward()
+    assert image.grad.abs().sum() > 0
