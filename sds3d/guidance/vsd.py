@@ -42,8 +42,8 @@ class VSD(Guidance):
 
     `normalize` with `weighting="sigma_over_alpha"` is the gradient of Distribution Matching Distillation (Yin et al.
     2024), (x0_hat_phi - x0_hat_w) / mean |x - x0_hat_w|. `divergence` weights each view by the ratio of densities,
-    scaled to a mean of 1 over the views (with whole images, nearly all of it falls on one view); only a prior that knows
-    its density can do that.
+    scaled to a mean of 1 over the views (with whole images, nearly all of it falls on one view); it needs a prior that
+    knows its density.
     """
 
     name: Literal["vsd"] = "vsd"
