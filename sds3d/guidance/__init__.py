@@ -1,6 +1,7 @@
 """Guidances by name. A new one is one file and one line here."""
 
 from sds3d.guidance.base import Guidance
+from sds3d.guidance.cfd import CFD
 from sds3d.guidance.csd import CSD
 from sds3d.guidance.ism import ISM
 from sds3d.guidance.nfsd import NFSD
@@ -19,4 +20,5 @@ GUIDANCE: dict[str, type[Guidance]] = {
     "ism": ISM,
     "sdi": SDI,
     "vsd": VSD,
+    "cfd": CFD,
 }

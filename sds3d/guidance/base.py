@@ -8,6 +8,7 @@
     ISM    w(t) (eps_w - eps_null(x_s, s))     x_s by inversion, s a little below t
     SDI    w(t) (eps_w - kappa)                kappa by inversion
     VSD    w(t) (eps_w - eps_phi)              eps_phi from a copy of the prior that learns the renders
+    CFD    w(t) (eps_w - n(view))              n tied to the surface, t falling over the run
 
 Notation: x_t = alpha x + sigma eps; eps_y, eps_null, eps_neg are the prior's predictions at x_t for the prompt, the
 empty text and the negative prompt. One classifier-free guidance convention for all methods, see cfg().

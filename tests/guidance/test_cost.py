@@ -41,6 +41,7 @@ COSTS: list[tuple[str, dict[str, Any], str, float, float, int]] = [
     ("sdi", OFFICIAL_INVERSION, "", 0.25, 0.0, 8),
     ("sdi", OFFICIAL_INVERSION, "", 0.98, 0.0, 22),
     ("vsd", {}, "", 0.5, 0.0, 2),  # and two of the critic, one with gradients, which are not the prior's
+    ("cfd", {}, "", 0.5, 0.0, 2),
 ]
 
 

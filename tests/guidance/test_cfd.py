@@ -1,0 +1,142 @@
+"""CFD against the sampler that it is made of, on mixtures with exact scores."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from sds3d.guidance.cfd import CFD
+from sds3d.guidance.noise.surface import refreshed
+from sds3d.guidance.timesteps import Descending
+from sds3d.priors.analytic import AnalyticPrior
+from tests.guidance.questions import plane_mixture, query
+from tests.test_trainer import finish, same, trainer
+
+SHARES, VARIANCES = torch.tensor([0.3, 0.5, 0.2]).double(), torch.tensor([0.16, 0.36, 0.09]).double()
+FLOW = CFD(guidance_scale=1.0)
+
+
+def exact_mixture() -> AnalyticPrior:
+    """With a schedule in float64, so that only the method's own arithmetic is compared."""
+    prior = plane_mixture()
+    prior.alphas_cumprod = prior.alphas_cumprod.double()
+    return prior
+
+
+def normal(count: int, seed: int) -> Tensor:
+    return torch.randn(count, 2, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def levels(prior: AnalyticPrior, steps: int) -> list[tuple[float, float, float]]:
+    """t, alpha and sigma from the last tick down, and the clean image as the last."""
+    ticks = torch.linspace(999, 0, steps + 1)[:-1].round() / 1000
+    alpha, sigma = (value.flatten().tolist() for value in prior.alpha_sigma(ticks))
+    return [*zip(ticks.tolist(), alpha, sigma, strict=True), (0.0, 1.0, 0.0)]
+
+
+def flow(prior: AnalyticPrior, noise: Tensor, steps: int, gamma: float = 0.0) -> Tensor:
+    """SGD on CFD's gradient from x = 0, its steps those of lambda."""
+    x, generator = torch.zeros_like(noise), torch.Generator().manual_seed(0)
+    for (t, alpha, sigma), (_, next_alpha, next_sigma) in pairwise(levels(prior, steps)):
+        grad = FLOW.step(query(prior, x, t, noise=noise), None).grad
+        x = x - (1 - (next_sigma / next_alpha) / (sigma / alpha)) * grad
+        noise = refreshed(noise, gamma, generator)
+    return x
+
+
+def ddim(prior: AnalyticPrior, noise: Tensor, steps: int) -> Tensor:
+    everything = prior.embed([""]).expand(len(noise), -1, -1)
+    x_t = levels(prior, steps)[0][2] * noise
+    for (t, alpha, sigma), (_, next_alpha, next_sigma) in pairwise(levels(prior, steps)):
+        (eps,) = prior.predict_noise(x_t, torch.full((len(noise),), t), [everything])
+        x_t = next_alpha * (x_t - sigma * eps) / alpha + next_sigma * eps
+    return x_t
+
+
+def modes(x: Tensor, prior: AnalyticPrior) -> Tensor:
+    """The mode nearest to each particle."""
+    return (x[:, None] - prior.means).square().sum(dim=(2, 3, 4)).argmin(dim=1)
+
+
+def shares(x: Tensor, prior: AnalyticPrior) -> Tensor:
+    return modes(x, prior).bincount(minlength=3).double() / len(x)
+
+
+def variances(x: Tensor, prior: AnalyticPrior) -> Tensor:
+    nearest = modes(x, prior)
+    return torch.stack([x[nearest == mode].var(dim=0).mean() for mode in range(3)])
+
+
+@pytest.mark.parametrize("steps", [20, 50, 200])
+def test_with_steps_of_lambda_it_is_deterministic_ddim(steps: int) -> None:  # T7
+    prior, noise = exact_mixture(), normal(200, 0)
+    found, expected = flow(prior, noise, steps), ddim(prior, noise, steps)
+    assert (found - expected).abs().max() < 1e-10
+    assert expected.abs().max() > 2
+
+
+def test_the_flow_ends_in_samples_of_the_prior() -> None:
+    prior = exact_mixture()
+    samples = flow(prior, normal(1500, 1), 200)
+    assert (shares(samples, prior) - SHARES).abs().max() < 0.04
+    torch.testing.assert_close(variances(samples, prior), VARIANCES, rtol=0.15, atol=0)
+
+
+@pytest.mark.parametrize(("t", "published"), [(0.02, 3.28), (0.212, 0.1733), (0.5, 0.0239)])
+def test_at_one_time_for_ever_the_fixed_point_is_no_sample(t: float, published: float) -> None:  # T7f
+    """For p = N(0, v I) it is n alpha v / sigma, whose variance is anything but v; here v = 1/4."""
+    prior = AnalyticPrior(torch.zeros(1, 2, 1, 1).double(), torch.tensor([0.5]).double(), torch.ones(1).double())
+    noise = normal(1000, 0)
+    x = torch.zeros_like(noise)
+    for _ in range(400):
+        x = x - FLOW.step(query(prior, x, t, noise=noise), None).grad
+    alpha, sigma = prior.alpha_sigma(torch.tensor([t]).double())
+    torch.testing.assert_close(x, noise * alpha * 0.25 / sigma, rtol=1e-5, atol=1e-6)
+    assert (alpha * 0.25 / sigma).square().item() == pytest.approx(published, rel=0.005)
+
+
+def optimized(method: CFD, same_noise: bool) -> Tensor:
+    """400 particles by Adam, 1000 steps, t falling from 0.98 to 0.3, as in a run."""
+    prior, generator, steps = plane_mixture(), torch.Generator().manual_seed(3), 1000
+    noise, x = normal(400, 2), torch.zeros(400, 2, 1, 1, dtype=torch.float64).requires_grad_()
+    optimizer = torch.optim.Adam([x], lr=0.01, betas=(0.9, 0.99))
+    for step in range(steps):
+        if not same_noise:
+            noise = torch.randn(x.shape, dtype=x.dtype, generator=generator)
+        t = Descending(t_min=0.3).sample(step / steps, len(x), generator)
+        x.grad = method.step(query(prior, x.detach(), t, noise=noise), None).grad
+        optimizer.step()
+    return x.detach()
+
+
+def test_it_keeps_the_prior_s_variety_and_sds_does_not() -> None:  # N4
+    prior = plane_mixture()
+    kept = optimized(FLOW, same_noise=True)
+    assert (shares(kept, prior) - SHARES).abs().max() < 0.06
+    assert (modes(kept, prior) == modes(ddim(exact_mixture(), normal(400, 2), 200), prior)).double().mean() > 0.95
+    assert shares(optimized(FLOW, same_noise=False), prior).max() > 0.95  # but for the noise, CFD is annealed SDS
+
+
+def test_a_small_gamma_is_harmless_and_a_large_one_collapses() -> None:  # N5
+    prior, noise = exact_mixture(), normal(512, 5)
+    small, large = (flow(prior, noise, 999, gamma) for gamma in (1e-4, 0.1))
+    assert (shares(small, prior) - SHARES).abs().max() < 0.05
+    torch.testing.assert_close(variances(small, prior), VARIANCES, rtol=0.2, atol=0)
+    assert shares(large, prior).max() > 0.75
+
+
+def test_it_brings_its_noise_and_its_timesteps(small_config) -> None:
+    config = small_config(guidance="cfd")
+    assert (config.noise.name, config.timesteps.name) == ("surface", "descending")
+    assert small_config(guidance="cfd", noise="fresh").noise.name == "fresh"
+
+
+def test_a_run_with_noise_that_changes_resumes_bit_for_bit(small_config) -> None:
+    config = small_config(guidance="cfd", noise={"name": "surface", "gamma": 0.01})
+    whole, first, second = (trainer(config) for _ in range(3))
+    for _ in range(7):
+        first.advance()
+    second.restore(first.checkpoint())
+    finish(second)
+    assert same(finish(whole), second.checkpoint().tensors)
