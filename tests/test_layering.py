@@ -39,6 +39,7 @@ ONLY = {"events": {"types"}}
 THIRD_PARTY = {  # package: the one part that may import it
     "diffusers": "priors",
     "transformers": "priors",
+    "peft": "priors",
     "gradio": "app",
     "typer": "app",
     "click": "app",

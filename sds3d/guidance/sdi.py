@@ -1,6 +1,7 @@
 """Score Distillation via Inversion."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -23,13 +24,14 @@ class SDI(Guidance):
 
     The inversion starts at inversion_start from alpha x, without noise, and goes by cfg(eps_y, eps_base,
     inversion_scale). Official are guidance_scale 7.5, inversion_scale -7.5, 10 steps, inversion_start 0, an inversion
-    with eta = 0.3 (here 0, always) and `jitter`: the inversion ends up to one step above t while the prior is told t.
-    t falls from 0.98 to 0.25, the same for all views. Here there are 5 steps, with nearly the same kappa for half the
-    price, and the start is 0.05: below that a network that predicts the clean image, as the embedded prior does, errs
-    by more than the noise in x_t, and kappa then has 15 to 20 times the size of noise.
+    with eta = 0.3 (here 0, always) and `jitter`: the inversion ends up to one step above t while the prior is told t. t
+    falls from 0.98 to 0.25, the same for all views (timesteps=descending). Here there are 5 steps, with nearly the same
+    kappa for half the price, and the start is 0.05: below that a network that predicts the clean image, as the embedded
+    prior does, errs by more than the noise in x_t, and kappa then has 15 to 20 times the size of noise.
     """
 
     name: Literal["sdi"] = "sdi"
+    companions: ClassVar[Mapping[str, str]] = {"timesteps": "descending"}
     guidance_scale: Annotated[float, Field(ge=0, le=200, description="classifier-free guidance; 1 is none")] = 7.5
     inversion_steps: InversionSteps = 5
     inversion_start: InversionStart = 0.05
