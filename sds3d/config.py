@@ -19,7 +19,7 @@ from sds3d.guidance.timesteps import TIMESTEPS, Annealed, Timesteps
 from sds3d.optim import OptimConfig
 from sds3d.options import Changing, Options
 from sds3d.priors import PRIORS, EmbeddedConfig, PriorConfig
-from sds3d.prompts import check_prompt, check_text
+from sds3d.prompts import ViewWords, check_prompt, check_text
 from sds3d.scenes import SCENES, GaussiansConfig, SceneConfig
 
 # Parts that are chosen by name: {"name": "sds", "guidance_scale": 20}, or just "sds".
@@ -54,6 +54,7 @@ class RunConfig(Options):
     timesteps: SerializeAsAny[InstanceOf[Timesteps]] = Annealed()
     noise: SerializeAsAny[InstanceOf[Noise]] = Fresh()
     cameras: CamerasConfig = CamerasConfig()
+    view_words: ViewWords = ViewWords()
     optim: OptimConfig = OptimConfig()
     loss_weights: Annotated[
         Mapping[str, Changing], Field(description="weight of each regularizer of the scene; 0 where not named")
@@ -73,7 +74,9 @@ class RunConfig(Options):
         _merge(full, data)
         data = full
         data = {key: _part(key, value) if key in PARTS else value for key, value in data.items()}
-        return _validated(cls, data, "")
+        config: RunConfig = _validated(cls, data, "")
+        _refuse_combinations(config)
+        return config
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` gives the same config back."""
@@ -110,6 +113,28 @@ def load_config(
     for layer in [_companions(said), *layers]:
         _merge(data, layer)
     return RunConfig.from_dict(data)
+
+
+def _refuse_combinations(config: RunConfig) -> None:
+    """ConfigError where two parts that are fine alone make no sense together."""
+    guidance, name = config.guidance, config.guidance.name
+    if guidance.falls and not config.timesteps.falls:
+        known = ", ".join(key for key, rule in TIMESTEPS.items() if rule.falls)
+        raise ConfigError(
+            f"timesteps = {config.timesteps.name!r} does not go with {name}: it follows one t that falls",
+            hint=f"use {known}",
+        )
+    if not guidance.draws and not isinstance(config.noise, Fresh):
+        raise ConfigError(
+            f"noise = {config.noise.name!r} does not go with {name}: it finds its noise and uses none that is drawn",
+            hint="leave noise out",
+        )
+    if config.view_words.mode == "perp_neg" and not guidance.guides:
+        known = ", ".join(key for key, method in GUIDANCE.items() if method.guides)
+        raise ConfigError(
+            f"view_words.mode = 'perp_neg' does not go with {name}: it has no classifier-free guidance to act on",
+            hint=f"use it with {known}",
+        )
 
 
 def _companions(data: Mapping[str, Any]) -> dict[str, Any]:

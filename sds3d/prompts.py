@@ -1,21 +1,22 @@
 """From words to embeddings: checks the prompt, adds words for the viewing direction, picks a row for each view."""
 
-import math
 import re
 import unicodedata
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor
 
 from sds3d.errors import ConfigError
+from sds3d.options import Options
 from sds3d.priors.base import Prior, PriorConfig
 from sds3d.types import Cameras, Conditioning
 
 MAX_LENGTH = 500
 SMALL_WORDS = {"a", "an", "the", "on", "of", "with", "and", "in", "at", "to", "under", "over"}  # no thing, no colour
 VIEW_WORDS = ("front view", "side view", "back view", "overhead view")
-FRONT_DEG, BACK_DEG, OVERHEAD_DEG = 45.0, 135.0, 60.0  # threestudio's limits
 
 
 def check_text(text: str) -> str:
@@ -56,14 +57,54 @@ def check_words(prior: Prior, config: PriorConfig, prompt: str, negative_prompt:
     return [f"{message}; it goes by the other words", *warnings]
 
 
-def view_index(azimuth: Float[Tensor, "B"], elevation: Float[Tensor, "B"]) -> Int[Tensor, "B"]:
-    """Which of VIEW_WORDS each view is: by azimuth from the front, except from high above. Angles in radians."""
-    turned = torch.remainder(torch.rad2deg(azimuth) + 180, 360) - 180
-    index = torch.ones_like(azimuth, dtype=torch.long)
-    index[turned.abs() < FRONT_DEG] = 0
-    index[turned.abs() > BACK_DEG] = 2
-    index[elevation > math.radians(OVERHEAD_DEG)] = 3
-    return index
+class ViewWords(Options):
+    """How the text says where a view is taken from, for priors that read such words; the others are not told so.
+
+    words: the nearest of "front view", "side view", "back view", "overhead view". interpolated: embeddings between
+    front, side and back by the azimuth, as in DreamFusion. perp_neg: interpolated, and the views that it is not are
+    taken away (Armandpour et al. 2023, Perp-Neg), at twice the price. none: the prompt as it is.
+    """
+
+    mode: Literal["words", "interpolated", "perp_neg", "none"] = "words"
+    front_deg: Annotated[float, Field(ge=0, le=90, description="a front up to this azimuth")] = 45.0
+    back_deg: Annotated[float, Field(ge=90, le=180, description="a back beyond this azimuth")] = 135.0
+    overhead_deg: Annotated[float, Field(ge=0, le=90, description="overhead above this elevation")] = 60.0
+
+    def index(self, azimuth: Float[Tensor, "B"], elevation: Float[Tensor, "B"]) -> Int[Tensor, "B"]:
+        """Which of VIEW_WORDS each view is: by azimuth from the front, except from high above. Angles in radians."""
+        turned = degrees_from_front(azimuth)
+        index = torch.ones_like(turned, dtype=torch.long)
+        index[turned < self.front_deg] = 0
+        index[turned > self.back_deg] = 2
+        index[torch.rad2deg(elevation) > self.overhead_deg] = 3
+        return index
+
+
+def degrees_from_front(azimuth: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+    """|azimuth| in [0, 180] degrees, from radians."""
+    return (torch.remainder(torch.rad2deg(azimuth) + 180, 360) - 180).abs()
+
+
+def side_shares(azimuth: Float[Tensor, "B"]) -> Float[Tensor, "B 3"]:
+    """Shares of front, side and back: straight lines between 0, 90 and 180 degrees."""
+    turned = degrees_from_front(azimuth) / 90
+    return torch.stack([(1 - turned).clamp_min(0), 1 - (turned - 1).abs(), (turned - 1).clamp_min(0)], dim=-1)
+
+
+def against_sides(azimuth: Float[Tensor, "B"]) -> Float[Tensor, "B 2"]:
+    """Perp-Neg's weights of "front view" and "side view", each -(a exp(-b r) + c); the numbers are threestudio's.
+
+    From the front half, r is the share of the front (for the side: its own); from the back half, r is that of the side.
+    """
+    front, side, back = side_shares(azimuth).unbind(-1)
+
+    def decay(a: float, b: float, c: float, r: Tensor) -> Tensor:
+        return -(a * torch.exp(-b * r) + c)
+
+    is_front = back == 0
+    front_weight = torch.where(is_front, decay(4.0, 0.5, -2.426, front), decay(1.0, 0.5, 0.967, side))
+    side_weight = torch.where(is_front, decay(4.0, 0.5, -2.426, side), decay(1.0, 0.5, -0.606, side))
+    return torch.stack([front_weight, side_weight], dim=-1)
 
 
 class Prompts:
@@ -73,20 +114,37 @@ class Prompts:
     camera in its own way.
     """
 
-    def __init__(self, prior: Prior, prompt: str, negative_prompt: str = "") -> None:
+    def __init__(
+        self, prior: Prior, prompt: str, negative_prompt: str = "", view_words: ViewWords | None = None
+    ) -> None:
+        """ConfigError where Perp-Neg is asked for and the prior does not read view words."""
+        self.view_words = view_words or ViewWords()
         reads_views = not prior.unknown_words(" ".join(VIEW_WORDS))
-        views = [f"{prompt}, {words}" for words in VIEW_WORDS] if reads_views else [prompt] * len(VIEW_WORDS)
+        if self.view_words.mode == "perp_neg" and not reads_views:
+            raise ConfigError("view_words.mode = 'perp_neg' needs a prior that reads words such as 'front view'")
+        said = reads_views and self.view_words.mode != "none"
+        views = [f"{prompt}, {words}" for words in VIEW_WORDS] if said else [prompt] * len(VIEW_WORDS)
         rows = prior.embed([*views, prompt, "", negative_prompt])
         self._views, self._plain, self._null = rows[:4], rows[4:5], rows[5:6]
         self._negative = rows[6:7] if negative_prompt else None
 
     def at(self, cameras: Cameras) -> Conditioning:
         """The conditions for a batch of views."""
-        index = view_index(cameras.azimuth, cameras.elevation).to(self._views.device)
+        index = self.view_words.index(cameras.azimuth, cameras.elevation).to(self._views.device)
         same = torch.zeros_like(index)
+        positive = self._views[index]
+        against: tuple[tuple[Tensor, Tensor], ...] = ()
+        if self.view_words.mode in ("interpolated", "perp_neg"):
+            overhead = (index == 3)[:, None, None]
+            shares = side_shares(cameras.azimuth).to(self._views)
+            positive = torch.where(overhead, positive, torch.einsum("bs,snd->bnd", shares, self._views[:3]))
+        if self.view_words.mode == "perp_neg":
+            weights = against_sides(cameras.azimuth).to(self._views.device) * (index != 3)[:, None]
+            against = tuple((self._views[same + side], weights[:, side]) for side in (0, 1))
         return Conditioning(
-            positive=self._views[index],
+            positive=positive,
             plain=self._plain[same],
             null=self._null[same],
             negative=None if self._negative is None else self._negative[same],
+            against=against,
         )

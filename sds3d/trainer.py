@@ -38,7 +38,7 @@ class Trainer:
     ) -> None:
         self.config, self.scene, self.prior = config, scene, prior
         self.generator, self.device = generator, device
-        self.prompts = Prompts(prior, config.prompt, config.negative_prompt)
+        self.prompts = Prompts(prior, config.prompt, config.negative_prompt, config.view_words)
         self.state = config.guidance.init(prior, generator)
         noise_state = config.noise.init(prior.latent_shape, generator)
         self.noise_state = None if noise_state is None else noise_state.to(device)

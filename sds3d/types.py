@@ -66,3 +66,5 @@ class Conditioning:
     plain: Float[Tensor, "B N D"]  # the prompt as written
     null: Float[Tensor, "B N D"]
     negative: Float[Tensor, "B N D"] | None = None
+    # Perp-Neg: what a view is not, say a front seen from behind, each with one weight <= 0 for each view
+    against: tuple[tuple[Float[Tensor, "B N D"], Float[Tensor, "B"]], ...] = ()

@@ -186,3 +186,18 @@ def test_a_guidance_brings_its_companions_where_nothing_else_is_said() -> None:
     assert RunConfig.from_dict({"prompt": "a red ball", "guidance": "paired"}).noise.name == "fixed"
     assert RunConfig.from_dict({"prompt": "a red ball", "guidance": "paired", "noise": "fresh"}).noise.name == "fresh"
     assert load_config(overrides={"prompt": "a red ball"}).noise.name == "fresh"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"guidance": "cfd", "timesteps": "uniform"}, "one t that falls"),
+        ({"guidance": "sdi", "noise": "fixed"}, "finds its noise"),
+        ({"guidance": "csd", "view_words.mode": "perp_neg"}, "no classifier-free guidance"),
+    ],
+)
+def test_parts_that_make_no_sense_together_are_refused_with_the_reason(options: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        config(**options)
+    assert caught.value.hint
+    assert caught.value.exit_code == 2

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,7 +7,16 @@ import torch
 from sds3d.cameras import orbit
 from sds3d.errors import ConfigError
 from sds3d.priors.analytic import AnalyticConfig, AnalyticPrior
-from sds3d.prompts import MAX_LENGTH, Prompts, check_prompt, check_text, check_words, view_index
+from sds3d.prompts import (
+    MAX_LENGTH,
+    Prompts,
+    ViewWords,
+    against_sides,
+    check_prompt,
+    check_text,
+    check_words,
+    side_shares,
+)
 
 
 def test_space_around_is_dropped_and_length_is_counted_after() -> None:
@@ -43,7 +53,7 @@ def test_an_empty_prompt_is_refused_but_an_empty_negative_prompt_is_not(text: st
 )
 def test_view_words_follow_the_azimuth_and_overhead_wins(azimuth: float, elevation: float, index: int) -> None:
     angles = torch.tensor([math.radians(azimuth)]), torch.tensor([math.radians(elevation)])
-    assert view_index(*angles).tolist() == [index]
+    assert ViewWords().index(*angles).tolist() == [index]
 
 
 class Reader(AnalyticPrior):
@@ -107,3 +117,40 @@ def test_a_prompt_without_a_known_word_is_refused_with_what_is_known(prompt: str
 
 def test_a_prior_that_reads_everything_is_never_asked_what_it_knows() -> None:
     assert check_words(Reader(reads=True), ANALYTIC, "wibble", "wobble", strict=True) == []
+
+
+def view(azimuth: float, elevation: float = 0.0):
+    angles = torch.tensor([math.radians(azimuth)]), torch.tensor([math.radians(elevation)])
+    return replace(orbit(1), azimuth=angles[0], elevation=angles[1])
+
+
+@pytest.mark.parametrize(
+    ("azimuth", "shares"),
+    [(0, [1, 0, 0]), (30, [2 / 3, 1 / 3, 0]), (-90, [0, 1, 0]), (135, [0, 0.5, 0.5]), (180, [0, 0, 1])],
+)
+def test_embeddings_are_mixed_by_azimuth(azimuth: float, shares: list[float]) -> None:
+    torch.testing.assert_close(side_shares(view(azimuth).azimuth), torch.tensor([shares]).float(), atol=1e-5, rtol=0)
+    prompts = Prompts(Reader(reads=True), "a mug", view_words=ViewWords(mode="interpolated"))
+    lengths = torch.tensor([len(f"a mug, {side} view") for side in ("front", "side", "back")]).float()
+    expected = (torch.tensor(shares) * lengths).sum()
+    assert prompts.at(view(azimuth)).positive.flatten()[0].item() == pytest.approx(expected.item(), abs=1e-3)
+    assert prompts.at(view(azimuth, 70)).positive.flatten()[0] == len("a mug, overhead view")
+
+
+def test_perp_neg_weighs_the_sides_that_a_view_is_not() -> None:
+    """threestudio's numbers at the front, the side and the back, by hand."""
+    azimuth = torch.tensor([0.0, 90.0, 180.0]).deg2rad()
+    front_at_front, none = -(4 * math.exp(-0.5) - 2.426), -(4 - 2.426)
+    expected = [
+        [front_at_front, none],
+        [none, front_at_front],
+        [-(1 + 0.967), -(1 - 0.606)],
+    ]
+    torch.testing.assert_close(against_sides(azimuth), torch.tensor(expected), atol=1e-4, rtol=0)
+    assert (against_sides(torch.linspace(-3.1, 3.1, 50)) <= 0.05).all()
+    prompts = Prompts(Reader(reads=True), "a mug", view_words=ViewWords(mode="perp_neg"))
+    against = prompts.at(view(180)).against
+    assert [row.flatten()[0].item() for row, _ in against] == [len("a mug, front view"), len("a mug, side view")]
+    assert [share.item() for _, share in prompts.at(view(0, 80)).against] == [0, 0]
+    with pytest.raises(ConfigError, match="front view"):
+        Prompts(Reader(reads=False), "a mug", view_words=ViewWords(mode="perp_neg"))

@@ -65,11 +65,14 @@ class Guidance(Options, ABC):
     """A method: its hyperparameters are its fields, its equation is `step`. All state is explicit.
 
     `companions` are the parts on the other axes that the method is published with, {"noise": "surface"}: they are used
-    where the person names none.
+    where the person names none. The three facts below decide which combinations a config refuses.
     """
 
     name: str
     companions: ClassVar[Mapping[str, str]] = {}
+    guides: ClassVar[bool] = False  # by guided_noise(), so that Perp-Neg has something to act on
+    draws: ClassVar[bool] = True  # uses the noise of the noise axis
+    falls: ClassVar[bool] = False  # needs one t for all views, and one that never rises
 
     def init(self, prior: Prior, generator: torch.Generator) -> nn.Module | None:
         """The method's own state as a module, optimized and checkpointed with the scene; None where it has none."""
@@ -78,29 +81,6 @@ class Guidance(Options, ABC):
     @abstractmethod
     def step(self, query: Query, state: Any) -> GuidanceOutput:
         """The gradient for one query; `state` is what `init` returned."""
-
-
-def cfg(
-    eps_y: Float[Tensor, "B C h w"], eps_base: Float[Tensor, "B C h w"], guidance_scale: float
-) -> Float[Tensor, "B C h w"]:
-    """eps_w = eps_base + s (eps_y - eps_base) (Ho & Salimans 2022): s = 1 is the plain conditional prediction.
-
-    Code that writes eps_y + s (eps_y - eps_base) means s + 1 here.
-    """
-    return eps_base + guidance_scale * (eps_y - eps_base)
-
-
-def cfg_rescale(
-    eps_w: Float[Tensor, "B C h w"], eps_y: Float[Tensor, "B C h w"], rescale: float
-) -> Float[Tensor, "B C h w"]:
-    """eps_w (phi std(eps_y) / std(eps_w) + 1 - phi) with phi = `rescale`, std over C h w (Lin et al. 2023).
-
-    A large guidance scale makes the prediction's spread grow; phi = 1 sets it back to that of eps_y, 0 leaves it. On
-    x0_hat instead of eps (MVDream) the result differs.
-    """
-    spread_y, spread_w = (eps.std(dim=(1, 2, 3), correction=0, keepdim=True) for eps in (eps_y, eps_w))
-    ratio = torch.where(spread_w > 0, spread_y / spread_w, 1.0)
-    return eps_w * (rescale * ratio + 1 - rescale)
 
 
 def weight(

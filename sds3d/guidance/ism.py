@@ -1,11 +1,12 @@
 """Interval Score Matching."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from sds3d.guidance.base import Guidance, GuidanceOutput, Query, Weighting, cfg, weight
+from sds3d.guidance.base import Guidance, GuidanceOutput, Query, Weighting, weight
+from sds3d.guidance.guided import cfg, guided_noise
 from sds3d.guidance.inversion import InversionStart, InversionSteps, ddim_step, invert
 from sds3d.options import Changing, Schedule, value_at
 
@@ -32,6 +33,7 @@ class ISM(Guidance):
     """
 
     name: Literal["ism"] = "ism"
+    guides: ClassVar[bool] = True
     guidance_scale: Annotated[float, Field(ge=0, le=200, description="classifier-free guidance; 1 is none")] = 7.5
     delta_t: Annotated[Changing, Field(description="the interval t - s")] = Schedule(start=0.1, end=0.025, end_at=0.3)
     inversion_steps: InversionSteps = 5
@@ -63,8 +65,6 @@ class ISM(Guidance):
         x_s = invert(prior, alpha * query.x.detach() + sigma * query.noise, start, s, self.inversion_steps, predict)
         eps_s = predict(x_s, s)
         x_t = ddim_step(prior, x_s, eps_s, s, t)
-        base = cond.null if cond.negative is None else cond.negative
-        eps_y, eps_base = prior.predict_noise(x_t, t, [cond.positive, base], query.view)
-        eps_w = cfg(eps_y, eps_base, self.guidance_scale)
+        eps_w = guided_noise(query, x_t, t, self.guidance_scale)
         grad = weight(self.weighting, *prior.alpha_sigma(t)) * (eps_w - eps_s)
         return GuidanceOutput(grad, stats={"grad_rms": grad.square().mean().sqrt()})

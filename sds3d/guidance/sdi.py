@@ -8,7 +8,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from sds3d.guidance.base import Guidance, GuidanceOutput, Query, Weighting, cfg, weight
+from sds3d.guidance.base import Guidance, GuidanceOutput, Query, Weighting, weight
+from sds3d.guidance.guided import guided_noise
 from sds3d.guidance.inversion import InversionStart, InversionSteps, invert
 
 
@@ -31,6 +32,8 @@ class SDI(Guidance):
     """
 
     name: Literal["sdi"] = "sdi"
+    guides: ClassVar[bool] = True
+    draws: ClassVar[bool] = False
     companions: ClassVar[Mapping[str, str]] = {"timesteps": "descending"}
     guidance_scale: Annotated[float, Field(ge=0, le=200, description="classifier-free guidance; 1 is none")] = 7.5
     inversion_steps: InversionSteps = 5
@@ -44,7 +47,7 @@ class SDI(Guidance):
         x, (alpha, sigma) = query.x.detach(), query.prior.alpha_sigma(query.t)
         x_t = self.inverted(query)
         kappa = (x_t - alpha * x) / sigma
-        grad = weight(self.weighting, alpha, sigma) * (self._predict(query, x_t, query.t, self.guidance_scale) - kappa)
+        grad = weight(self.weighting, alpha, sigma) * (guided_noise(query, x_t, query.t, self.guidance_scale) - kappa)
         rms = {"grad_rms": grad, "kappa_rms": kappa}
         return GuidanceOutput(grad, stats={name: value.square().mean().sqrt() for name, value in rms.items()})
 
@@ -61,10 +64,5 @@ class SDI(Guidance):
             start,
             end,
             self.inversion_steps,
-            lambda x_t, t: self._predict(query, x_t, t, self.inversion_scale),
+            lambda x_t, t: guided_noise(query, x_t, t, self.inversion_scale),
         )
-
-    def _predict(self, query: Query, x_t: Tensor, t: Tensor, guidance_scale: float) -> Tensor:
-        base = query.cond.null if query.cond.negative is None else query.cond.negative
-        eps_y, eps_base = query.prior.predict_noise(x_t, t, [query.cond.positive, base], query.view)
-        return cfg(eps_y, eps_base, guidance_scale)

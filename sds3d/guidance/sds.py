@@ -1,10 +1,11 @@
 """Score Distillation Sampling."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from sds3d.guidance.base import Guidance, GuidanceOutput, Query, Weighting, cfg, cfg_rescale, weight
+from sds3d.guidance.base import Guidance, GuidanceOutput, Query, Weighting, weight
+from sds3d.guidance.guided import guided_noise
 
 
 class SDS(Guidance):
@@ -25,6 +26,7 @@ class SDS(Guidance):
     """
 
     name: Literal["sds"] = "sds"
+    guides: ClassVar[bool] = True
     guidance_scale: Annotated[float, Field(ge=0, le=200, description="classifier-free guidance; 1 is none")] = 7.5
     rescale: Annotated[float, Field(ge=0, le=1, description="how far to undo guidance's growth of the spread")] = 0.0
     weighting: Annotated[Weighting, Field(description="w(t), the weight of each diffusion time")] = "sigma_squared"
@@ -32,9 +34,6 @@ class SDS(Guidance):
     def step(self, query: Query, state: Any) -> GuidanceOutput:
         """Two predictions per view (prompt and base) in one call of the prior."""
         x_t, alpha, sigma = query.diffuse()
-        cond = query.cond
-        base = cond.null if cond.negative is None else cond.negative
-        eps_y, eps_base = query.prior.predict_noise(x_t, query.t, [cond.positive, base], query.view)
-        eps_w = cfg_rescale(cfg(eps_y, eps_base, self.guidance_scale), eps_y, self.rescale)
+        eps_w = guided_noise(query, x_t, query.t, self.guidance_scale, self.rescale)
         grad = weight(self.weighting, alpha, sigma) * (eps_w - query.noise)
         return GuidanceOutput(grad, stats={"grad_rms": grad.square().mean().sqrt()})

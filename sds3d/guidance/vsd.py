@@ -1,6 +1,6 @@
 """Variational Score Distillation."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -8,8 +8,9 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from sds3d.errors import ConfigError
-from sds3d.guidance.base import Guidance, GuidanceOutput, Query, Weighting, cfg, weight
+from sds3d.guidance.base import Guidance, GuidanceOutput, Query, Weighting, weight
 from sds3d.guidance.divergence import Divergence, log_weight
+from sds3d.guidance.guided import guided_noise
 from sds3d.options import Range
 from sds3d.priors.base import DensityPrior, Prior, TrainablePrior, sample_from_eps
 
@@ -47,6 +48,7 @@ class VSD(Guidance):
     """
 
     name: Literal["vsd"] = "vsd"
+    guides: ClassVar[bool] = True
     guidance_scale: Annotated[float, Field(ge=0, le=200, description="classifier-free guidance; 1 is none")] = 7.5
     weighting: Annotated[Weighting, Field(description="w(t), the weight of each diffusion time")] = "sigma_squared"
     normalize: Annotated[bool, Field(description="divide by mean |x - x0_hat_w| of each view, as DMD does")] = False
@@ -75,12 +77,9 @@ class VSD(Guidance):
     def step(self, query: Query, state: Any) -> GuidanceOutput:
         """Two predictions of the prior and one of the critic; then one of the critic with gradients, for its loss."""
         x_t, alpha, sigma = query.diffuse()
-        cond = query.cond
-        base = cond.null if cond.negative is None else cond.negative
-        eps_y, eps_base = query.prior.predict_noise(x_t, query.t, [cond.positive, base], query.view)
-        eps_w = cfg(eps_y, eps_base, self.guidance_scale)
+        eps_w = guided_noise(query, x_t, query.t, self.guidance_scale)
         with torch.no_grad():
-            eps_phi = state(x_t, query.t, cond.plain, query.view)
+            eps_phi = state(x_t, query.t, query.cond.plain, query.view)
             factor = weight(self.weighting, alpha, sigma) * self._importance(query, state, x_t)
         if self.normalize:
             distance = query.x.detach() - sample_from_eps(eps_w, x_t, alpha, sigma)

@@ -1,7 +1,7 @@
 """What every rule for diffusion times is made of."""
 
 from abc import ABC, abstractmethod
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,7 @@ class Timesteps(Options, ABC):
     """A rule for drawing diffusion times."""
 
     name: str
+    falls: ClassVar[bool] = False  # one time for all views, which never rises
 
     @abstractmethod
     def sample(self, progress: float, count: int, generator: torch.Generator) -> Float[Tensor, "B"]:
