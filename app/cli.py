@@ -68,7 +68,7 @@ def generate(
         str | None, Option(help="embedded, analytic, or the folder or hub id of a Stable Diffusion (diffusers)")
     ] = None,
     guidance: Annotated[
-        str | None, Option(help="how the prior pulls on the scene: sds, sjc, csd, nfsd, ssd, ism, sdi, vsd")
+        str | None, Option(help="how the prior pulls on the scene: sds, sjc, csd, nfsd, ssd, ism, sdi, vsd, cfd")
     ] = None,
     scene: Annotated[str | None, Option(help="what is optimized: gaussians, or image for a flat picture")] = None,
     device: Annotated[str | None, Option(help="auto, cpu, cuda or cuda:N")] = None,

@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, default=48, help="images per step, for a new run")
     parser.add_argument("--lr", type=float, default=1e-3, help="learning rate, for a new run")
+    parser.add_argument("--start-from", type=Path, help="released weights to begin a new run with")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action="store_true", help="torch.compile the network: about 13% faster")
     parser.add_argument("--release", type=Path, help="write the averaged weights as float16 to this folder and stop")
@@ -54,13 +55,15 @@ def train(arguments: argparse.Namespace) -> None:
     import torch
 
     from sds3d.priors.embedded.data import Dataset
-    from sds3d.priors.embedded.training import TrainConfig, Trainer
+    from sds3d.priors.embedded.training import TrainConfig, Trainer, warm_start
 
     device = torch.device(arguments.device)
     if (arguments.folder / "state.json").exists():
         trainer = Trainer.load(arguments.folder, device)
     else:
         trainer = Trainer(TrainConfig(batch=arguments.batch, lr=arguments.lr), device)
+        if arguments.start_from:
+            warm_start(trainer, arguments.start_from)
     if arguments.compile:
         trainer.networks.unet.forward = torch.compile(trainer.networks.unet.forward)
     stopped: list[int] = []

@@ -160,6 +160,25 @@ class Trainer:
         return trainer
 
 
+def warm_start(trainer: Trainer, folder: Path) -> None:
+    """Begin from released weights instead of from noise: the training state does not travel, the weights do.
+
+    Words are matched by name, so the vocabulary may have grown since; other tensors must have the same shape. The
+    optimizer starts afresh.
+    """
+    words = json.loads((folder / "text" / "config.json").read_text())["words"]
+    released = {f"text.{k}": v.float() for k, v in load_file(folder / "text" / "model.safetensors").items()}
+    unet = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
+    released |= {f"unet.{k}": v.float() for k, v in unet.items()}
+    rows = trainer.networks.text.words.weight.detach().clone()
+    for number, word in enumerate(words):
+        if word in VOCABULARY:
+            rows[VOCABULARY[word]] = released["text.words.weight"][number + 1]
+    released["text.words.weight"] = rows
+    for networks in (trainer.networks, trainer.average):
+        networks.load_state_dict(released)
+
+
 def encode_words(text: str) -> list[int]:
     """Token ids of the known words, in order."""
     return [VOCABULARY[word] for word in words_of(text) if word in VOCABULARY]

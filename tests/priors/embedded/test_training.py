@@ -1,5 +1,7 @@
 """The training loop: it learns, and a run that was cut off goes on bit for bit."""
 
+import json
+from copy import deepcopy
 from itertools import islice
 
 import pytest
@@ -7,7 +9,8 @@ import torch
 
 from sds3d.errors import CheckpointError
 from sds3d.priors.embedded.data import Dataset, make_shard, random_backgrounds, read_shard, write_shard
-from sds3d.priors.embedded.training import TrainConfig, Trainer
+from sds3d.priors.embedded.release import save_weights
+from sds3d.priors.embedded.training import TrainConfig, Trainer, warm_start
 
 CPU = torch.device("cpu")
 
@@ -39,6 +42,24 @@ def test_resumed_training_equals_uninterrupted(dataset, tmp_path):
     for a, b in zip(whole.average.parameters(), second.average.parameters(), strict=True):
         assert torch.equal(a, b)
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_new_run_can_begin_with_released_weights_and_more_words(tmp_path):
+    released = Trainer(TrainConfig(seed=3), CPU).networks
+    save_weights(deepcopy(released), tmp_path)
+    settings = tmp_path / "text" / "config.json"
+    config = json.loads(settings.read_text())
+    config["words"][0], config["words"][1] = config["words"][1], config["words"][0]
+    settings.write_text(json.dumps(config))
+    fresh = Trainer(TrainConfig(seed=4), CPU)
+    warm_start(fresh, tmp_path)
+    rows, old = fresh.networks.text.words.weight, released.text.words.weight.half().float()
+    assert torch.equal(rows[1], old[2])
+    assert torch.equal(rows[2], old[1])
+    assert torch.equal(rows[3:], old[3:])
+    for name, value in released.unet.state_dict().items():
+        for networks in (fresh.networks, fresh.average):
+            assert torch.equal(networks.unet.state_dict()[name], value.half().float()), name
 
 
 def test_it_learns_a_handful_of_images(dataset):
