@@ -68,11 +68,13 @@ class RunConfig(Options):
     def from_dict(cls, data: Mapping[str, Any]) -> "RunConfig":
         """The config that `data` describes; ConfigError names the first thing that is wrong with it.
 
-        Where the guidance or the scene is said and a part that it wants to be used with is not, that one is taken.
+        Prior, scene and guidance bring the options of other parts that they want, where nothing else is said.
         """
-        full = _companions(data)
-        _merge(full, data)
-        data = full
+        data = dict(data)
+        for key, wanted in _companions(data).items():
+            given = data.get(key, {})
+            if isinstance(given, Mapping) and "name" not in given:
+                data[key] = {**({"name": wanted} if isinstance(wanted, str) else wanted), **given}
         data = {key: _part(key, value) if key in PARTS else value for key, value in data.items()}
         config: RunConfig = _validated(cls, data, "")
         _refuse_combinations(config)
@@ -138,10 +140,12 @@ def _refuse_combinations(config: RunConfig) -> None:
 
 
 def _companions(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What the guidance and the scene that `data` names want to be used with; nothing where they are not said."""
+    """What prior, scene and guidance want of other parts; where two want the same, the guidance has the last word."""
     wanted: dict[str, Any] = {}
-    for key, table in (("guidance", GUIDANCE), ("scene", SCENES)):
-        part = data.get(key)
+    tables: Mapping[str, Mapping[str, Any]] = {"prior": PRIORS, "scene": SCENES, "guidance": GUIDANCE}
+    for key, table in tables.items():
+        part = data.get(key, RunConfig.model_fields[key].default)
+        part = _named(key, part) if isinstance(part, str) else part
         name = part.get("name") if isinstance(part, Mapping) else getattr(part, "name", part)
         if isinstance(name, str) and name in table:
             wanted |= deepcopy(dict(table[name].companions))

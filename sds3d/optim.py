@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import nn
 from torch.optim import Optimizer
 
-from sds3d.options import Changing, Options, value_at
+from sds3d.options import Changing, Options, Schedule, value_at
 from sds3d.scenes.base import Scene
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -19,7 +19,10 @@ class OptimConfig(Options):
 
     beta1: Beta = 0.9
     beta2: Beta = 0.99
-    lr_scale: Annotated[Changing, Field(description="factor on every learning rate")] = 1.0
+    # noise of the last steps would stay in the scene as fur on its surface
+    lr_scale: Annotated[Changing, Field(description="factor on every learning rate")] = Schedule(
+        start=1.0, end=0.1, begin_at=0.3, end_at=1.0
+    )
     group_lr_scale: Annotated[
         Mapping[str, Changing], Field(description="further factors by parameter group, such as means")
     ] = {}

@@ -41,9 +41,16 @@ def test_file_over_preset_and_overrides_over_file(tmp_path: Path) -> None:
 
 
 def test_dotted_overrides_reach_inside_and_keep_the_rest() -> None:
-    made = config(**{"timesteps.t_max.end": "0.4", "guidance.guidance_scale": 20, "cameras.elevation_deg": "[0, 30]"})
+    made = config(
+        **{
+            "timesteps": "annealed",
+            "timesteps.t_max.end": "0.4",
+            "guidance.guidance_scale": 20,
+            "cameras.elevation_deg": "[0, 30]",
+        }
+    )
     assert made.timesteps.t_max.end == 0.4
-    assert made.timesteps.t_max.start == config().timesteps.t_max.start
+    assert made.timesteps.t_max.start == config(timesteps="annealed").timesteps.t_max.start
     assert made.guidance == SDS(guidance_scale=20)
     assert made.cameras.elevation_deg == (0, 30)
 
@@ -186,6 +193,14 @@ def test_a_guidance_brings_its_companions_where_nothing_else_is_said() -> None:
     assert RunConfig.from_dict({"prompt": "a red ball", "guidance": "paired"}).noise.name == "fixed"
     assert RunConfig.from_dict({"prompt": "a red ball", "guidance": "paired", "noise": "fresh"}).noise.name == "fresh"
     assert load_config(overrides={"prompt": "a red ball"}).noise.name == "fresh"
+
+
+def test_a_prior_brings_its_times_and_the_guidance_has_the_last_word() -> None:
+    assert (config().timesteps.name, config().timesteps.t_min) == ("uniform", 0.5)
+    assert RunConfig.from_dict({"prompt": "a red mug"}).timesteps == config().timesteps
+    assert config(prior="analytic").timesteps.name == "annealed"
+    assert config(guidance="cfd").timesteps.name == "descending"
+    assert config(**{"timesteps.t_min": "0.1"}).timesteps == config().timesteps.model_copy(update={"t_min": 0.1})
 
 
 @pytest.mark.parametrize(

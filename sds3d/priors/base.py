@@ -1,8 +1,8 @@
 """The Prior protocol and the conversions between parametrizations. Nothing here knows what distillation is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -86,9 +86,13 @@ class DensityPrior(Prior, Protocol):
 
 
 class PriorConfig(Options, ABC):
-    """How a prior is chosen: its name and its options."""
+    """How a prior is chosen: its name and its options.
+
+    `companions` are options of other parts that the prior wants where the person says nothing else.
+    """
 
     name: str
+    companions: ClassVar[Mapping[str, Any]] = {}
 
     @abstractmethod
     def build(self, device: torch.device | str) -> Prior:

@@ -29,7 +29,12 @@ def target_distance(run: Trainer, word: str) -> float:
 
 
 def test_fifty_steps_bring_the_render_to_the_prompted_mode(small_config) -> None:
-    config = small_config(prompt="a blue ball", steps=50, **{"scene.count": 400, "loss_weights": {"sparsity": 5.0}})
+    options = {
+        "scene.count": 400,
+        "loss_weights": {"sparsity": 5.0},
+        "optim.lr_scale": 1.0,
+    }  # too few steps to slow down
+    config = small_config(prompt="a blue ball", steps=50, **options)
     generator = torch.Generator().manual_seed(0)
     scene, prior = config.scene.build(generator), config.prior.build("cpu")
     run = Trainer(config, scene, prior, generator, torch.device("cpu"))

@@ -1,6 +1,7 @@
 """How the embedded prior is named in a run's configuration."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -12,9 +13,14 @@ if TYPE_CHECKING:
 
 
 class EmbeddedConfig(PriorConfig):
-    """The small prior that ships with sds3d."""
+    """The small prior that ships with sds3d.
+
+    In images of 64 pixels thin parts drown only in much noise: below t = 0.5 the prior takes over whatever silhouette
+    it is shown, and a mug that has lost its handle stays without one.
+    """
 
     name: Literal["embedded"] = "embedded"
+    companions: ClassVar[Mapping[str, Any]] = {"timesteps": {"name": "uniform", "t_min": 0.5}}
     weights: Annotated[str | None, Field(description="folder with other weights of the same networks")] = None
 
     def build(self, device: torch.device | str) -> "EmbeddedPrior":
