@@ -14,6 +14,8 @@ from sds3d.metrics import enclosed_volume, face_pieces, is_watertight
 # fast_simplification's "agg": hasty collapses fold thin parts onto themselves, slow ones stop short of the count
 DECIMATION_HASTE = (5.0, 4.0, 3.0, 2.0)
 
+TOLERANCE = 0.0005  # in object sizes: where manifold3d's simplification starts
+
 PINHOLE = 0.03  # in object sizes
 
 Surface = tuple[ndarray, ndarray]  # vertices [V, 3] float64, faces [F, 3] int64
@@ -88,8 +90,13 @@ def smooth(surface: Surface, iterations: int) -> Surface:
 
 
 def decimate(surface: Surface, face_count: int) -> Surface:
-    """About `face_count` faces by quadric edge collapse; the first result that is still solid, else the input."""
+    """At most about `face_count` faces: by quadric edge collapse, the first result that is still solid.
+
+    Where the surface is too rough for that, by manifold3d, whose collapses keep any solid a solid; the tolerance grows
+    until the faces are few enough.
+    """
     import fast_simplification
+    import manifold3d
 
     vertices, faces = surface
     if face_count >= len(faces):
@@ -99,4 +106,10 @@ def decimate(surface: Surface, face_count: int) -> Surface:
         fewer = without_unused_vertices(fewer_vertices, fewer_faces.astype(np.int64))
         if is_solid(fewer) and int(face_pieces(fewer[1], len(fewer[0])).max()) == 0:
             return fewer
-    return surface
+    solid = manifold3d.Manifold(manifold3d.Mesh(vertices.astype(np.float32), faces.astype(np.uint32)))
+    tolerance = TOLERANCE * float(np.ptp(vertices, axis=0).max())
+    while solid.num_tri() > face_count:
+        solid = solid.simplify(tolerance)
+        tolerance *= 1.5
+    mesh = solid.to_mesh()
+    return largest_piece((mesh.vert_properties[:, :3].astype(np.float64), mesh.tri_verts.astype(np.int64)))[0]
