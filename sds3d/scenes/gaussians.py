@@ -35,9 +35,9 @@ class GaussiansConfig(SceneConfig):
     init_opacity: Annotated[float, Field(gt=0, lt=1, description="Opacity they start with")] = 0.1
     init_color_jitter: Annotated[float, Field(ge=0, le=0.49, description="Start colours: 0.5 +- this")] = 0.1
     bound_radius: Annotated[float, Field(gt=0, le=2, description="Means are kept inside this ball")] = 1.05
-    min_scale: Annotated[float, Field(gt=0, description="Least size of a splat, world units")] = 0.003
+    min_scale: Annotated[float, Field(gt=0, description="Least size of a splat, world units")] = 0.012
     max_scale: Annotated[float, Field(gt=0, le=1, description="Largest size of a splat, world units")] = 0.15
-    max_aspect: Annotated[float, Field(ge=1, description="Longest over shortest axis of a splat")] = 4.0
+    max_aspect: Annotated[float, Field(ge=1, description="Longest over shortest axis of a splat")] = 3.0
     lr_means: Annotated[Rate, Field(description="Learning rate of the places")] = 0.003
     lr_quats: Annotated[Rate, Field(description="Learning rate of the orientations")] = 0.01
     lr_scales: Annotated[Rate, Field(description="Learning rate of the log sizes")] = 0.01
