@@ -41,6 +41,13 @@ x_t = alpha x + sigma eps, and eps_y, eps_null, eps_neg are the noise that the p
 empty text and the negative prompt. There is one convention for classifier-free guidance:
 eps_w = eps_base + s (eps_y - eps_base), so s = 1 is the plain prediction.
 
+Shared by all of them: `optim.clip_gradient` bounds the elements of the gradient, `weighting` is w(t), and the axes
+`noise`, `timesteps` and `view_words` are chosen beside the method. Perp-Neg (`view_words.mode=perp_neg`) works with those
+that have classifier-free guidance: {guides}.
+
+Not here: LMC-SDS (learned manifold corrective), because the published text was not at hand and nothing can be called
+faithful to it without; DreamSampler; several scenes at once for VSD.
+
 Forwards are those of the prior, for one view and one step, at the default options and without a negative prompt;
 a range is over t from 0.1 to 0.98.
 
@@ -108,7 +115,8 @@ def page() -> str:
             f"## {name}\n\n{body(method)}{companions}\n\n| option | default | range | |\n| --- | --- | --- | --- |\n"
             + "\n".join(options)
         )
-    return HEAD + "\n".join(rows) + "\n\n" + "\n\n".join(sections) + "\n"
+    guides = ", ".join(f"`{name}`" for name, method in GUIDANCE.items() if method.guides)
+    return HEAD.format(guides=guides) + "\n".join(rows) + "\n\n" + "\n\n".join(sections) + "\n"
 
 
 if __name__ == "__main__":

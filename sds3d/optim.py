@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import nn
 from torch.optim import Optimizer
 
@@ -26,7 +26,17 @@ class OptimConfig(Options):
     group_lr_scale: Annotated[
         Mapping[str, Changing], Field(description="further factors by parameter group, such as means")
     ] = {}
+    clip_gradient: Annotated[
+        Changing | None, Field(description="largest element of the guidance's gradient on a view; none where not given")
+    ] = None
     guidance_lr: Annotated[float, Field(ge=0, description="learning rate of a guidance's own network")] = 1e-4
+
+    @field_validator("clip_gradient")
+    @classmethod
+    def _positive(cls, value: float | Schedule | None) -> float | Schedule | None:
+        if value is not None and min(value_at(value, 0.0), value_at(value, 1.0)) <= 0:
+            raise ValueError("it must be above 0")
+        return value
 
 
 def build_optimizer(config: OptimConfig, scene: Scene, state: nn.Module | None) -> torch.optim.Adam:

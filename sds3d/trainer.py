@@ -16,7 +16,7 @@ from sds3d.config import RunConfig
 from sds3d.errors import ConfigError, NumericsError
 from sds3d.events import StepDone
 from sds3d.guidance.base import Query
-from sds3d.guidance.gradient import inject_gradient
+from sds3d.guidance.gradient import clip_gradient, inject_gradient
 from sds3d.guidance.noise import Draw
 from sds3d.losses import weighted_sum
 from sds3d.optim import build_optimizer, set_learning_rates
@@ -71,7 +71,10 @@ class Trainer:
             cond, view = self.prompts.at(cameras), ViewCondition(cameras, background)
             query = Query(x, t, noise, prior, cond, view, progress, generator)
             result = config.guidance.step(query, self.state)
-        losses["guidance"] = inject_gradient(x, result.grad)
+        grad, stats = result.grad, dict(result.stats)
+        if config.optim.clip_gradient is not None:
+            grad, stats["clipped_share"] = clip_gradient(grad, value_at(config.optim.clip_gradient, progress))
+        losses["guidance"] = inject_gradient(x, grad)
         if result.loss is not None:
             losses["guidance_params"] = result.loss
         weights = self._weights(losses, progress)
@@ -88,7 +91,7 @@ class Trainer:
         shown = {}
         if self.step % config.log_every == 0 or self.step == config.steps:
             shown = {name: losses[name].item() for name, weight in weights.items() if weight}
-            shown |= {name: value.item() for name, value in result.stats.items()}
+            shown |= {name: value.item() for name, value in stats.items()}
         return StepDone(self.step, shown, time.perf_counter() - started)
 
     def checkpoint(self) -> Checkpoint:

@@ -84,6 +84,7 @@ MISTAKES = {
     "10000 characters are too many, at most 500": {"prompt": "x" * 10_000},
     "negative_prompt = 'a\\x00' is not allowed": {"negative_prompt": "a\0"},
     "guidence is not an option (did you mean guidance?)": {"guidence": 3},
+    "optim.clip_gradient = 0 is not allowed: it must be above 0": {"optim.clip_gradient": 0},
     "guidance.guidance_scal is not an option (did you mean guidance.guidance_scale?)": {"guidance.guidance_scal": 3},
     "guidance.guidance_scale = 500 is not allowed: input should be less than or equal to 200": {
         "guidance.guidance_scale": 500

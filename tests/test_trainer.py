@@ -144,3 +144,12 @@ def test_a_guidances_own_state_is_trained_and_resumed(small_config) -> None:
     second = trainer(config)
     second.restore(first.checkpoint())
     assert same(finish(first), finish(second))
+
+
+def test_the_gradient_is_clipped_where_asked_for_by_a_schedule_too(small_config) -> None:
+    limits = {"start": 1e-4, "end": 1e4, "begin_at": 0.5, "end_at": 0.5}
+    run = trainer(small_config(steps=8, **{"optim.clip_gradient": limits}))
+    shares = [event.losses["clipped_share"] for event in run.run() if event.losses]
+    assert shares[0] > 0.5
+    assert shares[-1] == 0
+    assert "clipped_share" not in next(trainer(small_config(log_every=1)).run()).losses

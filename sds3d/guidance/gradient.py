@@ -20,6 +20,12 @@ class _Inject(torch.autograd.Function):
         return (grad_outputs[0] * grad / len(grad)).to(ctx.x_dtype), None
 
 
+def clip_gradient(grad: Float[Tensor, "B C h w"], limit: float) -> tuple[Float[Tensor, "B C h w"], Float[Tensor, ""]]:
+    """Every element into [-limit, limit], and the share of elements that were outside."""
+    outside = grad.abs() > limit
+    return grad.clamp(-limit, limit), outside.to(grad.dtype).mean()
+
+
 def inject_gradient(x: Float[Tensor, "B C h w"], grad: Float[Tensor, "B C h w"]) -> Float[Tensor, ""]:
     """A loss whose gradient on x is grad / B, in float32 (or wider), and whose value is 1/2 ||grad||^2 / B.
 

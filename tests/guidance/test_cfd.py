@@ -45,6 +45,21 @@ def flow(prior: AnalyticPrior, noise: Tensor, steps: int, gamma: float = 0.0) ->
     return x
 
 
+def churned(prior: AnalyticPrior, noise: Tensor, steps: int, ticks: int) -> Tensor:
+    """As `flow`, but each step first goes `ticks` up and refreshes just the noise that this adds: the exact SDE.
+
+    n <- n lambda / lambda_up + sqrt(1 - (lambda / lambda_up)^2) N(0, I), and the prior is asked at the higher time.
+    """
+    x, generator = torch.zeros_like(noise), torch.Generator().manual_seed(0)
+    for (t, alpha, sigma), (_, next_alpha, next_sigma) in pairwise(levels(prior, steps)):
+        up = min(t + ticks / 1000, 0.999)
+        up_alpha, up_sigma = (float(value) for value in prior.alpha_sigma(torch.tensor([up])))
+        noise = refreshed(noise, 1 - ((sigma / alpha) / (up_sigma / up_alpha)) ** 2, generator)
+        grad = FLOW.step(query(prior, x, up, noise=noise), None).grad
+        x = x - (1 - (next_sigma / next_alpha) / (up_sigma / up_alpha)) * grad
+    return x
+
+
 def ddim(prior: AnalyticPrior, noise: Tensor, steps: int) -> Tensor:
     everything = prior.embed([""]).expand(len(noise), -1, -1)
     x_t = levels(prior, steps)[0][2] * noise
@@ -116,6 +131,14 @@ def test_it_keeps_the_prior_s_variety_and_sds_does_not() -> None:  # N4
     assert (shares(kept, prior) - SHARES).abs().max() < 0.06
     assert (modes(kept, prior) == modes(ddim(exact_mixture(), normal(400, 2), 200), prior)).double().mean() > 0.95
     assert shares(optimized(FLOW, same_noise=False), prior).max() > 0.95  # but for the noise, CFD is annealed SDS
+
+
+@pytest.mark.parametrize("ticks", [1, 5])
+def test_a_refresh_that_raises_the_level_first_keeps_the_prior(ticks: int) -> None:  # T8
+    prior = exact_mixture()
+    samples = churned(prior, normal(1500, 1), 200, ticks)
+    assert (shares(samples, prior) - SHARES).abs().max() < 0.05
+    torch.testing.assert_close(variances(samples, prior), VARIANCES, rtol=0.2, atol=0)
 
 
 def test_a_small_gamma_is_harmless_and_a_large_one_collapses() -> None:  # N5

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sds3d.guidance.gradient import inject_gradient
+from sds3d.guidance.gradient import clip_gradient, inject_gradient
 
 
 def test_the_injected_gradient_is_summed_over_elements_and_averaged_over_views() -> None:  # T17
@@ -36,3 +36,10 @@ def test_the_weight_of_the_loss_scales_the_gradient() -> None:
     x = torch.zeros(2, 1, 1, 1, requires_grad=True)
     (4 * inject_gradient(x, torch.ones(2, 1, 1, 1))).backward()
     assert x.grad.flatten().tolist() == [2, 2]
+
+
+def test_clipping_bounds_every_element_and_says_how_many() -> None:
+    grad = torch.tensor([-3.0, -0.5, 0.0, 2.0, 5.0, 1.0, 1.0, 1.0]).reshape(1, 2, 2, 2)
+    clipped, share = clip_gradient(grad, 2.0)
+    assert clipped.flatten().tolist() == [-2.0, -0.5, 0.0, 2.0, 2.0, 1.0, 1.0, 1.0]
+    assert share.item() == 0.25
