@@ -42,8 +42,8 @@ empty text and the negative prompt. There is one convention for classifier-free 
 eps_w = eps_base + s (eps_y - eps_base), so s = 1 is the plain prediction.
 
 Shared by all of them: `optim.clip_gradient` bounds the elements of the gradient, `weighting` is w(t), and the axes
-`noise`, `timesteps` and `view_words` are chosen beside the method. Perp-Neg (`view_words.mode=perp_neg`) works with those
-that have classifier-free guidance: {guides}.
+`noise`, `timesteps` and `view_words` are chosen beside the method. Perp-Neg (`view_words.mode=perp_neg`) works with
+those that have classifier-free guidance: {guides}.
 
 Not here: LMC-SDS (learned manifold corrective), because the published text was not at hand and nothing can be called
 faithful to it without; DreamSampler; several scenes at once for VSD.
