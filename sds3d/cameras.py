@@ -30,8 +30,8 @@ class CamerasConfig(Options):
     views: Annotated[int, Field(ge=1, le=64, description="views per step")] = 4
     size: Annotated[int, Field(ge=16, le=1024, description="image side in pixels")] = 64
     azimuth_deg: Annotated[Range, _within(-360, 360)] = (-180.0, 180.0)
-    elevation_deg: Annotated[Range, _within(-89, 89)] = (-10.0, 45.0)
-    distance: Annotated[Range, _within(1.05, 100)] = (2.7, 3.0)
+    elevation_deg: Annotated[Range, _within(-89, 89)] = (-15.0, 60.0)
+    distance: Annotated[Range, _within(1.05, 100)] = (2.8, 3.2)
     fov_deg: Annotated[Range, _within(1, 150)] = (40.0, 40.0)
 
 

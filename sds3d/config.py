@@ -46,7 +46,7 @@ class RunConfig(Options):
     prompt: Annotated[str, AfterValidator(check_prompt)]
     negative_prompt: Annotated[str, AfterValidator(check_text)] = ""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    steps: Annotated[int, Field(ge=1, le=1_000_000)] = 500
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] = 800
     device: Annotated[str, AfterValidator(_check_device)] = "auto"
     scene: SerializeAsAny[InstanceOf[SceneConfig]] = GaussiansConfig()
     prior: SerializeAsAny[InstanceOf[PriorConfig]] = EmbeddedConfig()

@@ -3,7 +3,7 @@
 from typing import Any
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "draft": {"steps": 150, "preview_every": 50},
-    "default": {"steps": 500},
-    "fine": {"steps": 1500, "cameras": {"views": 8}, "preview_every": 250},
+    "draft": {"steps": 250, "preview_every": 50},
+    "default": {"steps": 800},
+    "fine": {"steps": 2000, "cameras": {"views": 8}, "preview_every": 250},
 }
