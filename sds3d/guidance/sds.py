@@ -27,7 +27,7 @@ class SDS(Guidance):
 
     name: Literal["sds"] = "sds"
     guides: ClassVar[bool] = True
-    guidance_scale: Annotated[float, Field(ge=0, le=200, description="classifier-free guidance; 1 is none")] = 7.5
+    guidance_scale: Annotated[float, Field(ge=0, le=200, description="classifier-free guidance; 1 is none")] = 4.0
     rescale: Annotated[float, Field(ge=0, le=1, description="how far to undo guidance's growth of the spread")] = 0.0
     weighting: Annotated[Weighting, Field(description="w(t), the weight of each diffusion time")] = "sigma_squared"
 
