@@ -22,7 +22,7 @@ class SDS(Guidance):
 
     A guidance scale above 1 has no density behind it: there is no fixed point near the data, and only the range of the
     colours bounds how far x goes (over-saturation). Large scales suit priors of free text (100 for Stable Diffusion in
-    latent space, 20 for pixel priors); a small prior that knows its few words needs less.
+    latent space, 20 for pixel priors); the small embedded prior needs less, and its 4 is the default.
     """
 
     name: Literal["sds"] = "sds"
