@@ -35,9 +35,9 @@ class ExportConfig(Options):
     resolution: Annotated[int, Field(ge=16, le=512, description="grid cells along the longest side")] = 128
     blur: Annotated[
         float, Field(ge=0, le=0.1, description="softening of the density before meshing, in object sizes")
-    ] = 0.008
+    ] = 0.014
     faces: Annotated[int, Field(ge=100, le=2_000_000, description="triangles, at most about this many")] = 40_000
-    smoothing: Annotated[int, Field(ge=0, le=100, description="passes of the surface filter")] = 10
+    smoothing: Annotated[int, Field(ge=0, le=100, description="passes of the surface filter")] = 20
     color_size: Annotated[int, Field(ge=32, le=2048, description="pixels of the renders colours are taken from")] = 256
 
 
