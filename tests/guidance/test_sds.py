@@ -105,5 +105,5 @@ def test_rescale_undoes_the_spread_that_the_scale_adds() -> None:
     eps_w = eps_null + 7.5 * (eps_y - eps_null)
     factor = 0.3 * eps_y.std(dim=(1, 2, 3), keepdim=True) / eps_w.std(dim=(1, 2, 3), keepdim=True) + 0.7
     assert (factor - 1).abs().max() > 1e-4
-    found = SDS(rescale=0.3).step(q, None).grad
+    found = SDS(guidance_scale=7.5, rescale=0.3).step(q, None).grad
     torch.testing.assert_close(found, sigma**2 * (factor * eps_w - noise))
