@@ -35,6 +35,7 @@ class Checkpoint:
     step: int
     tensors: Mapping[str, Tensor]
     seconds: Mapping[str, float] = field(default_factory=dict)  # spent so far, by part
+    forwards: int = 0  # asked of the prior so far
 
 
 def pack(
@@ -87,7 +88,7 @@ def unpack_scene(tensors: Mapping[str, Tensor], scene: nn.Module) -> None:
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write into `folder`/step-N and drop all but the newest two; OutputError where the disk refuses."""
-    state = {"step": checkpoint.step, "seconds": dict(checkpoint.seconds)}
+    state = {"step": checkpoint.step, "seconds": dict(checkpoint.seconds), "forwards": checkpoint.forwards}
     contents = {TENSORS: save(dict(checkpoint.tensors)), STATE: json.dumps(state).encode()}
     final = folder / f"step-{checkpoint.step:06d}"
     temporary = folder / f".{final.name}.saving"
@@ -124,7 +125,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path / (bad or [MANIFEST])[0]} is damaged: its checksum is not the one in {MANIFEST}")
     state = _read_json(path / STATE, contents[STATE])
     try:
-        return Checkpoint(int(state["step"]), load(contents[TENSORS]), dict(state["seconds"]))
+        return Checkpoint(int(state["step"]), load(contents[TENSORS]), dict(state["seconds"]), int(state["forwards"]))
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
 

@@ -22,6 +22,7 @@ from sds3d.export.views import render_views
 from sds3d.files import write_atomic, writing
 from sds3d.metrics import diversity
 from sds3d.priors.base import Prior
+from sds3d.results import RESULTS
 from sds3d.session import CONFIG, REPORT, Session
 
 VIEWS, SIZE = 4, 192
@@ -135,10 +136,11 @@ def page(config: RunConfig, rows: list[Row]) -> str:
     """One HTML page beside the picture; every text that a person wrote is escaped."""
     template = string.Template((resources.files("sds3d") / "compare.html").read_text(encoding="utf-8"))
     head = "".join(f"<th>{heading}</th>" for heading in columns().values())
+    shown = RESULTS[config.scene.results[0]].file_name  # a sheet, or the flat image
     body = []
     for row in rows:
         cells = "".join(f"<td>{cell(getattr(row, name))}</td>" for name in columns())
-        links = " ".join(f'<a href="{row.guidance}-{seed}/sheet.png">{seed}</a>' for seed in row.seeds)
+        links = " ".join(f'<a href="{row.guidance}-{seed}/{shown}">{seed}</a>' for seed in row.seeds)
         notes = html.escape("; ".join(row.refused))
         body.append(f"<tr><th>{row.guidance}</th>{cells}<td>{links}</td><td>{notes}</td></tr>")
     scene, prior = html.escape(config.scene.name), html.escape(config.prior.name)

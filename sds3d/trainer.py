@@ -46,7 +46,7 @@ class Trainer:
         self.step = 0  # steps done
         self.seconds = dict.fromkeys(PARTS, 0.0)
         self._counter = ForwardCounter.of(prior)
-        self._counted_from = (0, self._counter.forwards)  # step and count
+        self._counted_from = self._counter.forwards  # a prior may have been asked by other runs before
 
     def run(self) -> Iterator[StepDone]:
         """Step until the end."""
@@ -97,20 +97,19 @@ class Trainer:
     def checkpoint(self) -> Checkpoint:
         """The run as it stands."""
         tensors = pack(cast(nn.Module, self.scene), self.optimizer, self._states(), self.generator)
-        return Checkpoint(self.step, tensors, dict(self.seconds))
+        return Checkpoint(self.step, tensors, dict(self.seconds), self._counter.forwards - self._counted_from)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of the same configuration, bit for bit on the CPU."""
         unpack(checkpoint.tensors, cast(nn.Module, self.scene), self.optimizer, self._states(), self.generator)
         self.step = checkpoint.step
         self.seconds |= checkpoint.seconds
-        self._counted_from = (self.step, self._counter.forwards)
+        self._counted_from = self._counter.forwards - checkpoint.forwards
 
     def forwards_per_step(self) -> float:
-        """Forwards of the prior for each view, a mean over the steps done since start or resume; 0 before the first."""
-        step, forwards = self._counted_from
-        asked, done = self._counter.forwards - forwards, self.step - step
-        return asked / (done * self.config.cameras.views) if done else 0.0
+        """Forwards of the prior for each view, a mean over all steps, those before a resume too; 0 before the first."""
+        asked = self._counter.forwards - self._counted_from
+        return asked / (self.step * self.config.cameras.views) if self.step else 0.0
 
     def _states(self) -> dict[str, nn.Module | None]:
         return {"guidance": self.state, "noise": self.noise_state}

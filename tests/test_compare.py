@@ -1,6 +1,7 @@
 """Several guidances on one prompt: shared prior, one sheet, one table, and nothing done twice."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -87,4 +88,6 @@ def test_the_command_makes_a_table_of_flat_images(tmp_path: Path, capsys: pytest
     assert "saturation" in out
     assert "sds" in out
     assert (tmp_path / "out" / "compare.png").is_file()
-    assert (tmp_path / "out" / "sds-1" / "image.png").is_file()
+    links = re.findall(r'href="([^"]+)"', (tmp_path / "out" / "compare.html").read_text())
+    assert links == ["sds-0/image.png", "sds-1/image.png"]
+    assert all((tmp_path / "out" / link).is_file() for link in links)

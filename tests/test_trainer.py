@@ -57,6 +57,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(small_config, cut
     second = trainer(config)
     second.restore(first.checkpoint())
     assert second.step == cut
+    assert second.forwards_per_step() == first.forwards_per_step() == 2
     assert same(whole, finish(second))
 
 
