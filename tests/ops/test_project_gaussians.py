@@ -134,8 +134,7 @@ def test_wrong_shapes_and_types_are_named():
         torch.ops.sds3d.project_gaussians(means, quats, scales.double(), opacities, *tail)
 
 
-@pytest.mark.cuda
-def test_cuda_agrees_with_the_reference():
+def test_cuda_agrees_with_the_reference(cuda_kernels):
     splats = random_splats(5, 300)
     cameras = ring_of_cameras(3, 50, 70)
     upstream = [torch.randn(shape) for shape in ((3, 300, 2), (3, 300, 3), (3, 300))]
@@ -149,7 +148,7 @@ def test_cuda_agrees_with_the_reference():
         inputs = [t.detach().to(device, dtype).requires_grad_() for t in splats[:3]]
         return [t.cpu() for t in gradients(outputs, inputs, [u.to(device) for u in upstream])]
 
-    got = run(project_gaussians, "cuda", torch.float32)
+    got = run(project_gaussians, cuda_kernels, torch.float32)
     want = run(project_gaussians_reference, "cpu", torch.float64)
     for name, a, b in zip(OUTPUTS[:3] + GRADS, got, want, strict=True):
         assert_agrees(a, b, name)

@@ -1,0 +1,22 @@
+"""Gradients of the emulated operators: the functions that sds3d.ops registers for the real ones."""
+
+from functools import cache
+
+import torch
+
+from sds3d.ops.project_gaussians import project_backward
+from sds3d.ops.project_gaussians import save_for_backward as save_projection
+from sds3d.ops.rasterize_gaussians import rasterize_backward
+from sds3d.ops.rasterize_gaussians import save_for_backward as save_images
+
+GRADIENTS = {
+    "project_gaussians": (project_backward, save_projection),
+    "rasterize_gaussians": (rasterize_backward, save_images),
+}
+
+
+@cache
+def register_autograd() -> None:
+    """Once, after the library is loaded."""
+    for name, (backward, setup_context) in GRADIENTS.items():
+        torch.library.register_autograd(f"sds3d_emulated::{name}", backward, setup_context=setup_context)
