@@ -48,13 +48,18 @@ def check_words(prior: Prior, config: PriorConfig, prompt: str, negative_prompt:
     warnings = [f"the {config.name} prior: {caution}" for caution in prior.cautions(prompt)]
     if not unknown:
         return warnings
-    message = f"the {config.name} prior does not know: {', '.join(unknown)}"
-    telling = [word for word in re.findall(r"[^\W_]+", prompt.lower()) if word not in SMALL_WORDS]
-    if all(prior.unknown_words(word) for word in telling):
+    message = f"the {config.name} prior does not know: {', '.join(_with_nearest(word, config) for word in unknown)}"
+    telling = {word for word in re.findall(r"[^\W_]+", prompt.lower()) if word not in SMALL_WORDS}
+    if telling <= set(unknown):
         raise ConfigError(message, hint=f"it knows {config.knows()}")
     if strict:
         raise ConfigError(message, hint="say it in other words, or do without strict")
     return [f"{message}; it goes by the other words", *warnings]
+
+
+def _with_nearest(word: str, config: PriorConfig) -> str:
+    nearest = config.nearest(word)
+    return f"{word} (nearest: {', '.join(nearest)})" if nearest else word
 
 
 class ViewWords(Options):

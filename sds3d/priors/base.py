@@ -102,6 +102,10 @@ class PriorConfig(Options, ABC):
         """What can be asked for, in one line; empty for priors that read free text."""
         return ""
 
+    def nearest(self, word: str) -> list[str]:
+        """What to say instead of a word that the prior does not know, best first; mostly nothing."""
+        return []
+
 
 def eps_from_sample(
     x0: Float[Tensor, "B C h w"],

@@ -34,3 +34,9 @@ class EmbeddedConfig(PriorConfig):
         from sds3d.priors.embedded.prior import known_things
 
         return known_things()
+
+    def nearest(self, word: str) -> list[str]:
+        """Known words that are spelt alike, or things of the same group."""
+        from sds3d.priors.embedded.nearest import nearest_words
+
+        return nearest_words(word)

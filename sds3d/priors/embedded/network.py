@@ -53,9 +53,9 @@ class TextEncoder(nn.Module):
     the UNet sees no sequence.
     """
 
-    def __init__(self, width: int, layers: int, heads: int, slots: int) -> None:
+    def __init__(self, words: int, width: int, layers: int, heads: int, slots: int) -> None:
         super().__init__()
-        self.words = nn.Embedding(len(VOCABULARY) + 1, width, padding_idx=0)
+        self.words = nn.Embedding(words + 1, width, padding_idx=0)
         self.slots = nn.Parameter(torch.randn(slots, width) * 0.5)
         self.positions = nn.Parameter(torch.randn(MAX_WORDS, width) * 0.1)
         layer = nn.TransformerEncoderLayer(width, heads, 2 * width, 0.0, "gelu", batch_first=True, norm_first=True)

@@ -25,7 +25,7 @@ from sds3d.priors.embedded.network import (
     predict_clean,
     ray_maps,
 )
-from sds3d.priors.embedded.world import WORDS, parse, words_of
+from sds3d.priors.embedded.world import parse, words_of
 from sds3d.priors.lora import LowRankCopy
 from sds3d.types import ViewCondition
 
@@ -168,14 +168,12 @@ def load_embedded(folder: str | None = None, device: torch.device | str = "cpu")
             scheduler = DDPMScheduler.from_pretrained(path / "scheduler")
             settings = json.loads((path / "text" / "config.json").read_text())
             words = settings.pop("words")
-            text = TextEncoder(**settings)
+            text = TextEncoder(len(words), **settings)
             weak = weak_kinds(path / "figures.json")
             tensors = load_file(path / "text" / "model.safetensors")
             text.load_state_dict({name: value.float() for name, value in tensors.items()})
         except Exception as error:  # diffusers and safetensors raise many types; all mean "this file is no good"
             raise PriorUnavailable(f"cannot read the embedded prior in {path}: {_first_line(error)}", hint) from error
-    if list(words) != WORDS[: len(words)]:
-        raise PriorUnavailable(f"the embedded prior in {path} was trained on another vocabulary", hint)
     return EmbeddedPrior(unet, text, scheduler, words, device, weak)
 
 

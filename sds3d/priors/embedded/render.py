@@ -5,11 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sds3d.priors.embedded.solids import NEVER, Solid, intersect
+from sds3d.priors.embedded.surfaces import painted
 from sds3d.types import Cameras
-
-# A light that is fixed in the world: what is lit belongs to the object, so views agree with each other.
-LIGHT = (0.55, 0.35, 0.76)
-AMBIENT, DIFFUSE = 0.70, 0.34
 
 
 def camera_rays(cameras: Cameras, samples: int = 1) -> tuple[Float[Tensor, "B R 3"], Float[Tensor, "B R 3"]]:
@@ -33,19 +30,19 @@ def render_solids(solids: list[Solid], cameras: Cameras, samples: int = 2) -> Fl
     rays_o, rays_d = camera_rays(cameras, samples)
     rays_o, rays_d = rays_o.reshape(-1, 3), rays_d.reshape(-1, 3)
     nearest = torch.full_like(rays_o[:, 0], NEVER)
-    normal = torch.zeros_like(rays_o)
-    albedo = torch.zeros_like(rays_o)
-    for solid in solids:
+    normal, owner = torch.zeros_like(rays_o), torch.full_like(nearest, -1, dtype=torch.long)
+    for number, solid in enumerate(solids):
         rows = _near(solid, rays_o, rays_d)
         distance, outward = intersect(solid, rays_o[rows], rays_d[rows])
         closer = distance < nearest[rows]
         rows = rows[closer]
-        nearest[rows], normal[rows] = distance[closer], outward[closer]
-        albedo[rows] = torch.tensor(solid.color).to(albedo)
-    hit = (nearest < NEVER).to(albedo)[:, None]
-    light = torch.tensor(LIGHT).to(albedo)
-    shade = AMBIENT + DIFFUSE * (normal @ (light / light.norm())).clamp_min(0.0)
-    rgba = torch.cat([(albedo * shade[:, None]).clamp(0, 1) * hit, hit], dim=-1)
+        nearest[rows], normal[rows], owner[rows] = distance[closer], outward[closer], number
+    rgba = torch.zeros_like(rays_o[:, :1]).repeat(1, 4)
+    for number, solid in enumerate(solids):
+        rows = (owner == number).nonzero().squeeze(1)
+        points = rays_o[rows] + rays_d[rows] * nearest[rows, None]
+        rgba[rows, :3] = painted(solid.color, solid.surface, points, normal[rows])
+    rgba[:, 3] = (owner >= 0).to(rgba)
     rgba = rgba.reshape(len(cameras), cameras.height, samples, cameras.width, samples, 4)
     return rgba.mean(dim=(2, 4))
 

@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sds3d.priors.embedded.surfaces import Surface
+
 Shape = Literal["ball", "box", "frustum", "cup", "ring", "pyramid", "roof"]
 NEVER = math.inf
 _TINY = 1e-9
@@ -45,6 +47,7 @@ class Solid:
     bottom: float = 1.0  # frustum and cup: radius at z = -1, in units of size
     top: float = 1.0  # frustum and cup: radius at z = +1
     tube: float = 0.3  # ring: tube radius over ring radius
+    surface: Surface | None = None  # pattern and material; None: plain and matte
 
     def rotation(self) -> Float[Tensor, "3 3"]:
         """local_to_world = Rz(yaw) Ry(pitch) Rx(roll)."""
@@ -60,7 +63,8 @@ class Solid:
         """The solid after p -> scale p + shift."""
         x, y, z = (scale * c + s for c, s in zip(self.center, shift, strict=True))
         a, b, c = (scale * s for s in self.size)
-        return replace(self, center=(x, y, z), size=(a, b, c))
+        surface = None if self.surface is None else self.surface.moved(scale, shift)
+        return replace(self, center=(x, y, z), size=(a, b, c), surface=surface)
 
     def outline(self) -> Float[Tensor, "K 3"]:
         """World points whose convex hull is the solid's (round shapes: to within 2%)."""

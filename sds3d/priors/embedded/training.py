@@ -55,7 +55,7 @@ class Networks(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.unet = make_unet()
-        self.text = TextEncoder(**TEXT)
+        self.text = TextEncoder(len(VOCABULARY), **TEXT)
 
 
 class Trainer:

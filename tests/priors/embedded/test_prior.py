@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from sds3d.cameras import orbit
-from sds3d.errors import PriorUnavailable
+from sds3d.errors import ConfigError, PriorUnavailable
 from sds3d.priors.base import Prior
+from sds3d.priors.embedded.config import EmbeddedConfig
 from sds3d.priors.embedded.network import predict_clean
 from sds3d.priors.embedded.prior import load_embedded
 from sds3d.priors.embedded.release import DIRECTIONAL, azimuth_test, save_weights
 from sds3d.priors.embedded.training import Networks
+from sds3d.prompts import check_words
 from sds3d.types import ViewCondition
 
 
@@ -86,8 +88,17 @@ def test_words_order_camera_and_background_all_count(prior):
 
 
 def test_unknown_words_are_named_once_and_articles_are_not(prior):
-    assert prior.unknown_words("a red dragon and the dragon's mug") == ["dragon", "and", "s"]
+    assert prior.unknown_words("a red dragon under the dragon's mug") == ["dragon", "under", "s"]
     assert torch.equal(prior.embed(["a red dragon mug"]), prior.embed(["red mug"]))
+
+
+def test_an_unknown_word_is_reported_with_what_is_near(prior):
+    config = EmbeddedConfig()
+    [warning] = check_words(prior, config, "a red dragon on a blue cube", "", strict=False)
+    assert warning.startswith("the embedded prior does not know: dragon (nearest: cat, pig, duck); it goes by")
+    assert check_words(prior, config, "letter L", "", strict=False) != []  # no colour, but a thing it knows
+    with pytest.raises(ConfigError, match=r"dragon \(nearest: cat"):
+        check_words(prior, config, "the dragon", "", strict=False)
 
 
 def test_it_says_what_it_does_badly(folder, tmp_path):
@@ -100,7 +111,7 @@ def test_it_says_what_it_does_badly(folder, tmp_path):
     prior = load_embedded(str(measured))
     assert prior.cautions("a red mug") == []
     assert prior.cautions("a red chair") == ["it draws a chair poorly"]
-    assert "misread" in prior.cautions("a red mug on a blue table")[0]
+    assert "misread" in prior.cautions("a red mug on a blue mug")[0]
     assert prior.cautions("a red dragon") == []  # its unknown words say enough
 
 
@@ -128,7 +139,7 @@ def test_damaged_weights_are_one_clear_error(folder, tmp_path, damage):
         (broken / "text" / "config.json").unlink()
     else:
         config = json.loads((broken / "text" / "config.json").read_text())
-        config["words"][0] = "crimson"
+        config["words"].pop()
         (broken / "text" / "config.json").write_text(json.dumps(config))
     with pytest.raises(PriorUnavailable) as caught:
         load_embedded(str(broken))

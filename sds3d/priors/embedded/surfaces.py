@@ -1,0 +1,102 @@
+"""Patterns and materials: what colour a point of a surface has, and how it answers the light.
+
+All of it is painted on: it depends on the point and the normal and never on the camera, so that views of one object
+agree and a scene without reflections can show it. A metal's bands and a gloss are those a painter would draw.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+# A light that is fixed in the world: what is lit belongs to the object.
+LIGHT = (0.55, 0.35, 0.76)
+AMBIENT, DIFFUSE = 0.70, 0.34
+STRIPE, CHECK = 0.17, 0.27  # widths in world units of the fitted object: about 4 and 6 pixels of 64
+DOTS, DOT_RADIUS = 36, 0.20  # over all directions; radius in radians
+GRAIN = 40.0  # radians per world unit across the wood
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Paint of an object's main parts. `center` is the object's middle, `axis` the one that stripes lie across."""
+
+    pattern: str
+    second: tuple[float, float, float]  # the pattern's other colour, sRGB
+    material: str
+    axis: int
+    center: tuple[float, float, float]
+
+    def moved(self, scale: float, shift: tuple[float, float, float]) -> "Surface":
+        x, y, z = (scale * c + s for c, s in zip(self.center, shift, strict=True))
+        return replace(self, center=(x, y, z))
+
+
+def painted(
+    color: tuple[float, float, float],
+    surface: Surface | None,
+    points: Float[Tensor, "P 3"],
+    normals: Float[Tensor, "P 3"],
+) -> Float[Tensor, "P 3"]:
+    """Colours of surface points as they are seen, sRGB in [0, 1]."""
+    albedo = torch.tensor(color).to(points).expand_as(points)
+    if surface is None:
+        return (albedo * _lit(normals)[:, None]).clamp(0, 1)
+    offset = points - torch.tensor(surface.center).to(points)
+    if surface.pattern != "plain":
+        other = torch.tensor(surface.second).to(points)
+        albedo = torch.where(_is_second(surface, offset)[:, None], other, albedo)
+    return _shaded(surface.material, albedo, offset, normals).clamp(0, 1)
+
+
+def _is_second(surface: Surface, offset: Tensor) -> Tensor:
+    """Where the pattern shows its other colour."""
+    if surface.pattern == "striped":
+        return (offset[:, surface.axis] / STRIPE + 0.5).floor().long() % 2 == 1
+    if surface.pattern == "checkered":
+        return (offset / CHECK).floor().long().sum(1) % 2 == 1
+    if surface.pattern == "dotted":
+        directions = torch.nn.functional.normalize(offset, dim=-1)
+        return (directions @ _dot_directions().to(offset).T).amax(1) > math.cos(DOT_RADIUS)
+    if surface.pattern == "two-tone":
+        return offset[:, 2] < 0.0
+    raise ValueError(f"no pattern is called {surface.pattern!r}")
+
+
+@cache
+def _dot_directions() -> Tensor:
+    """Evenly spread directions (a Fibonacci sphere)."""
+    index = torch.arange(DOTS) + 0.5
+    z = 1.0 - 2.0 * index / DOTS
+    turn = math.pi * (1.0 + math.sqrt(5.0)) * index
+    flat = (1.0 - z * z).sqrt()
+    return torch.stack([flat * turn.cos(), flat * turn.sin(), z], dim=-1)
+
+
+def _facing(normals: Tensor) -> Tensor:
+    light = torch.tensor(LIGHT).to(normals)
+    return (normals @ (light / light.norm())).clamp_min(0.0)
+
+
+def _lit(normals: Tensor) -> Tensor:
+    return AMBIENT + DIFFUSE * _facing(normals)
+
+
+def _shaded(material: str, albedo: Tensor, offset: Tensor, normals: Tensor) -> Tensor:
+    lit, facing = _lit(normals)[:, None], _facing(normals)[:, None]
+    if material == "matte":
+        return albedo * lit
+    if material == "glossy":  # a soft sheen and a hard spot
+        return albedo * lit * 0.94 + 0.16 * facing.pow(4) + 0.75 * facing.pow(48)
+    if material == "metal":  # sky above, horizon, ground below
+        bands = 0.5 + 0.5 * torch.sin(7.0 * normals[:, 2:] + 2.5 * normals[:, 1:2] + 1.2)
+        return albedo * (0.42 + 0.62 * bands) + 0.22 * bands.pow(3) + 0.35 * facing.pow(24)
+    if material == "wooden":
+        rings = torch.hypot(offset[:, 1] + 0.23, 0.35 * offset[:, 2]) + 0.3 * offset[:, 0]
+        grain = 0.5 + 0.5 * torch.sin(GRAIN * rings + 2.0 * torch.sin(5.0 * offset[:, 2]))
+        brown = torch.tensor((0.45, 0.27, 0.13)).to(albedo)
+        return (0.8 * albedo + 0.2 * brown) * (0.62 + 0.38 * grain[:, None]) * lit
+    raise ValueError(f"no material is called {material!r}")
