@@ -72,6 +72,7 @@ def generate(
     ] = None,
     scene: Annotated[str | None, Option(help="what is optimized: gaussians, or image for a flat picture")] = None,
     device: Annotated[str | None, Option(help="auto, cpu, cuda or cuda:N")] = None,
+    rasterizer: Annotated[str | None, Option(help="what renders splats: auto, native, gsplat (CUDA) or torch")] = None,
     config_file: Annotated[Path | None, Option("--config", metavar="FILE", help="options as a JSON object")] = None,
     assignments: Annotated[
         list[str] | None, Option("--set", metavar="KEY=VALUE", help="any option: guidance.guidance_scale=20")
@@ -93,6 +94,7 @@ def generate(
         "steps": steps,
         "seed": seed,
         "device": device,
+        "scene.rasterizer": rasterizer,
     }
     given = {key: value for key, value in named.items() if value is not None}
     overrides = {**given, **parse_settings([*(assignments or []), *(settings or [])])}

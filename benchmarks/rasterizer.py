@@ -1,16 +1,19 @@
-"""Times the compiled splat rasterizer against the torch reference, interleaved in one run on the same projected splats.
+"""Times the splat rasterizers against each other, interleaved in one run on the same projected splats.
 
-    python benchmarks/rasterizer.py [--threads 1] [--rounds 7] [--quick] [--json FILE]
+    python benchmarks/rasterizer.py [--cases quick|all] [--seconds 4] [--threads 1,2] [--json FILE]
 
-A pair is one pixel of a 16-wide row segment that the splat's box meets inside a tile; "ns/pair" divides by all of them,
-so it includes binning, sorting and the gradient sums. Times are medians over the rounds. Compare ratios, never
-milliseconds of different runs: other jobs on the machine change the latter.
+Contestants: the torch compositor (one thread), each instruction set of the CPU kernels, the best of them with more
+threads, and on a CUDA device the CUDA kernels and gsplat. A pair is one pixel of a 16-wide row segment that a splat's
+box meets inside a tile; "ns/pair" divides by all of them, so it includes binning, sorting and the gradient sums. Times
+are the least of many rounds, in each of which every contestant runs in turn: another job on the machine can only add.
+Compare ratios of one run, never milliseconds of two.
 """
 
 import argparse
 import json
 import math
-import statistics
+import os
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -20,13 +23,29 @@ import torch
 from torch import Tensor
 
 from sds3d.ops import ProjectedGaussians, backend_info, project_gaussians, rasterize_gaussians
-from sds3d.ops.extension import INSTRUCTION_SETS
-from sds3d.ops.rasterize_gaussians import rasterize_gaussians_reference
+from sds3d.ops.extension import INSTRUCTION_SETS, Rasterizer
 from sds3d.types import Cameras
 
-CASES = [(64, 2_000, 1), (64, 2_000, 4), (128, 2_000, 1), (128, 10_000, 1), (128, 10_000, 4), (256, 50_000, 1)]
-QUICK_CASES = [(64, 2_000, 1), (128, 2_000, 1), (128, 10_000, 1)]
-SLOW_SPLATS = 10_000  # the reference is left out above this many splats times views
+QUICK = [(64, 2_000, 1), (128, 2_000, 1), (128, 10_000, 1)]
+ALL = [
+    *QUICK,
+    *[(64, 2_000, 4), (64, 2_000, 8), (128, 10_000, 4), (128, 10_000, 8)],
+    *[(256, 10_000, 1), (256, 50_000, 1), (256, 50_000, 4), (512, 50_000, 1), (512, 200_000, 1)],
+]
+SLOW_SPLATS = 10_000  # the torch compositor is left out above this many splats times views, and above SLOW_SIZE pixels
+SLOW_SIZE = 128
+CHANNELS = 3
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One way to render; `level` limits the instruction set of CPU kernels."""
+
+    name: str
+    rasterizer: Rasterizer
+    device: str = "cpu"
+    level: int = len(INSTRUCTION_SETS)
+    threads: int = 1
 
 
 @dataclass
@@ -37,11 +56,14 @@ class Row:
     splats: int
     views: int
     contestant: str
+    rounds: int
     forward_ms: float
     backward_ms: float
     forward_ns_per_pair: float
     backward_ns_per_pair: float
-    ratio: float  # reference time / this time, forward plus backward; nan without the reference
+    over_torch: float | None  # torch's time / this time, forward plus backward; none where torch was left out
+    over_one_thread: float | None  # for contestants with more threads
+    over_gsplat: float | None  # on CUDA
 
 
 def ring_of_cameras(views: int, size: int) -> Cameras:
@@ -60,17 +82,34 @@ def ring_of_cameras(views: int, size: int) -> Cameras:
     return Cameras(pose, intrinsics, azimuth, elevation, distance, size, size)
 
 
-def make_case(size: int, splats: int, views: int) -> tuple[ProjectedGaussians, Tensor, Tensor, Tensor]:
+class Case:
     """A ball of splats about as large as their spacing, half transparent, as in the middle of an optimization."""
-    generator = torch.Generator().manual_seed(size + splats)
-    means = torch.randn(splats, 3, generator=generator)
-    means *= 0.8 * torch.rand(splats, 1, generator=generator) ** (1 / 3) / means.norm(dim=1, keepdim=True)
-    quats = torch.randn(splats, 4, generator=generator)
-    scales = 0.6 * splats ** (-1 / 3) * torch.exp(0.4 * torch.randn(splats, 3, generator=generator))
-    opacities = torch.rand(splats, generator=generator) * 0.6 + 0.02
-    projected = project_gaussians(means, quats, scales, opacities, ring_of_cameras(views, size))
-    features = torch.rand(views, splats, 3, generator=generator)
-    return projected, opacities, features, torch.rand(views, 3, generator=generator)
+
+    def __init__(self, size: int, splats: int, views: int) -> None:
+        generator = torch.Generator().manual_seed(size + splats)
+        means = torch.randn(splats, 3, generator=generator)
+        means *= 0.8 * torch.rand(splats, 1, generator=generator) ** (1 / 3) / means.norm(dim=1, keepdim=True)
+        quats = torch.randn(splats, 4, generator=generator)
+        scales = 0.6 * splats ** (-1 / 3) * torch.exp(0.4 * torch.randn(splats, 3, generator=generator))
+        opacities = torch.rand(splats, generator=generator) * 0.6 + 0.02
+        projected = project_gaussians(means, quats, scales, opacities, ring_of_cameras(views, size))
+        features = torch.rand(views, splats, CHANNELS, generator=generator)
+        background = torch.rand(views, CHANNELS, generator=generator)
+        upstream = torch.linspace(-1, 1, views * size * size * CHANNELS).view(views, size, size, CHANNELS)
+        self.size, self.splats, self.views = size, splats, views
+        self.pairs = count_pairs(projected, size)
+        self.on_cpu = [projected.means2d, projected.conics, opacities, features]
+        self.rest_on_cpu = [projected.extents, projected.depths, background]
+        self.upstream_on_cpu = [upstream, torch.ones(views, size, size, 1)]
+        self.kept: dict[str, tuple[list[Tensor], ...]] = {}
+
+    def on(self, device: str) -> tuple[list[Tensor], ...]:
+        """Differentiable inputs, other inputs, upstream gradients."""
+        if device not in self.kept:
+            parts = (self.on_cpu, self.rest_on_cpu, self.upstream_on_cpu)
+            inputs, rest, upstream = ([t.to(device) for t in part] for part in parts)
+            self.kept[device] = ([t.detach().requires_grad_() for t in inputs], rest, upstream)
+        return self.kept[device]
 
 
 def count_pairs(projected: ProjectedGaussians, size: int) -> int:
@@ -83,78 +122,125 @@ def count_pairs(projected: ProjectedGaussians, size: int) -> int:
     return int((segments * rows).clamp(min=0)[shown].sum()) * 16
 
 
-def time_once(rasterize: Callable, case: tuple, size: int) -> tuple[float, float]:
-    """Seconds of one forward and one backward pass."""
-    projected, opacities, features, background = case
-    inputs = [t.detach().clone().requires_grad_() for t in (projected.means2d, projected.conics, opacities, features)]
-    upstream = torch.linspace(-1, 1, features.shape[0] * size * size * 3).view(-1, size, size, 3)
-    start = time.perf_counter()
-    image, opacity = rasterize(*inputs, projected.extents, projected.depths, background, size, size)
-    middle = time.perf_counter()
-    torch.autograd.backward([image, opacity], [upstream, torch.ones_like(opacity)])
-    return middle - start, time.perf_counter() - middle
-
-
-def contestants(with_reference: bool) -> dict[str, Callable]:
-    """Name to rasterizer; one per instruction set that this processor has."""
-
-    def limited(level: int) -> Callable:
-        def rasterize(*args):
-            torch.ops.sds3d.limit_instruction_set(level)
-            return rasterize_gaussians(*args)
-
-        return rasterize
-
+def contestants(case: Case, threads: list[int]) -> list[Contestant]:
+    """Those that can run here; the torch compositor only where it takes no more than a second or two."""
     best = INSTRUCTION_SETS.index(backend_info().cpu)
-    found = {INSTRUCTION_SETS[level]: limited(level) for level in range(best, -1, -1)}
-    return {"torch": rasterize_gaussians_reference, **found} if with_reference else found
+    found = [Contestant(INSTRUCTION_SETS[level], "native", level=level) for level in range(best, -1, -1)]
+    name = INSTRUCTION_SETS[best]
+    found += [Contestant(f"{name} x{count}", "native", level=best, threads=count) for count in threads if count > 1]
+    if case.splats * case.views <= SLOW_SPLATS and case.size <= SLOW_SIZE:
+        found.append(Contestant("torch", "torch"))
+    if torch.cuda.is_available():
+        found += [Contestant("cuda", "native", "cuda")] if backend_info().cuda else []
+        found += [Contestant("gsplat", "gsplat", "cuda")]
+    return found
 
 
-def run_case(size: int, splats: int, views: int, rounds: int) -> list[Row]:
-    """All contestants on one case, one after the other in every round."""
-    case = make_case(size, splats, views)
-    pairs = count_pairs(case[0], size)
-    times: dict[str, list[tuple[float, float]]] = {}
-    entries = contestants(splats * views <= SLOW_SPLATS)
-    for turn in range(rounds + 1):
-        for name, rasterize in entries.items():
-            # The reference is slow and its share of noise small; the kernels get ten passes a round.
-            passes = [time_once(rasterize, case, size) for _ in range(1 if name == "torch" else 10)]
-            if turn > 0:
-                times.setdefault(name, []).extend(passes)
-    median = {name: [statistics.median(t) for t in zip(*values, strict=True)] for name, values in times.items()}
-    slowest = sum(median["torch"]) if "torch" in median else math.nan
+def seconds(function: Callable[[], object], device: str) -> tuple[float, object]:
+    """How long a call takes, on the device's own clock, and its result."""
+    if device == "cpu":
+        begun = time.perf_counter()
+        result = function()
+        return time.perf_counter() - begun, result
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    begin.record()
+    result = function()
+    end.record()
+    torch.cuda.synchronize()
+    return begin.elapsed_time(end) / 1e3, result
+
+
+def time_once(contestant: Contestant, case: Case) -> tuple[float, float]:
+    """Seconds of one forward and one backward pass."""
+    torch.set_num_threads(contestant.threads)
+    torch.ops.sds3d.limit_instruction_set(contestant.level)
+    inputs, rest, upstream = case.on(contestant.device)
+
+    def forward() -> tuple[Tensor, Tensor]:
+        return rasterize_gaussians(*inputs, *rest, case.size, case.size, rasterizer=contestant.rasterizer)
+
+    ahead, images = seconds(forward, contestant.device)
+    back, _ = seconds(lambda: torch.autograd.grad(images, inputs, upstream), contestant.device)
+    return ahead, back
+
+
+def run_case(case: Case, threads: list[int], budget: float) -> list[Row]:
+    """Rounds until the seconds are spent, at least three; slow contestants sit rounds out, so that shares are alike."""
+    entries = contestants(case, threads)
+    least = {entry.name: list(time_once(entry, case)) for entry in entries}  # the first also warms up
+    rounds, spent = dict.fromkeys(least, 1), dict.fromkeys(least, 0.0)
+    begun, turn = time.perf_counter(), 0
+    while turn < 3 or time.perf_counter() - begun < budget:
+        for entry in entries:
+            if turn >= 3 and spent[entry.name] > 2 * min(spent.values()):
+                continue
+            times = time_once(entry, case)
+            least[entry.name] = [min(a, b) for a, b in zip(least[entry.name], times, strict=True)]
+            spent[entry.name] += sum(times)
+            rounds[entry.name] += 1
+        turn += 1
+
+    def ratio(to: str, name: str) -> float | None:
+        return sum(least[to]) / sum(least[name]) if to in least else None
+
     return [
-        Row(size, splats, views, name, f * 1e3, b * 1e3, f * 1e9 / pairs, b * 1e9 / pairs, slowest / (f + b))
-        for name, (f, b) in median.items()
-    ]
+        Row(
+            case.size, case.splats, case.views, name, rounds[name], ahead * 1e3, back * 1e3,
+            ahead * 1e9 / case.pairs, back * 1e9 / case.pairs, ratio("torch", name),
+            ratio(name.split(" x")[0], name) if " x" in name else None, ratio("gsplat", name),
+        )
+        for name, (ahead, back) in least.items()
+    ]  # fmt: skip
+
+
+def machine() -> dict[str, object]:
+    """What the numbers depend on. The load average says whether the machine was quiet."""
+    info = Path("/proc/cpuinfo")
+    models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return {
+        "cpu": models[0] if models else platform.processor(),
+        "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "torch": torch.__version__,
+        "kernels": backend_info().cpu,
+        "load": os.getloadavg()[0],
+    }
+
+
+def show(row: Row) -> str:
+    """One line of the table."""
+    ratios = [row.over_torch, row.over_one_thread, row.over_gsplat]
+    return (
+        f"{row.size:4} {row.splats:7} {row.views:5} {row.contestant:>10} {row.forward_ms:9.3f} {row.backward_ms:9.3f} "
+        f"{row.forward_ns_per_pair:8.3f} {row.backward_ns_per_pair:8.3f} "
+        + " ".join(f"{'' if r is None else f'{r:.2f}':>8}" for r in ratios)
+    )
 
 
 def main() -> None:
     """Print the table, and write it where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--quick", action="store_true", help="three small cases only")
+    parser.add_argument("--cases", choices=["quick", "all"], default="quick")
+    parser.add_argument("--seconds", type=float, default=4.0, help="spent on each case")
+    parser.add_argument("--threads", default="1,2", help="thread counts for the best CPU kernels")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     args = parser.parse_args()
     if backend_info().cpu == "reference":
         parser.exit(1, f"nothing to compare: {backend_info().reason}\n")
-    torch.set_num_threads(args.threads)
-
-    print(f"torch {torch.__version__}, {args.threads} thread(s), medians of {args.rounds} rounds")
+    threads = [int(count) for count in args.threads.split(",")]
+    about = machine()
+    print(", ".join(f"{key} {value}" for key, value in about.items()))
     print(f"{'px':>4} {'splats':>7} {'views':>5} {'contestant':>10} {'fwd ms':>9} {'bwd ms':>9} ", end="")
-    print(f"{'fwd ns/pair':>11} {'bwd ns/pair':>11} {'ratio':>7}")
+    print(f"{'fwd':>8} {'bwd':>8} {'x torch':>8} {'x 1 thr':>8} {'x gsplat':>8}   (fwd, bwd: ns/pair)")
     rows = []
-    for case in QUICK_CASES if args.quick else CASES:
-        for row in run_case(*case, args.rounds):
+    for size, splats, views in QUICK if args.cases == "quick" else ALL:
+        for row in run_case(Case(size, splats, views), threads, args.seconds):
             rows.append(row)
-            print(f"{row.size:4} {row.splats:7} {row.views:5} {row.contestant:>10} ", end="")
-            print(f"{row.forward_ms:9.3f} {row.backward_ms:9.3f} ", end="")
-            print(f"{row.forward_ns_per_pair:11.3f} {row.backward_ns_per_pair:11.3f} {row.ratio:7.1f}", flush=True)
+            print(show(row), flush=True)
+    torch.ops.sds3d.limit_instruction_set(len(INSTRUCTION_SETS))
     if args.json:
-        report = {"torch": torch.__version__, "threads": args.threads, "rows": [asdict(row) for row in rows]}
-        args.json.write_text(json.dumps(report, indent=2) + "\n")
+        args.json.write_text(json.dumps({**about, "rows": [asdict(row) for row in rows]}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

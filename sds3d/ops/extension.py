@@ -1,18 +1,23 @@
 """Loads sds3d._C once and says which kernels exist; nothing is ever compiled here."""
 
+import importlib.util
 import os
 import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import torch
 
-from sds3d.errors import ExtensionUnavailable
+from sds3d.errors import ConfigError, ExtensionUnavailable
 
 INSTRUCTION_SETS = ("baseline", "avx2", "avx512")  # as numbered in cuda_ext/cpu_features.h
 BUILD_COMMAND = "pip install --no-build-isolation -e ."
+GSPLAT_COMMAND = "pip install gsplat"
 CUDA_BUILD_COMMAND = "SDS3D_BUILD_CUDA=1 " + BUILD_COMMAND
+
+Rasterizer = Literal["auto", "native", "gsplat", "torch"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,29 @@ def use_compiled(device: torch.device, op: str) -> bool:
         warn_fallback()
         return False
     return True
+
+
+def choose_rasterizer(wanted: Rasterizer, device: torch.device, op: str) -> Rasterizer:
+    """What renders splats on `device`: "native" (sds3d._C), "gsplat" or "torch" (the references).
+
+    "auto" is native where it is built, else gsplat on CUDA and torch on the CPU. ExtensionUnavailable where what is
+    wanted is not there; ConfigError for gsplat on the CPU, because it composites CUDA tensors only.
+    """
+    on_cuda, built = device.type == "cuda", compiled()
+    if wanted == "gsplat":
+        if not on_cuda:
+            message = f"rasterizer = 'gsplat' is asked for on {device}, and gsplat's kernels take CUDA tensors only"
+            raise ConfigError(message, "use rasterizer auto, native or torch here")
+        if importlib.util.find_spec("gsplat") is None:
+            raise ExtensionUnavailable(
+                "rasterizer = 'gsplat' is asked for, and gsplat is not installed", GSPLAT_COMMAND
+            )
+        return "gsplat"
+    if wanted == "native" and not on_cuda and not built:
+        raise ExtensionUnavailable(f"rasterizer = 'native': {backend_info().reason}", f"build with: {BUILD_COMMAND}")
+    if wanted == "auto" and on_cuda and not backend_info().cuda and importlib.util.find_spec("gsplat") is not None:
+        return "gsplat"
+    return "torch" if wanted == "torch" or not use_compiled(device, op) else "native"
 
 
 @cache

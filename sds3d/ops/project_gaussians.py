@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sds3d.ops.extension import compiled, use_compiled
+from sds3d.ops.extension import Rasterizer, backend_info, choose_rasterizer, compiled
 from sds3d.types import Cameras
 
 ALPHA_CUT = 1.0 / 255.0  # a splat ends where its alpha falls below one step of an 8-bit image
@@ -31,6 +31,7 @@ def project_gaussians(
     cameras: Cameras,
     near: float = 0.01,
     dilation: float = 0.3,
+    rasterizer: Rasterizer = "auto",
 ) -> ProjectedGaussians:
     """Gaussians as seen by each camera.
 
@@ -38,8 +39,10 @@ def project_gaussians(
     quats are wxyz and need not be unit; dilation is in pixels^2. J is the Jacobian of the perspective division, taken
     at the nearest point inside the image widened by 15% (far off-axis splats would blow up). Culled: depth <= near,
     255 opacity <= 1, box off the image, zero quaternion, non-finite input. Differentiable in means, quats and scales.
+    For gsplat's compositing, projection is ours all the same: compiled where it is built, else in torch.
     """
-    if not use_compiled(means.device, "project_gaussians"):
+    chosen = choose_rasterizer(rasterizer, means.device, "project_gaussians")
+    if chosen == "torch" or (chosen == "gsplat" and not backend_info().cuda):
         return project_gaussians_reference(means, quats, scales, opacities, cameras, near, dilation)
     return ProjectedGaussians(
         *torch.ops.sds3d.project_gaussians(

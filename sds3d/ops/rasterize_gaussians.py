@@ -4,12 +4,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sds3d.ops.extension import compiled, use_compiled
+from sds3d.ops.extension import Rasterizer, choose_rasterizer, compiled
+from sds3d.ops.gsplat_rasterizer import ALPHA_CUT, drawable, rasterize_with_gsplat
 
 TILE = 16  # pixels
 SPLAT_FLOATS = 6  # of the kernels' own form of a splat, see cuda_ext/rasterize_gaussians/rasterize_gaussians.h
 ALPHA_MAX = 0.999
-ALPHA_CUT = 1.0 / 255.0
 TRANSMITTANCE_STOP = 1e-4
 
 
@@ -23,6 +23,7 @@ def rasterize_gaussians(
     background: Float[Tensor, "B C"],
     height: int,
     width: int,
+    rasterizer: Rasterizer = "auto",
 ) -> tuple[Float[Tensor, "B H W C"], Float[Tensor, "B H W 1"]]:
     """The image over the background, and its opacity.
 
@@ -31,12 +32,12 @@ def rasterize_gaussians(
     Splats are taken in order of depth, equal depths in order of index. Alphas below 1/255 count as zero; a pixel ends
     before the splat that would bring T to 1e-4 or below. `extents` must enclose the pixels with alpha >= 1/255 and is
     0 for culled splats; splats with non-finite geometry are skipped. C is 3, 4 or 7 (compiled). Differentiable in
-    means2d, conics, opacities, features and background.
+    means2d, conics, opacities, features and background. `rasterizer` says what computes it (see choose_rasterizer).
     """
-    if not use_compiled(means2d.device, "rasterize_gaussians"):
-        return rasterize_gaussians_reference(
-            means2d, conics, opacities, features, extents, depths, background, height, width
-        )
+    chosen = choose_rasterizer(rasterizer, means2d.device, "rasterize_gaussians")
+    if chosen != "native":
+        compute = rasterize_with_gsplat if chosen == "gsplat" else rasterize_gaussians_reference
+        return compute(means2d, conics, opacities, features, extents, depths, background, height, width)
     image, transmittance, *_ = torch.ops.sds3d.rasterize_gaussians(
         means2d, conics, opacities, features, extents.detach(), depths.detach(), background, height, width
     )
@@ -82,19 +83,6 @@ def rasterize_gaussians_reference(
         views.append(torch.cat(rows, dim=0))
     result = torch.stack(views)  # [B, H, W, C + 1]
     return result[..., :-1], 1.0 - result[..., -1:]
-
-
-def drawable(
-    means2d: Float[Tensor, "N 2"],
-    conics: Float[Tensor, "N 3"],
-    opacities: Float[Tensor, "N"],
-    extents: Float[Tensor, "N 2"],
-    depths: Float[Tensor, "N"],
-) -> Tensor:
-    """Which splats of one view take part: not culled, finite, with a positive definite conic."""
-    finite = torch.isfinite(torch.cat([means2d, conics, extents, opacities[:, None], depths[:, None]], dim=1)).all(1)
-    definite = (conics[:, 0] > 0) & (conics[:, 0] * conics[:, 2] > conics[:, 1].square())
-    return (finite & definite & (extents > 0).all(1) & (opacities > ALPHA_CUT)).detach()
 
 
 def splat_alphas(

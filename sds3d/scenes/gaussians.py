@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from sds3d.losses import opacity_entropy, opacity_sparsity, scale_penalty
+from sds3d.ops.extension import Rasterizer
 from sds3d.ops.project_gaussians import project_gaussians, rotation_matrices
 from sds3d.ops.rasterize_gaussians import rasterize_gaussians
 from sds3d.scenes.base import ParamGroup, SceneConfig
@@ -43,6 +44,9 @@ class GaussiansConfig(SceneConfig):
     lr_scales: Annotated[Rate, Field(description="Learning rate of the log sizes")] = 0.01
     lr_opacities: Annotated[Rate, Field(description="Learning rate of the opacity logits")] = 0.05
     lr_colors: Annotated[Rate, Field(description="Learning rate of the colour logits")] = 0.03
+    rasterizer: Annotated[
+        Rasterizer, Field(description="What renders: auto, native (the compiled kernels), gsplat (CUDA), torch (slow)")
+    ] = "auto"
     densify: DensifyConfig = DensifyConfig()
 
     def build(self, generator: torch.Generator) -> "Gaussians":
@@ -117,7 +121,8 @@ class Gaussians(nn.Module):
         is the splat's shortest axis turned towards the camera; 0 where nothing was hit.
         """
         means, scales, opacities = self.means, self.scales, self.opacities
-        projected = project_gaussians(means, self.quats, scales, opacities, cameras)
+        rasterizer = self.config.rasterizer
+        projected = project_gaussians(means, self.quats, scales, opacities, cameras, rasterizer=rasterizer)
         if projected.means2d.requires_grad:
             projected.means2d.retain_grad()
         views = len(cameras)
@@ -128,7 +133,7 @@ class Gaussians(nn.Module):
         behind = torch.cat([background, background.new_zeros(views, stacked.shape[-1] - 3)], dim=-1)
         image, opacity = rasterize_gaussians(
             projected.means2d, projected.conics, opacities, stacked, projected.extents, projected.depths, behind,
-            cameras.height, cameras.width,
+            cameras.height, cameras.width, rasterizer,
         )  # fmt: skip
         normal = F.normalize(image[..., 4:7], dim=-1, eps=1e-6) if with_normal else None
         trace = SplatTrace(projected.means2d, (projected.extents > 0).all(dim=-1))

@@ -32,6 +32,7 @@ def one_error_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["generate", "a mug", "--steps", "many"], "--steps"),
         (["generate", "a mug", "--seed", "-1"], "seed"),
         (["generate", "a mug", "--device", "tpu"], "device"),
+        (["generate", "a mug", "--rasterizer", "opengl"], "scene.rasterizer"),
         (["generate", "a mug", "--prior", "analitic"], "did you mean analytic"),
         (["generate", "a mug", "--guidance", "sdss"], "did you mean sds"),
         (["generate", "a mug", "--scene", "gaussian"], "did you mean gaussians"),

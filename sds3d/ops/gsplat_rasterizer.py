@@ -1,0 +1,51 @@
+"""gsplat's kernels (Apache-2.0) behind the same op: a second opinion on CUDA, and the one to compare speed with.
+
+Its conventions are ours: pixel centres at +0.5, alpha cut at 1/255 and clamped at 0.999, a pixel ends before the splat
+that would bring T to 1e-4 or below. It sorts by depth alone, so the order of equal depths is its own.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+TILE = 16  # pixels
+ALPHA_CUT = 1.0 / 255.0  # fainter splats are not drawn
+
+
+def rasterize_with_gsplat(
+    means2d: Float[Tensor, "B N 2"],
+    conics: Float[Tensor, "B N 3"],
+    opacities: Float[Tensor, "N"],
+    features: Float[Tensor, "B N C"],
+    extents: Float[Tensor, "B N 2"],
+    depths: Float[Tensor, "B N"],
+    background: Float[Tensor, "B C"],
+    height: int,
+    width: int,
+) -> tuple[Float[Tensor, "B H W C"], Float[Tensor, "B H W 1"]]:
+    """`rasterize_gaussians` by gsplat, for CUDA tensors; its kernels are compiled on the first call of a machine."""
+    from gsplat import isect_offset_encode, isect_tiles, rasterize_to_pixels
+
+    views = means2d.shape[0]
+    tiles = (-(-width // TILE), -(-height // TILE))
+    usable = torch.stack([drawable(means2d[v], conics[v], opacities, extents[v], depths[v]) for v in range(views)])
+    # gsplat skips radius 0 without looking at the rest
+    radii = torch.where(usable[..., None], extents.detach(), 0).clamp(max=2.0**30).ceil().int()
+    _, keys, hits = isect_tiles(means2d.detach(), radii, depths.detach(), TILE, *tiles)
+    offsets = isect_offset_encode(keys, views, *tiles)
+    return rasterize_to_pixels(
+        means2d, conics, features, opacities.expand(views, -1), width, height, TILE, offsets, hits, background
+    )
+
+
+def drawable(
+    means2d: Float[Tensor, "N 2"],
+    conics: Float[Tensor, "N 3"],
+    opacities: Float[Tensor, "N"],
+    extents: Float[Tensor, "N 2"],
+    depths: Float[Tensor, "N"],
+) -> Bool[Tensor, "N"]:
+    """Which splats of one view take part: not culled, finite, with a positive definite conic."""
+    finite = torch.isfinite(torch.cat([means2d, conics, extents, opacities[:, None], depths[:, None]], dim=1)).all(1)
+    definite = (conics[:, 0] > 0) & (conics[:, 0] * conics[:, 2] > conics[:, 1].square())
+    return (finite & definite & (extents > 0).all(1) & (opacities > ALPHA_CUT)).detach()
