@@ -8,10 +8,10 @@ from typing import Annotated
 
 import torch
 from jaxtyping import Float
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 
-from sds3d.options import Options, Range
+from sds3d.options import Fraction, Options, Range
 from sds3d.types import Cameras
 
 
@@ -24,18 +24,41 @@ def _within(low: float, high: float) -> AfterValidator:
     return AfterValidator(check)
 
 
+Size = Annotated[int, Field(ge=16, le=1024, description="image side in pixels")]
+
+
+class SizeStage(Options):
+    """Another size of the training views from some part of the run on."""
+
+    begin_at: Annotated[Fraction, Field(description="part of the run after which the views have this size")]
+    size: Size
+
+
 class CamerasConfig(Options):
     """How the training views are drawn; each range is uniform, azimuth stratified over the batch."""
 
     views: Annotated[int, Field(ge=1, le=64, description="views per step")] = 4
-    size: Annotated[int, Field(ge=16, le=1024, description="image side in pixels")] = 64
+    size: Size = 64
+    later_sizes: Annotated[tuple[SizeStage, ...], Field(description="sizes to change to on the way, in order")] = ()
     azimuth_deg: Annotated[Range, _within(-360, 360)] = (-180.0, 180.0)
     elevation_deg: Annotated[Range, _within(-89, 89)] = (-15.0, 60.0)
     distance: Annotated[Range, _within(1.05, 100)] = (2.8, 3.2)
     fov_deg: Annotated[Range, _within(1, 150)] = (40.0, 40.0)
 
+    @model_validator(mode="after")
+    def _in_order(self) -> "CamerasConfig":
+        starts = [stage.begin_at for stage in self.later_sizes]
+        if starts != sorted(starts):
+            raise ValueError("later_sizes: begin_at must rise from one to the next")
+        return self
 
-def sample_cameras(config: CamerasConfig, generator: torch.Generator) -> Cameras:
+    def size_at(self, progress: float) -> int:
+        """The views' side in pixels when the part `progress` of the run is done."""
+        begun = [stage.size for stage in self.later_sizes if progress >= stage.begin_at]
+        return begun[-1] if begun else self.size
+
+
+def sample_cameras(config: CamerasConfig, generator: torch.Generator, progress: float = 0.0) -> Cameras:
     """One training batch, on the CPU.
 
     azimuth_i = low + (high - low) (i + u_i) / B,   u_i ~ U(0, 1): every part of the range is seen in every step.
@@ -53,7 +76,7 @@ def sample_cameras(config: CamerasConfig, generator: torch.Generator) -> Cameras
         torch.deg2rad(uniform(config.elevation_deg)),
         uniform(config.distance),
         torch.deg2rad(uniform(config.fov_deg)),
-        config.size,
+        config.size_at(progress),
     )
 
 

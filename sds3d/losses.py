@@ -1,7 +1,11 @@
-"""Regularizers as pure functions of what a scene renders or holds; each is a scalar, 0 at best."""
+"""Regularizers as pure functions of what a scene renders or holds; 0 at best. Scalars, or one number for each ray.
+
+Those of rays take packed samples: all rays' samples in one axis, ray after ray and front to back, with the number of
+the ray that each belongs to.
+"""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -33,6 +37,79 @@ def total_variation(image: Float[Tensor, "B H W C"]) -> Float[Tensor, ""]:
     down = (image[:, 1:] - image[:, :-1]).square().mean()
     across = (image[:, :, 1:] - image[:, :, :-1]).square().mean()
     return down + across
+
+
+def anisotropic_variation(image: Float[Tensor, "B H W C"]) -> Float[Tensor, ""]:
+    """Mean absolute difference of neighbouring pixels, down plus across (Rudin et al. 1992): keeps edges."""
+    from kornia.losses import total_variation  # takes a moment to import
+
+    return total_variation(image.permute(0, 3, 1, 2), reduction="mean").mean()
+
+
+def normal_smoothness(normal: Float[Tensor, "B H W 3"]) -> Float[Tensor, ""]:
+    """Squared differences of neighbouring pixels' normals (threestudio's loss on the normal map)."""
+    return total_variation(normal)
+
+
+def per_ray(values: Float[Tensor, "S"], ray_indices: Int[Tensor, "S"], rays: int) -> Float[Tensor, "R"]:
+    """Sum of each ray's samples; 0 for a ray without any."""
+    return values.new_zeros(rays).index_add(0, ray_indices, values)
+
+
+def orientation(
+    weights: Float[Tensor, "S"],
+    normals: Float[Tensor, "S 3"],
+    directions: Float[Tensor, "S 3"],
+    ray_indices: Int[Tensor, "S"],
+    rays: int,
+) -> Float[Tensor, "R"]:
+    """Penalty on what is seen of surfaces that face away (Verbin et al. 2022, equation 11).
+
+    sum_i w_i max(0, n_i . d)^2,   d from the camera to the sample
+    As in DreamFusion no gradient flows into the weights, or parts would vanish rather than turn.
+    """
+    away = (normals * directions).sum(dim=-1).clamp_min(0)
+    return per_ray(weights.detach() * away.square(), ray_indices, rays)
+
+
+def z_variance(
+    weights: Float[Tensor, "S"], distances: Float[Tensor, "S"], ray_indices: Int[Tensor, "S"], rays: int
+) -> Float[Tensor, "R"]:
+    """Variance of the distance along each ray (Zhu et al. 2023, HiFA): 0 for a thin surface.
+
+    sum_i v_i (z_i - sum_j v_j z_j)^2,   v_i = w_i / sum_j w_j
+    The weights are made to sum to 1 on each ray, so that fog cannot lower it by becoming fainter; 0 for empty rays.
+    """
+    total = per_ray(weights, ray_indices, rays).clamp_min(1e-6)
+    shares = weights / total[ray_indices]
+    mean = per_ray(shares * distances, ray_indices, rays)
+    return per_ray(shares * (distances - mean[ray_indices]).square(), ray_indices, rays)
+
+
+def distortion(
+    weights: Float[Tensor, "S"],
+    starts: Float[Tensor, "S"],
+    ends: Float[Tensor, "S"],
+    ray_indices: Int[Tensor, "S"],
+    rays: int,
+) -> Float[Tensor, "R"]:
+    """How far the weights of a ray are spread out (Barron et al. 2022, mip-NeRF 360, equation 15).
+
+    sum_ij w_i w_j |m_i - m_j| + 1/3 sum_i w_i^2 (end_i - start_i),   m the samples' middles, in world units
+    Both sums are over all pairs; with running sums over the samples in front the cost is linear.
+    """
+    middles = (starts + ends) / 2
+    in_front, moment_in_front = _in_front(weights, ray_indices, rays), _in_front(weights * middles, ray_indices, rays)
+    pairs = 2 * weights * (middles * in_front - moment_in_front)
+    return per_ray(pairs + weights.square() * (ends - starts) / 3, ray_indices, rays)
+
+
+def _in_front(values: Float[Tensor, "S"], ray_indices: Int[Tensor, "S"], rays: int) -> Float[Tensor, "S"]:
+    """Sum over the samples of the same ray before each; in double, for it is a difference of sums over all rays."""
+    exact = values.double()
+    before = exact.cumsum(0) - exact
+    totals = per_ray(exact, ray_indices, rays)
+    return (before - (totals.cumsum(0) - totals)[ray_indices]).to(values)
 
 
 def weighted_sum(losses: dict[str, Float[Tensor, ""]], weights: dict[str, float]) -> Float[Tensor, ""]:

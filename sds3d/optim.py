@@ -1,6 +1,6 @@
 """The optimizer: Adam over the scene's own parameter groups."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import torch
@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sds3d.options import Changing, Options, Schedule, value_at
-from sds3d.scenes.base import Scene
+from sds3d.scenes.base import ParamGroup, Scene
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -39,14 +39,16 @@ class OptimConfig(Options):
         return value
 
 
-def build_optimizer(config: OptimConfig, scene: Scene, state: nn.Module | None) -> torch.optim.Adam:
-    """Adam with one group per scene parameter group, and one for the guidance's parameters where it has some.
+def build_optimizer(
+    config: OptimConfig, scene: Scene, state: nn.Module | None, others: Sequence[ParamGroup] = ()
+) -> torch.optim.Adam:
+    """Adam with one group per scene parameter group, one for the guidance's parameters where it has some, and `others`.
 
     A group keeps its `name` and its unscaled rate `base_lr`; densification finds parameters through their group.
     """
     groups = [
         {"name": g.name, "params": g.parameters, "lr": g.lr, "base_lr": g.lr, "eps": g.eps}
-        for g in scene.param_groups()
+        for g in [*scene.param_groups(), *others]
     ]
     own = [p for p in state.parameters() if p.requires_grad] if state is not None else []
     if own:

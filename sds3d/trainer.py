@@ -4,6 +4,7 @@ import difflib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -24,10 +25,12 @@ from sds3d.options import value_at
 from sds3d.priors.base import Prior
 from sds3d.priors.counting import ForwardCounter
 from sds3d.prompts import Prompts
-from sds3d.scenes import Scene
+from sds3d.scenes import ParamGroup, Scene, Training
+from sds3d.scenes.background import LearnedBackground, SphereMap
 from sds3d.types import ViewCondition
 
 PARTS = ("prior", "render", "backward", "optimizer")
+OWN_LOSSES = ("guidance", "guidance_params")
 
 
 class Trainer:
@@ -42,7 +45,10 @@ class Trainer:
         self.state = config.guidance.init(prior, generator)
         noise_state = config.noise.init(prior.latent_shape, generator)
         self.noise_state = None if noise_state is None else noise_state.to(device)
-        self.optimizer = build_optimizer(config.optim, scene, self.state)
+        background = config.scene.background
+        self.surroundings = SphereMap(background).to(device) if isinstance(background, LearnedBackground) else None
+        self.optimizer = build_optimizer(config.optim, scene, self.state, self._own_parameters())
+        self._check_names()
         self.step = 0  # steps done
         self.seconds = dict.fromkeys(PARTS, 0.0)
         self._counter = ForwardCounter.of(prior)
@@ -58,17 +64,21 @@ class Trainer:
         config, scene, prior, generator = self.config, self.scene, self.prior, self.generator
         started, progress, views = time.perf_counter(), self.step / config.steps, config.cameras.views
         set_learning_rates(config.optim, self.optimizer, progress)
-        cameras = sample_cameras(config.cameras, generator).to(self.device)
+        cameras = sample_cameras(config.cameras, generator, progress).to(self.device)
         background = config.scene.background.sample(views, generator).to(self.device)
         t = config.timesteps.sample(progress, views, generator).to(self.device)
+        wanted = frozenset(name for name in config.scene.losses if self._weight(name, progress))
         with self._timed("render"):
-            out = scene.render(cameras, background)
+            out = scene.render(cameras, background, Training(progress, wanted, generator))
             losses = dict(scene.regularizers(out))
+            if self.surroundings is not None:
+                out = replace(out, rgb=self.surroundings.behind(out, cameras, background, generator))
         draw = Draw(cameras, out, prior.latent_shape, generator, progress)
         noise = config.noise.sample(draw, self.noise_state).to(self.device)
         with self._timed("prior"):
             x = prior.encode(out.image())
-            cond, view = self.prompts.at(cameras), ViewCondition(cameras, background)
+            told = background if self.surroundings is None else None
+            cond, view = self.prompts.at(cameras), ViewCondition(cameras, told)
             query = Query(x, t, noise, prior, cond, view, progress, generator)
             result = config.guidance.step(query, self.state)
         grad, stats = result.grad, dict(result.stats)
@@ -77,7 +87,7 @@ class Trainer:
         losses["guidance"] = inject_gradient(x, grad)
         if result.loss is not None:
             losses["guidance_params"] = result.loss
-        weights = self._weights(losses, progress)
+        weights = {name: self._weight(name, progress) for name in losses}
         total = weighted_sum(losses, weights)
         self._check_finite("loss", {name: losses[name] for name, weight in weights.items() if weight}, t)
         with self._timed("backward"):
@@ -112,18 +122,25 @@ class Trainer:
         return asked / (self.step * self.config.cameras.views) if self.step else 0.0
 
     def _states(self) -> dict[str, nn.Module | None]:
-        return {"guidance": self.state, "noise": self.noise_state}
+        return {"guidance": self.state, "noise": self.noise_state, "background": self.surroundings}
 
-    def _weights(self, losses: dict[str, Tensor], progress: float) -> dict[str, float]:
-        """The weight of every loss: 1 for the guidance's own, 0 for regularizers the config does not name."""
+    def _own_parameters(self) -> list[ParamGroup]:
+        if self.surroundings is None:
+            return []
+        return [ParamGroup("background", [self.surroundings.raw_colors], self.surroundings.config.lr)]
+
+    def _check_names(self) -> None:
+        """ConfigError where a weight is for a loss that does not exist."""
+        known = sorted({*self.config.scene.losses, *OWN_LOSSES})
         for name in self.config.loss_weights:
-            if name not in losses:
-                close = difflib.get_close_matches(name, losses, n=1)
-                hint = f"did you mean {close[0]}?" if close else "this scene has: " + ", ".join(sorted(losses))
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {close[0]}?" if close else "this scene has: " + ", ".join(known)
                 raise ConfigError(f"loss_weights.{name} is no loss of the scene", hint=hint)
-        defaults = {"guidance": 1.0, "guidance_params": 1.0}
-        given = self.config.loss_weights
-        return {name: value_at(given.get(name, defaults.get(name, 0.0)), progress) for name in losses}
+
+    def _weight(self, name: str, progress: float) -> float:
+        """The weight of a loss: 1 for the guidance's own, 0 for regularizers the config does not name."""
+        return value_at(self.config.loss_weights.get(name, 1.0 if name in OWN_LOSSES else 0.0), progress)
 
     def _gradients(self) -> dict[str, Tensor]:
         """One number per parameter group that is finite exactly when all its gradients are (short of overflow)."""

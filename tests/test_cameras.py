@@ -86,3 +86,13 @@ def test_the_same_generator_state_gives_the_same_views() -> None:
 def test_bad_options_are_refused(bad) -> None:
     with pytest.raises(ValidationError):
         CamerasConfig(**bad)
+
+
+def test_views_grow_where_the_config_asks_for_it() -> None:
+    later = [{"begin_at": 0.25, "size": 128}, {"begin_at": 0.5, "size": 256}]
+    config = CamerasConfig(views=1, later_sizes=later)
+    sizes = [sample_cameras(config, torch.Generator(), progress).width for progress in (0, 0.24, 0.25, 0.49, 0.5, 1)]
+    assert sizes == [64, 64, 128, 128, 256, 256]
+    assert sample_cameras(CamerasConfig(), torch.Generator(), 1.0).width == 64
+    with pytest.raises(ValidationError, match="begin_at must rise"):
+        CamerasConfig(later_sizes=later[::-1])

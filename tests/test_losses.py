@@ -3,7 +3,19 @@ import math
 import pytest
 import torch
 
-from sds3d.losses import opacity_entropy, opacity_sparsity, scale_penalty, total_variation, weighted_sum
+from sds3d.losses import (
+    anisotropic_variation,
+    distortion,
+    normal_smoothness,
+    opacity_entropy,
+    opacity_sparsity,
+    orientation,
+    per_ray,
+    scale_penalty,
+    total_variation,
+    weighted_sum,
+    z_variance,
+)
 
 
 def test_entropy_is_log_two_at_one_half_and_small_at_both_ends() -> None:
@@ -31,6 +43,67 @@ def test_total_variation_of_a_ramp() -> None:
     assert total_variation(ramp) == pytest.approx(1)  # 1 down, 0 across
     assert total_variation(ramp.transpose(1, 2)) == pytest.approx(1)
     assert total_variation(torch.ones(1, 4, 4, 3)) == 0
+
+
+def test_anisotropic_variation_of_a_step_is_its_height_per_difference() -> None:
+    step = torch.tensor([0.0, 0.0, 3.0, 3.0])[None, :, None, None].expand(1, 4, 5, 2)
+    assert anisotropic_variation(step) == pytest.approx(1)  # one of three differences down, none across
+    assert anisotropic_variation(step / 3) == pytest.approx(1 / 3)  # absolute, not squared
+
+
+def test_normals_that_turn_by_a_right_angle_are_not_smooth() -> None:
+    normal = torch.zeros(1, 2, 2, 3)
+    normal[:, 0, :, 0] = normal[:, 1, :, 1] = 1
+    assert normal_smoothness(normal) == pytest.approx(2 / 3)  # squares of (1, -1, 0), a mean over three channels
+
+
+RAYS = torch.tensor([0, 0, 0, 2, 2])  # the ray in the middle has no samples
+
+
+def test_per_ray_sums_and_leaves_empty_rays_at_zero() -> None:
+    torch.testing.assert_close(per_ray(torch.tensor([1.0, 2, 4, 8, 16]), RAYS, 3), torch.tensor([7.0, 0, 24]))
+
+
+def test_only_what_faces_away_counts_for_orientation_and_it_is_turned_not_removed() -> None:
+    directions = torch.tensor([[1.0, 0, 0]]).expand(5, 3)
+    away, edge, towards = [1.0, 0, 0], [0.6, 0.8, 0], [-1.0, 0, 0]
+    normals = torch.tensor([towards, edge, away, towards, towards], requires_grad=True)
+    weights = torch.tensor([0.5, 0.25, 0.125, 0.5, 0.5], requires_grad=True)
+    value = orientation(weights, normals, directions, RAYS, 3)
+    torch.testing.assert_close(value, torch.tensor([0.25 * 0.36 + 0.125, 0, 0]))
+    value.sum().backward()
+    assert weights.grad is None
+    assert (normals.grad[:, 0] != 0).tolist() == [False, True, True, False, False]
+
+
+def test_z_variance_is_that_of_the_distances_whatever_the_rays_opacity() -> None:
+    distances = torch.tensor([1.0, 2, 3, 5, 5])
+    weights = torch.tensor([0.25, 0.5, 0.25, 0.1, 0.1])
+    expected = torch.tensor([0.5, 0, 0])
+    torch.testing.assert_close(z_variance(weights, distances, RAYS, 3), expected)
+    torch.testing.assert_close(z_variance(weights * 1e-3, distances, RAYS, 3), expected)
+    weights.requires_grad_()
+    z_variance(weights, distances, RAYS, 3).sum().backward()
+    assert weights.grad[1] < 0 < weights.grad[0]  # downhill: more in the middle, less at the ends
+
+
+def test_distortion_equals_the_double_sum() -> None:
+    generator = torch.Generator().manual_seed(0)
+    counts = (4, 0, 7)
+    indices = torch.repeat_interleave(torch.arange(3), torch.tensor(counts))
+    starts = torch.cat([torch.rand(count, generator=generator).sort().values for count in counts]).double()
+    ends = starts + 0.1
+    weights = torch.rand(len(starts), generator=generator).double().requires_grad_()
+    middles = (starts + ends) / 2
+    expected = []
+    for ray in range(3):
+        w, m = weights[indices == ray], middles[indices == ray]
+        pairs = (w[:, None] * w * (m[:, None] - m).abs()).sum()
+        expected.append(pairs + (w.square() * 0.1).sum() / 3)
+    value = distortion(weights, starts, ends, indices, 3)
+    torch.testing.assert_close(value, torch.stack(expected))
+    mine, theirs = (torch.autograd.grad(v.sum(), weights, retain_graph=True)[0] for v in (value, torch.stack(expected)))
+    torch.testing.assert_close(mine, theirs)
 
 
 def test_losses_without_weight_get_no_gradient() -> None:

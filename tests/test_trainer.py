@@ -154,3 +154,35 @@ def test_the_gradient_is_clipped_where_asked_for_by_a_schedule_too(small_config)
     assert shares[0] > 0.5
     assert shares[-1] == 0
     assert "clipped_share" not in next(trainer(small_config(log_every=1)).run()).losses
+
+
+def test_a_learned_background_is_trained_and_resumed_and_the_prior_is_not_told_a_colour(small_config) -> None:
+    config = small_config(**{"scene.background": {"name": "learned", "rows": 4}, "log_every": 1})
+
+    class Asked(AnalyticPrior):
+        def __init__(self, base: AnalyticPrior) -> None:
+            self.__dict__.update(base.__dict__)
+            self.told = []
+
+        def predict_noise(self, *args: Any, **kwargs: Any) -> list[Tensor]:
+            self.told.append(args[3].background)
+            return super().predict_noise(*args, **kwargs)
+
+    prior = Asked(config.prior.build("cpu"))
+    first = trainer(config, prior)
+    for _ in range(5):
+        first.advance()
+    assert prior.told
+    assert all(background is None for background in prior.told)
+    assert first.surroundings.raw_colors.abs().max() > 0.01
+    second = trainer(config)
+    second.restore(first.checkpoint())
+    assert same(finish(first), finish(second))
+
+
+def test_views_of_a_growing_size_reach_the_scene(small_config) -> None:
+    run = trainer(small_config(steps=4, **{"cameras.later_sizes": [{"begin_at": 0.5, "size": 32}]}))
+    sizes, render = [], run.scene.render
+    run.scene.render = lambda cameras, *rest: sizes.append(cameras.width) or render(cameras, *rest)
+    finish(run)
+    assert sizes == [24, 24, 32, 32]

@@ -1,7 +1,7 @@
 """The Scene protocol: what is optimized. Scenes are torch modules and never see a prior."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -25,12 +25,26 @@ class ParamGroup:
     eps: float = 1e-15
 
 
+@dataclass(frozen=True)
+class Training:
+    """What a render may know of the run it is a step of."""
+
+    progress: float  # the part of the run that is done
+    losses: Collection[str]  # regularizers that have a weight in this step
+    generator: torch.Generator  # on the CPU whatever the device
+
+
 @runtime_checkable
 class Scene(Protocol):
     """An nn.Module that can be rendered, optimized and asked for its density."""
 
-    def render(self, cameras: Cameras, background: Float[Tensor, "B 3"]) -> RenderOutput:
-        """All cameras at once, composited over one solid colour per view."""
+    def render(
+        self, cameras: Cameras, background: Float[Tensor, "B 3"], training: Training | None = None
+    ) -> RenderOutput:
+        """All cameras at once, composited over one solid colour per view.
+
+        Without `training` it is a picture of the scene as it is: no draws, no shading, no losses.
+        """
         ...
 
     def param_groups(self) -> list[ParamGroup]:
@@ -38,7 +52,10 @@ class Scene(Protocol):
         ...
 
     def regularizers(self, out: RenderOutput) -> Mapping[str, Float[Tensor, ""]]:
-        """Named scalar losses on a render or on the parameters; weighted by `loss_weights`."""
+        """Named scalar losses on a render or on the parameters; weighted by `loss_weights`.
+
+        At least those that the render's `training.losses` asked for; dear ones need not be there unless asked for.
+        """
         ...
 
     def after_step(self, step: int, out: RenderOutput, optimizer: Optimizer) -> None:
@@ -57,12 +74,14 @@ class Scene(Protocol):
 class SceneConfig(Options, ABC):
     """How a scene is chosen: its name, its options, and what it is rendered over in training.
 
-    `results` are the files that a finished run hands over (names of sds3d.results.RESULTS), in the order of writing.
-    `companions` are options of other parts that the scene wants where the person says nothing else.
+    `losses` are the names of all regularizers there are. `results` are the files that a finished run hands over (names
+    of sds3d.results.RESULTS), in the order of writing. `companions` are options of other parts that the scene wants
+    where the person says nothing else.
     """
 
     name: str
     companions: ClassVar[Mapping[str, Any]] = {}
+    losses: ClassVar[tuple[str, ...]] = ()
     results: ClassVar[tuple[str, ...]] = ("sheet", "orbit", "ply", "glb")
     background: Background = RandomBackground()
 

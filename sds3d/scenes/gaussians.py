@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,7 +16,7 @@ from sds3d.losses import opacity_entropy, opacity_sparsity, scale_penalty
 from sds3d.ops.extension import Rasterizer
 from sds3d.ops.project_gaussians import project_gaussians, rotation_matrices
 from sds3d.ops.rasterize_gaussians import rasterize_gaussians
-from sds3d.scenes.base import ParamGroup, SceneConfig
+from sds3d.scenes.base import ParamGroup, SceneConfig, Training
 from sds3d.scenes.densify import SPLIT_SHRINK, DensifyConfig, child_offsets, plan_refinement, replace_parameters
 from sds3d.scenes.init import ball_points, ball_spacing
 from sds3d.scenes.splat_field import SplatField, field_at_points, splat_field, splat_to_grid
@@ -31,6 +31,7 @@ class GaussiansConfig(SceneConfig):
     """How splats start, how fast each of their parameters moves, and when they multiply."""
 
     name: Literal["gaussians"] = "gaussians"
+    losses: ClassVar[tuple[str, ...]] = ("sparsity", "opaque", "opacity", "scale", "flatness")
     count: Annotated[int, Field(ge=4, le=1_000_000, description="Splats at the start")] = 4000
     init_radius: Annotated[float, Field(gt=0, le=1, description="Radius of the ball they start in, world units")] = 0.5
     init_opacity: Annotated[float, Field(gt=0, lt=1, description="Opacity they start with")] = 0.1
@@ -113,7 +114,13 @@ class Gaussians(nn.Module):
     def colors(self) -> Float[Tensor, "N 3"]:
         return self.raw_colors.sigmoid()
 
-    def render(self, cameras: Cameras, background: Float[Tensor, "B 3"], with_normal: bool = False) -> RenderOutput:
+    def render(
+        self,
+        cameras: Cameras,
+        background: Float[Tensor, "B 3"],
+        training: Training | None = None,
+        with_normal: bool = False,
+    ) -> RenderOutput:
         """Project and composite all splats, front to back, into every view.
 
         With w_i the compositing weight of splat i: rgb = sum w_i c_i + (1 - sum w_i) background,

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from sds3d.losses import total_variation
 from sds3d.scenes.background import Background, SolidBackground
-from sds3d.scenes.base import ParamGroup, SceneConfig
+from sds3d.scenes.base import ParamGroup, SceneConfig, Training
 from sds3d.types import Cameras, RenderOutput
 
 
@@ -24,6 +24,7 @@ class ImageConfig(SceneConfig):
     companions: ClassVar[Mapping[str, Any]] = {
         "cameras": {"azimuth_deg": [30.0, 30.0], "elevation_deg": [15.0, 15.0], "distance": [2.9, 2.9]}
     }
+    losses: ClassVar[tuple[str, ...]] = ("smooth",)
     results: ClassVar[tuple[str, ...]] = ("image",)
     background: Background = SolidBackground(color=(0.9, 0.9, 0.9))
     size: Annotated[int, Field(ge=8, le=2048, description="Side of the image in pixels")] = 64
@@ -49,7 +50,9 @@ class ImageScene(nn.Module):
         """sRGB colours in [0, 1]."""
         return self.raw_pixels.sigmoid()
 
-    def render(self, cameras: Cameras, background: Float[Tensor, "B 3"]) -> RenderOutput:
+    def render(
+        self, cameras: Cameras, background: Float[Tensor, "B 3"], training: Training | None = None
+    ) -> RenderOutput:
         """The image for each camera, resized (antialiased) to the camera's size; nothing of the background shows."""
         shape = (cameras.height, cameras.width)
         image = self.pixels.permute(2, 0, 1)[None]

@@ -25,6 +25,7 @@ def test_it_is_a_scene_and_every_camera_sees_the_same_image() -> None:
     out = scene.render(orbit(3, size=16), torch.rand(3, 3))
     assert torch.equal(out.rgb, scene.pixels.expand(3, -1, -1, -1))
     assert (out.opacity == 1).all()
+    assert set(scene.regularizers(out)) == set(ImageConfig.losses)
     torch.testing.assert_close(out.depth, torch.full((3, 16, 16, 1), 2.9))
     assert scene.render(orbit(1, size=8), torch.zeros(1, 3)).rgb.shape == (1, 8, 8, 3)
 
