@@ -5,6 +5,7 @@
 
 #include "project_gaussians/project_gaussians.h"
 #include "rasterize_gaussians/rasterize_gaussians.h"
+#include "selective_adam/selective_adam.h"
 #include "tensors.h"
 
 namespace sds3d {
@@ -176,6 +177,33 @@ struct RasterBackward {
   static int64_t size(const Tensor& t, int64_t axis) {
     require(t.dim() > axis, "rasterize_gaussians_backward: expected image [B, H, W, C] and hits [K, 2]");
     return t.size(axis);
+  }
+};
+
+// Of selective_adam, which writes into its arguments: a copy in another layout would be lost, so none is made.
+struct AdamArguments {
+  int64_t rows, width;
+  Tensor grad, visible;
+  AdamStep step;
+  AdamTensors tensors;
+
+  AdamArguments(const Tensor& parameter, const Tensor& exp_avg, const Tensor& exp_avg_sq, const Tensor& grad_,
+                const Tensor& visible_, double lr, double beta1, double beta2, double eps, int64_t step_)
+      : rows(visible_.dim() == 1 ? visible_.size(0) : -1),
+        width(rows > 0 ? parameter.numel() / rows : 0),
+        grad(checked(grad_, "grad", FLOAT, {rows, width}, parameter)),
+        visible(checked(visible_, "visible", ScalarType::Bool, {rows}, parameter)),
+        step(adam_step(lr, beta1, beta2, eps, double(step_))),
+        tensors{written(parameter, "parameter"), written(exp_avg, "exp_avg"), written(exp_avg_sq, "exp_avg_sq"),
+                floats(grad), static_cast<const bool*>(visible.const_data_ptr())} {
+    require(step_ > 0, "selective_adam: steps count from 1");
+  }
+
+ private:
+  float* written(const Tensor& t, const char* name) const {
+    checked(t, name, FLOAT, {rows, width}, grad);
+    if (!t.is_contiguous()) throw std::runtime_error(std::string(name) + ": expected a contiguous tensor");
+    return floats_out(t);
   }
 };
 

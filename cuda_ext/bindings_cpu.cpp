@@ -10,6 +10,7 @@ namespace sds3d {
 namespace {
 
 constexpr int64_t SPLAT_GRAIN = 1024;  // splats per task: about 50 microseconds of projection
+constexpr int64_t ADAM_GRAIN = 16384;   // rows per task: about as long
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> project_gaussians_cpu(Tensor means, Tensor quats, Tensor scales,
                                                                  Tensor opacities, Tensor camera_to_world,
@@ -133,6 +134,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> rasterize_gaussians_backward_cpu(
   return {r.grad_means2d, r.grad_conics, r.grad_opacities, r.grad_features};
 }
 
+void selective_adam_cpu(Tensor parameter, Tensor exp_avg, Tensor exp_avg_sq, Tensor grad, Tensor visible, double lr,
+                        double beta1, double beta2, double eps, int64_t step) {
+  const AdamArguments a(parameter, exp_avg, exp_avg_sq, grad, visible, lr, beta1, beta2, eps, step);
+  torch::stable::parallel_for(0, a.rows, ADAM_GRAIN, [&](int64_t begin, int64_t end) {
+    selective_adam(a.step, a.tensors, a.width, begin, end);
+  });
+}
+
 }  // namespace
 
 }  // namespace sds3d
@@ -142,4 +151,5 @@ STABLE_TORCH_LIBRARY_IMPL(sds3d, CPU, m) {
   m.impl("project_gaussians_backward", TORCH_BOX(&sds3d::project_gaussians_backward_cpu));
   m.impl("rasterize_gaussians", TORCH_BOX(&sds3d::rasterize_gaussians_cpu));
   m.impl("rasterize_gaussians_backward", TORCH_BOX(&sds3d::rasterize_gaussians_backward_cpu));
+  m.impl("selective_adam", TORCH_BOX(&sds3d::selective_adam_cpu));
 }

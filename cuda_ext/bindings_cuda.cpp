@@ -7,6 +7,7 @@
 #include "project_gaussians/project_gaussians_cuda.h"
 #include "rasterize_gaussians/hit_sort.h"
 #include "rasterize_gaussians/rasterize_gaussians_cuda.h"
+#include "selective_adam/selective_adam_cuda.h"
 
 namespace sds3d {
 
@@ -127,6 +128,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> rasterize_gaussians_backward_cuda(
   return {r.grad_means2d, r.grad_conics, r.grad_opacities, r.grad_features};
 }
 
+void selective_adam_cuda(Tensor parameter, Tensor exp_avg, Tensor exp_avg_sq, Tensor grad, Tensor visible, double lr,
+                         double beta1, double beta2, double eps, int64_t step) {
+  const AdamArguments a(parameter, exp_avg, exp_avg_sq, grad, visible, lr, beta1, beta2, eps, step);
+  const OnDevice on(a.grad);
+  check(launch_selective_adam(a.step, a.tensors, a.rows, a.width, on.stream), "selective_adam");
+}
+
 }  // namespace
 
 }  // namespace sds3d
@@ -136,4 +144,5 @@ STABLE_TORCH_LIBRARY_IMPL(sds3d, CUDA, m) {
   m.impl("project_gaussians_backward", TORCH_BOX(&sds3d::project_gaussians_backward_cuda));
   m.impl("rasterize_gaussians", TORCH_BOX(&sds3d::rasterize_gaussians_cuda));
   m.impl("rasterize_gaussians_backward", TORCH_BOX(&sds3d::rasterize_gaussians_backward_cuda));
+  m.impl("selective_adam", TORCH_BOX(&sds3d::selective_adam_cuda));
 }

@@ -20,6 +20,19 @@ inline std::string device_name(const Tensor& t) {
   return t.is_cuda() ? "cuda:" + std::to_string(t.get_device_index()) : "cpu";
 }
 
+inline const char* dtype_name(ScalarType dtype) {
+  switch (dtype) {
+    case ScalarType::Float:
+      return "float32";
+    case ScalarType::Int:
+      return "int32";
+    case ScalarType::Bool:
+      return "bool";
+    default:
+      return "differently typed";
+  }
+}
+
 // Throws unless `t` has dtype, shape and the device of `like`; returns it contiguous.
 inline Tensor checked(const Tensor& t, const char* name, ScalarType dtype, std::initializer_list<int64_t> shape,
                       const Tensor& like) {
@@ -29,7 +42,7 @@ inline Tensor checked(const Tensor& t, const char* name, ScalarType dtype, std::
   for (int64_t size : shape) fits = fits && t.size(axis++) == size;
   if (!fits) {
     std::ostringstream message;
-    message << name << ": expected a " << (dtype == ScalarType::Float ? "float32" : "int32") << " tensor [";
+    message << name << ": expected a " << dtype_name(dtype) << " tensor [";
     for (int64_t size : shape) message << ' ' << size;
     message << " ] on " << device_name(like) << ", got dtype " << int(t.scalar_type()) << " [";
     for (axis = 0; axis < t.dim(); ++axis) message << ' ' << t.size(axis);

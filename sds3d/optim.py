@@ -1,15 +1,19 @@
 """The optimizer: Adam over the scene's own parameter groups."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
+from jaxtyping import Bool
 from pydantic import Field, field_validator
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sds3d.ops.selective_adam import selective_adam_
 from sds3d.options import Changing, Options, Schedule, value_at
 from sds3d.scenes.base import ParamGroup, Scene
+from sds3d.scenes.gaussians import SplatTrace
+from sds3d.types import RenderOutput
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -29,6 +33,9 @@ class OptimConfig(Options):
     clip_gradient: Annotated[
         Changing | None, Field(description="largest element of the guidance's gradient on a view; none where not given")
     ] = None
+    selective: Annotated[
+        bool, Field(description="splats that no view of a step shows keep their values and moments in that step")
+    ] = False
     guidance_lr: Annotated[float, Field(ge=0, description="learning rate of a guidance's own network")] = 1e-4
 
     @field_validator("clip_gradient")
@@ -53,7 +60,50 @@ def build_optimizer(
     own = [p for p in state.parameters() if p.requires_grad] if state is not None else []
     if own:
         groups.append({"name": "guidance", "params": own, "lr": config.guidance_lr, "base_lr": config.guidance_lr})
-    return torch.optim.Adam(groups, betas=(config.beta1, config.beta2), foreach=False)
+    kind = SelectiveAdam if config.selective else torch.optim.Adam
+    return kind(groups, betas=(config.beta1, config.beta2), foreach=False)
+
+
+class SelectiveAdam(torch.optim.Adam):
+    """Adam that can leave rows of a parameter out of a step. Its state is torch's, so checkpoints fit both."""
+
+    @torch.no_grad()
+    def step_visible(self, visible: Mapping[Tensor, Bool[Tensor, "N"]]) -> None:
+        """Moves the named parameters' visible rows, and all other parameters as `step` does; takes the gradients."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter in visible and parameter.grad is not None:
+                    self._move_rows(parameter, parameter.grad, visible[parameter], group)
+                    parameter.grad = None
+        self.step()
+
+    def _move_rows(self, parameter: Tensor, grad: Tensor, rows: Bool[Tensor, "N"], group: Mapping[str, Any]) -> None:
+        state = self.state[parameter]
+        if not state:  # as torch.optim.Adam begins
+            zeros = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+            state.update(step=torch.tensor(0.0), **zeros)
+        state["step"] += 1
+        beta1, beta2 = group["betas"]
+        moments, step = (state["exp_avg"], state["exp_avg_sq"]), int(state["step"])
+        selective_adam_(parameter, *moments, grad, rows, group["lr"], beta1, beta2, group["eps"], step)
+
+
+def take_step(optimizer: Optimizer, out: RenderOutput) -> None:
+    """One step; a SelectiveAdam moves only the splats that `out`, or one of the renders it is made of, shows."""
+    if isinstance(optimizer, SelectiveAdam):
+        optimizer.step_visible(visible_rows(out))
+    else:
+        optimizer.step()
+
+
+def visible_rows(out: RenderOutput) -> dict[Tensor, Bool[Tensor, "N"]]:
+    """For each parameter of splats, which of its rows some view of the render shows; empty for other scenes."""
+    if isinstance(out.aux, SplatTrace):
+        return dict.fromkeys(out.aux.parameters, out.aux.visible.any(dim=0))
+    rows: dict[Tensor, Tensor] = {}
+    for part in out.aux if isinstance(out.aux, list) else []:
+        rows |= visible_rows(part)
+    return rows
 
 
 def set_learning_rates(config: OptimConfig, optimizer: Optimizer, progress: float) -> None:

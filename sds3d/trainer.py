@@ -20,7 +20,7 @@ from sds3d.guidance.base import Query
 from sds3d.guidance.gradient import clip_gradient, inject_gradient
 from sds3d.guidance.noise import Draw
 from sds3d.losses import weighted_sum
-from sds3d.optim import build_optimizer, set_learning_rates
+from sds3d.optim import build_optimizer, set_learning_rates, take_step
 from sds3d.options import value_at
 from sds3d.priors.base import Prior
 from sds3d.priors.counting import ForwardCounter
@@ -94,7 +94,7 @@ class Trainer:
             total.backward()
         self._check_finite("gradient", self._gradients(), t)
         with self._timed("optimizer"):
-            self.optimizer.step()
+            take_step(self.optimizer, out)
             self.optimizer.zero_grad(set_to_none=True)
             scene.after_step(self.step, out, self.optimizer)
         self.step += 1

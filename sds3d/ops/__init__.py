@@ -3,6 +3,7 @@
 from sds3d.ops.extension import BackendInfo, backend_info
 from sds3d.ops.project_gaussians import ProjectedGaussians, project_gaussians, project_gaussians_reference
 from sds3d.ops.rasterize_gaussians import rasterize_gaussians, rasterize_gaussians_reference
+from sds3d.ops.selective_adam import selective_adam_, selective_adam_reference_
 
 __all__ = [
     "BackendInfo",
@@ -12,4 +13,6 @@ __all__ = [
     "project_gaussians_reference",
     "rasterize_gaussians",
     "rasterize_gaussians_reference",
+    "selective_adam_",
+    "selective_adam_reference_",
 ]

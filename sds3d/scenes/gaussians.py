@@ -61,6 +61,7 @@ class SplatTrace:
 
     means2d: Float[Tensor, "B N 2"]  # its gradient says how hard the image pulls at each splat
     visible: Bool[Tensor, "B N"]
+    parameters: tuple[nn.Parameter, ...]  # of the scene that made it, one row a splat
 
 
 class Gaussians(nn.Module):
@@ -143,7 +144,8 @@ class Gaussians(nn.Module):
             cameras.height, cameras.width, rasterizer,
         )  # fmt: skip
         normal = F.normalize(image[..., 4:7], dim=-1, eps=1e-6) if with_normal else None
-        trace = SplatTrace(projected.means2d, (projected.extents > 0).all(dim=-1))
+        shown = (projected.extents > 0).all(dim=-1)
+        trace = SplatTrace(projected.means2d, shown, tuple(getattr(self, name) for name in NAMES))
         return RenderOutput(image[..., :3], opacity, image[..., 3:4], normal, trace)
 
     def _facing_normals(self, cameras: Cameras) -> Float[Tensor, "B N 3"]:
