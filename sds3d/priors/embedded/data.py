@@ -36,12 +36,15 @@ class Shard:
     captions: list[str]
 
 
-def make_shard(index: int, scenes: int = SCENES_PER_SHARD) -> Shard:
-    """Shard number `index` of an endless sequence; the same index gives the same renders."""
+def make_shard(index: int, scenes: int = SCENES_PER_SHARD, held_out: bool = False) -> Shard:
+    """Shard number `index` of an endless sequence; the same index gives the same renders.
+
+    With `held_out` it holds nothing but what training the prior must not see.
+    """
     rgba, angles, captions = [], [], []
     for scene in range(scenes):
         rng = Random(f"sds3d-{index}-{scene}")
-        description = random_description(rng)
+        description = random_description(rng, held_out)
         solids = build(description, rng)
         views = torch.tensor([_random_view(rng) for _ in range(VIEWS)])
         rgba.append((render_solids(solids, shard_cameras(views)) * 255.0 + 0.5).to(torch.uint8))
@@ -61,12 +64,12 @@ def _random_view(rng: Random) -> tuple[float, float, float]:
     return rng.uniform(-math.pi, math.pi), elevation, rng.uniform(*DISTANCE)
 
 
-def write_shard(folder: Path, index: int) -> Path:
+def write_shard(folder: Path, index: int, held_out: bool = False) -> Path:
     """Makes a shard file unless it is there already; several processes may share one folder."""
     path = folder / f"shard_{index:05d}.safetensors"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        shard = make_shard(index)
+        shard = make_shard(index, held_out=held_out)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         tensors = {"rgba": shard.rgba, "angles": shard.angles}
         save_file(tensors, temporary, metadata={"captions": json.dumps(shard.captions)})
@@ -81,17 +84,22 @@ def read_shard(path: Path) -> Shard:
 
 
 class Dataset:
-    """All shards of a folder in memory (about 100 KB a scene); `refresh` takes in those written since."""
+    """All shards of a folder in memory (about 100 KB a scene); `refresh` takes in those written since.
 
-    def __init__(self, folder: Path) -> None:
+    The last `leave` shards there are at the beginning are left out; `left` names them.
+    """
+
+    def __init__(self, folder: Path, leave: int = 0) -> None:
         self.folder = folder
+        present = sorted(folder.glob("shard_*.safetensors"))
+        self.left = present[len(present) - leave :]
         self.paths: list[Path] = []
         self.shards: list[Shard] = []
         self.refresh()
 
     def refresh(self) -> None:
         for path in sorted(self.folder.glob("shard_*.safetensors")):
-            if path not in self.paths:
+            if path not in self.paths and path not in self.left:
                 self.paths.append(path)
                 self.shards.append(read_shard(path))
 

@@ -119,12 +119,12 @@ def _article(text: str) -> str:
     return f"{'an' if text[0] in 'aeiou' else 'a'} {text}"
 
 
-def random_description(rng: Random) -> Description:
-    """About 74% single things, half of them plain; never what is held out."""
+def random_description(rng: Random, held_out: bool = False) -> Description:
+    """About 74% single things, half of them plain; never what is held out, or with `held_out` nothing else."""
     weights = [HARD.get(kind, 1.0) for kind in KINDS]
     while True:
         found = _any_description(rng, weights)
-        if not found.held_out():
+        if found.held_out() is held_out:
             return found
 
 

@@ -40,6 +40,7 @@ def test_training_never_shows_held_out_combinations():
     assert not pairs & HELD_OUT
     assert len(pairs) > 0.95 * (len(COLORS) * len(KINDS) - len(HELD_OUT))
     assert not any(description.held_out() for description in shown)
+    assert all(random_description(rng, held_out=True).held_out() for _ in range(50))
 
 
 def test_a_tenth_of_the_pairs_is_held_out_of_each_new_relation():
@@ -188,7 +189,7 @@ def test_shards_come_from_their_index_alone(tmp_path):
 
 def test_shards_survive_the_disk(tmp_path, monkeypatch):
     monkeypatch.setattr("sds3d.priors.embedded.data.SCENES_PER_SHARD", 2)
-    monkeypatch.setattr("sds3d.priors.embedded.data.make_shard", lambda index: make_shard(index, scenes=2))
+    monkeypatch.setattr("sds3d.priors.embedded.data.make_shard", lambda index, held_out: make_shard(index, 2, held_out))
     shard = read_shard(write_shard(tmp_path, 0))
     assert shard.captions == make_shard(0, scenes=2).captions
     assert torch.equal(shard.rgba, make_shard(0, scenes=2).rgba)
