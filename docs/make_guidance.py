@@ -45,8 +45,21 @@ Shared by all of them: `optim.clip_gradient` bounds the elements of the gradient
 `noise`, `timesteps` and `view_words` are chosen beside the method. Perp-Neg (`view_words.mode=perp_neg`) works with
 those that have classifier-free guidance: {guides}.
 
-Not here: LMC-SDS (learned manifold corrective), because the published text was not at hand and nothing can be called
-faithful to it without; DreamSampler; several scenes at once for VSD.
+Several scenes at once, `particles=4`, work with all of them and share the views of each step: VSD trains one critic
+on all, the others make so many scenes independently.
+
+Not here:
+
+- LMC-SDS (learned manifold corrective), because the published text was not at hand and nothing can be called faithful
+  to it without.
+- DreamSampler (Kim et al. 2024, arXiv 2403.11415) as a method of its own. It is one run of a sampler, x_s = alpha_s x +
+  sigma_s eps', in which x = g(theta) is fitted to the predicted clean image x0_hat, with a regularizer, at every time;
+  eps' mixes the noise predicted at the time before with fresh noise. The part that any differentiable scene can have is
+  here: the fit is `guidance=sds guidance.weighting=sigma_over_alpha` (its gradient is x - x0_hat), the single falling
+  time `timesteps=descending`, the regularizers `loss_weights`, and eps' all fresh is `noise=fresh`. Predicted noise can
+  be carried on only for a view that is seen again at the next time: with cameras that are drawn anew there is none,
+  the published code has single images only, and the paper's text on other generators was not at hand. Noise that is
+  kept over the run and belongs to the surface, so that the fit becomes the sampler's own step, is what `cfd` has.
 
 Forwards are those of the prior, for one view and one step, at the default options and without a negative prompt;
 a range is over t from 0.1 to 0.98.

@@ -31,7 +31,7 @@ SHEET, TABLE, PAGE = "compare.png", "compare.json", "compare.html"
 
 @dataclass(frozen=True)
 class Row:
-    """One guidance in numbers; means over its seeds."""
+    """One guidance in numbers; means over its seeds and their particles."""
 
     guidance: str
     seeds: list[int]
@@ -170,13 +170,14 @@ def _row(name: str, paths: list[Path], configs: list[RunConfig], renders: list[n
 
     parts = ("prior", "render", "backward", "optimizer")
     per_step = [sum(r["seconds"][part] for part in parts) / r["steps"] for r in reports]
+    scenes = [scene for report in reports for scene in report.get("particles", [report])]
     images = torch.from_numpy(np.stack(renders))
     return Row(
         guidance=name,
         seeds=[config.seed for config in configs],
         seconds_per_step=mean(per_step),
         prior_forwards_per_step=mean([r["prior_forwards_per_step"] for r in reports]),
-        **{key: mean([r["metrics"][key] for r in reports]) for key in ("saturation", "coverage", "fog")},
+        **{key: mean([s["metrics"][key] for s in scenes]) for key in ("saturation", "coverage", "fog")},
         diversity=round(float(diversity(images)), 4) if len(paths) > 1 else None,
-        refused=[r["mesh"]["refused"] for r in reports if "refused" in r["mesh"]],
+        refused=[s["mesh"]["refused"] for s in scenes if "refused" in s["mesh"]],
     )

@@ -49,6 +49,7 @@ class RunConfig(Options):
     steps: Annotated[int, Field(ge=1, le=1_000_000)] = 800
     device: Annotated[str, AfterValidator(_check_device)] = "auto"
     scene: SerializeAsAny[InstanceOf[SceneConfig]] = GaussiansConfig()
+    particles: Annotated[int, Field(ge=1, le=64, description="scenes that are made at once and share the views")] = 1
     prior: SerializeAsAny[InstanceOf[PriorConfig]] = EmbeddedConfig()
     guidance: SerializeAsAny[InstanceOf[Guidance]] = SDS()
     timesteps: SerializeAsAny[InstanceOf[Timesteps]] = Annealed()
@@ -119,7 +120,13 @@ def load_config(
 
 def _refuse_combinations(config: RunConfig) -> None:
     """ConfigError where two parts that are fine alone make no sense together."""
-    guidance, name = config.guidance, config.guidance.name
+    guidance, name, views = config.guidance, config.guidance.name, config.cameras.views
+    if views % config.particles:
+        raise ConfigError(
+            f"cameras.views = {views} does not go with particles = {config.particles}: each particle is shown in as "
+            "many views as the others",
+            hint=f"use cameras.views={-(-views // config.particles) * config.particles}",
+        )
     if guidance.falls and not config.timesteps.falls:
         known = ", ".join(key for key, rule in TIMESTEPS.items() if rule.falls)
         raise ConfigError(

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from sds3d.ops.selective_adam import selective_adam_
 from sds3d.options import Changing, Options, Schedule, value_at
 from sds3d.scenes.base import ParamGroup, Scene
+from sds3d.scenes.particles import Particles
 from sds3d.scenes.gaussians import SplatTrace
 from sds3d.types import RenderOutput
 
@@ -47,7 +48,10 @@ class OptimConfig(Options):
 
 
 def build_optimizer(
-    config: OptimConfig, scene: Scene, state: nn.Module | None, others: Sequence[ParamGroup] = ()
+    config: OptimConfig,
+    scene: Scene | Particles,
+    state: nn.Module | None,
+    others: Sequence[ParamGroup] = (),
 ) -> torch.optim.Adam:
     """Adam with one group per scene parameter group, one for the guidance's parameters where it has some, and `others`.
 

@@ -4,14 +4,14 @@ import importlib.metadata
 import platform
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from sds3d.cameras import orbit
 from sds3d.config import RunConfig
-from sds3d.metrics import saturation, soft_fraction
+from sds3d.metrics import diversity, saturation, soft_fraction
 from sds3d.scenes import Scene
 
 PACKAGES = ("sds3d", "torch", "numpy", "diffusers", "transformers", "trimesh")
@@ -19,13 +19,20 @@ PACKAGES = ("sds3d", "torch", "numpy", "diffusers", "transformers", "trimesh")
 
 def build_report(
     config: RunConfig,
-    scene: Scene,
+    scenes: Sequence[Scene],
     device: torch.device,
     seconds: Mapping[str, float],
     forwards_per_step: float,
-    mesh: Mapping[str, Any],
+    meshes: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Everything in report.json; `seconds` by part, `forwards_per_step` per view, `mesh` as its check found it."""
+    """Everything in report.json; `seconds` by part, `forwards_per_step` per view, `meshes` as their check found them.
+
+    `mesh` and `metrics` are the first scene's. Where there are several, `particles` has those of each, and their
+    `diversity`.
+    """
+    metrics = [view_metrics(scene, device) for scene in scenes]
+    each = [{"mesh": dict(mesh), "metrics": found} for mesh, found in zip(meshes, metrics, strict=True)]
+    several = {"particles": each, "diversity": particle_diversity(scenes, device)} if len(scenes) > 1 else {}
     return {
         "prompt": config.prompt,
         "negative_prompt": config.negative_prompt,
@@ -38,8 +45,8 @@ def build_report(
         "seconds": {part: round(spent, 3) for part, spent in seconds.items()},
         "prior_forwards_per_step": round(forwards_per_step, 3),
         "peak_memory_bytes": peak_memory(device),
-        "mesh": dict(mesh),
-        "metrics": view_metrics(scene, device),
+        **each[0],
+        **several,
     }
 
 
@@ -78,3 +85,11 @@ def view_metrics(scene: Scene, device: torch.device) -> dict[str, float]:
         "saturation": saturation(out.rgb, out.opacity),
     }
     return {name: round(float(value), 4) for name, value in found.items()}
+
+
+@torch.no_grad()
+def particle_diversity(scenes: Sequence[Scene], device: torch.device) -> float:
+    """How different several scenes look from the same eight cameras: root mean square difference, over pairs."""
+    cameras = orbit(8, size=96).to(device)
+    renders = [scene.render(cameras, torch.full((8, 3), 0.5, device=device)).rgb for scene in scenes]
+    return round(float(diversity(torch.stack(renders))), 4)

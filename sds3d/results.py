@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
+from numpy import ndarray
 from PIL import Image as PIL
 
 from sds3d.config import RunConfig
 from sds3d.export import (
+    arrange,
     check_mesh,
     extract_mesh,
     render_sheet,
@@ -36,26 +39,51 @@ def write_result(file_format: str, scene: Scene, config: RunConfig, folder: Path
     result = RESULTS[file_format]
     path = folder / result.file_name
     with writing(path):
+        folder.mkdir(exist_ok=True)
         return path, result.write(scene, config, path)
 
 
-def draw(scene: Scene, config: RunConfig, folder: Path, views: int, size: int) -> list[Path]:
+def particle_folder(folder: Path, number: int) -> Path:
+    """Where the results of a particle are: those of the first in the run folder itself, the others' in one each."""
+    return folder if number == 1 else folder / f"particle-{number}"
+
+
+def draw(scenes: list[Scene], config: RunConfig, folder: Path, views: int, size: int) -> list[Path]:
     """The pictures of a run anew, with `views` pictures on the sheet and sides of `size` pixels."""
-    paths = [folder / RESULTS[name].file_name for name in config.scene.results if name in PICTURES]
-    write_preview(scene, paths[0], views, size)
-    if len(paths) > 1:
-        write_orbit(scene, paths[1], size=size)
-    return paths
+    names = [RESULTS[name].file_name for name in config.scene.results if name in PICTURES]
+    written = []
+    for number, scene in enumerate(scenes, start=1):
+        paths = [particle_folder(folder, number) / name for name in names]
+        write_preview([scene], paths[0], views, size)
+        if len(paths) > 1:
+            write_orbit(scene, paths[1], size=size)
+        written += paths
+    if len(scenes) > 1:
+        write_preview(scenes, folder / OVERVIEW, views, size)
+        written.append(folder / OVERVIEW)
+    return written
 
 
-def write_preview(scene: Scene, path: Path, views: int = 4, size: int = 128) -> None:
-    """What the scene looks like: a sheet of views all around, or the image itself."""
+def write_preview(scenes: list[Scene], path: Path, views: int = 4, size: int = 128) -> None:
+    """What the scene looks like: a sheet of views all around, or the image itself.
+
+    Several particles have a row each, or as many images in rows, with the particle's number.
+    """
     with writing(path):
-        if isinstance(scene, ImageScene):
-            pixels = to_uint8(scene.pixels.detach().cpu().numpy())
-            write_png(np.asarray(PIL.fromarray(pixels).resize((size, size), PIL.Resampling.NEAREST)), path)
+        images = [_enlarged(scene, size) for scene in scenes if isinstance(scene, ImageScene)]
+        if len(images) == 1:
+            write_png(images[0], path)
+        elif images:
+            write_png(arrange(np.stack(images), [f"particle {n + 1}" for n in range(len(images))], columns=4), path)
         else:
-            write_png(render_sheet(scene, views=views, size=size), path)
+            name = "particle {}: " if len(scenes) > 1 else ""
+            rows = [render_sheet(s, views, size, title=name.format(n)) for n, s in enumerate(scenes, start=1)]
+            write_png(np.concatenate(rows), path)
+
+
+def _enlarged(scene: ImageScene, size: int) -> UInt8[ndarray, "H W 3"]:
+    pixels = to_uint8(scene.pixels.detach().cpu().numpy())
+    return np.asarray(PIL.fromarray(pixels).resize((size, size), PIL.Resampling.NEAREST))
 
 
 def _image(scene: Scene, config: RunConfig, path: Path) -> dict[str, Any]:
@@ -87,6 +115,7 @@ def _mesh(scene: Scene, config: RunConfig, path: Path) -> dict[str, Any]:
 
 
 PICTURES = ("image", "sheet", "orbit")
+OVERVIEW = "particles.png"  # all particles of a run that has several
 RESULTS = {  # in the order of writing: what can be refused comes last
     "image": Result("image.png", _image),
     "sheet": Result("sheet.png", _sheet),

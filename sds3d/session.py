@@ -16,13 +16,15 @@ from torch import nn
 from sds3d.checkpoint import load_newest, save_checkpoint, unpack_scene
 from sds3d.config import RunConfig, read_json_object
 from sds3d.errors import CheckpointError, ConfigError, ExportError, NumericsError
-from sds3d.events import CheckpointSaved, Event, Exported, Finished, Preview, Started, StepDone, Warned
+from sds3d.event_log import EventLog
+from sds3d.events import CheckpointSaved, Event, Exported, Finished, Preview, Started, Warned
 from sds3d.files import write_atomic, writing
 from sds3d.priors.base import Prior
 from sds3d.prompts import check_words
 from sds3d.report import build_report
-from sds3d.results import RESULTS, draw, write_preview, write_result
+from sds3d.results import OVERVIEW, RESULTS, draw, particle_folder, write_preview, write_result
 from sds3d.scenes import Scene
+from sds3d.scenes.particles import Particles, build_scene, scenes_of
 from sds3d.trainer import Trainer
 
 CONFIG, EVENTS, REPORT, CHECKPOINTS, PREVIEWS = "config.json", "events.jsonl", "report.json", "checkpoints", "previews"
@@ -36,6 +38,9 @@ class Session:
 
         <out_dir>/{config.json, events.jsonl, checkpoints/, previews/, sheet.png, orbit.mp4, splats.ply, mesh.glb,
         report.json}
+
+    A run of several particles has particles.png as well, and the results of all but the first in particle-2/,
+    particle-3/, and so on.
 
     Nothing is written before `run` has built all parts. A folder that holds anything is never written over: a new run
     takes the next free name (`-2`, `-3`, ...), and only `Session.resume` goes on in an old one.
@@ -58,7 +63,7 @@ class Session:
         self._paused = False
         self._stopped = False
         self._prior = prior
-        self._scene: Scene | None = None
+        self._scenes: list[Scene] | None = None
 
     @classmethod
     def resume(cls, out_dir: Path | str, prior: Prior | None = None) -> "Session":
@@ -110,21 +115,32 @@ class Session:
             self._prior = self.config.prior.build(self.device())
         return self._prior
 
-    def scene(self) -> Scene:
-        """The scene as the run left it, or as the newest checkpoint of a resumed session has it.
+    def scene(self, particle: int = 1) -> Scene:
+        """One scene of the run, the only one or that of a particle; ConfigError where there is no such particle."""
+        scenes = self.scenes()
+        if not 1 <= particle <= len(scenes):
+            raise ConfigError(f"particle {particle} is not there", hint=f"the run has 1 to {len(scenes)}")
+        return scenes[particle - 1]
+
+    def scenes(self) -> list[Scene]:
+        """All scenes as the run left them, or as the newest checkpoint of a resumed session has them.
 
         An older checkpoint would be another object than the report describes, so a damaged newest one is an error here.
         """
-        if self._scene is None:
+        if self._scenes is None:
             checkpoint, problems = load_newest(self.out_dir / CHECKPOINTS) if self._resumed else (None, [])
             if problems:
                 raise CheckpointError(problems[0], hint="resume the run: it goes on from the checkpoint before")
             if checkpoint is None:
                 raise CheckpointError(f"the run of {self.out_dir} has no checkpoint yet", hint="run or resume it first")
-            scene = cast(nn.Module, self.config.scene.build(torch.Generator().manual_seed(self.config.seed)))
-            unpack_scene(checkpoint.tensors, scene)
-            self._scene = cast(Scene, scene.to(self.device()))
-        return self._scene
+            scene = self._build_scene(torch.Generator().manual_seed(self.config.seed))
+            unpack_scene(checkpoint.tensors, cast(nn.Module, scene))
+            self._scenes = scenes_of(scene)
+        return self._scenes
+
+    def _build_scene(self, generator: torch.Generator) -> Scene | Particles:
+        scene = build_scene(self.config.scene, self.config.particles, generator)
+        return cast(Scene | Particles, cast(nn.Module, scene).to(self.device()))
 
     def device(self) -> torch.device:
         """The device that the config means on this machine."""
@@ -136,17 +152,18 @@ class Session:
             raise ConfigError(f"device = {name!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
         return device
 
-    def export(self, file_format: str) -> Path:
+    def export(self, file_format: str, particle: int = 1) -> Path:
         """Write one result again, such as glb or ply. ExportError where the scene gives nothing fit to export."""
         known = self.config.scene.results
         if file_format not in known:
             what = f"no format of the scene {self.config.scene.name}" if file_format in RESULTS else "unknown"
             raise ConfigError(f"format {file_format!r} is {what}", hint="known: " + ", ".join(known))
-        return write_result(file_format, self.scene(), self.config, self.out_dir)[0]
+        folder = particle_folder(self.out_dir, particle)
+        return write_result(file_format, self.scene(particle), self.config, folder)[0]
 
     def draw(self, views: int = 8, size: int = 256) -> list[Path]:
         """Make the pictures again: `views` of them on the sheet, sides of `size` pixels."""
-        return draw(self.scene(), self.config, self.out_dir, views, size)
+        return draw(self.scenes(), self.config, self.out_dir, views, size)
 
     def _prepare(self) -> tuple[Trainer, list[str]]:
         """All parts, at the newest checkpoint where there is one, and what the user should know about them."""
@@ -154,9 +171,9 @@ class Session:
         config = self.config
         warnings = check_words(prior, config.prior, config.prompt, config.negative_prompt, self.strict)
         generator = torch.Generator().manual_seed(self.config.seed)
-        scene = cast(nn.Module, self.config.scene.build(generator)).to(device)
-        self._scene = cast(Scene, scene)
-        trainer = Trainer(self.config, self._scene, prior, generator, device)
+        scene = self._build_scene(generator)
+        self._scenes = scenes_of(scene)
+        trainer = Trainer(self.config, scene, prior, generator, device)
         if self._resumed:
             checkpoint, problems = load_newest(self.out_dir / CHECKPOINTS)
             warnings += [f"{problem}; going on from an older checkpoint" for problem in problems]
@@ -193,25 +210,37 @@ class Session:
         if trainer.step < self.config.steps:
             yield Finished(interrupted=True)
             return
-        seconds, mesh = 0.0, dict[str, Any]()
-        for file_format in self.config.scene.results:
+        scenes, seconds, refusals = self.scenes(), 0.0, list[ExportError]()
+        meshes = [dict[str, Any]() for _ in scenes]
+        if len(scenes) > 1:
+            write_preview(scenes, self.out_dir / OVERVIEW, size=192)
+            yield Exported(self.out_dir / OVERVIEW)
+        for index, file_format in itertools.product(range(len(scenes)), self.config.scene.results):
             if self._stopped:  # the last step is saved: resuming goes on here
                 yield Finished(interrupted=True)
                 return
-            begun = time.perf_counter()
+            if "refused" in meshes[index]:
+                continue
+            begun, folder = time.perf_counter(), particle_folder(self.out_dir, index + 1)
             try:
-                path, stats = write_result(file_format, self.scene(), self.config, self.out_dir)
-            except ExportError as error:
-                self._report(trainer, seconds, {"refused": str(error)})
-                raise
+                path, stats = write_result(file_format, scenes[index], self.config, folder)
+            except ExportError as error:  # the other particles may be fit
+                meshes[index] = {"refused": str(error)}
+                which = f"particle {index + 1}: " if len(scenes) > 1 else ""
+                refusals.append(ExportError(f"{which}{error.args[0]}", hint=error.hint))
+                continue
             seconds += time.perf_counter() - begun
             yield Exported(path, stats)
-            mesh = stats if file_format == "glb" else mesh
-        yield Finished(self._report(trainer, seconds, mesh))
+            meshes[index] = stats if file_format == "glb" else meshes[index]
+        report = self._report(trainer, seconds, meshes)
+        if refusals:
+            raise refusals[0]
+        yield Finished(report)
 
-    def _report(self, trainer: Trainer, export_seconds: float, mesh: dict[str, Any]) -> dict[str, Any]:
+    def _report(self, trainer: Trainer, export_seconds: float, meshes: list[dict[str, Any]]) -> dict[str, Any]:
         seconds = {**trainer.seconds, "export": export_seconds, TOTAL: time.perf_counter() - self._begun}
-        report = build_report(self.config, self.scene(), trainer.device, seconds, trainer.forwards_per_step(), mesh)
+        forwards = trainer.forwards_per_step()
+        report = build_report(self.config, self.scenes(), trainer.device, seconds, forwards, meshes)
         write_atomic(self.out_dir / REPORT, _json(report))
         return report
 
@@ -221,34 +250,8 @@ class Session:
 
     def _preview(self, step: int) -> Preview:
         path = self.out_dir / PREVIEWS / f"step-{step:06d}.png"
-        write_preview(self.scene(), path)
+        write_preview(self.scenes(), path)
         return Preview(step, path)
-
-
-class EventLog:
-    """events.jsonl: one line for each event, but for steps without losses. A line is whole or absent."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with writing(path):
-            if path.exists() and not path.read_bytes().endswith(b"\n"):  # torn by a crash
-                whole = path.read_bytes().rpartition(b"\n")
-                write_atomic(path, whole[0] + whole[1])
-
-    def append(self, event: Event) -> None:
-        """Write the event with the time of day."""
-        if isinstance(event, StepDone) and not event.losses:
-            return
-        line = json.dumps({**event.to_dict(), "time": round(time.time(), 3)}).encode() + b"\n"
-        with writing(self.path), self.path.open("ab", buffering=0) as file:
-            before = file.tell()
-            try:
-                written = file.write(line)
-                if written != len(line):
-                    raise OSError(28, "the disk is full")
-            except OSError:
-                file.truncate(before)
-                raise
 
 
 def run_name(config: RunConfig) -> str:

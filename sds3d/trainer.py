@@ -27,6 +27,7 @@ from sds3d.priors.counting import ForwardCounter
 from sds3d.prompts import Prompts
 from sds3d.scenes import ParamGroup, Scene, Training
 from sds3d.scenes.background import LearnedBackground, SphereMap
+from sds3d.scenes.particles import Particles
 from sds3d.types import ViewCondition
 
 PARTS = ("prior", "render", "backward", "optimizer")
@@ -37,13 +38,18 @@ class Trainer:
     """A run between two steps. All randomness comes from `generator`, on the CPU whatever the device."""
 
     def __init__(
-        self, config: RunConfig, scene: Scene, prior: Prior, generator: torch.Generator, device: torch.device
+        self,
+        config: RunConfig,
+        scene: Scene | Particles,
+        prior: Prior,
+        generator: torch.Generator,
+        device: torch.device,
     ) -> None:
         self.config, self.scene, self.prior = config, scene, prior
         self.generator, self.device = generator, device
         self.prompts = Prompts(prior, config.prompt, config.negative_prompt, config.view_words)
         self.state = config.guidance.init(prior, generator)
-        noise_state = config.noise.init(prior.latent_shape, generator)
+        noise_state = config.noise.init(prior.latent_shape, generator, config.particles)
         self.noise_state = None if noise_state is None else noise_state.to(device)
         background = config.scene.background
         self.surroundings = SphereMap(background).to(device) if isinstance(background, LearnedBackground) else None

@@ -3,8 +3,10 @@
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+
+PER_VIEW = ("camera_to_world", "intrinsics", "azimuth", "elevation", "distance")  # the tensors of Cameras
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,11 @@ class Cameras:
 
     def to(self, device: torch.device | str) -> "Cameras":
         """The same cameras with their tensors on `device`."""
-        names = ("camera_to_world", "intrinsics", "azimuth", "elevation", "distance")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+        return replace(self, **{name: getattr(self, name).to(device) for name in PER_VIEW})
+
+    def select(self, views: Int[Tensor, "V"]) -> "Cameras":
+        """Some of the cameras, by their places in the batch."""
+        return replace(self, **{name: getattr(self, name)[views] for name in PER_VIEW})
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class RenderOutput:
     depth: Float[Tensor, "B H W 1"]  # world units along the camera's z, weighted by opacity
     normal: Float[Tensor, "B H W 3"] | None = None  # world space, unit length
     aux: object = None  # private to the scene that made it
+    particle: Int[Tensor, "B"] | None = None  # which of a run's scenes each view shows, from 0; None where there is one
 
     def image(self) -> Float[Tensor, "B 3 H W"]:
         """The colours channels first, as priors want them: the only place where the layout changes."""

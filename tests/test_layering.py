@@ -17,7 +17,7 @@ LAYERS = [
     {"cameras", "prompts", "scenes", "priors", "guidance"},
     {"export", "metrics", "optim"},
     {"config", "presets"},
-    {"trainer", "checkpoint", "results", "report"},
+    {"trainer", "checkpoint", "results", "report", "event_log"},
     {"session"},
     {"compare"},
     {"__init__"},

@@ -6,13 +6,32 @@ from sds3d.report import build_report, peak_memory, versions, view_metrics
 def test_the_report_says_what_the_run_was(small_config) -> None:
     config = small_config()
     scene = config.scene.build(torch.Generator().manual_seed(0))
-    report = build_report(config, scene, torch.device("cpu"), {"render": 1.23456, "total": 2.0}, 2.0, {"faces": 3})
+    report = build_report(config, [scene], torch.device("cpu"), {"render": 1.23456, "total": 2.0}, 2.0, [{"faces": 3}])
     assert (report["prompt"], report["seed"], report["steps"]) == (config.prompt, config.seed, config.steps)
     assert report["seconds"] == {"render": 1.235, "total": 2.0}
     assert report["mesh"] == {"faces": 3}
     assert report["prior_forwards_per_step"] == 2
     assert report["parts"]["guidance"] == "sds"
     assert 0 < report["metrics"]["coverage"] < 1
+    assert "particles" not in report
+
+
+def test_several_scenes_are_reported_each_and_how_different_they_are(small_config) -> None:
+    config = small_config(**{"scene.init_opacity": 0.9})
+    dark, light, again = (config.scene.build(torch.Generator().manual_seed(0)) for _ in range(3))
+    dark.raw_colors.data.fill_(-20)
+    light.raw_colors.data.fill_(20)
+
+    def reported(*scenes):
+        meshes = [{"faces": number} for number in range(len(scenes))]
+        return build_report(config, scenes, torch.device("cpu"), {}, 2.0, meshes)
+
+    report = reported(dark, light)
+    assert [particle["mesh"]["faces"] for particle in report["particles"]] == [0, 1]
+    assert report["particles"][1]["metrics"] == view_metrics(light, torch.device("cpu"))
+    assert report["diversity"] > 0.2
+    again.load_state_dict(dark.state_dict())
+    assert reported(dark, again)["diversity"] == 0
 
 
 def test_memory_is_in_bytes() -> None:

@@ -33,8 +33,10 @@ class VSD(Guidance):
     E[ alpha / (sigma w) grad dx/dtheta ] = d/dtheta KL( q_t || p_t(. | y) )
 
     which is zero where the renders are spread like the prior. At the published s = 7.5, p is sharpened and has no name.
-    There is one scene, not several particles: a critic that knew that scene from each camera would answer eps, and VSD
-    would be SDS with this s. What helps is that the critic learns with a lag and with little capacity.
+    The renders are those of one scene or of several, the paper's particles (`particles=4`), with one critic for all. A
+    critic that knew a single scene from each camera would answer eps, and VSD would be SDS with this s: what helps then
+    is that it learns with a lag and with little capacity. 32 particles of three numbers do spread over the prior's
+    modes, where those of SDS all end at one; for whole scenes few fit into memory, and the published default is 1.
 
     Differences from the published code: w' is sigma^2, not 1 ("uniform"). The best eps_phi at each t' is the same, but
     where a prior predicts the clean image the errors of eps grow as 1 / sigma, and the smallest t' would be all that

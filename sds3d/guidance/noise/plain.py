@@ -21,12 +21,15 @@ class Fresh(Noise):
 
 
 class Fixed(Noise):
-    """One noise image for all views and the whole run, drawn from its own seed: less variance, less variety."""
+    """One noise image for all views and the whole run, drawn from its own seed: less variance, less variety.
+
+    Where a run has several particles, each has its own image.
+    """
 
     name: Literal["fixed"] = "fixed"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     def sample(self, draw: Draw, state: Any) -> Float[Tensor, "B C h w"]:
-        """The same eps for each view; draws nothing from the run's generator."""
-        own = torch.Generator().manual_seed(self.seed)
-        return torch.randn(1, *draw.shape, generator=own).repeat(len(draw.cameras), 1, 1, 1)
+        """The same eps for each view of a particle; draws nothing from the run's generator."""
+        own, particle = torch.Generator().manual_seed(self.seed), draw.particle.cpu()
+        return torch.randn(int(particle.max()) + 1, *draw.shape, generator=own)[particle]

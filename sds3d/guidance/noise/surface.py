@@ -37,6 +37,8 @@ class Surface(Noise):
     make the flow an SDE, but is only near one for small gamma, because the exact form also raises the noise level: on
     exact mixtures and over 1000 steps, 1e-4 is harmless, 0.01 narrows what runs arrive at, and 0.1 collapses almost as
     SDS does, which is gamma = 1. (The published code refreshes its background twice a step: double gamma there.)
+
+    Particles of one run have an atlas and a background each: with the same noise they would follow the same flow.
     """
 
     name: Literal["surface"] = "surface"
@@ -48,25 +50,26 @@ class Surface(Noise):
         Literal["fixed", "fresh"], Field(description="noise where no surface is: one image for all views, or new ones")
     ] = "fixed"
 
-    def init(self, shape: tuple[int, int, int], generator: torch.Generator) -> "Atlas":
-        """The texels and the background's image; 3.8 MB for views of 3 x 64 x 64."""
-        return Atlas(shape, self.fineness, torch.randint(2**62, (), generator=generator), changes=self.gamma > 0)
+    def init(self, shape: tuple[int, int, int], generator: torch.Generator, particles: int = 1) -> "Atlas":
+        """The texels and the background's image; 3.8 MB for each particle and views of 3 x 64 x 64."""
+        seed = torch.randint(2**62, (), generator=generator)
+        return Atlas(shape, self.fineness, seed, changes=self.gamma > 0, particles=particles)
 
     @torch.no_grad()
     def sample(self, draw: Draw, state: Any) -> Float[Tensor, "B C h w"]:
         """Draws nothing from the generator where gamma = 0 and the background is fixed."""
         state.refresh(self.gamma, draw.generator)
         (channels, height, width), views = draw.shape, len(draw.cameras)
-        pixels, texels = views * height * width, len(state.texels)
+        pixels, texels = views * height * width, state.texels.shape[1]
         points, pixel = surface_points(draw)
         seen = pixel // (height * width) * texels + state.texel_at(points)
         owner = torch.full((views * texels,), pixels, device=pixel.device)  # of each view's texels; `pixels` is nobody
         owner.scatter_reduce_(0, seen, pixel, "amin")
         (owned,) = (owner < pixels).nonzero(as_tuple=True)
         total = state.texels.new_zeros(pixels, channels)
-        total.index_add_(0, owner[owned], state.texels[owned % texels])
+        total.index_add_(0, owner[owned], state.texels[draw.particle[owned // texels], owned % texels])
         count = owner[owned].bincount(minlength=pixels)[:, None]
-        behind = state.background.expand(views, -1, -1)
+        behind = state.background[draw.particle]
         if self.background == "fresh":
             behind = torch.randn(behind.shape, generator=draw.generator).to(behind)
         eps = torch.where(count > 0, total / count.clamp_min(1).sqrt(), behind.reshape(pixels, channels))
@@ -74,7 +77,7 @@ class Surface(Noise):
 
 
 class Atlas(nn.Module):
-    """White noise over the cube map and shells, and over one background image.
+    """White noise over the cube map and shells, and over one background image, for each particle.
 
     The noise follows from `seed`; it is saved only where it `changes`.
     """
@@ -85,7 +88,9 @@ class Atlas(nn.Module):
     texels: Tensor
     background: Tensor
 
-    def __init__(self, shape: tuple[int, int, int], fineness: int, seed: Int[Tensor, ""], changes: bool) -> None:
+    def __init__(
+        self, shape: tuple[int, int, int], fineness: int, seed: Int[Tensor, ""], changes: bool, particles: int = 1
+    ) -> None:
         super().__init__()
         channels, height, width = shape
         # an inner shell has fewer texels, for they are to be as large in space as those of the outer ones
@@ -95,8 +100,8 @@ class Atlas(nn.Module):
         self.register_buffer("seed", seed)
         self.register_buffer("sides", sides, persistent=False)
         self.register_buffer("first", sizes.cumsum(0) - sizes, persistent=False)
-        self.register_buffer("texels", torch.empty(int(sizes.sum()), channels), persistent=changes)
-        self.register_buffer("background", torch.empty(height * width, channels), persistent=changes)
+        self.register_buffer("texels", torch.empty(particles, int(sizes.sum()), channels), persistent=changes)
+        self.register_buffer("background", torch.empty(particles, height * width, channels), persistent=changes)
         self._draw()
 
     def _draw(self) -> None:
