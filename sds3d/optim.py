@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 from sds3d.ops.selective_adam import selective_adam_
 from sds3d.options import Changing, Options, Schedule, value_at
 from sds3d.scenes.base import ParamGroup, Scene
-from sds3d.scenes.particles import Particles
 from sds3d.scenes.gaussians import SplatTrace
+from sds3d.scenes.particles import Particles
 from sds3d.types import RenderOutput
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
