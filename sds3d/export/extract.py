@@ -33,6 +33,10 @@ class ExportConfig(Options):
     """How fine the exported mesh is."""
 
     resolution: Annotated[int, Field(ge=16, le=512, description="grid cells along the longest side")] = 128
+    level: Annotated[
+        float | None,
+        Field(gt=0, description="density of the surface; the one that fits the renders best where not given"),
+    ] = None
     blur: Annotated[
         float, Field(ge=0, le=0.1, description="softening of the density before meshing, in object sizes")
     ] = 0.014
@@ -76,7 +80,8 @@ def extract_mesh(scene: Scene, config: ExportConfig) -> Mesh:
         raise ExportError("there is no object to export: no view of the scene is even half opaque", hint=MORE_STEPS)
     world = sample_density(scene, np.full(3, -WORLD), np.full(3, WORLD), SEARCH_CELLS)
     low, high = _bounds(world)
-    level = best_level(sample_density(scene, low, high, SEARCH_CELLS).blurred(config.blur), silhouettes)
+    search = sample_density(scene, low, high, SEARCH_CELLS).blurred(config.blur)
+    level = best_level(search, silhouettes) if config.level is None else _chosen_level(search, config.level)
     surface = _solid_surface(sample_density(scene, low, high, config.resolution).blurred(config.blur), level)
     vertices, faces = decimate(smooth(surface, config.smoothing), config.faces)
     colors = vertex_colors(scene, vertices, faces, views_all_around(scene, config.color_size))
@@ -130,6 +135,16 @@ def best_level(grid: Grid, silhouettes: SceneViews) -> float:
     step = coarse[1] - coarse[0]
     between = np.linspace(-step, step, FINE_LEVELS + 2)[1:-1]
     return float(np.exp(best_of(best_of(coarse) + between)))
+
+
+def _chosen_level(grid: Grid, level: float) -> float:
+    """The level that was asked for; ExportError where the scene is nowhere as dense."""
+    if grid.density.max() <= level:
+        raise ExportError(
+            f"export.level = {level:g} is above the scene's density everywhere",
+            hint=f"it reaches {grid.density.max():.3g}; leave export.level out to have the best one found",
+        )
+    return level
 
 
 def _solid_surface(grid: Grid, level: float) -> Surface:

@@ -93,6 +93,15 @@ def test_level_is_better_than_a_wrong_one(scene):
     assert iou(level) > iou(level * 10) + 0.02
 
 
+def test_a_chosen_level_is_taken_and_one_that_is_too_high_is_refused(scene):
+    def volume(level):
+        return check_mesh(extract_mesh(scene, SMALL.model_copy(update={"level": level}))).volume
+
+    assert volume(0.3) > 1.2 * volume(2.0)
+    with pytest.raises(ExportError, match=r"level = 1e\+06 is above the scene's density everywhere \(it reaches"):
+        volume(1e6)
+
+
 def test_scenes_without_a_grid_of_their_own_are_sampled_point_by_point(scene):
     class PointScene:
         density, color, param_groups = scene.density, scene.color, scene.param_groups
