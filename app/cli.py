@@ -160,12 +160,14 @@ def render(
 
 @app.command()
 def export(
-    run: Run, file_format: Annotated[str, Option("--format", metavar="FORMAT", help="glb or ply")] = "glb"
+    run: Run,
+    file_format: Annotated[str, Option("--format", metavar="FORMAT", help="glb or ply")] = "glb",
+    particle: Annotated[int, Option(min=1, help="which scene of a run with several particles")] = 1,
 ) -> int:
     """Write a run's mesh (glb) or splats (ply) again."""
     from .runs import export_again
 
-    return export_again(run, file_format)
+    return export_again(run, file_format, particle)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from sds3d.events import Finished
 from .console import choose_display, follow
 from .failures import DONE, INTERRUPTED, say_note, stopped_by_signals
 
-SHOWN = ("image.png", "sheet.png", "orbit.mp4", "mesh.glb", "splats.ply", "report.json")
+SHOWN = ("particles.png", "image.png", "sheet.png", "orbit.mp4", "mesh.glb", "splats.ply", "report.json")
 
 
 def start(config: RunConfig, out: Path | None, strict: bool, dry_run: bool, quiet: bool, as_json: bool) -> int:
@@ -47,9 +47,12 @@ def run(session: Session, quiet: bool, as_json: bool) -> int:
 def summary(folder: Path, last: Finished) -> str:
     """What was made, where, and how long it took."""
     mesh = last.report["mesh"]
-    notes = {"sheet.png": "look at this first", "mesh.glb": describe_mesh(mesh) if mesh else ""}
+    several = last.report.get("particles", [])
+    first = "particles.png" if several else "sheet.png"
+    notes = {first: "look at this first", "mesh.glb": describe_mesh(mesh) if mesh else ""}
     lines = [f"{folder}/ in {last.report['seconds']['total']:.0f} s"]
-    lines += [f"  {name:12} {notes.get(name, '')}".rstrip() for name in SHOWN if (folder / name).exists()]
+    lines += [f"  {name:13} {notes.get(name, '')}".rstrip() for name in SHOWN if (folder / name).exists()]
+    lines += [f"  particle-{number}/" for number in range(2, len(several) + 1)]
     return "\n".join(lines)
 
 
@@ -68,7 +71,7 @@ def render_again(folder: Path, size: int, views: int) -> int:
     return DONE
 
 
-def export_again(folder: Path, file_format: str) -> int:
+def export_again(folder: Path, file_format: str, particle: int) -> int:
     """Mesh or splats of an old run."""
-    print(Session.resume(folder).export(file_format))
+    print(Session.resume(folder).export(file_format, particle))
     return DONE

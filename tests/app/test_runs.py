@@ -158,3 +158,24 @@ def test_the_summary_names_what_is_there(tmp_path: Path) -> None:
     assert "mesh.glb" in text
     assert "8012 triangles, 2 pieces, closed, 0.90 x 0.72 x 0.80" in text
     assert "orbit.mp4" not in text
+
+
+def test_every_particle_is_named_and_can_be_exported_again(
+    small_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    options = ["--config", str(small_file), "--out", str(folder), "--set", "particles=2"]
+    assert invoke(["generate", "a red ball", *options]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[1] == "  particles.png look at this first"
+    assert said[-1] == "  particle-2/"
+    path = folder / "particle-2" / "splats.ply"
+    before = path.read_bytes()
+    path.unlink()
+    assert invoke(["export", str(folder), "--format", "ply", "--particle", "2"]) == 0
+    assert capsys.readouterr().out == f"{path}\n"
+    assert path.read_bytes() == before
+    assert invoke(["export", str(folder), "--format", "ply", "--particle", "3"]) == 2
+    assert "the run has 1 to 2" in capsys.readouterr().err
+    assert invoke(["generate", "a red ball", *options[:-1], "particles=3"]) == 2
+    assert "use cameras.views=3" in capsys.readouterr().err
