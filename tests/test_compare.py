@@ -91,3 +91,15 @@ def test_the_command_makes_a_table_of_flat_images(tmp_path: Path, capsys: pytest
     links = re.findall(r'href="([^"]+)"', (tmp_path / "out" / "compare.html").read_text())
     assert links == ["sds-0/image.png", "sds-1/image.png"]
     assert all((tmp_path / "out" / link).is_file() for link in links)
+
+
+def test_a_row_counts_every_particle(small_config, tmp_path: Path) -> None:
+    scene = {"name": "image", "size": 24}
+    config = small_config(scene=scene, particles=2, steps=4, loss_weights={}, **{"guidance.guidance_scale": 1.0})
+    comparison = Comparison([config], tmp_path)
+    list(comparison.run())
+    (row,) = comparison.write()
+    report = json.loads((tmp_path / "sds-0" / "report.json").read_text())
+    each = [particle["metrics"]["saturation"] for particle in report["particles"]]
+    assert each[0] != each[1]
+    assert row.saturation == pytest.approx(sum(each) / 2, abs=1e-4)
