@@ -22,6 +22,7 @@ SOURCES = [
     "cuda_ext/rasterize_gaussians/bin_cpu.cpp",
     "cuda_ext/rasterize_gaussians/tiles_baseline.cpp",
     "cuda_ext/selective_adam/selective_adam_cpu.cpp",
+    "cuda_ext/spherical_harmonics/spherical_harmonics_cpu.cpp",
 ]
 # One instruction set per file, chosen by cpuid at run time; everything else stays on the platform's baseline.
 X86_SOURCES = {
@@ -35,6 +36,7 @@ CUDA_SOURCES = [
     "cuda_ext/rasterize_gaussians/hit_sort.cu",
     "cuda_ext/rasterize_gaussians/rasterize_gaussians.cu",
     "cuda_ext/selective_adam/selective_adam.cu",
+    "cuda_ext/spherical_harmonics/spherical_harmonics.cu",
 ]
 # No fast-math: it breaks round-by-magic-number and, at link time, switches the host process to flush-to-zero. No
 # contraction: forward and backward must round alike, so fused operations are written out where they are wanted.

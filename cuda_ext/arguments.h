@@ -6,6 +6,7 @@
 #include "project_gaussians/project_gaussians.h"
 #include "rasterize_gaussians/rasterize_gaussians.h"
 #include "selective_adam/selective_adam.h"
+#include "spherical_harmonics/spherical_harmonics.h"
 #include "tensors.h"
 
 namespace sds3d {
@@ -205,6 +206,38 @@ struct AdamArguments {
     if (!t.is_contiguous()) throw std::runtime_error(std::string(name) + ": expected a contiguous tensor");
     return floats_out(t);
   }
+};
+
+// Of spherical_harmonics and its backward op.
+struct HarmonicsArguments {
+  HarmonicsShape shape;
+  Tensor coefficients, means, camera_to_world;
+  HarmonicsInputs in;
+
+  HarmonicsArguments(const Tensor& coefficients_, const Tensor& means_, const Tensor& camera_to_world_)
+      : shape{camera_to_world_.size(0), means_.size(0), terms_of(coefficients_)},
+        coefficients(checked(coefficients_, "coefficients", FLOAT, {shape.splats, shape.terms, 3}, means_)),
+        means(checked(means_, "means", FLOAT, {shape.splats, 3}, means_)),
+        camera_to_world(checked(camera_to_world_, "camera_to_world", FLOAT, {shape.views, 4, 4}, means_)),
+        in{floats(coefficients), floats(means), floats(camera_to_world)} {}
+
+ private:
+  static int terms_of(const Tensor& coefficients) {
+    const int64_t k = coefficients.dim() == 3 ? coefficients.size(1) : 0;
+    require(k == 1 || k == 4 || k == 9 || k == 16, "coefficients: expected [N, K, 3] with K of 1, 4, 9 or 16");
+    return int(k);
+  }
+};
+
+struct HarmonicsBackward {
+  Tensor colors, grad_coefficients, grad_means;
+  HarmonicsGradients grad;
+
+  HarmonicsBackward(const HarmonicsArguments& a, const Tensor& grad_colors)
+      : colors(checked(grad_colors, "grad_colors", FLOAT, {a.shape.views, a.shape.splats, 3}, a.means)),
+        grad_coefficients(empty({a.shape.splats, a.shape.terms, 3}, FLOAT, a.means)),
+        grad_means(empty({a.shape.splats, 3}, FLOAT, a.means)),
+        grad{floats(colors), floats_out(grad_coefficients), floats_out(grad_means)} {}
 };
 
 }  // namespace sds3d

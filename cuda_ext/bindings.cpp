@@ -42,6 +42,10 @@ STABLE_TORCH_LIBRARY(sds3d, m) {
   m.def(
       "selective_adam(Tensor(a!) parameter, Tensor(b!) exp_avg, Tensor(c!) exp_avg_sq, Tensor grad, Tensor visible, "
       "float lr, float beta1, float beta2, float eps, int step) -> ()");
+  m.def("spherical_harmonics(Tensor coefficients, Tensor means, Tensor camera_to_world) -> Tensor");
+  m.def(
+      "spherical_harmonics_backward(Tensor coefficients, Tensor means, Tensor camera_to_world, Tensor grad_colors) "
+      "-> (Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(sds3d, CompositeExplicitAutograd, m) {

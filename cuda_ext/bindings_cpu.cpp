@@ -142,6 +142,25 @@ void selective_adam_cpu(Tensor parameter, Tensor exp_avg, Tensor exp_avg_sq, Ten
   });
 }
 
+Tensor spherical_harmonics_cpu(Tensor coefficients, Tensor means, Tensor camera_to_world) {
+  const HarmonicsArguments a(coefficients, means, camera_to_world);
+  const Tensor colors = empty({a.shape.views, a.shape.splats, 3}, FLOAT, a.means);
+  torch::stable::parallel_for(0, a.shape.splats, SPLAT_GRAIN, [&](int64_t begin, int64_t end) {
+    harmonics_forward(a.shape, a.in, floats_out(colors), begin, end);
+  });
+  return colors;
+}
+
+std::tuple<Tensor, Tensor> spherical_harmonics_backward_cpu(Tensor coefficients, Tensor means, Tensor camera_to_world,
+                                                            Tensor grad_colors) {
+  const HarmonicsArguments a(coefficients, means, camera_to_world);
+  const HarmonicsBackward r(a, grad_colors);
+  torch::stable::parallel_for(0, a.shape.splats, SPLAT_GRAIN, [&](int64_t begin, int64_t end) {
+    harmonics_backward(a.shape, a.in, r.grad, begin, end);
+  });
+  return {r.grad_coefficients, r.grad_means};
+}
+
 }  // namespace
 
 }  // namespace sds3d
@@ -152,4 +171,6 @@ STABLE_TORCH_LIBRARY_IMPL(sds3d, CPU, m) {
   m.impl("rasterize_gaussians", TORCH_BOX(&sds3d::rasterize_gaussians_cpu));
   m.impl("rasterize_gaussians_backward", TORCH_BOX(&sds3d::rasterize_gaussians_backward_cpu));
   m.impl("selective_adam", TORCH_BOX(&sds3d::selective_adam_cpu));
+  m.impl("spherical_harmonics", TORCH_BOX(&sds3d::spherical_harmonics_cpu));
+  m.impl("spherical_harmonics_backward", TORCH_BOX(&sds3d::spherical_harmonics_backward_cpu));
 }

@@ -8,6 +8,7 @@
 #include "rasterize_gaussians/hit_sort.h"
 #include "rasterize_gaussians/rasterize_gaussians_cuda.h"
 #include "selective_adam/selective_adam_cuda.h"
+#include "spherical_harmonics/spherical_harmonics_cuda.h"
 
 namespace sds3d {
 
@@ -135,6 +136,23 @@ void selective_adam_cuda(Tensor parameter, Tensor exp_avg, Tensor exp_avg_sq, Te
   check(launch_selective_adam(a.step, a.tensors, a.rows, a.width, on.stream), "selective_adam");
 }
 
+Tensor spherical_harmonics_cuda(Tensor coefficients, Tensor means, Tensor camera_to_world) {
+  const HarmonicsArguments a(coefficients, means, camera_to_world);
+  const Tensor colors = empty({a.shape.views, a.shape.splats, 3}, FLOAT, a.means);
+  const OnDevice on(a.means);
+  check(launch_harmonics_forward(a.shape, a.in, floats_out(colors), on.stream), "spherical_harmonics");
+  return colors;
+}
+
+std::tuple<Tensor, Tensor> spherical_harmonics_backward_cuda(Tensor coefficients, Tensor means, Tensor camera_to_world,
+                                                             Tensor grad_colors) {
+  const HarmonicsArguments a(coefficients, means, camera_to_world);
+  const HarmonicsBackward r(a, grad_colors);
+  const OnDevice on(a.means);
+  check(launch_harmonics_backward(a.shape, a.in, r.grad, on.stream), "spherical_harmonics_backward");
+  return {r.grad_coefficients, r.grad_means};
+}
+
 }  // namespace
 
 }  // namespace sds3d
@@ -145,4 +163,6 @@ STABLE_TORCH_LIBRARY_IMPL(sds3d, CUDA, m) {
   m.impl("rasterize_gaussians", TORCH_BOX(&sds3d::rasterize_gaussians_cuda));
   m.impl("rasterize_gaussians_backward", TORCH_BOX(&sds3d::rasterize_gaussians_backward_cuda));
   m.impl("selective_adam", TORCH_BOX(&sds3d::selective_adam_cuda));
+  m.impl("spherical_harmonics", TORCH_BOX(&sds3d::spherical_harmonics_cuda));
+  m.impl("spherical_harmonics_backward", TORCH_BOX(&sds3d::spherical_harmonics_backward_cuda));
 }

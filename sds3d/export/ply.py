@@ -10,14 +10,15 @@ from torch import Tensor
 
 from sds3d.errors import ConfigError, ExportError
 from sds3d.files import write_atomic
+from sds3d.ops.spherical_harmonics import SH_C0
 from sds3d.scenes.base import Scene
 from sds3d.scenes.gaussians import Gaussians
 
-SH_C0 = 0.28209479177387814  # 1 / (2 sqrt(pi)): the constant spherical harmonic
 COLUMNS = (
     *("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity"),
     *("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"),
 )
+HARMONICS_AT = COLUMNS.index("opacity")  # where f_rest_* go, as in the reference
 MAX_HEADER = 4096  # bytes
 
 
@@ -30,12 +31,14 @@ class SplatCloud:
     scales: Float[Tensor, "N 3"]
     opacities: Float[Tensor, "N"]
     colors: Float[Tensor, "N 3"]  # sRGB
+    harmonics: Float[Tensor, "N K 3"]  # what the view adds, see Gaussians.harmonics; K is 0, 3, 8 or 15
 
 
 def write_splats_ply(scene: Scene, path: Path) -> None:
     """Little-endian floats, one row of COLUMNS per splat, in world axes (+z up).
 
-    As viewers expect: opacity is a logit, scale a logarithm, f_dc = (colour - 0.5) / SH_C0, rot wxyz, normals 0.
+    As viewers expect: opacity is a logit, scale a logarithm, f_dc = (colour - 0.5) / SH_C0, rot wxyz, normals 0. With
+    harmonics there is f_rest_0, f_rest_1, ... before the opacity: all of red, then green, then blue.
     """
     if not isinstance(scene, Gaussians):
         raise ExportError("splats.ply needs a scene of splats", hint="export a mesh instead: --format glb")
@@ -44,14 +47,21 @@ def write_splats_ply(scene: Scene, path: Path) -> None:
             scene.means,
             torch.zeros_like(scene.means),
             (scene.colors - 0.5) / SH_C0,
+            scene.harmonics.transpose(1, 2).flatten(1),
             scene.raw_opacities[:, None],
             scene.raw_scales,
             scene.quats,
         ]
         rows = torch.cat(parts, dim=-1).cpu().numpy().astype("<f4")
-    properties = "".join(f"property float {name}\n" for name in COLUMNS)
+    names = (*COLUMNS[:HARMONICS_AT], *rest_columns(scene.harmonics.shape[1]), *COLUMNS[HARMONICS_AT:])
+    properties = "".join(f"property float {name}\n" for name in names)
     header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(rows)}\n{properties}end_header\n"
     write_atomic(path, header.encode("ascii") + rows.tobytes())
+
+
+def rest_columns(terms: int) -> list[str]:
+    """Columns of that many harmonics beyond the constant one."""
+    return [f"f_rest_{index}" for index in range(3 * terms)]
 
 
 def read_splats_ply(path: Path) -> SplatCloud:
@@ -79,10 +89,12 @@ def read_splats_ply(path: Path) -> SplatCloud:
     def take(*wanted: str) -> Tensor:
         return torch.from_numpy(table[:, [names.index(name) for name in wanted]])
 
+    terms = max(count for count in (0, 3, 8, 15) if set(rest_columns(count)) <= set(names))
     return SplatCloud(
         means=take("x", "y", "z"),
         quats=torch.nn.functional.normalize(take("rot_0", "rot_1", "rot_2", "rot_3"), dim=-1),
         scales=take("scale_0", "scale_1", "scale_2").exp(),
         opacities=take("opacity")[:, 0].sigmoid(),
         colors=(take("f_dc_0", "f_dc_1", "f_dc_2") * SH_C0 + 0.5).clamp(0, 1),
+        harmonics=take(*rest_columns(terms)).view(len(table), 3, terms).transpose(1, 2),
     )

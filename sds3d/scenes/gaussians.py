@@ -16,6 +16,7 @@ from sds3d.losses import opacity_entropy, opacity_sparsity, scale_penalty
 from sds3d.ops.extension import Rasterizer
 from sds3d.ops.project_gaussians import project_gaussians, rotation_matrices
 from sds3d.ops.rasterize_gaussians import rasterize_gaussians
+from sds3d.ops.spherical_harmonics import SH_C0, spherical_harmonics
 from sds3d.scenes.base import ParamGroup, SceneConfig, Training
 from sds3d.scenes.densify import SPLIT_SHRINK, DensifyConfig, child_offsets, plan_refinement, replace_parameters
 from sds3d.scenes.init import ball_points, ball_spacing
@@ -24,7 +25,7 @@ from sds3d.types import Cameras, RenderOutput
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 NAMES = ("raw_means", "raw_quats", "raw_scales", "raw_opacities", "raw_colors")
-PER_SPLAT = (*NAMES, "grad_sum", "view_count")
+HARMONICS = "raw_harmonics"  # with sh_degree only
 
 
 class GaussiansConfig(SceneConfig):
@@ -45,6 +46,10 @@ class GaussiansConfig(SceneConfig):
     lr_scales: Annotated[Rate, Field(description="Learning rate of the log sizes")] = 0.01
     lr_opacities: Annotated[Rate, Field(description="Learning rate of the opacity logits")] = 0.05
     lr_colors: Annotated[Rate, Field(description="Learning rate of the colour logits")] = 0.03
+    lr_harmonics: Annotated[Rate, Field(description="Learning rate of what sh_degree adds to the colours")] = 0.0015
+    sh_degree: Annotated[
+        int, Field(ge=0, le=3, description="Colours that change with the view: degree of their spherical harmonics")
+    ] = 0
     rasterizer: Annotated[
         Rasterizer, Field(description="What renders: auto, native (the compiled kernels), gsplat (CUDA), torch (slow)")
     ] = "auto"
@@ -72,6 +77,7 @@ class Gaussians(nn.Module):
     raw_scales: nn.Parameter
     raw_opacities: nn.Parameter
     raw_colors: nn.Parameter
+    raw_harmonics: nn.Parameter
     grad_sum: Tensor
     view_count: Tensor
     seed: Tensor
@@ -87,6 +93,10 @@ class Gaussians(nn.Module):
         self.raw_scales = nn.Parameter(torch.full((count, 3), scale).log())
         self.raw_opacities = nn.Parameter(torch.full((count,), config.init_opacity).logit())
         self.raw_colors = nn.Parameter((0.5 + jitter).logit())
+        self.names: tuple[str, ...] = NAMES
+        if config.sh_degree > 0:
+            self.names = (*NAMES, HARMONICS)
+            self.raw_harmonics = nn.Parameter(torch.zeros(count, (config.sh_degree + 1) ** 2 - 1, 3))
         # part of the state, so that a resumed run refines at the same places with the same draws
         self.register_buffer("grad_sum", torch.zeros(count))
         self.register_buffer("view_count", torch.zeros(count))
@@ -113,7 +123,21 @@ class Gaussians(nn.Module):
 
     @property
     def colors(self) -> Float[Tensor, "N 3"]:
+        """Seen from all sides on average."""
         return self.raw_colors.sigmoid()
+
+    @property
+    def harmonics(self) -> Float[Tensor, "N K 3"]:
+        """Coefficients of degree 1 and up, in the order of ops.spherical_harmonics; none with sh_degree 0."""
+        return self.raw_harmonics if self.config.sh_degree > 0 else self.raw_means.new_zeros(len(self), 0, 3)
+
+    def colors_in(self, cameras: Cameras) -> Float[Tensor, "B N 3"]:
+        """As each camera sees them: colors + sum_k Y_k(direction) harmonics_k, cut to [0, 1]."""
+        if self.config.sh_degree == 0:
+            return self.colors.expand(len(cameras), -1, -1)
+        coefficients = torch.cat([(self.colors[:, None] - 0.5) / SH_C0, self.harmonics], dim=1)
+        found = spherical_harmonics(coefficients, self.means, cameras.camera_to_world, self.config.rasterizer)
+        return (0.5 + found).clamp(0, 1)
 
     def render(
         self,
@@ -134,7 +158,7 @@ class Gaussians(nn.Module):
         if projected.means2d.requires_grad:
             projected.means2d.retain_grad()
         views = len(cameras)
-        features = [self.colors.expand(views, -1, -1), projected.depths[..., None]]
+        features = [self.colors_in(cameras), projected.depths[..., None]]
         if with_normal:
             features.append(self._facing_normals(cameras))
         stacked = torch.cat(features, dim=-1)
@@ -145,7 +169,7 @@ class Gaussians(nn.Module):
         )  # fmt: skip
         normal = F.normalize(image[..., 4:7], dim=-1, eps=1e-6) if with_normal else None
         shown = (projected.extents > 0).all(dim=-1)
-        trace = SplatTrace(projected.means2d, shown, tuple(getattr(self, name) for name in NAMES))
+        trace = SplatTrace(projected.means2d, shown, tuple(getattr(self, name) for name in self.names))
         return RenderOutput(image[..., :3], opacity, image[..., 3:4], normal, trace)
 
     def _facing_normals(self, cameras: Cameras) -> Float[Tensor, "B N 3"]:
@@ -160,7 +184,7 @@ class Gaussians(nn.Module):
         """One group per parameter, named as in the state without `raw_`."""
         return [
             ParamGroup(name.removeprefix("raw_"), [getattr(self, name)], getattr(self.config, f"lr_{name[4:]}"))
-            for name in NAMES
+            for name in self.names
         ]
 
     def regularizers(self, out: RenderOutput) -> Mapping[str, Float[Tensor, ""]]:
@@ -206,7 +230,7 @@ class Gaussians(nn.Module):
             self.grad_sum / self.view_count.clamp_min(1), self.scales, self.opacities, self.config.densify
         )
         generator = torch.Generator().manual_seed(int(self.seed) * 1_000_003 + step)
-        values = {name: getattr(self, name)[plan.source] for name in NAMES}
+        values = {name: getattr(self, name)[plan.source] for name in self.names}
         child = plan.is_child
         values["raw_means"][child] += child_offsets(
             values["raw_quats"][child], values["raw_scales"][child].exp(), generator
@@ -215,7 +239,7 @@ class Gaussians(nn.Module):
         # two of opacity 1 - sqrt(1 - o) in line cover as much as the one they replace (Rota Bulo et al. 2024)
         opacity = values["raw_opacities"][child].sigmoid()
         values["raw_opacities"][child] = (1 - (1 - opacity).sqrt()).clamp(1e-6, 1 - 1e-6).logit()
-        old = {name: getattr(self, name) for name in NAMES}
+        old = {name: getattr(self, name) for name in self.names}
         for name, parameter in replace_parameters(values, old, plan, optimizer).items():
             setattr(self, name, parameter)
         self.grad_sum = torch.zeros_like(values["raw_opacities"])
@@ -223,7 +247,7 @@ class Gaussians(nn.Module):
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         """Take on the saved number of splats first; parameters stay the same objects, so an optimizer may exist."""
-        for name in PER_SPLAT:
+        for name in (*self.names, "grad_sum", "view_count"):
             saved, current = state_dict.get(prefix + name), getattr(self, name)
             if isinstance(saved, Tensor) and saved.shape[1:] == current.shape[1:]:
                 current.grad = None

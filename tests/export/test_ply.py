@@ -7,6 +7,9 @@ import torch
 from sds3d.errors import ConfigError, ExportError
 from sds3d.export import read_splats_ply, write_splats_ply
 from sds3d.export.ply import COLUMNS, SH_C0
+from sds3d.ops.spherical_harmonics import harmonics
+from sds3d.scenes import GaussiansConfig
+from sds3d.types import Cameras
 
 from .conftest import cluster, scene_of
 
@@ -41,6 +44,32 @@ def test_layout_is_that_of_the_reference_viewer(tmp_path, splats):
     assert row["opacity"] == splats.raw_opacities[0]
     assert row["scale_1"] == splats.raw_scales[0, 1]
     assert sum(row[f"rot_{k}"] ** 2 for k in range(4)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("degree", [1, 2, 3])
+def test_harmonics_are_in_the_reference_viewers_columns_and_give_the_rendered_colours(tmp_path, degree):
+    terms = (degree + 1) ** 2 - 1
+    scene = GaussiansConfig(count=6, sh_degree=degree).build(torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        scene.raw_harmonics.copy_(0.1 * torch.randn(6, terms, 3, generator=torch.Generator().manual_seed(1)))
+    write_splats_ply(scene, tmp_path / "splats.ply")
+    head, _, body = (tmp_path / "splats.ply").read_bytes().partition(b"end_header\n")
+    names = [line.split()[-1] for line in head.decode().splitlines() if line.startswith("property")]
+    assert names[6:10] == ["f_dc_0", "f_dc_1", "f_dc_2", "f_rest_0"]
+    assert names[9 + 3 * terms] == "opacity"
+    row = dict(zip(names, struct.unpack(f"<{len(names)}f", body[: 4 * len(names)]), strict=True))
+    # as viewers do it, for the first splat seen from +x, at colour 1
+    eye = torch.tensor([3.0, 0, 0])
+    direction = torch.nn.functional.normalize(scene.means[0].detach() - eye, dim=0)
+    values = harmonics(direction, terms + 1)
+    rest = [row[f"f_rest_{terms + k}"] for k in range(terms)]
+    green = 0.5 + SH_C0 * row["f_dc_1"] + sum(float(values[k + 1]) * rest[k] for k in range(terms))
+    pose = torch.eye(4)
+    pose[:3, 3] = eye
+    one = torch.ones(1)
+    cameras = Cameras(pose[None], torch.eye(3)[None], one, one, one, 8, 8)
+    assert scene.colors_in(cameras)[0, 0, 1].item() == pytest.approx(min(max(green, 0), 1), abs=1e-5)
+    assert torch.equal(read_splats_ply(tmp_path / "splats.ply").harmonics, scene.harmonics.detach())
 
 
 def test_columns_may_come_in_any_order_with_others(tmp_path):

@@ -8,10 +8,13 @@ from sds3d.ops.project_gaussians import project_backward
 from sds3d.ops.project_gaussians import save_for_backward as save_projection
 from sds3d.ops.rasterize_gaussians import rasterize_backward
 from sds3d.ops.rasterize_gaussians import save_for_backward as save_images
+from sds3d.ops.spherical_harmonics import harmonics_backward
+from sds3d.ops.spherical_harmonics import save_for_backward as save_harmonics
 
 GRADIENTS = {
     "project_gaussians": (project_backward, save_projection),
     "rasterize_gaussians": (rasterize_backward, save_images),
+    "spherical_harmonics": (harmonics_backward, save_harmonics),
 }
 
 
