@@ -1,14 +1,13 @@
 """RunConfig: everything that decides a run. Files, command line, web page and checkpoints all come through here."""
 
-import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, Field, InstanceOf, SerializeAsAny, ValidationError
+from pydantic import AfterValidator, Field, InstanceOf, SerializeAsAny
 
 from sds3d.cameras import CamerasConfig
 from sds3d.errors import ConfigError
@@ -21,6 +20,7 @@ from sds3d.options import Changing, Options
 from sds3d.priors import PRIORS, EmbeddedConfig, PriorConfig
 from sds3d.prompts import ViewWords, check_prompt, check_text
 from sds3d.scenes import SCENES, GaussiansConfig, SceneConfig
+from sds3d.validation import nearest, short, validated
 
 # Parts that are chosen by name: {"name": "sds", "guidance_scale": 20}, or just "sds".
 PARTS: dict[str, Mapping[str, type[Options]]] = {
@@ -77,7 +77,7 @@ class RunConfig(Options):
             if isinstance(given, Mapping) and "name" not in given:
                 data[key] = {**({"name": wanted} if isinstance(wanted, str) else wanted), **given}
         data = {key: _part(key, value) if key in PARTS else value for key, value in data.items()}
-        config: RunConfig = _validated(cls, data, "")
+        config: RunConfig = validated(cls, data, "")
         _refuse_combinations(config)
         return config
 
@@ -99,7 +99,7 @@ def load_config(
     layers: list[Mapping[str, Any]] = []
     if preset is not None:
         if preset not in PRESETS:
-            raise ConfigError(f"preset {_short(preset)} is unknown", hint=_nearest(preset, PRESETS))
+            raise ConfigError(f"preset {short(preset)} is unknown", hint=nearest(preset, PRESETS))
         layers.append(PRESETS[preset])
     if path is not None:
         layers.append(read_json_object(Path(path)))
@@ -120,30 +120,52 @@ def load_config(
 
 def _refuse_combinations(config: RunConfig) -> None:
     """ConfigError where two parts that are fine alone make no sense together."""
-    guidance, name, views = config.guidance, config.guidance.name, config.cameras.views
-    if views % config.particles:
-        raise ConfigError(
-            f"cameras.views = {views} does not go with particles = {config.particles}: each particle is shown in as "
-            "many views as the others",
-            hint=f"use cameras.views={-(-views // config.particles) * config.particles}",
-        )
-    if guidance.falls and not config.timesteps.falls:
-        known = ", ".join(key for key, rule in TIMESTEPS.items() if rule.falls)
-        raise ConfigError(
+    for clash, what, hint in _combinations(config):
+        if clash:
+            raise ConfigError(what, hint=hint)
+
+
+def _combinations(config: RunConfig) -> list[tuple[bool, str, str]]:
+    """(whether it is there, what does not go together and why, what to do instead) of every combination to refuse."""
+    guidance, name, prior = config.guidance, config.guidance.name, config.prior
+    views, particles, perp_neg = config.cameras.views, config.particles, config.view_words.mode == "perp_neg"
+    return [
+        (
+            guidance.falls and not config.timesteps.falls,
             f"timesteps = {config.timesteps.name!r} does not go with {name}: it follows one t that falls",
-            hint=f"use {known}",
-        )
-    if not guidance.draws and not isinstance(config.noise, Fresh):
-        raise ConfigError(
+            f"use {_with(TIMESTEPS, 'falls')}",
+        ),
+        (
+            not guidance.draws and not isinstance(config.noise, Fresh),
             f"noise = {config.noise.name!r} does not go with {name}: it finds its noise and uses none that is drawn",
-            hint="leave noise out",
-        )
-    if config.view_words.mode == "perp_neg" and not guidance.guides:
-        known = ", ".join(key for key, method in GUIDANCE.items() if method.guides)
-        raise ConfigError(
+            "leave noise out",
+        ),
+        (
+            perp_neg and not guidance.guides,
             f"view_words.mode = 'perp_neg' does not go with {name}: it has no classifier-free guidance to act on",
-            hint=f"use it with {known}",
-        )
+            f"use it with {_with(GUIDANCE, 'guides')}",
+        ),
+        (
+            perp_neg and not prior.reads_views,
+            f"view_words.mode = 'perp_neg' does not go with the prior {prior.name}: it reads no words for sides",
+            f"use it with {_with(PRIORS, 'reads_views')}",
+        ),
+        (
+            guidance.needs_density and not prior.knows_density,
+            f"{name} as it is set does not go with the prior {prior.name}: it needs its density, not only its score",
+            f"use divergence=reverse_kl, or the prior {_with(PRIORS, 'knows_density')}",
+        ),
+        (
+            views % particles > 0,
+            f"cameras.views = {views} does not go with particles = {particles}: each is shown in as many as the others",
+            f"use cameras.views={-(-views // particles) * particles}",
+        ),
+    ]
+
+
+def _with(table: Mapping[str, Any], fact: str) -> str:
+    """Names of the parts of which `fact` is true."""
+    return ", ".join(name for name, part in table.items() if getattr(part, fact))
 
 
 def _companions(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,71 +234,9 @@ def _part(key: str, value: object) -> object:
     if isinstance(value, Options):
         return value
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{key} = {_short(value)} is not allowed: say a name, or an object with a name")
+        raise ConfigError(f"{key} = {short(value)} is not allowed: say a name, or an object with a name")
     table, default = PARTS[key], RunConfig.model_fields[key].default
     name = value.get("name", default.name)
     if not isinstance(name, str) or name not in table:
-        raise ConfigError(f"{key}.name = {_short(name)} is unknown", hint=_nearest(str(name), table))
-    return _validated(table[name], {**value, "name": name}, key + ".")
-
-
-def _validated(model: type[Any], data: object, prefix: str) -> Any:
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        raise _explained(model, data, error, prefix) from None
-
-
-def _explained(model: type[BaseModel], data: object, error: ValidationError, prefix: str) -> ConfigError:
-    """One line for the first problem: where, what was found, what is allowed."""
-    first = error.errors(include_url=False)[0]
-    *parents, last = _path_in(data, first["loc"]) or [""]
-    dotted = (prefix + ".".join([*parents, last])).rstrip(".")
-    if first["type"] == "extra_forbidden":
-        known = _fields_at(model, parents)
-        return ConfigError(
-            f"{_short(dotted, quote=False)} is not an option", hint=_nearest(last, known, dotted[: -len(last)])
-        )
-    if first["type"] == "missing":
-        return ConfigError(f"{dotted} is missing")
-    message = first["msg"].removeprefix("Value error, ")
-    return ConfigError(
-        f"{_short(dotted, quote=False) or 'config'} = {_short(first['input'])} is not allowed: "
-        f"{message[:1].lower()}{message[1:]}"
-    )
-
-
-def _path_in(data: Any, location: tuple[int | str, ...]) -> list[str]:
-    """The error's path as keys of `data`, without the names pydantic gives to members of a union."""
-    path = []
-    for place, part in enumerate(location):
-        is_key = isinstance(data, Mapping) and part in data
-        is_index = isinstance(data, list | tuple) and isinstance(part, int) and part < len(data)
-        if is_key or is_index:
-            data = data[part]
-        elif place < len(location) - 1 or isinstance(data, float | int | str):
-            continue
-        path.append(str(part))
-    return path
-
-
-def _fields_at(model: type[BaseModel], names: list[str]) -> list[str]:
-    """Field names of the model that `names` leads to; through a union, of all its members."""
-    models: list[Any] = [model]
-    for name in names:
-        kinds = [m.model_fields[name].annotation for m in models if name in m.model_fields]
-        models = [m for kind in kinds for m in (kind, *get_args(kind)) if hasattr(m, "model_fields")]
-    return [field for m in models for field in m.model_fields]
-
-
-def _nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
-    names = sorted(known)
-    close = difflib.get_close_matches(name[:100], names, n=1, cutoff=0.5)
-    return f"did you mean {prefix}{close[0]}?" if close else "known: " + ", ".join(names)
-
-
-def _short(value: object, quote: bool = True) -> str:
-    """At most 60 characters, on one line."""
-    text = repr(value)
-    text = text if quote else text[1:-1]
-    return text if len(text) <= 60 else text[:57] + "..."
+        raise ConfigError(f"{key}.name = {short(name)} is unknown", hint=nearest(str(name), table))
+    return validated(table[name], {**value, "name": name}, key + ".")

@@ -13,7 +13,9 @@ from sds3d.config import PARTS, RunConfig, load_config
 from sds3d.errors import ConfigError
 from sds3d.guidance import GUIDANCE, SDS
 from sds3d.presets import PRESETS
-from sds3d.priors import DiffusersConfig
+from sds3d.priors import PRIORS, DiffusersConfig
+from sds3d.priors.base import DensityPrior
+from sds3d.prompts import VIEW_WORDS
 
 
 def config(**overrides: object) -> RunConfig:
@@ -210,10 +212,34 @@ def test_a_prior_brings_its_times_and_the_guidance_has_the_last_word() -> None:
         ({"guidance": "cfd", "timesteps": "uniform"}, "one t that falls"),
         ({"guidance": "sdi", "noise": "fixed"}, "finds its noise"),
         ({"guidance": "csd", "view_words.mode": "perp_neg"}, "no classifier-free guidance"),
+        ({"view_words.mode": "perp_neg"}, "the prior embedded: it reads no words for sides"),
+        ({"guidance": "vsd", "guidance.divergence": "forward_kl"}, "the prior embedded: it needs its density"),
+        ({"particles": 3}, "views = 4 does not go with particles = 3"),
     ],
 )
-def test_parts_that_make_no_sense_together_are_refused_with_the_reason(options: dict[str, str], said: str) -> None:
+def test_parts_that_make_no_sense_together_are_refused_with_the_reason(options: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said) as caught:
         config(**options)
     assert caught.value.hint
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"prior": "./models/sd", "view_words.mode": "perp_neg"},
+        {"prior": "analytic", "guidance": "vsd", "guidance.divergence": "jensen_shannon"},
+        {"guidance": "cfd", "timesteps": "hifa", "noise": "fresh"},
+        {"particles": 4, "guidance": "cfd"},
+    ],
+)
+def test_parts_that_go_together_are_not_refused(options: dict[str, object]) -> None:
+    assert config(**options)
+
+
+def test_what_a_prior_is_said_to_know_is_what_it_knows() -> None:
+    for name, kind in PRIORS.items():
+        if name != "diffusers":  # its own tests have networks for it
+            prior = kind().build("cpu")
+            assert isinstance(prior, DensityPrior) == kind.knows_density, name
+            assert (not prior.unknown_words(" ".join(VIEW_WORDS))) == kind.reads_views, name

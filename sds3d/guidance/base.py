@@ -74,6 +74,11 @@ class Guidance(Options, ABC):
     draws: ClassVar[bool] = True  # uses the noise of the noise axis
     falls: ClassVar[bool] = False  # needs one t for all views, and one that never rises
 
+    @property
+    def needs_density(self) -> bool:
+        """Whether it asks the prior for log_density, as it is set."""
+        return False
+
     def init(self, prior: Prior, generator: torch.Generator) -> nn.Module | None:
         """The method's own state as a module, optimized and checkpointed with the scene; None where it has none."""
         return None

@@ -1,12 +1,16 @@
 """Classifier-free guidance in one convention, and what may be done to it."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
 from sds3d.guidance.base import Query
+
+Rescale = Annotated[float, Field(ge=0, le=1, description="how far to undo guidance's growth of the spread")]
 
 
 def cfg(

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from sds3d.guidance.base import Guidance, GuidanceOutput, Query, Weighting, weight
-from sds3d.guidance.guided import cfg, guided_noise
+from sds3d.guidance.guided import Rescale, cfg, guided_noise
 from sds3d.guidance.inversion import InversionStart, InversionSteps, ddim_step, invert
 from sds3d.options import Changing, Schedule, value_at
 
@@ -35,6 +35,7 @@ class ISM(Guidance):
     name: Literal["ism"] = "ism"
     guides: ClassVar[bool] = True
     guidance_scale: Annotated[float, Field(ge=0, le=200, description="classifier-free guidance; 1 is none")] = 7.5
+    rescale: Rescale = 0.0
     delta_t: Annotated[Changing, Field(description="the interval t - s")] = Schedule(start=0.1, end=0.025, end_at=0.3)
     inversion_steps: InversionSteps = 5
     inversion_start: InversionStart = 0.05
@@ -65,6 +66,6 @@ class ISM(Guidance):
         x_s = invert(prior, alpha * query.x.detach() + sigma * query.noise, start, s, self.inversion_steps, predict)
         eps_s = predict(x_s, s)
         x_t = ddim_step(prior, x_s, eps_s, s, t)
-        eps_w = guided_noise(query, x_t, t, self.guidance_scale)
+        eps_w = guided_noise(query, x_t, t, self.guidance_scale, self.rescale)
         grad = weight(self.weighting, *prior.alpha_sigma(t)) * (eps_w - eps_s)
         return GuidanceOutput(grad, stats={"grad_rms": grad.square().mean().sqrt()})

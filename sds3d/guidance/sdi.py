@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from sds3d.guidance.base import Guidance, GuidanceOutput, Query, Weighting, weight
-from sds3d.guidance.guided import guided_noise
+from sds3d.guidance.guided import Rescale, guided_noise
 from sds3d.guidance.inversion import InversionStart, InversionSteps, invert
 
 
@@ -36,6 +36,7 @@ class SDI(Guidance):
     draws: ClassVar[bool] = False
     companions: ClassVar[Mapping[str, str]] = {"timesteps": "descending"}
     guidance_scale: Annotated[float, Field(ge=0, le=200, description="classifier-free guidance; 1 is none")] = 7.5
+    rescale: Rescale = 0.0
     inversion_steps: InversionSteps = 5
     inversion_start: InversionStart = 0.05
     inversion_scale: Annotated[float, Field(ge=-50, le=50, description="guidance scale of the inversion")] = -7.5
@@ -47,7 +48,8 @@ class SDI(Guidance):
         x, (alpha, sigma) = query.x.detach(), query.prior.alpha_sigma(query.t)
         x_t = self.inverted(query)
         kappa = (x_t - alpha * x) / sigma
-        grad = weight(self.weighting, alpha, sigma) * (guided_noise(query, x_t, query.t, self.guidance_scale) - kappa)
+        eps_w = guided_noise(query, x_t, query.t, self.guidance_scale, self.rescale)
+        grad = weight(self.weighting, alpha, sigma) * (eps_w - kappa)
         rms = {"grad_rms": grad, "kappa_rms": kappa}
         return GuidanceOutput(grad, stats={name: value.square().mean().sqrt() for name, value in rms.items()})
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from sds3d.guidance.base import Guidance, GuidanceOutput, Query, Weighting, weight
-from sds3d.guidance.guided import guided_noise
+from sds3d.guidance.guided import Rescale, guided_noise
 
 
 class SDS(Guidance):
@@ -28,7 +28,7 @@ class SDS(Guidance):
     name: Literal["sds"] = "sds"
     guides: ClassVar[bool] = True
     guidance_scale: Annotated[float, Field(ge=0, le=200, description="classifier-free guidance; 1 is none")] = 4.0
-    rescale: Annotated[float, Field(ge=0, le=1, description="how far to undo guidance's growth of the spread")] = 0.0
+    rescale: Rescale = 0.0
     weighting: Annotated[Weighting, Field(description="w(t), the weight of each diffusion time")] = "sigma_squared"
 
     def step(self, query: Query, state: Any) -> GuidanceOutput:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sds3d.errors import ConfigError
 from sds3d.guidance.base import Guidance, GuidanceOutput, Query, Weighting, weight
 from sds3d.guidance.divergence import Divergence, log_weight
-from sds3d.guidance.guided import guided_noise
+from sds3d.guidance.guided import Rescale, guided_noise
 from sds3d.options import Range
 from sds3d.priors.base import DensityPrior, Prior, TrainablePrior, sample_from_eps
 
@@ -52,6 +52,7 @@ class VSD(Guidance):
     name: Literal["vsd"] = "vsd"
     guides: ClassVar[bool] = True
     guidance_scale: Annotated[float, Field(ge=0, le=200, description="classifier-free guidance; 1 is none")] = 7.5
+    rescale: Rescale = 0.0
     weighting: Annotated[Weighting, Field(description="w(t), the weight of each diffusion time")] = "sigma_squared"
     normalize: Annotated[bool, Field(description="divide by mean |x - x0_hat_w| of each view, as DMD does")] = False
     divergence: Annotated[Divergence, Field(description="what is minimized; all but reverse_kl need p / q")] = (
@@ -65,11 +66,16 @@ class VSD(Guidance):
         "sigma_squared"
     )
 
+    @property
+    def needs_density(self) -> bool:
+        """For the ratio of densities."""
+        return self.divergence != "reverse_kl"
+
     def init(self, prior: Prior, generator: torch.Generator) -> nn.Module:
         """The critic, which starts as the prior."""
         if not isinstance(prior, TrainablePrior):
             raise ConfigError("guidance vsd trains a copy of the prior, and this prior has none", hint="try sds")
-        if self.divergence != "reverse_kl" and not isinstance(prior, DensityPrior):
+        if self.needs_density and not isinstance(prior, DensityPrior):
             raise ConfigError(
                 f"guidance.divergence = {self.divergence!r} needs a prior that knows its density",
                 hint="use reverse_kl, or the analytic prior",
@@ -79,7 +85,7 @@ class VSD(Guidance):
     def step(self, query: Query, state: Any) -> GuidanceOutput:
         """Two predictions of the prior and one of the critic; then one of the critic with gradients, for its loss."""
         x_t, alpha, sigma = query.diffuse()
-        eps_w = guided_noise(query, x_t, query.t, self.guidance_scale)
+        eps_w = guided_noise(query, x_t, query.t, self.guidance_scale, self.rescale)
         with torch.no_grad():
             eps_phi = state(x_t, query.t, query.cond.plain, query.view)
             factor = weight(self.weighting, alpha, sigma) * self._importance(query, state, x_t)
@@ -92,7 +98,7 @@ class VSD(Guidance):
 
     def _importance(self, query: Query, state: Any, x_t: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 1 1 1"] | float:
         """h(p_t / q_t) of each view over its mean."""
-        if self.divergence == "reverse_kl":
+        if not self.needs_density:
             return 1.0
         prior: Any = query.prior
         log_p = prior.log_density(x_t, query.t, query.cond.positive, query.view)

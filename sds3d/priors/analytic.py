@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Sequence
 from copy import copy
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -41,6 +41,7 @@ class AnalyticConfig(PriorConfig):
     """Coloured discs with isotropic Gaussian variation around them."""
 
     name: Literal["analytic"] = "analytic"
+    knows_density: ClassVar[bool] = True
     size: Annotated[int, Field(ge=8, le=256, description="image side in pixels")] = 64
     std: Annotated[float, Field(gt=0, le=1, description="spread of each mode, images in [-1, 1]")] = 0.2
 

@@ -88,11 +88,14 @@ class DensityPrior(Prior, Protocol):
 class PriorConfig(Options, ABC):
     """How a prior is chosen: its name and its options.
 
-    `companions` are options of other parts that the prior wants where the person says nothing else.
+    `companions` are options of other parts that the prior wants where the person says nothing else. The two facts below
+    decide which combinations a config refuses before anything is loaded.
     """
 
     name: str
     companions: ClassVar[Mapping[str, Any]] = {}
+    reads_views: ClassVar[bool] = False  # understands words such as "front view"
+    knows_density: ClassVar[bool] = False  # is a DensityPrior
 
     @abstractmethod
     def build(self, device: torch.device | str) -> Prior:

@@ -5,7 +5,7 @@ Everything is converted at this border to (eps, alpha, sigma): networks that pre
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -31,6 +31,7 @@ class DiffusersConfig(PriorConfig):
     """A text-to-image model in diffusers' layout: a local folder, or an id in the hub's cache or on the hub."""
 
     name: Literal["diffusers"] = "diffusers"
+    reads_views: ClassVar[bool] = True
     model: Annotated[str, Field(min_length=1, max_length=500, description="folder or hub id of the model")]
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],

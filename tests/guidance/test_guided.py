@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
+from sds3d.guidance import GUIDANCE, guided
 from sds3d.guidance.guided import cfg, cfg_rescale, guided_noise, perp_neg
 from sds3d.priors.counting import ForwardCounter
 from tests.guidance.questions import image_mixture, predictions, query
@@ -20,7 +22,7 @@ def spread(eps: torch.Tensor) -> torch.Tensor:
     return eps.std(dim=(1, 2, 3))
 
 
-def guided() -> tuple[torch.Tensor, torch.Tensor]:
+def two_views() -> tuple[torch.Tensor, torch.Tensor]:
     """eps_w and eps_y of two views, the second with nine times the spread."""
     generator = torch.Generator().manual_seed(0)
     eps_y, eps_null = (torch.randn(2, 4, 8, 8, dtype=torch.float64, generator=generator) for _ in range(2))
@@ -30,7 +32,7 @@ def guided() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_rescaling_gives_each_view_back_the_spread_of_its_conditional_prediction() -> None:  # section 14
     """The ratio of spreads R falls to (1 + R) / 2 at phi = 1/2, and to 1 at phi = 1."""
-    eps_w, eps_y = guided()
+    eps_w, eps_y = two_views()
     raw = spread(eps_w) / spread(eps_y)
     assert (raw > 8).all()
     torch.testing.assert_close(spread(cfg_rescale(eps_w, eps_y, 0.5)) / spread(eps_y), (1 + raw) / 2)
@@ -85,3 +87,28 @@ def test_guided_noise_is_the_formula_and_costs_two_forwards_or_four() -> None:
     assert counter.forwards - before == 2 * 4
     expected = cfg(perp_neg(eps_y, eps_null, [(eps, share) for eps in eps_sides]), eps_null, 3.0)
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", [name for name, method in GUIDANCE.items() if method.guides])
+def test_every_method_that_guides_can_rescale_its_prediction_and_nothing_else(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """grad(phi) - grad(0) = w(t) (cfg_rescale(eps_w) - eps_w); inversions stay as they are."""
+    seen: list[tuple[torch.Tensor, torch.Tensor, float]] = []
+
+    def spy(eps_w: torch.Tensor, eps_y: torch.Tensor, rescale: float) -> torch.Tensor:
+        seen.append((eps_w, eps_y, rescale))
+        return cfg_rescale(eps_w, eps_y, rescale)
+
+    monkeypatch.setattr(guided, "cfg_rescale", spy)
+    q = query(image_mixture(), torch.ones(2, 3, 8, 8, dtype=torch.float64), 0.5, "left", "right")
+    grads = []
+    for rescale in (0.0, 0.7):
+        method = GUIDANCE[name](guidance_scale=9.0, rescale=rescale, weighting="uniform")
+        grads.append(method.step(q, method.init(q.prior, torch.Generator())).grad)
+    asked = [(eps_w, eps_y) for eps_w, eps_y, rescale in seen if rescale == 0.7]
+    assert len(asked) == 1
+    eps_w, eps_y = asked[0]
+    change = cfg_rescale(eps_w, eps_y, 0.7) - eps_w
+    assert change.abs().max() > 1e-3
+    torch.testing.assert_close(grads[1] - grads[0], change)

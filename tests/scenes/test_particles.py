@@ -142,7 +142,7 @@ def test_particles_share_no_noise_that_lasts(small_config) -> None:
 
 
 def test_views_that_cannot_be_dealt_evenly_are_refused_with_the_reason(small_config) -> None:
-    with pytest.raises(ConfigError, match="views = 4 does not go with particles = 3: each particle") as caught:
+    with pytest.raises(ConfigError, match="views = 4 does not go with particles = 3: each is shown") as caught:
         small_config(particles=3, **{"cameras.views": 4})
     assert caught.value.hint == "use cameras.views=6"
     with pytest.raises(ConfigError, match="views = 2 does not go with particles = 4") as caught:

@@ -1,0 +1,73 @@
+"""One clear error for data that does not fit: where, what was found, what is allowed."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from sds3d.errors import ConfigError
+
+
+def validated(model: type[Any], data: object, prefix: str) -> Any:
+    """`data` as a `model`; ConfigError names the first field that is wrong, `prefix` before it."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise _explained(model, data, error, prefix) from None
+
+
+def _explained(model: type[BaseModel], data: object, error: ValidationError, prefix: str) -> ConfigError:
+    """One line for the first problem: where, what was found, what is allowed."""
+    first = error.errors(include_url=False)[0]
+    *parents, last = _path_in(data, first["loc"]) or [""]
+    dotted = (prefix + ".".join([*parents, last])).rstrip(".")
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(model, parents)
+        return ConfigError(
+            f"{short(dotted, quote=False)} is not an option", hint=nearest(last, known, dotted[: -len(last)])
+        )
+    if first["type"] == "missing":
+        return ConfigError(f"{dotted} is missing")
+    message = first["msg"].removeprefix("Value error, ")
+    return ConfigError(
+        f"{short(dotted, quote=False) or 'config'} = {short(first['input'])} is not allowed: "
+        f"{message[:1].lower()}{message[1:]}"
+    )
+
+
+def _path_in(data: Any, location: tuple[int | str, ...]) -> list[str]:
+    """The error's path as keys of `data`, without the names pydantic gives to members of a union."""
+    path = []
+    for place, part in enumerate(location):
+        is_key = isinstance(data, Mapping) and part in data
+        is_index = isinstance(data, list | tuple) and isinstance(part, int) and part < len(data)
+        if is_key or is_index:
+            data = data[part]
+        elif place < len(location) - 1 or isinstance(data, float | int | str):
+            continue
+        path.append(str(part))
+    return path
+
+
+def _fields_at(model: type[BaseModel], names: list[str]) -> list[str]:
+    """Field names of the model that `names` leads to; through a union, of all its members."""
+    models: list[Any] = [model]
+    for name in names:
+        kinds = [m.model_fields[name].annotation for m in models if name in m.model_fields]
+        models = [m for kind in kinds for m in (kind, *get_args(kind)) if hasattr(m, "model_fields")]
+    return [field for m in models for field in m.model_fields]
+
+
+def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """A hint: the known name that was meant, or all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name[:100], names, n=1, cutoff=0.5)
+    return f"did you mean {prefix}{close[0]}?" if close else "known: " + ", ".join(names)
+
+
+def short(value: object, quote: bool = True) -> str:
+    """At most 60 characters, on one line."""
+    text = repr(value)
+    text = text if quote else text[1:-1]
+    return text if len(text) <= 60 else text[:57] + "..."
