@@ -188,7 +188,7 @@ def load_judge(device: torch.device | str = "cpu", folder: Path | None = None) -
     """
     hint = "reinstall sds3d, or train one: python -m sds3d_app.train_judge"
     source = resources.files("sds3d_assets") / "evaluator" if folder is None else folder
-    with resources.as_file(source) as path:  # type: ignore[arg-type]
+    with resources.as_file(source) as path:
         try:
             facts = json.loads((path / "judge.json").read_text())
             network = JudgeNetwork()

@@ -33,7 +33,7 @@ class EmbeddedConfig(PriorConfig):
         """Colours, things and how to put them together."""
         from sds3d.priors.embedded.prior import known_things
 
-        return known_things()
+        return known_things(self.weights)
 
     def nearest(self, word: str) -> list[str]:
         """Known words that are spelt alike, or things of the same group."""

@@ -1,7 +1,8 @@
 """The embedded prior at work: loading, text, the noise schedule and the prediction of noise."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from sds3d.types import ViewCondition
 # Silhouettes of samples against the truth, over what two true objects of one caption reach: below this share, a
 # stranger would not know the kind.
 WEAK_SHARE = 0.75
+HINT = "reinstall sds3d, or leave prior.weights out to use the weights it ships with"
 
 
 class EmbeddedPrior:
@@ -155,14 +157,7 @@ def load_embedded(folder: str | None = None, device: torch.device | str = "cpu")
     """
     from diffusers import DDPMScheduler, UNet2DConditionModel
 
-    hint = "reinstall sds3d, or leave prior.weights out to use the weights it ships with"
-    try:
-        source = resources.files("sds3d_assets") / "embedded_prior" if folder is None else Path(folder)
-    except ModuleNotFoundError:
-        raise PriorUnavailable("sds3d is used without being installed, so its weights are not found", hint) from None
-    with resources.as_file(source) as path:
-        if not (path / "text" / "config.json").is_file():
-            raise PriorUnavailable(f"no embedded prior in {path}: text/config.json is missing", hint)
+    with _weights(folder) as path:
         try:
             unet = UNet2DConditionModel.from_pretrained(path / "unet", use_safetensors=True, low_cpu_mem_usage=False)
             scheduler = DDPMScheduler.from_pretrained(path / "scheduler")
@@ -173,8 +168,21 @@ def load_embedded(folder: str | None = None, device: torch.device | str = "cpu")
             tensors = load_file(path / "text" / "model.safetensors")
             text.load_state_dict({name: value.float() for name, value in tensors.items()})
         except Exception as error:  # diffusers and safetensors raise many types; all mean "this file is no good"
-            raise PriorUnavailable(f"cannot read the embedded prior in {path}: {_first_line(error)}", hint) from error
+            raise PriorUnavailable(f"cannot read the embedded prior in {path}: {_first_line(error)}", HINT) from error
     return EmbeddedPrior(unet, text, scheduler, words, device, weak)
+
+
+@contextmanager
+def _weights(folder: str | None) -> Iterator[Path]:
+    """The folder with the weights; PriorUnavailable where there are none."""
+    try:
+        source = resources.files("sds3d_assets") / "embedded_prior" if folder is None else Path(folder)
+    except ModuleNotFoundError:
+        raise PriorUnavailable("sds3d is used without being installed, so its weights are not found", HINT) from None
+    with resources.as_file(source) as path:
+        if not (path / "text" / "config.json").is_file():
+            raise PriorUnavailable(f"no embedded prior in {path}: text/config.json is missing", HINT)
+        yield path
 
 
 def weak_kinds(figures: Path) -> list[str]:
@@ -189,8 +197,18 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n", 1)[0] or type(error).__name__
 
 
-def known_things() -> str:
-    """One line that says what the embedded prior can be asked for."""
-    from sds3d.priors.embedded.catalogue import COLORS, KINDS
+def known_things(folder: str | None = None) -> str:
+    """One line that says what the weights in `folder` can be asked for."""
+    from sds3d.priors.embedded.catalogue import COLORS, KINDS, MATERIALS, PATTERNS
 
-    return f"colours {', '.join(COLORS)}; things {', '.join(KINDS)}; 'a COLOUR THING on a COLOUR cube'"
+    with _weights(folder) as path:
+        words = set(json.loads((path / "text" / "config.json").read_text())["words"])
+    groups: dict[str, Iterable[str]] = {
+        "colours": COLORS,
+        "things": KINDS,
+        "patterns": PATTERNS,
+        "materials": MATERIALS,
+    }
+    known = {name: [word.replace("_", " ") for word in group if word in words] for name, group in groups.items()}
+    said = "; ".join(f"{name} {', '.join(names)}" for name, names in known.items() if names)
+    return f"{said}; 'a COLOUR THING on a COLOUR cube'"

@@ -157,3 +157,18 @@ def test_shipped_weights_are_small_and_follow_the_camera():
     assert same > turned + 0.1
     assert same > 0.5
     assert math.isfinite(same)
+
+
+def test_what_it_knows_is_read_from_the_weights(folder, tmp_path):
+    import shutil
+
+    said = EmbeddedConfig(weights=str(folder)).knows()
+    assert all(word in said for word in ("cyan", "windmill", "checkered", "wooden", "letter l"))
+    older = tmp_path / "older"
+    shutil.copytree(folder, older)
+    config = json.loads((older / "text" / "config.json").read_text())
+    config["words"] = ["red", "blue", "mug"]
+    (older / "text" / "config.json").write_text(json.dumps(config))
+    assert (
+        EmbeddedConfig(weights=str(older)).knows() == "colours red, blue; things mug; 'a COLOUR THING on a COLOUR cube'"
+    )
