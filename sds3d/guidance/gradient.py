@@ -21,9 +21,12 @@ class _Inject(torch.autograd.Function):
 
 
 def clip_gradient(grad: Float[Tensor, "B C h w"], limit: float) -> tuple[Float[Tensor, "B C h w"], Float[Tensor, ""]]:
-    """Every element into [-limit, limit], and the share of elements that were outside."""
+    """Every element into [-limit, limit], and the share of elements that were outside.
+
+    Infinite ones stay: that something broke must not be hidden.
+    """
     outside = grad.abs() > limit
-    return grad.clamp(-limit, limit), outside.to(grad.dtype).mean()
+    return torch.where(grad.isinf(), grad, grad.clamp(-limit, limit)), outside.to(grad.dtype).mean()
 
 
 def inject_gradient(x: Float[Tensor, "B C h w"], grad: Float[Tensor, "B C h w"]) -> Float[Tensor, ""]:

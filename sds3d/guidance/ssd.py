@@ -42,7 +42,7 @@ class SSD(Guidance):
         m, eps_base = query.prior.predict_noise(x_t, query.t, [cond.positive, base], query.view)
         h = m - eps_base
         residual = m - ratio(dot(m, eps), dot(eps, eps)) * eps
-        residual = torch.where(norm(residual) > ROUNDING * norm(m), residual, 0.0)
+        residual = torch.where(norm(residual) <= ROUNDING * norm(m), 0.0, residual)  # nan stays
         seeking = ratio(norm(h), norm(residual)) * residual
         apart = (query.t > self.t_seek)[:, None, None, None]
         grad = weight(self.weighting, alpha, sigma) * torch.where(apart, h, seeking)
@@ -61,4 +61,4 @@ def norm(a: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 1 1 1"]:
 
 def ratio(a: Float[Tensor, "B 1 1 1"], b: Float[Tensor, "B 1 1 1"]) -> Float[Tensor, "B 1 1 1"]:
     """a / b, and 0 where b is 0."""
-    return torch.where(b > 0, a / b, 0.0)
+    return torch.where(b == 0, 0.0, a / b)

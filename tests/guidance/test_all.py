@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from sds3d.cameras import orbit
+from sds3d.errors import NumericsError
 from sds3d.guidance import GUIDANCE
 from sds3d.guidance.base import Query
-from sds3d.priors.analytic import AnalyticConfig
+from sds3d.priors.analytic import AnalyticConfig, AnalyticPrior
 from sds3d.prompts import Prompts
 from sds3d.trainer import Trainer
 from sds3d.types import ViewCondition
@@ -76,10 +77,10 @@ def test_nothing_valid_is_refused(name: str, negative: str) -> None:
             assert all(torch.isfinite(value) for value in out.stats.values()), (options, t)
 
 
-def trainer(config) -> Trainer:
+def trainer(config, prior: AnalyticPrior | None = None) -> Trainer:
     generator = torch.Generator().manual_seed(config.seed)
     scene = config.scene.build(generator)
-    return Trainer(config, scene, config.prior.build("cpu"), generator, torch.device("cpu"))
+    return Trainer(config, scene, prior or config.prior.build("cpu"), generator, torch.device("cpu"))
 
 
 def advance(run: Trainer, steps: int) -> dict[str, Tensor]:
@@ -102,3 +103,38 @@ def test_a_run_works_and_resumes_bit_for_bit(small_config, name: str, negative: 
     resumed = advance(second, 2)
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("t", [0.1, 0.6])  # below and above what the methods decide by
+@pytest.mark.parametrize("name", GUIDANCE)
+def test_a_prediction_that_is_no_number_never_reaches_the_scene(small_config, name: str, t: float, bad: float) -> None:
+    """One element of one view, in whichever condition of whichever call: no method may lose it on the way."""
+    times = {"name": "descending" if GUIDANCE[name].falls else "uniform", "t_min": t, "t_max": t}
+    options = {"guidance": name, "timesteps": times, "negative_prompt": "blue", "optim.clip_gradient": 1.0}
+    config = small_config(scene="image", loss_weights={}, **options)
+    calls = Numbered(config.prior.build("cpu"))
+    trainer(config, calls).advance()
+    assert calls.number > 1
+    for place in range(calls.number):
+        run = trainer(config, Numbered(config.prior.build("cpu"), place, bad))
+        before = run.scene.raw_pixels.detach().clone()
+        with pytest.raises(NumericsError, match="not finite at step 0"):
+            run.advance()
+        assert torch.equal(run.scene.raw_pixels, before)
+
+
+class Numbered(AnalyticPrior):
+    """Counts its predictions; that of number `place` has `bad` in its last element."""
+
+    def __init__(self, base: AnalyticPrior, place: int = -1, bad: float = 0.0) -> None:
+        self.__dict__.update(base.__dict__)
+        self.number, self.place, self.bad = 0, place, bad
+
+    def predict_noise(self, *args: Any, **kwargs: Any) -> list[Tensor]:
+        predictions = super().predict_noise(*args, **kwargs)
+        for eps in predictions:
+            if self.number == self.place:
+                eps[-1, -1, -1, -1] = self.bad
+            self.number += 1
+        return predictions

@@ -43,3 +43,10 @@ def test_clipping_bounds_every_element_and_says_how_many() -> None:
     clipped, share = clip_gradient(grad, 2.0)
     assert clipped.flatten().tolist() == [-2.0, -0.5, 0.0, 2.0, 2.0, 1.0, 1.0, 1.0]
     assert share.item() == 0.25
+
+
+def test_clipping_hides_nothing_that_broke() -> None:
+    grad = torch.tensor([float("inf"), -float("inf"), float("nan"), 3.0]).reshape(1, 1, 2, 2)
+    torch.testing.assert_close(
+        clip_gradient(grad, 2.0)[0].flatten(), torch.tensor([*grad.flatten()[:3], 2.0]), equal_nan=True
+    )
