@@ -7,8 +7,8 @@ samples in the first panel; one that seeks modes ends in few points. Guidance sc
 method is nothing but guidance, so that the density itself is judged.
 
 Noise is new at every step, but where a guidance wants surface noise each particle keeps its own: that is what the
-surface does for a scene. A critic learns from all particles together, where a run has one scene for it. Prints the
-shares and the spreads as a table.
+surface does for a scene. A critic learns from all particles together, as in a run with several (`particles`); a run
+with one has that one for it, and is not what this shows. Prints the shares and the spreads as a table.
 """
 
 import argparse
