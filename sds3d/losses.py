@@ -7,6 +7,7 @@ the ray that each belongs to.
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def opacity_entropy(opacity: Float[Tensor, "..."]) -> Float[Tensor, ""]:
@@ -56,6 +57,17 @@ def per_ray(values: Float[Tensor, "S"], ray_indices: Int[Tensor, "S"], rays: int
     return values.new_zeros(rays).index_add(0, ray_indices, values)
 
 
+def sum_in_front(
+    values: Float[Tensor, "S"], ray_indices: Int[Tensor, "S"], offsets: Int[Tensor, "O"]
+) -> Float[Tensor, "S"]:
+    """Sum of the samples before each on its ray, whose samples are offsets[r] to offsets[r + 1].
+
+    A difference of sums over all rays, and so in double.
+    """
+    sums = F.pad(values.double().cumsum(0), (1, 0))
+    return (sums[:-1] - sums[offsets[:-1]][ray_indices]).to(values)
+
+
 def orientation(
     weights: Float[Tensor, "S"],
     normals: Float[Tensor, "S 3"],
@@ -91,7 +103,7 @@ def distortion(
     starts: Float[Tensor, "S"],
     ends: Float[Tensor, "S"],
     ray_indices: Int[Tensor, "S"],
-    rays: int,
+    offsets: Int[Tensor, "O"],
 ) -> Float[Tensor, "R"]:
     """How far the weights of a ray are spread out (Barron et al. 2022, mip-NeRF 360, equation 15).
 
@@ -99,17 +111,10 @@ def distortion(
     Both sums are over all pairs; with running sums over the samples in front the cost is linear.
     """
     middles = (starts + ends) / 2
-    in_front, moment_in_front = _in_front(weights, ray_indices, rays), _in_front(weights * middles, ray_indices, rays)
+    in_front = sum_in_front(weights, ray_indices, offsets)
+    moment_in_front = sum_in_front(weights * middles, ray_indices, offsets)
     pairs = 2 * weights * (middles * in_front - moment_in_front)
-    return per_ray(pairs + weights.square() * (ends - starts) / 3, ray_indices, rays)
-
-
-def _in_front(values: Float[Tensor, "S"], ray_indices: Int[Tensor, "S"], rays: int) -> Float[Tensor, "S"]:
-    """Sum over the samples of the same ray before each; in double, for it is a difference of sums over all rays."""
-    exact = values.double()
-    before = exact.cumsum(0) - exact
-    totals = per_ray(exact, ray_indices, rays)
-    return (before - (totals.cumsum(0) - totals)[ray_indices]).to(values)
+    return per_ray(pairs + weights.square() * (ends - starts) / 3, ray_indices, len(offsets) - 1)
 
 
 def weighted_sum(losses: dict[str, Float[Tensor, ""]], weights: dict[str, float]) -> Float[Tensor, ""]:
