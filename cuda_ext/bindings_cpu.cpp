@@ -10,6 +10,7 @@ namespace sds3d {
 namespace {
 
 constexpr int64_t SPLAT_GRAIN = 1024;  // splats per task: about 50 microseconds of projection
+constexpr int64_t PREPARE_GRAIN = 4096;  // views and splats
 constexpr int64_t ADAM_GRAIN = 16384;   // rows per task: about as long
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> project_gaussians_cpu(Tensor means, Tensor quats, Tensor scales,
@@ -47,6 +48,12 @@ const TileKernels& tile_kernels() {
     default:
       return TILE_KERNELS_BASELINE;
   }
+}
+
+// Each band of tile rows goes through all splats of its view, so there are only as many as threads need.
+int64_t bands_per_view(const RasterShape& shape) {
+  const int64_t threads = torch::stable::get_num_threads();
+  return std::clamp<int64_t>((threads + shape.views - 1) / std::max<int64_t>(shape.views, 1), 1, shape.tiles_y());
 }
 
 // Tiles are dealt one by one, because dense tiles would stall a thread that owns a fixed share.
@@ -89,15 +96,22 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> rasterize_gaussians_c
     int64_t height, int64_t width) {
   const RasterArguments a(means2d, conics, opacities, features, extents, depths, background, height, width);
   const int64_t b = a.shape.views, n = a.shape.splats, tiles = a.shape.tiles();
+  const TileKernels& kernels = tile_kernels();
   RasterLists l(a);
   std::vector<TileBox> boxes(b * n);
   std::vector<int32_t> order(b * n);
   std::vector<uint32_t> scratch(b * n * 4);
   std::vector<int64_t> tile_counts(b * tiles), drawable(b);
+  torch::stable::parallel_for(0, b * n, PREPARE_GRAIN, [&](int64_t begin, int64_t end) {
+    for (int64_t v = begin / n; v * n < end; ++v) {
+      kernels.prepare(a.shape, a.in, v, std::max<int64_t>(begin - v * n, 0), std::min<int64_t>(end - v * n, n),
+                      data<Splat>(l.splats) + v * n, boxes.data() + v * n);
+    }
+  });
   torch::stable::parallel_for(0, b, 1, [&](int64_t begin, int64_t end) {
     for (int64_t v = begin; v < end; ++v) {
-      drawable[v] = prepare_view(a.shape, a.in, v, data<Splat>(l.splats) + v * n, boxes.data() + v * n,
-                                 order.data() + v * n, tile_counts.data() + v * tiles, scratch.data() + 4 * v * n);
+      drawable[v] = order_view(a.shape, a.in.depths, v, boxes.data() + v * n, order.data() + v * n,
+                               tile_counts.data() + v * tiles, scratch.data() + 4 * v * n);
     }
   });
   const int64_t total = offsets_from_counts(a.shape, tile_counts.data(), boxes.data(), data<int32_t>(l.tile_offsets),
@@ -106,16 +120,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> rasterize_gaussians_c
   l.hits = empty({total, 2}, INT, a.features);
   const TileLists lists = l.pointers();
   std::vector<int32_t> cursors(lists.tile_offsets, lists.tile_offsets + b * tiles);
-  torch::stable::parallel_for(0, b, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t v = begin; v < end; ++v) {
-      list_hits(a.shape, v, boxes.data() + v * n, order.data() + v * n, drawable[v], lists.record_offsets,
-                cursors.data() + v * tiles, lists.hits);
+  const int64_t bands = bands_per_view(a.shape);
+  torch::stable::parallel_for(0, b * bands, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t band = begin; band < end; ++band) {
+      const int64_t v = band / bands, place = band % bands, rows = a.shape.tiles_y();
+      list_hits(a.shape, v, int(place * rows / bands), int((place + 1) * rows / bands), boxes.data() + v * n,
+                order.data() + v * n, drawable[v], lists.record_offsets, cursors.data() + v * tiles, lists.hits);
     }
   });
 
   const RasterResults r(a);
-  const auto forward = tile_kernels().forward;
-  for_each_tile(a.shape, [&](int64_t tile) { forward(a.shape, a.in.features, lists, r.out, tile); });
+  for_each_tile(a.shape, [&](int64_t tile) { kernels.forward(a.shape, a.in.features, lists, r.out, tile); });
   return {r.image, r.transmittance, l.splats, l.tile_offsets, l.record_offsets, l.hits};
 }
 

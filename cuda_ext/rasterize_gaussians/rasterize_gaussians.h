@@ -81,21 +81,25 @@ struct SplatGradients {
   float* features;   // [B, N, C]
 };
 
-// CPU, one view per call: fills splats and boxes of the view, `order` (drawable splats by depth, ties by index) and the
-// number of hits of each tile; returns the number of drawable splats. `scratch` holds 4 N integers.
-int64_t prepare_view(const RasterShape& shape, const SplatInputs& in, int64_t view, Splat* splats, TileBox* boxes,
-                     int32_t* order, int64_t* tile_counts, uint32_t* scratch);
+// CPU, one view per call: from the view's boxes, fills `order` (drawable splats by depth, ties by index) and the number of
+// hits of each tile; returns the number of drawable splats. `scratch` holds 4 N integers.
+int64_t order_view(const RasterShape& shape, const float* depths, int64_t view, const TileBox* boxes, int32_t* order,
+                   int64_t* tile_counts, uint32_t* scratch);
 
-// CPU, one view per call: writes the view's tile lists; `cursors` are its tile offsets and are advanced.
-void list_hits(const RasterShape& shape, int64_t view, const TileBox* boxes, const int32_t* order, int64_t drawable,
-               const int32_t* record_offsets, int32_t* cursors, TileHit* hits);
+// CPU, rows [first_row, last_row) of a view's tiles: writes their lists; `cursors` are the view's tile offsets and are
+// advanced.
+void list_hits(const RasterShape& shape, int64_t view, int first_row, int last_row, const TileBox* boxes,
+               const int32_t* order, int64_t drawable, const int32_t* record_offsets, int32_t* cursors, TileHit* hits);
 
 // CPU, splats [begin, end): sums the records of each splat over tiles, and opacities over views, in a fixed order.
 void sum_records(const RasterShape& shape, const SplatInputs& in, const int32_t* record_offsets, const float* records,
                  const SplatGradients& out, int64_t begin, int64_t end);
 
-// The pixel loops, one tile per call (tile in [0, B * tiles)), compiled once per instruction set.
+// The heavy loops, compiled once per instruction set: splats [begin, end) of a view and their boxes (both arrays are the
+// view's); and the pixel loops, one tile per call (tile in [0, B * tiles)).
 struct TileKernels {
+  void (*prepare)(const RasterShape&, const SplatInputs&, int64_t view, int64_t begin, int64_t end, Splat* splats,
+                  TileBox* boxes);
   void (*forward)(const RasterShape&, const float* features, const TileLists&, const RasterImages&, int64_t tile);
   void (*backward)(const RasterShape&, const float* features, const TileLists&, const RasterGradients&, int64_t tile);
 };

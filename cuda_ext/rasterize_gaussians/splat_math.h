@@ -60,36 +60,55 @@ SDS3D_HD F grad_log_alpha(const Blend<F, M>& b, F weighted_dot, F ahead) {
   return zero_unless(b.pass & b.smooth, full);
 }
 
-// False if the splat cannot be drawn: culled, not finite, conic not positive definite, opacity below the cut.
+// The conic's Cholesky factor, and whether the splat can be drawn: not culled, finite, conic positive definite, opacity
+// above the cut. Without branches, so that the CPU's loop over splats becomes vector code.
+struct SplatForm {
+  float slope, shear, rise;
+  bool usable;
+};
+
+SDS3D_HD SplatForm splat_form(float x, float y, float conic_xx, float conic_xy, float conic_yy, float opacity,
+                              float extent_x, float extent_y, float depth) {
+  SplatForm form;
+  form.slope = ::sqrtf(conic_xx * HALF_LOG2_E);
+  form.shear = conic_xy * HALF_LOG2_E / form.slope;
+  const float rest = (conic_yy - conic_xy * (conic_xy / conic_xx)) * HALF_LOG2_E;
+  form.rise = ::sqrtf(rest > 0.0f ? rest : 0.0f);
+  const float inputs = x + y + conic_xx + conic_xy + conic_yy + opacity + extent_x + extent_y + depth;
+  const float outputs = form.slope + form.shear + form.rise;
+  form.usable = (extent_x > 0.0f) & (extent_y > 0.0f) & (opacity > ALPHA_CUT) & (conic_xx > 0.0f) &
+                (conic_xx * conic_yy > conic_xy * conic_xy) & is_finite(inputs) & is_finite(outputs) &
+                (form.slope > 0.0f);
+  return form;
+}
+
+// The splat in the pixel loops' form; all zero if it cannot be drawn.
 SDS3D_HD bool prepare_splat(const float* mean, const float* conic, float opacity, const float* extent, float depth,
                             Splat* out) {
+  const SplatForm form =
+      splat_form(mean[0], mean[1], conic[0], conic[1], conic[2], opacity, extent[0], extent[1], depth);
   *out = Splat{};
-  const float sum = mean[0] + mean[1] + conic[0] + conic[1] + conic[2] + opacity + extent[0] + extent[1] + depth;
-  const bool usable = extent[0] > 0.0f && extent[1] > 0.0f && opacity > ALPHA_CUT && conic[0] > 0.0f &&
-                      conic[0] * conic[2] > conic[1] * conic[1];
-  if (!usable || !is_finite(sum)) return false;
-  const float slope = ::sqrtf(conic[0] * HALF_LOG2_E);
-  const float shear = conic[1] * HALF_LOG2_E / slope;
-  const float rest = (conic[2] - conic[1] * (conic[1] / conic[0])) * HALF_LOG2_E;
-  const float rise = ::sqrtf(rest > 0.0f ? rest : 0.0f);
-  if (!is_finite(slope + shear + rise) || slope == 0.0f) return false;
-  *out = Splat{mean[0], mean[1], slope, shear, rise, ::log2f(opacity)};
+  if (!form.usable) return false;
+  *out = Splat{mean[0], mean[1], form.slope, form.shear, form.rise, ::log2f(opacity)};
   return true;
 }
 
-// Index range of 16-pixel tiles whose pixel centres lie in [low, high], clipped to the image.
-SDS3D_HD void tile_range(float low, float high, int size, int16_t* first, int16_t* last) {
-  const float begin = ::fminf(::fmaxf(::ceilf(low - 0.5f), 0.0f), float(size));
-  const float end = ::fminf(::fmaxf(::floorf(high - 0.5f) + 1.0f, 0.0f), float(size));
-  *first = int16_t(int(begin) / TILE);
-  *last = int16_t(end > begin ? (int(end) + TILE - 1) / TILE : int(begin) / TILE);
+// Index range of 16-pixel tiles whose pixel centres lie in [low, high], clipped to the image; for usable splats.
+SDS3D_HD float clipped(float x, float size) {
+  const float positive = x > 0.0f ? x : 0.0f;
+  return positive < size ? positive : size;
+}
+SDS3D_HD int first_tile(float low, float size) { return int(clipped(::ceilf(low - 0.5f), size)) / TILE; }
+SDS3D_HD int last_tile(float low, float high, float size) {
+  const int begin = int(clipped(::ceilf(low - 0.5f), size)), end = int(clipped(::floorf(high - 0.5f) + 1.0f, size));
+  return end > begin ? (end + TILE - 1) / TILE : begin / TILE;
 }
 
 SDS3D_HD TileBox tile_box(const Splat& splat, const float* extent, int width, int height) {
-  TileBox box;
-  tile_range(splat.x - extent[0], splat.x + extent[0], width, &box.x0, &box.x1);
-  tile_range(splat.y - extent[1], splat.y + extent[1], height, &box.y0, &box.y1);
-  return box;
+  const float left = splat.x - extent[0], right = splat.x + extent[0], w = float(width);
+  const float top = splat.y - extent[1], bottom = splat.y + extent[1], h = float(height);
+  return {int16_t(first_tile(left, w)), int16_t(first_tile(top, h)), int16_t(last_tile(left, right, w)),
+          int16_t(last_tile(top, bottom, h))};
 }
 
 // Sorts like the float does, NaN aside.

@@ -5,13 +5,15 @@
 #pragma once
 
 #include "../simd/lanes.h"
+#include "../simd/set_bits.h"
 #include "splat_math.h"
 
 namespace sds3d {
 namespace SDS3D_ISA {
 
 constexpr int PIXELS = TILE * TILE;
-constexpr int DONE_INTERVAL = 16;  // splats between tests whether all pixels have ended
+constexpr int GROUP = 16;  // splats between tests whether all pixels have ended
+constexpr int AHEAD = 6;           // hits between fetching a splat and needing it
 
 struct TilePlace {
   int64_t view;
@@ -28,28 +30,60 @@ struct TilePlace {
   }
 };
 
-// A splat seen from a tile: log2(alpha) at column x of row y is row_power[y] - (column_p[x] + row_p[y])^2.
+// A splat seen from a tile: log2(alpha) at column x of row y is row_power[y] - (column_p[x] + row_p[y])^2. Returns a bit
+// for each row of which some pixel reaches the cut.
+static inline uint32_t splat_rows(const Splat& splat, const TilePlace& place, Lanes* dx, Lanes* column_p, Lanes* dy,
+                                  float* row_p, float* row_power) {
+  *dx = iota() + Lanes(float(place.left) + 0.5f - splat.x);
+  *column_p = *dx * Lanes(splat.slope);
+  *dy = iota() + Lanes(float(place.top) + 0.5f - splat.y);
+  const Lanes p = *dy * Lanes(splat.shear), q = *dy * Lanes(splat.rise);
+  const Lanes power = fnma(q, q, Lanes(splat.log2_opacity));
+  p.store(row_p);
+  power.store(row_power);
+  // p grows along a row: the smallest |p| is at an end or, if the ends differ in sign, zero.
+  const float first = (float(place.left) + 0.5f - splat.x) * splat.slope;
+  const float last = (15.0f + (float(place.left) + 0.5f - splat.x)) * splat.slope;
+  const Lanes nearest = max(max(Lanes(first) + p, -(Lanes(last) + p)), Lanes(0.0f));
+  return to_bits(log2_alpha(nearest, power) >= Lanes(LOG2_ALPHA_CUT));
+}
+
 struct SplatRows {
   Lanes dx, column_p;
   alignas(64) float dy[TILE], row_p[TILE], row_power[TILE];
-  uint32_t rows;  // bit y: some pixel of row y reaches the cut
+  uint32_t rows;
 
   SplatRows(const Splat& splat, const TilePlace& place) {
-    dx = iota() + Lanes(float(place.left) + 0.5f - splat.x);
-    column_p = dx * Lanes(splat.slope);
-    const Lanes y = iota() + Lanes(float(place.top) + 0.5f - splat.y);
-    const Lanes p = y * Lanes(splat.shear), q = y * Lanes(splat.rise);
-    const Lanes power = fnma(q, q, Lanes(splat.log2_opacity));
+    Lanes y;
+    rows = splat_rows(splat, place, &dx, &column_p, &y, row_p, row_power);
     y.store(dy);
-    p.store(row_p);
-    power.store(row_power);
-    // p grows along a row: the smallest |p| is at an end or, if the ends differ in sign, zero.
-    const float first = (float(place.left) + 0.5f - splat.x) * splat.slope;
-    const float last = (15.0f + (float(place.left) + 0.5f - splat.x)) * splat.slope;
-    const Lanes nearest = max(max(Lanes(first) + p, -(Lanes(last) + p)), Lanes(0.0f));
-    rows = to_bits(log2_alpha(nearest, power) >= Lanes(LOG2_ALPHA_CUT));
   }
 };
+
+// The rows of a group of splats as one list: a loop over each splat's own few rows would guess its end wrongly nearly
+// every time, and that costs as much as a row.
+struct RowList {
+  Lanes column_p[GROUP];
+  alignas(64) float row_p[GROUP * TILE], row_power[GROUP * TILE];  // [splat][row]
+  const float* feature[GROUP];
+  uint8_t rows[GROUP * TILE + TILE];  // 16 splat + row, splat after splat
+  int length;
+
+  void add(int j, const Splat& splat, const TilePlace& place) {
+    Lanes dx, dy;
+    const uint32_t bits = splat_rows(splat, place, &dx, &column_p[j], &dy, row_p + j * TILE, row_power + j * TILE);
+    length += append_set_bits(bits & 0xff, uint8_t(j * TILE), rows + length);
+    length += append_set_bits(bits >> 8, uint8_t(j * TILE + 8), rows + length);
+  }
+};
+
+// A tile's splats lie all over memory.
+template <int C>
+static inline void fetch_ahead(const TileLists& lists, const float* features, int32_t k, int32_t end) {
+  const int64_t index = lists.hits[k + AHEAD < end ? k + AHEAD : end - 1].splat;
+  __builtin_prefetch(lists.splats + index);
+  __builtin_prefetch(features + index * C);
+}
 
 // Negative marks pixels as ended; those outside the image start that way.
 static inline void start_transmittance(const TilePlace& place, float* transmittance) {
@@ -75,23 +109,28 @@ static void forward_tile(const RasterShape& shape, const float* features, const 
   start_transmittance(place, transmittance);
   for (float (&channel)[PIXELS] : color) clear(channel);
 
-  const int32_t begin = lists.tile_offsets[tile], end = lists.tile_offsets[tile + 1];
-  for (int32_t k = begin; k < end; ++k) {
-    if ((k - begin) % DONE_INTERVAL == 0 && all_ended(transmittance)) break;
-    const int64_t index = lists.hits[k].splat;
-    const float* feature = features + index * C;
-    const SplatRows splat(lists.splats[index], place);
-    for (uint32_t rows = splat.rows; rows != 0; rows &= rows - 1) {
-      const int y = __builtin_ctz(rows);
-      const Lanes power = log2_alpha(splat.column_p + Lanes(splat.row_p[y]), Lanes(splat.row_power[y]));
-      const Lanes before = Lanes::load(transmittance + y * TILE);
+  RowList list;
+  const int32_t end = lists.tile_offsets[tile + 1];
+  for (int32_t k = lists.tile_offsets[tile]; k < end && !all_ended(transmittance); k += GROUP) {
+    const int count = end - k < GROUP ? end - k : GROUP;
+    list.length = 0;
+    for (int j = 0; j < count; ++j) {
+      fetch_ahead<C>(lists, features, k + j, end);
+      const int64_t index = lists.hits[k + j].splat;
+      list.feature[j] = features + index * C;
+      list.add(j, lists.splats[index], place);
+    }
+    for (int e = 0; e < list.length; ++e) {
+      const unsigned at = list.rows[e], j = at / TILE, pixels = at % TILE * TILE;
+      const Lanes power = log2_alpha(list.column_p[j] + Lanes(list.row_p[at]), Lanes(list.row_power[at]));
+      const Lanes before = Lanes::load(transmittance + pixels);
       const Mask hit = is_hit(power, before);
       if (!any(hit)) continue;
       const auto b = blend(power, before, hit);
-      next_transmittance(b, before).store(transmittance + y * TILE);
+      next_transmittance(b, before).store(transmittance + pixels);
       for (int c = 0; c < C; ++c) {
-        float* row = color[c] + y * TILE;
-        fma(b.weight, Lanes(feature[c]), Lanes::load(row)).store(row);
+        float* row = color[c] + pixels;
+        fma(b.weight, Lanes(list.feature[j][c]), Lanes::load(row)).store(row);
       }
     }
   }
@@ -139,7 +178,8 @@ static void backward_tile(const RasterShape& shape, const float* features, const
   const int32_t begin = lists.tile_offsets[tile], end = lists.tile_offsets[tile + 1];
   int32_t k = begin;
   for (; k < end; ++k) {
-    if ((k - begin) % DONE_INTERVAL == 0 && all_ended(transmittance)) break;
+    if ((k - begin) % GROUP == 0 && all_ended(transmittance)) break;
+    fetch_ahead<C>(lists, features, k, end);
     const int64_t index = lists.hits[k].splat;
     const float* feature = features + index * C;
     const SplatRows splat(lists.splats[index], place);
