@@ -15,8 +15,10 @@ from sds3d.errors import ConfigError, ExportError, NumericsError
 from sds3d.events import Exported, Finished, StepDone
 from sds3d.guidance.noise import Draw, Fixed, Surface
 from sds3d.optim import build_optimizer
+from sds3d.scenes import SCENES
 from sds3d.scenes.particles import Particles, build_scene, scenes_of
 from sds3d.trainer import Trainer
+from tests.e2e.test_combinations import SMALL
 from tests.test_trainer import finish, same
 
 
@@ -98,14 +100,14 @@ def built(config: Any) -> Trainer:
     return Trainer(config, scene, config.prior.build("cpu"), generator, torch.device("cpu"))
 
 
-@pytest.mark.parametrize("scene", ["gaussians", "image"])
+@pytest.mark.parametrize("scene", SCENES)
 @pytest.mark.parametrize("guidance", ["vsd", "cfd"])
 def test_a_run_resumes_bit_for_bit_with_what_the_particles_share(small_config, guidance: str, scene: str) -> None:
     """The critic, the atlas (which changes here), the splats of each after densification, and whose turn it is."""
     options = {"cameras.views": 6, "loss_weights": {}, "steps": 14, "optim.guidance_lr": 1e-3}
     if guidance == "cfd":
         options["noise.gamma"] = 0.01
-    config = small_config(scene=scene, guidance=guidance, particles=3, **options)
+    config = small_config(scene=scene, guidance=guidance, particles=3, **SMALL[scene], **options)
     whole, first, second = (built(config) for _ in range(3))
     for _ in range(7):
         first.advance()
@@ -115,7 +117,7 @@ def test_a_run_resumes_bit_for_bit_with_what_the_particles_share(small_config, g
     assert whole.forwards_per_step() == 2
     if scene == "gaussians":  # each has grown, and has Adam's moments for what it has
         for particle in whole.scene.each():
-            assert len(particle) != 150
+            assert len(particle) != config.scene.count
             assert all(whole.optimizer.state[p]["exp_avg"].shape == p.shape for p in particle.parameters())
 
 
