@@ -18,12 +18,12 @@ BUILD_INPUTS := setup.py pyproject.toml $(wildcard MANIFEST.in) $(shell find cud
 
 export PIP_ROOT_USER_ACTION = ignore
 
-.PHONY: help install demo test lint format wheel clean FORCE
+.PHONY: help install demo test lint format wheel sanitize clean FORCE
 .DELETE_ON_ERROR:
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
-	@echo "also: make install, lint, format, wheel, clean; variables: PYTHON, TORCH, PROMPT, ARGS"
+	@echo "also: make install, lint, format, wheel, sanitize, clean; variables: PYTHON, TORCH, PROMPT, ARGS"
 
 install: $(STAMPS)/package
 
@@ -45,6 +45,19 @@ format: install
 wheel: install
 	$(BIN)/python -m pip wheel -qq --no-input --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir dist .
 	@ls dist/*.whl
+
+# The CPU kernels under AddressSanitizer and UBSan, in a copy: the installed library stays as it is. Needs g++ and Linux.
+SANITIZED := build/sanitize
+SANITIZE := -g -fsanitize=address,undefined -fno-sanitize-recover=undefined
+sanitize: install
+	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
+	cp -r setup.py pyproject.toml README.md cuda_ext sds3d app assets tests $(SANITIZED)/ && rm -f $(SANITIZED)/sds3d/*.so
+	cd $(SANITIZED) && CC=gcc CXX=g++ CFLAGS="$(SANITIZE)" CXXFLAGS="$(SANITIZE)" LDFLAGS="$(SANITIZE)" SDS3D_BUILD_CUDA=0 \
+	  $(abspath $(BIN))/python setup.py -q build_ext --inplace
+	cd $(SANITIZED) && $(QUIET_THREADS) PYTHONPATH=. ASAN_OPTIONS=detect_leaks=0 \
+	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
+	  $(abspath $(BIN))/python -m pytest tests/ops -k "not fallback and not emulated" \
+	  --ignore tests/ops/test_build.py --ignore tests/ops/test_emulation.py $(ARGS)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
