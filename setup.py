@@ -183,6 +183,7 @@ setup(
         "peft>=0.18",
         "safetensors>=0.5",
         "gsplat>=1.5.3",
+        "nerfacc>=0.5.3",
         "pydantic>=2.7",
         "typer>=0.12",
         "rich>=13",

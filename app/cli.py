@@ -70,7 +70,7 @@ def generate(
     guidance: Annotated[
         str | None, Option(help="how the prior pulls on the scene: sds, sjc, csd, nfsd, ssd, ism, sdi, vsd, cfd")
     ] = None,
-    scene: Annotated[str | None, Option(help="what is optimized: gaussians, or image for a flat picture")] = None,
+    scene: Annotated[str | None, Option(help="what is optimized: gaussians, nerf, or image for a flat picture")] = None,
     device: Annotated[str | None, Option(help="auto, cpu, cuda or cuda:N")] = None,
     rasterizer: Annotated[str | None, Option(help="what renders splats: auto, native, gsplat (CUDA) or torch")] = None,
     config_file: Annotated[Path | None, Option("--config", metavar="FILE", help="options as a JSON object")] = None,

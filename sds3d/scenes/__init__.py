@@ -3,8 +3,9 @@
 from sds3d.scenes.base import ParamGroup, Scene, SceneConfig, Training
 from sds3d.scenes.gaussians import Gaussians, GaussiansConfig
 from sds3d.scenes.image import ImageConfig, ImageScene
+from sds3d.scenes.nerf import Nerf, NerfConfig
 
-SCENES: dict[str, type[SceneConfig]] = {"gaussians": GaussiansConfig, "image": ImageConfig}
+SCENES: dict[str, type[SceneConfig]] = {"gaussians": GaussiansConfig, "nerf": NerfConfig, "image": ImageConfig}
 
 __all__ = [
     "SCENES",
@@ -12,6 +13,8 @@ __all__ = [
     "GaussiansConfig",
     "ImageConfig",
     "ImageScene",
+    "Nerf",
+    "NerfConfig",
     "ParamGroup",
     "Scene",
     "SceneConfig",

@@ -1,0 +1,123 @@
+"""Volume rendering of a field along rays, in chunks whose memory is bounded."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from sds3d import losses
+from sds3d.ops.composite import composite
+from sds3d.ops.march_rays import RaySamples, march_rays
+from sds3d.scenes.nerf_field import NerfField
+from sds3d.scenes.occupancy import Occupancy
+from sds3d.scenes.rays import Rays, ball_interval
+from sds3d.scenes.shading import Light
+
+RAY_LOSSES = ("orientation", "z_variance", "distortion")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a render is to find out about each ray, beside colour, opacity and depth."""
+
+    normals: bool = False
+    losses: Collection[str] = ()  # of RAY_LOSSES
+    light: Light | None = None
+
+    def needs_normals(self) -> bool:
+        """Whether any of it rests on the normals."""
+        return self.normals or self.light is not None or "orientation" in self.losses
+
+
+@dataclass(frozen=True)
+class Marching:
+    """How rays are sampled."""
+
+    step: float  # world units
+    max_samples: int  # of one ray
+    normal_step: float  # world units
+
+
+Maps = dict[str, Tensor]  # [R, C] each: color (premultiplied), opacity, depth, normal; [R] each of RAY_LOSSES
+
+
+def render_rays(
+    field: NerfField,
+    occupancy: Occupancy,
+    rays: Rays,
+    views: Tensor,
+    jitter: Float[Tensor, "R"] | None,
+    marching: Marching,
+    wanted: Wanted,
+    chunk: int,
+) -> Maps:
+    """All rays, `chunk` at a time. The result does not depend on the chunk; the memory does.
+
+    Where gradients are wanted and there is more than one chunk, each keeps only its rays and is rendered again in the
+    backward pass (Chen et al. 2016): the samples of one chunk exist at a time, for a third more time.
+    """
+    parts = []
+    saves = torch.is_grad_enabled() and len(rays) > chunk
+    for start in range(0, len(rays), chunk):
+        part = slice(start, start + chunk)
+        given = (field, occupancy, rays.part(part), views[part], None if jitter is None else jitter[part])
+        if saves:
+            parts.append(
+                checkpoint(_render_chunk, *given, marching, wanted, use_reentrant=False, preserve_rng_state=False)
+            )
+        else:
+            parts.append(_render_chunk(*given, marching, wanted))
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _render_chunk(
+    field: NerfField,
+    occupancy: Occupancy,
+    rays: Rays,
+    views: Tensor,
+    jitter: Float[Tensor, "R"] | None,
+    marching: Marching,
+    wanted: Wanted,
+) -> Maps:
+    near, far = ball_interval(rays, field.radius)
+    samples = march_rays(
+        rays.origins, rays.directions, near, far, occupancy.binaries, occupancy.box, marching.step,
+        marching.max_samples, jitter,
+    )  # fmt: skip
+    directions = rays.directions[samples.ray_indices]
+    middles = (samples.t_starts + samples.t_ends) / 2
+    points = rays.origins[samples.ray_indices] + middles[:, None] * directions
+    samples, seen = occupancy.without_hidden(samples, points)
+    points, directions = points[seen], directions[seen]
+    density, color = field(points)
+    normals = field.normals(points, marching.normal_step) if wanted.needs_normals() else None
+    if wanted.light is not None and normals is not None:
+        color = wanted.light.shade(color, normals, points, views[samples.ray_indices])
+    shown = torch.cat([color, normals], dim=-1) if wanted.normals and normals is not None else color
+    image, opacity, depth, weights = composite(density, shown, samples.t_starts, samples.t_ends, samples.offsets)
+    maps = {"color": image[:, :3], "opacity": opacity, "depth": depth * rays.depth_scale[:, None]}
+    if wanted.normals:
+        maps["normal"] = image[:, 3:]
+    return maps | _ray_losses(samples, weights, normals, directions, len(rays), wanted.losses)
+
+
+def _ray_losses(
+    samples: RaySamples,
+    weights: Float[Tensor, "S"],
+    normals: Float[Tensor, "S 3"] | None,
+    directions: Float[Tensor, "S 3"],
+    rays: int,
+    names: Collection[str],
+) -> Maps:
+    found, indices = {}, samples.ray_indices
+    if "orientation" in names and normals is not None:
+        found["orientation"] = losses.orientation(weights, normals, directions, indices, rays)
+    if "z_variance" in names:
+        middles = (samples.t_starts + samples.t_ends) / 2
+        found["z_variance"] = losses.z_variance(weights, middles, indices, rays)
+    if "distortion" in names:
+        found["distortion"] = losses.distortion(weights, samples.t_starts, samples.t_ends, indices, samples.offsets)
+    return found

@@ -1,0 +1,88 @@
+import torch
+
+from sds3d.ops.march_rays import RaySamples
+from sds3d.scenes.occupancy import Occupancy, OccupancyConfig
+
+
+def occupancy(seed=3, **options):
+    return Occupancy(OccupancyConfig(**{"resolution": 8, "every": 4, **options}), 1.0, 0.1, torch.tensor(seed))
+
+
+def upper_half(points):
+    return 1e4 * (points[:, 2] > 0)
+
+
+def test_cells_are_occupied_where_there_is_something_in_the_ball_that_was_asked_for() -> None:
+    grid = Occupancy(OccupancyConfig(resolution=8), 0.5, 0.1, torch.tensor(0))
+    assert not grid.binaries.any()
+    assert grid.box.tolist() == [-0.5] * 3 + [0.5] * 3
+    grid.update(0, lambda points: (points[:, 0] > 0.25).float())
+    assert grid.binaries[6:].all()
+    assert not grid.binaries[:6].any()
+
+
+def test_a_cell_is_occupied_above_the_opacity_of_one_step() -> None:
+    grid = occupancy(threshold=0.01)
+    grid.update(0, lambda points: torch.where(points[:, 2] > 0, 0.12, 0.08))  # times 0.1: opacities 0.0119 and 0.008
+    assert grid.binaries[..., 4:].all()
+    assert not grid.binaries[..., :4].any()
+
+
+def test_samples_behind_what_is_dense_all_around_are_left_out() -> None:
+    grid = occupancy(hidden_depth=6.0)
+    grid.update(0, lambda points: 31.0 * (points[:, 0] < 0.5))  # 6 of 8 cells along x
+    x = torch.linspace(0.95, -0.95, 20)  # through the middle against x; a second ray with one sample; one without
+    points = torch.stack([x, torch.zeros(20), torch.zeros(20)], dim=-1)
+    points = torch.cat([points, torch.tensor([[-0.9, 0.0, 0.0]])])
+    starts = torch.cat([0.95 - x, torch.zeros(1)])
+    indices = torch.tensor([0] * 20 + [2])
+    samples = RaySamples(indices, starts, starts + 0.1, torch.tensor([0, 20, 20, 21]))
+    kept, seen = grid.without_hidden(samples, points)
+    # below x = 0.25 all neighbours are dense: 3.1 for each sample of length 0.1, and so two are seen there
+    assert seen.tolist() == [value > 0.25 - 0.2 - 0.01 for value in x.tolist()] + [True]
+    assert kept.offsets.tolist() == [0, int(seen.sum()) - 1, int(seen.sum()) - 1, int(seen.sum())]
+    assert torch.equal(kept.t_starts, starts[seen])
+    assert torch.equal(kept.ray_indices, indices[seen])
+
+
+def test_it_looks_every_few_steps_and_forgets_slowly() -> None:
+    grid = occupancy(threshold=0.5, decay=0.8)
+    grid.update(0, upper_half)
+    for step in range(1, 4):
+        grid.update(step, lambda points: 1e4 - upper_half(points))
+    assert not grid.binaries[..., :4].any()
+    for step in range(4, 16):  # 0.8, 0.64, 0.512 of what was there
+        grid.update(step, lambda points: 1e4 - upper_half(points))
+    assert grid.binaries.all()
+    grid.update(16, lambda points: 1e4 - upper_half(points))
+    assert not grid.binaries[..., 4:].any()
+
+
+def test_the_same_seed_and_step_look_at_the_same_points_and_the_global_generator_is_left_alone() -> None:
+    seen = []
+
+    def note(points):
+        seen.append(points)
+        return torch.ones(len(points))
+
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    occupancy().update(8, note)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(6)
+    occupancy().update(8, note)
+    occupancy().update(12, note)
+    occupancy(seed=4).update(8, note)
+    assert torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[0], seen[2])
+    assert not torch.equal(seen[0], seen[3])
+
+
+def test_what_it_knows_is_saved() -> None:
+    grid, other = occupancy(), occupancy(seed=9)
+    grid.update(0, upper_half)
+    other.load_state_dict(grid.state_dict())
+    assert torch.equal(grid.binaries, other.binaries)
+    for each in (grid, other):
+        each.update(4, lambda points: points.square().sum(dim=-1) / 3)
+    assert torch.equal(grid.estimator.occs, other.estimator.occs)
