@@ -38,7 +38,7 @@ STABLE_TORCH_LIBRARY(sds3d, m) {
   m.def(
       "rasterize_gaussians_backward(Tensor conics, Tensor opacities, Tensor features, Tensor image, "
       "Tensor transmittance, Tensor splats, Tensor tile_offsets, Tensor record_offsets, Tensor hits, Tensor grad_image, "
-      "Tensor grad_transmittance) -> (Tensor, Tensor, Tensor, Tensor)");
+      "Tensor grad_transmittance, bool deterministic) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "selective_adam(Tensor(a!) parameter, Tensor(b!) exp_avg, Tensor(c!) exp_avg_sq, Tensor grad, Tensor visible, "
       "float lr, float beta1, float beta2, float eps, int step) -> ()");

@@ -136,7 +136,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> rasterize_gaussians_c
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> rasterize_gaussians_backward_cpu(
     Tensor conics, Tensor opacities, Tensor features, Tensor image, Tensor transmittance, Tensor splats,
-    Tensor tile_offsets, Tensor record_offsets, Tensor hits, Tensor grad_image, Tensor grad_transmittance) {
+    Tensor tile_offsets, Tensor record_offsets, Tensor hits, Tensor grad_image, Tensor grad_transmittance,
+    bool /*deterministic: on the CPU they always are*/) {
   RasterBackward r(conics, opacities, features, image, transmittance, splats, tile_offsets, record_offsets, hits,
                    grad_image, grad_transmittance);
   const Tensor records = empty({r.total, RECORD}, FLOAT, r.features);

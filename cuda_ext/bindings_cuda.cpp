@@ -115,17 +115,19 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> rasterize_gaussians_c
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> rasterize_gaussians_backward_cuda(
     Tensor conics, Tensor opacities, Tensor features, Tensor image, Tensor transmittance, Tensor splats,
-    Tensor tile_offsets, Tensor record_offsets, Tensor hits, Tensor grad_image, Tensor grad_transmittance) {
+    Tensor tile_offsets, Tensor record_offsets, Tensor hits, Tensor grad_image, Tensor grad_transmittance,
+    bool deterministic) {
   RasterBackward r(conics, opacities, features, image, transmittance, splats, tile_offsets, record_offsets, hits,
                    grad_image, grad_transmittance);
   const OnDevice on(r.features);
-  const int64_t records = r.shape.views * r.shape.splats;
+  const int64_t records = deterministic ? r.total : r.shape.views * r.shape.splats;
   const Tensor sums = empty({records, RECORD}, FLOAT, r.features);
   r.grad.records = floats_out(sums);
   const char* what = "rasterize_gaussians_backward";
   if (records > 0) check(cudaMemsetAsync(r.grad.records, 0, records * RECORD * sizeof(float), on.stream), what);
-  check(launch_rasterize_backward(r.shape, r.in.features, r.lists, r.grad, on.stream), what);
-  check(launch_splat_gradients(r.shape, r.in, r.lists.record_offsets, r.grad.records, r.out, on.stream), what);
+  check(launch_rasterize_backward(r.shape, r.in.features, r.lists, r.grad, deterministic, on.stream), what);
+  check(launch_splat_gradients(r.shape, r.in, r.lists.record_offsets, r.grad.records, deterministic, r.out, on.stream),
+        what);
   return {r.grad_means2d, r.grad_conics, r.grad_opacities, r.grad_features};
 }
 

@@ -59,23 +59,28 @@ __global__ void tile_offsets_kernel(int64_t tiles, const uint64_t* sorted_keys, 
 }
 
 __global__ void splat_gradients_kernel(RasterShape shape, SplatInputs in, const int32_t* record_offsets,
-                                       const float* records, SplatGradients out) {
+                                       const float* records, bool per_hit, SplatGradients out) {
   const int64_t i = int64_t(blockIdx.x) * THREADS + threadIdx.x;
   if (i >= shape.splats) return;
   const int channels = shape.channels;
   float grad_opacity = 0.0f;
   for (int64_t view = 0; view < shape.views; ++view) {
     const int64_t k = view * shape.splats + i;
+    const int64_t begin = record_offsets[k], end = record_offsets[k + 1];
     float *grad_mean = out.means2d + 2 * k, *grad_conic = out.conics + 3 * k, *grad = out.features + channels * k;
     // A culled splat may hold NaN; its gradient is an exact zero.
-    if (record_offsets[k] == record_offsets[k + 1]) {
+    if (begin == end) {
       for (int c = 0; c < 2; ++c) grad_mean[c] = 0.0f;
       for (int c = 0; c < 3; ++c) grad_conic[c] = 0.0f;
       for (int c = 0; c < channels; ++c) grad[c] = 0.0f;
       continue;
     }
-    grad_opacity += splat_gradients(records + k * RECORD, in.conics + 3 * k, in.opacities[i], channels, grad_mean,
-                                    grad_conic, grad);
+    float sum[RECORD];
+    for (int f = 0; f < RECORD; ++f) sum[f] = per_hit ? 0.0f : records[k * RECORD + f];
+    for (int64_t r = begin; per_hit && r < end; ++r) {
+      for (int f = 0; f < RECORD; ++f) sum[f] += records[r * RECORD + f];
+    }
+    grad_opacity += splat_gradients(sum, in.conics + 3 * k, in.opacities[i], channels, grad_mean, grad_conic, grad);
   }
   out.opacities[i] = grad_opacity;
 }
@@ -112,10 +117,11 @@ cudaError_t launch_tile_offsets(const RasterShape& shape, const uint64_t* sorted
 }
 
 cudaError_t launch_splat_gradients(const RasterShape& shape, const SplatInputs& in, const int32_t* record_offsets,
-                                   const float* records, const SplatGradients& out, cudaStream_t stream) {
+                                   const float* records, bool per_hit, const SplatGradients& out,
+                                   cudaStream_t stream) {
   if (shape.splats == 0) return cudaSuccess;
   SDS3D_LAUNCH(splat_gradients_kernel, blocks_for(shape.splats), THREADS, stream, shape, in, record_offsets, records,
-               out);
+               per_hit, out);
   return cudaGetLastError();
 }
 

@@ -9,12 +9,14 @@ namespace sds3d {
 namespace {
 
 constexpr int PIXELS = TILE * TILE;  // threads per block, and splats per batch
+constexpr int WARPS = PIXELS / WARP;
+constexpr int SLOTS = PIXELS / RECORD;  // hits whose records a block adds up together, a thread per field
 
 template <int C>
 struct Batch {
   Splat splats[PIXELS];
   float features[PIXELS][C];
-  int32_t index[PIXELS];  // into [B, N], flattened
+  int32_t record[PIXELS];  // where each gradient record goes
 };
 
 struct Pixel {
@@ -43,14 +45,16 @@ __device__ __forceinline__ float log2_alpha_at(const Splat& splat, float dx, flo
   return log2_alpha(dx * splat.slope + dy * splat.shear, fnma(q, q, splat.log2_opacity));
 }
 
-// One hit per thread; returns how many there are. The caller synchronizes before and after.
-template <int C>
+// One hit per thread; returns how many there are. The caller synchronizes before and after. Records are one per hit, or
+// one per splat that all its hits add to.
+template <int C, bool PER_HIT>
 __device__ __forceinline__ int load_batch(const float* features, const TileLists& lists, int32_t begin, int32_t end,
                                           Batch<C>* batch) {
   const int thread = threadIdx.x, count = end - begin < PIXELS ? end - begin : PIXELS;
   if (thread < count) {
-    const int32_t index = lists.hits[begin + thread].splat;
-    batch->index[thread] = index;
+    const TileHit hit = lists.hits[begin + thread];
+    const int32_t index = hit.splat;
+    batch->record[thread] = PER_HIT ? hit.record : hit.splat;
     batch->splats[thread] = lists.splats[index];
     for (int c = 0; c < C; ++c) batch->features[thread][c] = features[int64_t(index) * C + c];
   }
@@ -69,7 +73,7 @@ __global__ void __launch_bounds__(PIXELS)
   const int32_t end = lists.tile_offsets[blockIdx.x + 1];
   for (int32_t begin = lists.tile_offsets[blockIdx.x]; begin < end; begin += PIXELS) {
     if (__syncthreads_count(transmittance > 0.0f) == 0) break;  // and all have left the previous batch
-    const int count = load_batch<C>(features, lists, begin, end, &batch);
+    const int count = load_batch<C, false>(features, lists, begin, end, &batch);
     __syncthreads();
     for (int j = 0; j < count && transmittance > 0.0f; ++j) {
       const Splat splat = batch.splats[j];
@@ -95,23 +99,45 @@ __device__ __forceinline__ float warp_sum(float value) {
   return value;
 }
 
-// Adds up the warp's records; lane f then adds field f to the splat's record, so that one instruction adds them all.
+// Adds up the warp's records: lane f gets the sum of field f.
 template <int C>
-__device__ __forceinline__ void add_record(const float (&fields)[SUM_FEATURES + C], float* record) {
+__device__ __forceinline__ float sum_record(const float (&fields)[SUM_FEATURES + C]) {
   const int lane = threadIdx.x % WARP;
   float mine = 0.0f;
   for (int f = 0; f < SUM_FEATURES + C; ++f) {
     const float sum = warp_sum(fields[f]);
     if (lane == f) mine = sum;
   }
-  if (lane < SUM_FEATURES + C) atomicAdd(record + lane, mine);
+  return mine;
 }
 
-// Front to back, replaying the forward pass: nothing per pixel and splat is stored between the two.
-template <int C>
+// What the warps of a block found for the last hits, [warp][hit][field].
+struct WarpSums {
+  float of[WARPS][SLOTS][RECORD];
+};
+
+// Adds the warps' sums up in their order and writes `count` records, those of hits first, first + 1, ... of the batch.
+__device__ __forceinline__ void write_records(const WarpSums& sums, const int32_t* record, int first, int count,
+                                              float* records) {
+  __syncthreads();
+  const int slot = threadIdx.x / RECORD, field = threadIdx.x % RECORD;
+  if (slot < count) {
+    float sum = 0.0f;
+    for (int w = 0; w < WARPS; ++w) sum += sums.of[w][slot][field];
+    records[int64_t(record[first + slot]) * RECORD + field] = sum;
+  }
+  __syncthreads();
+}
+
+// Front to back, replaying the forward pass: nothing per pixel and splat is stored between the two. Warps add to their
+// splat's record with atomics, in whatever order they come; with PER_HIT a block writes each hit's record once instead.
+template <int C, bool PER_HIT>
 __global__ void __launch_bounds__(PIXELS)
     rasterize_backward_kernel(RasterShape shape, const float* features, TileLists lists, RasterGradients grad) {
   __shared__ Batch<C> batch;
+  __shared__ WarpSums sums;
+  constexpr int FIELDS = SUM_FEATURES + C;
+  const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
   const Pixel pixel(shape, blockIdx.x, threadIdx.x);
   float transmittance = pixel.inside ? 1.0f : -1.0f;
   float ahead = 0.0f, upstream[C];  // ahead: what is to come of <image, upstream>, see grad_log_alpha
@@ -127,31 +153,42 @@ __global__ void __launch_bounds__(PIXELS)
   const int32_t end = lists.tile_offsets[blockIdx.x + 1];
   for (int32_t begin = lists.tile_offsets[blockIdx.x]; begin < end; begin += PIXELS) {
     if (__syncthreads_count(transmittance > 0.0f) == 0) break;
-    const int count = load_batch<C>(features, lists, begin, end, &batch);
+    const int count = load_batch<C, PER_HIT>(features, lists, begin, end, &batch);
     __syncthreads();
     // All lanes stay in the loop, whether their pixel has ended or not: they add up records together.
     for (int j = 0; j < count; ++j) {
       const Splat splat = batch.splats[j];
       const float dx = pixel.dx(splat), dy = pixel.dy(splat), power = log2_alpha_at(splat, dx, dy);
-      const bool hit = is_hit(power, transmittance);
-      if (!__any_sync(FULL_WARP, hit)) continue;
-      const auto b = blend(power, transmittance, hit);
-      transmittance = next_transmittance(b, transmittance);
-      float fields[SUM_FEATURES + C], dot = 0.0f;
-      for (int c = 0; c < C; ++c) {
-        dot = fma(upstream[c], batch.features[j][c], dot);
-        fields[SUM_FEATURES + c] = upstream[c] * b.weight;
+      const bool hit = is_hit(power, transmittance), some = __any_sync(FULL_WARP, hit);
+      float mine = 0.0f;
+      if (some) {
+        const auto b = blend(power, transmittance, hit);
+        transmittance = next_transmittance(b, transmittance);
+        float fields[FIELDS], dot = 0.0f;
+        for (int c = 0; c < C; ++c) {
+          dot = fma(upstream[c], batch.features[j][c], dot);
+          fields[SUM_FEATURES + c] = upstream[c] * b.weight;
+        }
+        dot = dot * b.weight;
+        ahead -= dot;
+        const float g = grad_log_alpha(b, dot, ahead);
+        fields[SUM_G] = g;
+        fields[SUM_GX] = g * dx;
+        fields[SUM_GXX] = g * dx * dx;
+        fields[SUM_GY] = g * dy;
+        fields[SUM_GXY] = g * dx * dy;
+        fields[SUM_GYY] = g * dy * dy;
+        mine = sum_record<C>(fields);
       }
-      dot = dot * b.weight;
-      ahead -= dot;
-      const float g = grad_log_alpha(b, dot, ahead);
-      fields[SUM_G] = g;
-      fields[SUM_GX] = g * dx;
-      fields[SUM_GXX] = g * dx * dx;
-      fields[SUM_GY] = g * dy;
-      fields[SUM_GXY] = g * dx * dy;
-      fields[SUM_GYY] = g * dy * dy;
-      add_record<C>(fields, grad.records + int64_t(batch.index[j]) * RECORD);
+      if (!PER_HIT) {
+        if (some && lane < FIELDS) atomicAdd(grad.records + int64_t(batch.record[j]) * RECORD + lane, mine);
+        continue;
+      }
+      if (lane < RECORD) sums.of[warp][j % SLOTS][lane] = mine;
+      const int waiting = j % SLOTS + 1;
+      if (waiting == SLOTS || j + 1 == count) {
+        write_records(sums, batch.record, j + 1 - waiting, waiting, grad.records);
+      }
     }
   }
 }
@@ -166,9 +203,13 @@ cudaError_t forward(const RasterShape& shape, const float* features, const TileL
 
 template <int C>
 cudaError_t backward(const RasterShape& shape, const float* features, const TileLists& lists,
-                     const RasterGradients& grad, cudaStream_t stream) {
-  SDS3D_LAUNCH(rasterize_backward_kernel<C>, unsigned(shape.views * shape.tiles()), PIXELS, stream, shape, features,
-               lists, grad);
+                     const RasterGradients& grad, bool per_hit, cudaStream_t stream) {
+  const unsigned blocks = unsigned(shape.views * shape.tiles());
+  if (per_hit) {
+    SDS3D_LAUNCH((rasterize_backward_kernel<C, true>), blocks, PIXELS, stream, shape, features, lists, grad);
+  } else {
+    SDS3D_LAUNCH((rasterize_backward_kernel<C, false>), blocks, PIXELS, stream, shape, features, lists, grad);
+  }
   return cudaGetLastError();
 }
 
@@ -183,11 +224,11 @@ cudaError_t launch_rasterize_forward(const RasterShape& shape, const float* feat
 }
 
 cudaError_t launch_rasterize_backward(const RasterShape& shape, const float* features, const TileLists& lists,
-                                      const RasterGradients& grad, cudaStream_t stream) {
+                                      const RasterGradients& grad, bool per_hit, cudaStream_t stream) {
   if (shape.views == 0) return cudaSuccess;
-  if (shape.channels == 3) return backward<3>(shape, features, lists, grad, stream);
-  if (shape.channels == 4) return backward<4>(shape, features, lists, grad, stream);
-  return backward<7>(shape, features, lists, grad, stream);
+  if (shape.channels == 3) return backward<3>(shape, features, lists, grad, per_hit, stream);
+  if (shape.channels == 4) return backward<4>(shape, features, lists, grad, per_hit, stream);
+  return backward<7>(shape, features, lists, grad, per_hit, stream);
 }
 
 }  // namespace sds3d

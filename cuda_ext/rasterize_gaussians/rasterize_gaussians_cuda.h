@@ -29,13 +29,14 @@ cudaError_t launch_tile_offsets(const RasterShape& shape, const uint64_t* sorted
 cudaError_t launch_rasterize_forward(const RasterShape& shape, const float* features, const TileLists& lists,
                                      const RasterImages& out, cudaStream_t stream);
 
-// A block per view and tile, a thread per pixel. `grad.records` is [B * N, RECORD] here, zero on entry: warps add to it
-// with atomics, so the last bits of the gradients vary from run to run.
+// A block per view and tile, a thread per pixel. `grad.records` is zero on entry. It is [B * N, RECORD], and warps add to it
+// with atomics, so the last bits of the gradients vary from run to run; or with per_hit [K, RECORD], and they do not.
 cudaError_t launch_rasterize_backward(const RasterShape& shape, const float* features, const TileLists& lists,
-                                      const RasterGradients& grad, cudaStream_t stream);
+                                      const RasterGradients& grad, bool per_hit, cudaStream_t stream);
 
-// A thread per splat: from summed records [B * N, RECORD] to gradients, opacities summed over views.
+// A thread per splat: from these records to gradients, in a fixed order, opacities summed over views.
 cudaError_t launch_splat_gradients(const RasterShape& shape, const SplatInputs& in, const int32_t* record_offsets,
-                                   const float* records, const SplatGradients& out, cudaStream_t stream);
+                                   const float* records, bool per_hit, const SplatGradients& out,
+                                   cudaStream_t stream);
 
 }  // namespace sds3d

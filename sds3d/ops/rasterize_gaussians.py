@@ -33,6 +33,8 @@ def rasterize_gaussians(
     before the splat that would bring T to 1e-4 or below. `extents` must enclose the pixels with alpha >= 1/255 and is
     0 for culled splats; splats with non-finite geometry are skipped. C is 3, 4 or 7 (compiled). Differentiable in
     means2d, conics, opacities, features and background. `rasterizer` says what computes it (see choose_rasterizer).
+    Gradients of the CPU kernels do not depend on threads; those of the CUDA kernels are the same from run to run under
+    torch.use_deterministic_algorithms(True), at some cost in time and memory.
     """
     chosen = choose_rasterizer(rasterizer, means2d.device, "rasterize_gaussians")
     if chosen != "native":
@@ -159,8 +161,9 @@ def rasterize_backward(ctx, grad_image: Tensor, grad_transmittance: Tensor, *_: 
     *inputs, image, transmittance, splats, tile_offsets, record_offsets, hits = ctx.saved_tensors
     lists = (splats, tile_offsets, record_offsets, hits)
     grads = torch.ops.sds3d.rasterize_gaussians_backward(
-        *inputs, image, transmittance, *lists, grad_image, grad_transmittance
-    )
+        *inputs, image, transmittance, *lists, grad_image, grad_transmittance,
+        torch.are_deterministic_algorithms_enabled(),
+    )  # fmt: skip
     grad_background = None
     if ctx.needs_input_grad[6]:
         grad_background = (transmittance * grad_image).sum(dim=(1, 2))

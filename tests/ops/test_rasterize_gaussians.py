@@ -227,3 +227,16 @@ def test_unsupported_channel_count_is_named():
 @pytest.mark.parametrize("channels", [3, 4, 7])
 def test_cuda_agrees_with_the_reference(cuda_kernels, channels):
     compare(Case(7, 300, 2, 48, 45, channels), device=cuda_kernels)
+
+
+@pytest.mark.parametrize("channels", [3, 7])
+def test_deterministic_cuda_gradients_agree_and_are_the_same_again(cuda_kernels, channels):
+    case = Case(13, 300, 2, 40, 37, channels)
+    torch.use_deterministic_algorithms(True)
+    try:
+        compare(case, device=cuda_kernels)
+        runs = [case.run(rasterize_gaussians, torch.float32, cuda_kernels) for _ in range(2)]
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for name, first, second in zip(NAMES, *runs, strict=True):
+        assert torch.equal(first, second), name
