@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, in one go and without a network: builds the CUDA kernels, tests them, and times them
-# against gsplat (and nerfacc, where benchmarks/volume.py is there); prints one table and writes it as JSON.
+# against gsplat and nerfacc; prints one table and writes it as JSON.
 #
 #   benchmarks/gpu.sh --collect DIR        on a machine with a network and Python 3.12: puts all wheels into DIR (3 GB)
 #   benchmarks/gpu.sh --wheels DIR [--out FILE.json] [--env DIR]     on the GPU machine
@@ -38,7 +38,7 @@ import setuptools
 with mock.patch.object(setuptools, "setup") as setup:
     runpy.run_path(f"{sys.argv[1]}/setup.py")
 said = setup.call_args.kwargs
-names = [*said["install_requires"], *said["extras_require"]["dev"], "nerfacc>=0.5.3", "ninja", "setuptools>=77", "wheel"]
+names = [*said["install_requires"], *said["extras_require"]["dev"], "ninja", "setuptools>=77", "wheel"]
 print("\n".join(name for name in names if not name.startswith("torch>")))
 PYTHON_END
 }
@@ -81,11 +81,10 @@ trap 'rm -rf "$PARTS"' EXIT
 cd "$ROOT"
 FAILED=0
 "$RUN" -m pytest -m cuda -p no:cacheprovider --junit-xml "$PARTS/tests.xml" || FAILED=1
-for SCRIPT in rasterizer volume; do
-  [ -f "benchmarks/$SCRIPT.py" ] || continue
-  CASES=$([ "$SCRIPT" = rasterizer ] && echo "--cases all --seconds 6" || true)
+for CALL in "rasterizer --cases all --seconds 6" "volume --seconds 6"; do
+  SCRIPT=${CALL%% *}
   # shellcheck disable=SC2086
-  "$RUN" "benchmarks/$SCRIPT.py" $CASES --json "$PARTS/$SCRIPT.json" > "$PARTS/$SCRIPT.log" 2>&1 \
+  "$RUN" "benchmarks/$SCRIPT.py" ${CALL#* } --json "$PARTS/$SCRIPT.json" > "$PARTS/$SCRIPT.log" 2>&1 \
     || { FAILED=1; echo "gpu.sh: benchmarks/$SCRIPT.py failed:" >&2; tail -n 20 "$PARTS/$SCRIPT.log" >&2; }
 done
 "$RUN" benchmarks/gpu_table.py "$PARTS" --json "$OUT"

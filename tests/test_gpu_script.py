@@ -81,6 +81,7 @@ def test_it_builds_tests_and_times_without_a_network(machine):
         "torch.cuda.is_available",
         "pytest -m cuda",
         "rasterizer.py",
+        "volume.py",
         "gpu_table.py",
     ]
     places = [next(i for i, call in enumerate(calls) if step in call) for step in steps]
