@@ -20,7 +20,7 @@ EVERY_CELL = 2**31  # nerfacc's warm-up, in which it looks at all cells: for the
 class OccupancyConfig(Options):
     """How fine the grid is, and when a cell counts as occupied."""
 
-    resolution: Annotated[int, Field(ge=4, le=256, description="Cells along a side")] = 32
+    resolution: Annotated[int, Field(ge=4, le=256, description="Cells along a side")] = 48
     every: Annotated[int, Field(ge=1, description="Steps between updates")] = 16
     threshold: Annotated[
         float, Field(ge=0, lt=1, description="Occupied is above this opacity of a marching step, or above the mean")
