@@ -3,8 +3,8 @@
     python benchmarks/volume.py [--seconds 4] [--json FILE]
 
 The scene is a ball in an occupancy grid of 64^3 cells, seen from outside by square images of rays. Contestants: the
-torch reference and the op on the CPU, the op on a CUDA device (cuda), and nerfacc there, which has no CPU kernels. Times
-are the least of many rounds, as in rasterizer.py; nerfacc's samples may begin elsewhere within a cell.
+torch reference and the op on the CPU, the op on a CUDA device (cuda), and nerfacc there, which has no CPU kernels. The
+times are the least of many rounds, as in rasterizer.py; nerfacc's samples may begin elsewhere within a cell.
 """
 
 import argparse
