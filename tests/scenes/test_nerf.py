@@ -95,11 +95,16 @@ def test_a_ball_looks_as_it_should() -> None:
     torch.testing.assert_close(out.rgb[:, 24, 32], torch.tensor([[1.0, 0, 0]]).expand(2, 3), atol=2e-3, rtol=0)
     torch.testing.assert_close(out.rgb[:, 40, 32], torch.tensor([[0.0, 0, 1]]).expand(2, 3), atol=2e-3, rtol=0)
     assert out.depth[0, 32, 32] == pytest.approx(2.5, abs=0.04)
-    # along the camera's z, not along the ray: on a plane through the middle all points have z = 3
-    row, column = 32, 43
-    across = (column + 0.5 - 32.5) / focal
-    along_z = (3 - math.sqrt(9 - (1 + across**2) * (9 - 0.25))) / (1 + across**2)
-    assert out.depth[0, row, column] == pytest.approx(along_z, abs=0.04)
+
+
+def test_depth_is_along_the_cameras_z_and_not_along_the_ray() -> None:
+    cameras = orbit(1, elevation_deg=0, distance=1.2, fov_deg=80, size=65)
+    with torch.no_grad():
+        out = ball_scene().render(cameras, torch.zeros(1, 3))
+    across = 13 / float(cameras.intrinsics[0, 0, 0])  # pixels from the middle: the ray is (across, 0, 1) z
+    z = (1.2 - math.sqrt(1.2**2 - (1 + across**2) * (1.2**2 - 0.5**2))) / (1 + across**2)
+    assert z * math.sqrt(1 + across**2) > z + 0.04
+    assert out.depth[0, 32, 32 + 13] / out.opacity[0, 32, 32 + 13] == pytest.approx(z, abs=0.02)
 
 
 def test_normals_are_those_of_the_surface_by_either_way() -> None:
@@ -233,6 +238,7 @@ def test_resume_is_bit_equal() -> None:
     train(scene, optimizer, 5)
     saved = copy.deepcopy((scene.state_dict(), optimizer.state_dict()))
     train(scene, optimizer, 5, start=5)
+    torch.testing.assert_close(scene.field.level_weights, torch.tensor([1, 1, 1, 0.8]))  # after 9/20 of the run
 
     resumed = make_scene(seed=9, **options)
     again = make_optimizer(resumed)
