@@ -18,16 +18,19 @@ SOURCES = [
     "cuda_ext/bindings.cpp",
     "cuda_ext/bindings_cpu.cpp",
     "cuda_ext/cpu_features.cpp",
-    "cuda_ext/project_gaussians/project_gaussians_cpu.cpp",
+    "cuda_ext/project_gaussians/project_baseline.cpp",
     "cuda_ext/rasterize_gaussians/bin_cpu.cpp",
     "cuda_ext/rasterize_gaussians/tiles_baseline.cpp",
     "cuda_ext/selective_adam/selective_adam_cpu.cpp",
     "cuda_ext/spherical_harmonics/spherical_harmonics_cpu.cpp",
 ]
 # One instruction set per file, chosen by cpuid at run time; everything else stays on the platform's baseline.
+AVX2, AVX512 = ["-mavx2", "-mfma"], ["-mavx512f", "-mavx512dq"]
 X86_SOURCES = {
-    "cuda_ext/rasterize_gaussians/tiles_avx2.cpp": ["-mavx2", "-mfma"],
-    "cuda_ext/rasterize_gaussians/tiles_avx512.cpp": ["-mavx512f", "-mavx512dq"],
+    "cuda_ext/project_gaussians/project_avx2.cpp": AVX2,
+    "cuda_ext/project_gaussians/project_avx512.cpp": AVX512,
+    "cuda_ext/rasterize_gaussians/tiles_avx2.cpp": AVX2,
+    "cuda_ext/rasterize_gaussians/tiles_avx512.cpp": AVX512,
 }
 CUDA_SOURCES = [
     "cuda_ext/bindings_cuda.cpp",

@@ -13,14 +13,33 @@ constexpr int64_t SPLAT_GRAIN = 1024;  // splats per task: about 50 microseconds
 constexpr int64_t PREPARE_GRAIN = 4096;  // views and splats
 constexpr int64_t ADAM_GRAIN = 16384;   // rows per task: about as long
 
+// The variant of some kernels that this processor runs.
+template <class Kernels>
+const Kernels& chosen(const Kernels& baseline, const Kernels& avx2, const Kernels& avx512) {
+  switch (instruction_set()) {
+    case InstructionSet::AVX512:
+      return avx512;
+    case InstructionSet::AVX2:
+      return avx2;
+    default:
+      return baseline;
+  }
+}
+#if SDS3D_X86
+#define SDS3D_CHOSEN(NAME) chosen(NAME##_BASELINE, NAME##_AVX2, NAME##_AVX512)
+#else
+#define SDS3D_CHOSEN(NAME) NAME##_BASELINE
+#endif
+
 std::tuple<Tensor, Tensor, Tensor, Tensor> project_gaussians_cpu(Tensor means, Tensor quats, Tensor scales,
                                                                  Tensor opacities, Tensor camera_to_world,
                                                                  Tensor intrinsics, int64_t height, int64_t width,
                                                                  double near, double dilation) {
   const ProjectArguments a(means, quats, scales, opacities, camera_to_world, intrinsics, height, width, near, dilation);
   const ProjectResults r(a);
+  const ProjectKernels& kernels = SDS3D_CHOSEN(PROJECT_KERNELS);
   torch::stable::parallel_for(0, a.shape.splats, SPLAT_GRAIN, [&](int64_t begin, int64_t end) {
-    project_forward(a.shape, a.in, r.out, begin, end);
+    kernels.forward(a.shape, a.in, r.out, begin, end);
   });
   return {r.means2d, r.conics, r.depths, r.extents};
 }
@@ -31,23 +50,11 @@ std::tuple<Tensor, Tensor, Tensor> project_gaussians_backward_cpu(
     double near, double dilation) {
   const ProjectArguments a(means, quats, scales, opacities, camera_to_world, intrinsics, height, width, near, dilation);
   const ProjectBackward r(a, extents, grad_means2d, grad_conics, grad_depths);
+  const ProjectKernels& kernels = SDS3D_CHOSEN(PROJECT_KERNELS);
   torch::stable::parallel_for(0, a.shape.splats, SPLAT_GRAIN, [&](int64_t begin, int64_t end) {
-    project_backward(a.shape, a.in, floats(r.extents), r.grad, begin, end);
+    kernels.backward(a.shape, a.in, floats(r.extents), r.grad, begin, end);
   });
   return {r.grad_means, r.grad_quats, r.grad_scales};
-}
-
-const TileKernels& tile_kernels() {
-  switch (instruction_set()) {
-#if SDS3D_X86
-    case InstructionSet::AVX512:
-      return TILE_KERNELS_AVX512;
-    case InstructionSet::AVX2:
-      return TILE_KERNELS_AVX2;
-#endif
-    default:
-      return TILE_KERNELS_BASELINE;
-  }
 }
 
 // Each band of tile rows goes through all splats of its view, so there are only as many as threads need.
@@ -96,7 +103,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> rasterize_gaussians_c
     int64_t height, int64_t width) {
   const RasterArguments a(means2d, conics, opacities, features, extents, depths, background, height, width);
   const int64_t b = a.shape.views, n = a.shape.splats, tiles = a.shape.tiles();
-  const TileKernels& kernels = tile_kernels();
+  const TileKernels& kernels = SDS3D_CHOSEN(TILE_KERNELS);
   RasterLists l(a);
   std::vector<TileBox> boxes(b * n);
   std::vector<int32_t> order(b * n);
@@ -142,7 +149,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> rasterize_gaussians_backward_cpu(
                    grad_image, grad_transmittance);
   const Tensor records = empty({r.total, RECORD}, FLOAT, r.features);
   r.grad.records = floats_out(records);
-  const auto backward = tile_kernels().backward;
+  const auto backward = SDS3D_CHOSEN(TILE_KERNELS).backward;
   for_each_tile(r.shape, [&](int64_t tile) { backward(r.shape, r.in.features, r.lists, r.grad, tile); });
   torch::stable::parallel_for(0, r.shape.splats, SPLAT_GRAIN, [&](int64_t begin, int64_t end) {
     sum_records(r.shape, r.in, r.lists.record_offsets, r.grad.records, r.out, begin, end);

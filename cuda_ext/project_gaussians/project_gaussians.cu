@@ -16,7 +16,7 @@ __global__ void project_forward_kernel(ProjectShape shape, ProjectInputs in, Pro
   if (k >= shape.views * shape.splats) return;
   const Gaussian g = load_gaussian(in, k % shape.splats);
   const View view = view_of(shape, in, k / shape.splats);
-  project_splat(g, view, shape, out.means2d + 2 * k, out.conics + 3 * k, out.depths + k, out.extents + 2 * k);
+  store_projection(project_splat(g, view, shape), out, k);
 }
 
 __global__ void project_backward_kernel(ProjectShape shape, ProjectInputs in, const float* extents,
@@ -30,15 +30,9 @@ __global__ void project_backward_kernel(ProjectShape shape, ProjectInputs in, co
     const int64_t k = b * shape.splats + i;
     if (extents[2 * k] == 0.0f) continue;
     visible = true;
-    add_view_gradient(g, view_of(shape, in, b), shape.dilation, grad.means2d + 2 * k, grad.conics + 3 * k,
-                      grad.depths[k], &sum);
+    add(view_gradient(g, view_of(shape, in, b), shape.dilation, true, load_upstream(grad, k)), &sum);
   }
-  if (visible) {
-    write_gradient(g, sum, grad.grad_means + 3 * i, grad.grad_quats + 4 * i, grad.grad_scales + 3 * i);
-    return;
-  }
-  for (int c = 0; c < 3; ++c) grad.grad_means[3 * i + c] = grad.grad_scales[3 * i + c] = 0.0f;
-  for (int c = 0; c < 4; ++c) grad.grad_quats[4 * i + c] = 0.0f;
+  store_gradient(splat_gradient(g, sum, visible), grad, i);
 }
 
 }  // namespace

@@ -40,10 +40,12 @@ struct ProjectGradients {
   float* grad_scales;  // [N, 3]
 };
 
-// CPU, splats [begin, end), all views.
-void project_forward(const ProjectShape& shape, const ProjectInputs& in, const ProjectOutputs& out, int64_t begin,
-                     int64_t end);
-void project_backward(const ProjectShape& shape, const ProjectInputs& in, const float* extents,
-                      const ProjectGradients& grad, int64_t begin, int64_t end);
+// CPU, splats [begin, end), all views; compiled once per instruction set.
+struct ProjectKernels {
+  void (*forward)(const ProjectShape&, const ProjectInputs&, const ProjectOutputs&, int64_t begin, int64_t end);
+  void (*backward)(const ProjectShape&, const ProjectInputs&, const float* extents, const ProjectGradients&,
+                   int64_t begin, int64_t end);
+};
+extern const ProjectKernels PROJECT_KERNELS_BASELINE, PROJECT_KERNELS_AVX2, PROJECT_KERNELS_AVX512;
 
 }  // namespace sds3d

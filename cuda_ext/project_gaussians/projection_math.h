@@ -55,24 +55,33 @@ struct Gaussian {
   bool usable;
 };
 
-SDS3D_HD Gaussian load_gaussian(const ProjectInputs& in, int64_t i) {
+// Without branches, so that the CPU's loop over splats becomes vector code; what is not usable holds anything.
+SDS3D_HD Gaussian make_gaussian(Vec3 mean, Vec3 scale, float qw, float qx, float qy, float qz, float opacity, float cut) {
   Gaussian g;
-  g.mean = load3(in.means + 3 * i);
-  g.scale = load3(in.scales + 3 * i);
-  const float* q = in.quats + 4 * i;
-  const float norm2 = q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3];
-  const float opacity = in.opacities[i];
-  g.usable = is_finite(g.mean.x + g.mean.y + g.mean.z) && is_finite(g.scale.x + g.scale.y + g.scale.z) &&
-             is_finite(norm2) && is_finite(opacity) && norm2 > MIN_QUAT_NORM_SQUARED && opacity > ALPHA_CUT;
-  if (!g.usable) return g;
+  g.mean = mean;
+  g.scale = scale;
+  const float norm2 = qw * qw + qx * qx + qy * qy + qz * qz;
+  g.usable = is_finite(mean.x + mean.y + mean.z) & is_finite(scale.x + scale.y + scale.z) & is_finite(norm2) &
+             is_finite(opacity) & (norm2 > MIN_QUAT_NORM_SQUARED) & (opacity > ALPHA_CUT);
   g.inverse_norm = 1.0f / ::sqrtf(norm2);
-  for (int k = 0; k < 4; ++k) g.quat[k] = q[k] * g.inverse_norm;
-  const float w = g.quat[0], x = g.quat[1], y = g.quat[2], z = g.quat[3];
+  const float w = qw * g.inverse_norm, x = qx * g.inverse_norm, y = qy * g.inverse_norm, z = qz * g.inverse_norm;
+  g.quat[0] = w;
+  g.quat[1] = x;
+  g.quat[2] = y;
+  g.quat[3] = z;
   g.rotation = {{{1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)},
                  {2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)},
                  {2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)}}};
-  g.cut = 2.0f * ::logf(opacity / ALPHA_CUT);
+  g.cut = cut;
   return g;
+}
+
+SDS3D_HD float opacity_cut(float opacity) { return 2.0f * ::logf(opacity / ALPHA_CUT); }
+
+SDS3D_HD Gaussian load_gaussian(const ProjectInputs& in, int64_t i) {
+  const float *q = in.quats + 4 * i, opacity = in.opacities[i];
+  return make_gaussian(load3(in.means + 3 * i), load3(in.scales + 3 * i), q[0], q[1], q[2], q[3], opacity,
+                       opacity_cut(opacity));
 }
 
 SDS3D_HD Vec3 scaled(Vec3 a, Vec3 s) { return {a.x * s.x, a.y * s.y, a.z * s.z}; }
@@ -106,28 +115,41 @@ SDS3D_HD Footprint footprint(const Gaussian& g, const View& v, float dilation) {
   return f;
 }
 
-// Writes one splat in one view; false (and zeros) if culled: behind `near`, invisible, off the image, or not finite.
-SDS3D_HD bool project_splat(const Gaussian& g, const View& v, const ProjectShape& shape, float* mean2d, float* conic,
-                            float* depth, float* extent) {
-  mean2d[0] = mean2d[1] = conic[0] = conic[1] = conic[2] = *depth = extent[0] = extent[1] = 0.0f;
-  if (!g.usable || !(dot(v.axes.row[2], g.mean - v.origin) > shape.near)) return false;
+// One splat in one view; all zero if culled: behind `near`, invisible, off the image, or not finite.
+struct Projection {
+  float mean_x, mean_y, conic_xx, conic_xy, conic_yy, depth, extent_x, extent_y;
+};
+
+SDS3D_HD Projection project_splat(const Gaussian& g, const View& v, const ProjectShape& shape) {
   const Footprint f = footprint(g, v, shape.dilation);
   const float x = v.fx * f.point.x / f.point.z + v.cx, y = v.fy * f.point.y / f.point.z + v.cy;
   const float extent_x = ::sqrtf(g.cut * f.xx), extent_y = ::sqrtf(g.cut * f.yy);
   const float inverse = 1.0f / f.determinant;
   const float sum = x + y + extent_x + extent_y + f.determinant + inverse + inverse * f.xx + inverse * f.yy;
-  const bool on_image = x + extent_x > 0.0f && x - extent_x < shape.width && y + extent_y > 0.0f &&
-                        y - extent_y < shape.height;
-  if (!is_finite(sum) || !on_image || !(f.determinant > 0.0f)) return false;
-  mean2d[0] = x;
-  mean2d[1] = y;
-  conic[0] = f.yy * inverse;
-  conic[1] = -f.xy * inverse;
-  conic[2] = f.xx * inverse;
-  *depth = f.point.z;
-  extent[0] = extent_x;
-  extent[1] = extent_y;
-  return true;
+  const bool shown = g.usable & (f.point.z > shape.near) & is_finite(sum) & (f.determinant > 0.0f) &
+                     (x + extent_x > 0.0f) & (x - extent_x < float(shape.width)) & (y + extent_y > 0.0f) &
+                     (y - extent_y < float(shape.height));
+  Projection p;
+  p.mean_x = shown ? x : 0.0f;
+  p.mean_y = shown ? y : 0.0f;
+  p.conic_xx = shown ? f.yy * inverse : 0.0f;
+  p.conic_xy = shown ? -f.xy * inverse : 0.0f;
+  p.conic_yy = shown ? f.xx * inverse : 0.0f;
+  p.depth = shown ? f.point.z : 0.0f;
+  p.extent_x = shown ? extent_x : 0.0f;
+  p.extent_y = shown ? extent_y : 0.0f;
+  return p;
+}
+
+SDS3D_HD void store_projection(const Projection& p, const ProjectOutputs& out, int64_t k) {
+  out.means2d[2 * k] = p.mean_x;
+  out.means2d[2 * k + 1] = p.mean_y;
+  out.conics[3 * k] = p.conic_xx;
+  out.conics[3 * k + 1] = p.conic_xy;
+  out.conics[3 * k + 2] = p.conic_yy;
+  out.depths[k] = p.depth;
+  out.extents[2 * k] = p.extent_x;
+  out.extents[2 * k + 1] = p.extent_y;
 }
 
 // Gradients of one splat summed over views: of its mean, and of the columns' frame W^T (dL / d(W R S)) = dL / d(R S).
@@ -136,13 +158,20 @@ struct GaussianGradient {
   Mat3 axes;
 };
 
-SDS3D_HD void add_view_gradient(const Gaussian& g, const View& v, float dilation, const float* grad_mean2d,
-                                const float* grad_conic, float grad_depth, GaussianGradient* out) {
+// The share of one view, from its upstream gradient; zero where the splat was culled. Without branches, as above.
+struct ProjectionGradient {
+  float mean_x, mean_y, conic_xx, conic_xy, conic_yy, depth;
+};
+
+SDS3D_HD Vec3 zero_unless(bool m, Vec3 a) { return {m ? a.x : 0.0f, m ? a.y : 0.0f, m ? a.z : 0.0f}; }
+
+SDS3D_HD GaussianGradient view_gradient(const Gaussian& g, const View& v, float dilation, bool visible,
+                                        const ProjectionGradient& grad) {
   const Footprint f = footprint(g, v, dilation);
   const float inverse = 1.0f / f.determinant, inverse_z = 1.0f / f.point.z;
   // dL / d(covariance) = -Q G Q with Q the conic and G its gradient as a full symmetric matrix.
   const float a = f.yy * inverse, b = -f.xy * inverse, c = f.xx * inverse;
-  const float ga = grad_conic[0], gb = 0.5f * grad_conic[1], gc = grad_conic[2];
+  const float ga = grad.conic_xx, gb = 0.5f * grad.conic_xy, gc = grad.conic_yy;
   const float left_a = a * ga + b * gb, left_b = a * gb + b * gc, right_a = b * ga + c * gb, right_b = b * gb + c * gc;
   const float grad_xx = -(left_a * a + left_b * b), grad_yy = -(right_a * b + right_b * c);
   const float grad_xy = -2.0f * (left_a * b + left_b * c);
@@ -151,42 +180,45 @@ SDS3D_HD void add_view_gradient(const Gaussian& g, const View& v, float dilation
 
   const Vec3 grad_axis_x = (v.fx * inverse_z) * grad_row_x, grad_axis_y = (v.fy * inverse_z) * grad_row_y;
   const Vec3 grad_axis_z = (-f.slope_x) * grad_axis_x - f.slope_y * grad_axis_y;
-  Vec3 grad_point = {v.fx * inverse_z * grad_mean2d[0], v.fy * inverse_z * grad_mean2d[1], grad_depth};
+  Vec3 grad_point = {v.fx * inverse_z * grad.mean_x, v.fy * inverse_z * grad.mean_y, grad.depth};
   grad_point.z -= inverse_z * (grad_point.x * f.point.x + grad_point.y * f.point.y);
   grad_point.z -= inverse_z * (dot(f.row_x, grad_row_x) + dot(f.row_y, grad_row_y));
   const float x = f.point.x * inverse_z, y = f.point.y * inverse_z;
-  if (x >= v.slope_x_low && x <= v.slope_x_high) {
-    const float grad_slope = -dot(f.axis_z, grad_axis_x) * inverse_z;
-    grad_point.x += grad_slope;
-    grad_point.z -= grad_slope * x;
-  }
-  if (y >= v.slope_y_low && y <= v.slope_y_high) {
-    const float grad_slope = -dot(f.axis_z, grad_axis_y) * inverse_z;
-    grad_point.y += grad_slope;
-    grad_point.z -= grad_slope * y;
-  }
-  out->mean = out->mean + transposed_times(v.axes, grad_point);
+  const bool free_x = (x >= v.slope_x_low) & (x <= v.slope_x_high);  // else the slope is a constant
+  const bool free_y = (y >= v.slope_y_low) & (y <= v.slope_y_high);
+  const float grad_slope_x = free_x ? -dot(f.axis_z, grad_axis_x) * inverse_z : 0.0f;
+  const float grad_slope_y = free_y ? -dot(f.axis_z, grad_axis_y) * inverse_z : 0.0f;
+  grad_point.x += grad_slope_x;
+  grad_point.z -= grad_slope_x * x;
+  grad_point.y += grad_slope_y;
+  grad_point.z -= grad_slope_y * y;
   const Vec3 wx = v.axes.row[0], wy = v.axes.row[1], wz = v.axes.row[2];
-  out->axes.row[0] = out->axes.row[0] + (wx.x * grad_axis_x + wy.x * grad_axis_y) + wz.x * grad_axis_z;
-  out->axes.row[1] = out->axes.row[1] + (wx.y * grad_axis_x + wy.y * grad_axis_y) + wz.y * grad_axis_z;
-  out->axes.row[2] = out->axes.row[2] + (wx.z * grad_axis_x + wy.z * grad_axis_y) + wz.z * grad_axis_z;
+  GaussianGradient out;
+  out.mean = zero_unless(visible, transposed_times(v.axes, grad_point));
+  out.axes.row[0] = zero_unless(visible, (wx.x * grad_axis_x + wy.x * grad_axis_y) + wz.x * grad_axis_z);
+  out.axes.row[1] = zero_unless(visible, (wx.y * grad_axis_x + wy.y * grad_axis_y) + wz.y * grad_axis_z);
+  out.axes.row[2] = zero_unless(visible, (wx.z * grad_axis_x + wy.z * grad_axis_y) + wz.z * grad_axis_z);
+  return out;
 }
 
-// From the gradient of the axes R S to those of scales and raw quaternion.
-SDS3D_HD void write_gradient(const Gaussian& g, const GaussianGradient& grad, float* grad_mean, float* grad_quat,
-                             float* grad_scale) {
-  grad_mean[0] = grad.mean.x;
-  grad_mean[1] = grad.mean.y;
-  grad_mean[2] = grad.mean.z;
+SDS3D_HD void add(const GaussianGradient& share, GaussianGradient* sum) {
+  sum->mean = sum->mean + share.mean;
+  for (int k = 0; k < 3; ++k) sum->axes.row[k] = sum->axes.row[k] + share.axes.row[k];
+}
+
+// From the gradient of the axes R S to those of scales and raw quaternion; zero for a splat that no view shows.
+struct SplatGradient {
+  Vec3 mean, scale;
+  float quat[4];
+};
+
+SDS3D_HD SplatGradient splat_gradient(const Gaussian& g, const GaussianGradient& grad, bool visible) {
   Vec3 scale = {0, 0, 0};
   Mat3 r;  // dL / dR
   for (int k = 0; k < 3; ++k) {
     scale = scale + scaled(grad.axes.row[k], g.rotation.row[k]);
     r.row[k] = scaled(grad.axes.row[k], g.scale);
   }
-  grad_scale[0] = scale.x;
-  grad_scale[1] = scale.y;
-  grad_scale[2] = scale.z;
   const Vec3 a = r.row[0], b = r.row[1], c = r.row[2];
   const float w = g.quat[0], x = g.quat[1], y = g.quat[2], z = g.quat[3];
   const float unit[4] = {
@@ -197,7 +229,26 @@ SDS3D_HD void write_gradient(const Gaussian& g, const GaussianGradient& grad, fl
   };
   float along = 0.0f;  // the component along the quaternion changes only its length
   for (int k = 0; k < 4; ++k) along += unit[k] * g.quat[k];
-  for (int k = 0; k < 4; ++k) grad_quat[k] = (unit[k] - along * g.quat[k]) * g.inverse_norm;
+  SplatGradient out;
+  out.mean = zero_unless(visible, grad.mean);
+  out.scale = zero_unless(visible, scale);
+  for (int k = 0; k < 4; ++k) out.quat[k] = visible ? (unit[k] - along * g.quat[k]) * g.inverse_norm : 0.0f;
+  return out;
+}
+
+SDS3D_HD void store_gradient(const SplatGradient& g, const ProjectGradients& out, int64_t i) {
+  out.grad_means[3 * i] = g.mean.x;
+  out.grad_means[3 * i + 1] = g.mean.y;
+  out.grad_means[3 * i + 2] = g.mean.z;
+  out.grad_scales[3 * i] = g.scale.x;
+  out.grad_scales[3 * i + 1] = g.scale.y;
+  out.grad_scales[3 * i + 2] = g.scale.z;
+  for (int k = 0; k < 4; ++k) out.grad_quats[4 * i + k] = g.quat[k];
+}
+
+SDS3D_HD ProjectionGradient load_upstream(const ProjectGradients& grad, int64_t k) {
+  const float *mean = grad.means2d + 2 * k, *conic = grad.conics + 3 * k;
+  return {mean[0], mean[1], conic[0], conic[1], conic[2], grad.depths[k]};
 }
 
 }  // namespace sds3d

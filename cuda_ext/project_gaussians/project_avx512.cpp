@@ -1,0 +1,6 @@
+// Projection for one instruction set; setup.py compiles this file with its flags.
+#include "project_cpu.h"
+
+namespace sds3d {
+const ProjectKernels PROJECT_KERNELS_AVX512 = {avx512::project_forward, avx512::project_backward};
+}  // namespace sds3d
