@@ -57,6 +57,11 @@ def per_ray(values: Float[Tensor, "S"], ray_indices: Int[Tensor, "S"], rays: int
     return values.new_zeros(rays).index_add(0, ray_indices, values)
 
 
+def of_its_ray(values: Float[Tensor, "R"], ray_indices: Int[Tensor, "S"]) -> Float[Tensor, "S"]:
+    """Each sample's ray's value. Not by [], whose gradient torch may add up in another order each time."""
+    return values.index_select(0, ray_indices)
+
+
 def sum_in_front(
     values: Float[Tensor, "S"], ray_indices: Int[Tensor, "S"], offsets: Int[Tensor, "O"]
 ) -> Float[Tensor, "S"]:
@@ -65,7 +70,7 @@ def sum_in_front(
     A difference of sums over all rays, and so in double.
     """
     sums = F.pad(values.double().cumsum(0), (1, 0))
-    return (sums[:-1] - sums[offsets[:-1]][ray_indices]).to(values)
+    return (sums[:-1] - of_its_ray(sums[offsets[:-1]], ray_indices)).to(values)
 
 
 def orientation(
@@ -93,9 +98,9 @@ def z_variance(
     The weights are made to sum to 1 on each ray, so that fog cannot lower it by becoming fainter; 0 for empty rays.
     """
     total = per_ray(weights, ray_indices, rays).clamp_min(1e-6)
-    shares = weights / total[ray_indices]
+    shares = weights / of_its_ray(total, ray_indices)
     mean = per_ray(shares * distances, ray_indices, rays)
-    return per_ray(shares * (distances - mean[ray_indices]).square(), ray_indices, rays)
+    return per_ray(shares * (distances - of_its_ray(mean, ray_indices)).square(), ray_indices, rays)
 
 
 def distortion(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 PRIMES = (1, 2_654_435_761, 805_459_861)  # section 3 of the paper
 
@@ -63,7 +64,8 @@ def hash_encode_reference(
             offset = torch.tensor(corner, device=points.device)
             weight = torch.where(offset.bool(), above, 1 - above).prod(dim=-1)
             entry = first + corner_entry(low.long() + offset, cells, size)
-            total = total + weight[:, None] * table[entry]
+            # not table[entry], whose gradient torch may add up in another order each time
+            total = total + weight[:, None] * F.embedding(entry, table)
         found.append(total)
         first += size
     return torch.cat(found, dim=-1)

@@ -14,6 +14,7 @@ from sds3d.losses import sum_in_front
 from sds3d.ops.march_rays import RaySamples
 from sds3d.options import Fraction, Options
 
+AT_ONCE = 1 << 18  # points; bounds the memory of an update
 EVERY_CELL = 2**31  # nerfacc's warm-up, in which it looks at all cells: for the whole run, the grids are small
 
 
@@ -74,7 +75,7 @@ class Occupancy(nn.Module):
             torch.manual_seed(int(self.seed) * 1_000_003 + step)
             self.estimator.update_every_n_steps(
                 step,
-                lambda points: -torch.expm1(-self.step * density(points))[:, None],
+                lambda points: -torch.expm1(-self.step * in_parts(density, points))[:, None],
                 occ_thre=self.config.threshold,
                 ema_decay=self.config.decay,
                 warmup_steps=EVERY_CELL,
@@ -96,3 +97,8 @@ class Occupancy(nn.Module):
         ends = indices.bincount(minlength=rays).cumsum(0)
         offsets = torch.cat([ends.new_zeros(1), ends]).to(samples.offsets)
         return RaySamples(indices, samples.t_starts[seen], samples.t_ends[seen], offsets), seen
+
+
+def in_parts(density: Callable[[Tensor], Tensor], points: Float[Tensor, "P 3"]) -> Float[Tensor, "P"]:
+    """The density at many points, AT_ONCE at a time."""
+    return torch.cat([density(part) for part in points.split(AT_ONCE)])

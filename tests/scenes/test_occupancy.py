@@ -86,3 +86,12 @@ def test_what_it_knows_is_saved() -> None:
     for each in (grid, other):
         each.update(4, lambda points: points.square().sum(dim=-1) / 3)
     assert torch.equal(grid.estimator.occs, other.estimator.occs)
+
+
+def test_a_fine_grid_is_looked_at_in_parts(monkeypatch) -> None:
+    sizes = []
+    monkeypatch.setattr("sds3d.scenes.occupancy.AT_ONCE", 200)
+    grid = occupancy()
+    grid.update(0, lambda points: sizes.append(len(points)) or upper_half(points))
+    assert sizes == [200, 200, 112]
+    assert torch.equal(grid.binaries[0, 0], torch.arange(8) >= 4)
