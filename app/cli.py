@@ -110,6 +110,37 @@ def generate(
 
 
 @app.command()
+def evaluate(
+    runs: Annotated[list[Path] | None, Argument(metavar="[RUN]...", help="finished run folders")] = None,
+    suite: Annotated[str | None, Option(help="run this suite of prompts first: quick or standard")] = None,
+    guidance: Annotated[str, Option(help="with --suite: guidances, with commas between them")] = "sds",
+    scene: Annotated[str, Option(help="with --suite: scenes, with commas between them")] = "gaussians",
+    seeds: Annotated[int, Option(min=1, max=100, help="with --suite: runs of each")] = 1,
+    preset: Annotated[str | None, Option(help="with --suite: draft, default or fine")] = None,
+    assignments: Annotated[
+        list[str] | None, Option("--set", metavar="KEY=VALUE", help="with --suite: any option of the runs")
+    ] = None,
+    clip: Annotated[
+        Path | None, Option(metavar="DIR", help="a folder with a CLIP model, for its score as well")
+    ] = None,
+    out: Annotated[
+        Path | None, Option(metavar="DIR", help="where the page goes; default with --suite: outputs/suite-NAME")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Score finished RUNs, or a suite of prompts, against the true objects of the procedural world."""
+    if bool(runs) == bool(suite):
+        raise typer.BadParameter("say either RUN folders or --suite NAME")
+    from .evaluating import evaluate_runs, evaluate_suite, suite_configs
+
+    if suite is None:
+        return evaluate_runs(runs or [], out, clip, as_json)
+    names, scenes = ([n.strip() for n in text.split(",") if n.strip()] for text in (guidance, scene))
+    configs = suite_configs(suite, names, scenes, range(seeds), preset, parse_settings(assignments or []))
+    return evaluate_suite(suite, configs, out, clip, as_json)
+
+
+@app.command()
 def compare(
     prompt: Annotated[str, Argument(help="what to make, in one pair of quotes")],
     guidance: Annotated[str, Option(help="guidances, with commas between them")] = "sds,vsd,csd,nfsd,cfd",

@@ -20,12 +20,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5000, help="of 96 images")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--start-from", type=Path, help="folder with weights to go on from")
     parser.add_argument("--release", type=Path, required=True, help="folder for the weights")
     arguments = parser.parse_args()
 
     import torch
 
-    from sds3d.evaluation.judge import Judge, JudgeNetwork, save_judge
+    from sds3d.evaluation.judge import Judge, JudgeNetwork, load_judge, save_judge
     from sds3d.evaluation.judge_training import measure, train_judge
     from sds3d.priors.embedded.data import Dataset, read_shard, write_shard
 
@@ -36,6 +37,9 @@ def main() -> None:
         write_shard(beside, FIRST_HELD_OUT + number, held_out=True)
     datasets = [Dataset(arguments.data, leave=KEPT), Dataset(beside, leave=KEPT)]
     network, begun = JudgeNetwork(), time.monotonic()
+    if arguments.start_from:
+        network.load_state_dict(load_judge(folder=arguments.start_from).network.state_dict())
+        network.requires_grad_(True)
     losses: list[float] = []
     for step, loss in enumerate(train_judge(network, datasets, arguments.steps, lr=arguments.lr), 1):
         losses.append(loss)

@@ -2,14 +2,15 @@
 
 Prints, for every kind, the silhouette IoU of samples with the procedural truth at the requested azimuth and at +90
 degrees, beside the truth's own overlap with its view at +90 degrees (which is what ignoring the camera would give) and
-with another object of the same caption (which is all that can be expected), the share of samples in the right colour,
-and the cost of one call. With --out it writes figures.json, samples.png and the model card README.md there.
+with another object of the same caption (which is all that can be expected); the share of samples of which the
+evaluator's classifier reads what was asked for; and the cost of one call. With --out it writes figures.json, samples.png and the model card README.md there.
 """
 
 import argparse
 import json
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,19 +21,17 @@ from PIL import Image
 from torch import Tensor
 
 from sds3d.cameras import orbit_cameras
-from sds3d.priors.embedded.catalogue import BOTTOMS, COLORS, KINDS, PARTS, TOPS
+from sds3d.evaluation.judge import Judge, load_judge
+from sds3d.evaluation.suite import SUITES
+from sds3d.priors.embedded.catalogue import BOTTOMS, COLORS, KINDS, MATERIALS, PARTS, PATTERNS, TOPS
 from sds3d.priors.embedded.prior import WEAK_SHARE, EmbeddedPrior, load_embedded
-from sds3d.priors.embedded.release import azimuth_test, random_views, silhouettes
-from sds3d.priors.embedded.world import HELD_OUT
+from sds3d.priors.embedded.release import azimuth_test
+from sds3d.priors.embedded.world import HELD_OUT, parse
 from sds3d.priors.sampling import sample_images
-from sds3d.types import ViewCondition
+from sds3d.types import Cameras, ViewCondition
 
-SHEET = [
-    "a red mug", "a brown chair", "a blue car", "a white house with a blue roof", "an orange table", "a green tree",
-    "a red mushroom", "a purple snowman", "a pink lamp", "a yellow rocket", "a blue dumbbell", "a brown bottle",
-    "a red sphere", "a yellow cone", "a purple donut", "a green pyramid", "a red cone on a blue cube",
-    "a green sphere on a yellow cylinder", "a purple mug", "a green chair", "a pink car", "an orange rocket",
-]  # fmt: skip
+SHEET = sorted(SUITES["standard"], key=lambda text: parse(text).held_out())  # type: ignore[union-attr]
+
 CARD = """# The embedded prior
 
 A small diffusion model that ships with sds3d: 64 x 64 pixels, told the words, the camera (as a ray for each block of
@@ -41,24 +40,37 @@ pixels) and the background. It was trained from scratch on renders of procedural
 
 ![Samples, each from 0, 45, 90, 180 and 270 degrees](samples.png)
 
+*The 24 prompts of `sds3d evaluate --suite standard`; combinations in the right half were kept out of training.*
+
 ## What it knows
 
 - Colours: {colors}.
 - Things: {kinds}.
+- Patterns: {patterns}, `a striped red and white mug`; materials: {materials}, `a gray metal robot`.
 - Parts in a colour of their own, `a white house with a blue roof`: {parts}.
 - One thing on another, `a red cone on a blue cube`: {tops}; on: {bottoms}.
+- `a small red sphere beside a big blue cube`, `two green apples`.
 
 The cameras it was shown are 2.8 to 3.2 away, between 15 degrees below and 60 above the horizon, with a field of view of
 40 degrees.
 
 ## What it does not know
 
-- Any other word. `sds3d generate` names the words it does not know, and refuses a prompt of which it knows none.
-- Sentences of another form, numbers, sizes, materials, patterns, and more than two things.
+- Any other word. `sds3d generate` names the words it does not know with what is nearest, and refuses a prompt of which
+  it knows none.
+- Sentences of another form, other numbers, and more than two things.
 - Things it draws poorly, by the table below (`sds3d generate` warns of them): {weak}.
-- These pairs were kept out of training, to see whether it can put known words together: {held_out}.
+- These pairs were kept out of training, to see whether it can put known words together: {held_out}. So was a tenth of
+  all pairs of colour and kind for `beside` and for `two`.
 
 ## Figures
+
+Samples of the 24 prompts from eight sides, by the evaluator's classifier (whose own accuracy on true renders is in
+brackets):
+
+| | seen | held out |
+| --- | --- | --- |
+{judged}
 
 Silhouette IoU of samples with the true object, at the azimuth that was asked for and at 90 degrees from it; what two
 true objects of the same caption reach (all that can be expected), and what the truth shares with itself at 90 degrees.
@@ -68,41 +80,56 @@ Where the last two columns of a kind are far below the first, the prior follows 
 | --- | --- | --- | --- | --- | --- |
 {rows}
 
-Balls and cubes in the right colour: {colour}. One call for 4 views with 2 conditions: {call} ms on {threads} threads.
-Trained on {images} images drawn from {rendered} renders. Made by `python benchmarks/embedded_prior.py --out DIR`.
+One call for 4 views with 2 conditions: {call} ms on {threads} threads; one image through the network: {gflop:.2f} GFLOP.
+Trained on {images} images drawn from {rendered} renders{before}. Made by `python benchmarks/embedded_prior.py --out DIR`.
 """
 VIEWS_DEG = (0, 45, 90, 180, 270)
 
 
 def sheet(prior: EmbeddedPrior) -> Float[Tensor, "H W 3"]:
-    """Samples of each prompt in SHEET from five sides, in two columns."""
-    count = len(VIEWS_DEG)
-    azimuth = torch.tensor([math.radians(view) for view in VIEWS_DEG])
-    shared = [torch.full((count,), value) for value in (0.3, 3.0, math.radians(40.0))]
-    view = ViewCondition(orbit_cameras(azimuth, *shared, 64), torch.full((count, 3), 0.9))
-    rows = []
-    for number, text in enumerate(SHEET):
-        generator = torch.Generator().manual_seed(number)
-        images = sample_images(prior, [text] * count, view, generator=generator)
-        rows.append(torch.cat(list(images.permute(0, 2, 3, 1)), dim=1))
-    half = (len(rows) + 1) // 2
-    return torch.cat([torch.cat(rows[:half]), torch.cat(rows[half:])], dim=1)
+    """Samples of every prompt of the standard suite from five sides; left the seen, right the held-out."""
+    rows = [
+        torch.cat(list(samples(prior, text, VIEWS_DEG, n)[0].permute(0, 2, 3, 1)), 1) for n, text in enumerate(SHEET)
+    ]
+    return torch.cat([torch.cat(rows[:12]), torch.cat(rows[12:])], dim=1)
 
 
-def color_accuracy(prior: EmbeddedPrior, per_color: int = 4) -> float:
-    """Share of sampled balls and cubes whose mean colour is nearest to the word they were asked for."""
-    rng = Random(0)
-    texts = [f"a {color} {rng.choice(('sphere', 'cube'))}" for color in COLORS for _ in range(per_color)]
-    background = torch.full((len(texts), 3), 0.6)
-    view = ViewCondition(random_views(len(texts), rng), background)
-    images = sample_images(prior, texts, view, generator=torch.Generator().manual_seed(0))
-    masks = silhouettes(images, background)
-    table = torch.tensor(list(COLORS.values()))
-    right = 0
-    for text, image, mask in zip(texts, images, masks, strict=True):
-        mean = image[:, mask].mean(1) if mask.any() else background[0]
-        right += list(COLORS)[int((table * 0.8 - mean).norm(dim=1).argmin())] == text.split()[1]
-    return right / len(texts)
+def samples(
+    prior: EmbeddedPrior, text: str, views_deg: Sequence[float], seed: int
+) -> tuple[Float[Tensor, "V 3 H W"], Cameras]:
+    """One sample of the prompt from each azimuth, all from one seed."""
+    count = len(views_deg)
+    azimuth = torch.tensor([math.radians(view) for view in views_deg])
+    cameras = orbit_cameras(azimuth, *(torch.full((count,), value) for value in (0.3, 3.0, math.radians(40.0))), 64)
+    view = ViewCondition(cameras, torch.full((count, 3), 0.9))
+    return sample_images(prior, [text] * count, view, generator=torch.Generator().manual_seed(seed)), cameras
+
+
+def judged(prior: EmbeddedPrior, judge: Judge) -> dict[str, dict[str, float]]:
+    """Share of samples of which the classifier reads what was asked for, by attribute; seen and held-out prompts."""
+    found: dict[str, dict[str, list[float]]] = {"seen": {}, "held_out": {}}
+    for seed, text in enumerate(SHEET):
+        description = parse(text)
+        assert description is not None, text
+        images, cameras = samples(prior, text, range(0, 360, 45), 100 + seed)
+        right = judge.read(images, cameras).correct(description)
+        colors = [name for name in right if name.endswith("color")]
+        right["colors"] = torch.stack([right[name] for name in colors]).all(0)
+        right["all"] = torch.stack(list(right.values())).all(0)
+        row = found["held_out" if description.held_out() else "seen"]
+        for name, values in right.items():
+            row.setdefault(name, []).extend(values.float().tolist())
+    return {split: {k: sum(v) / len(v) for k, v in row.items()} for split, row in found.items()}
+
+
+def gflop(prior: EmbeddedPrior) -> float:
+    """Of the network for one image, counting a multiply-add as two, by torch's own counter."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    x_t, t, embedding = torch.randn(1, 3, 64, 64), torch.full((1,), 0.5), prior.embed(["a red mug"])
+    with FlopCounterMode(display=False) as counter:
+        prior.predict_noise(x_t, t, [embedding])
+    return counter.get_total_flops() / 1e9
 
 
 def cost_ms(prior: EmbeddedPrior, batch: int = 4, repeats: int = 10) -> float:
@@ -127,19 +154,32 @@ def card(figures: dict[str, Any], training: dict[str, Any]) -> str:
     ]
     return CARD.format(
         colors=", ".join(COLORS),
-        kinds=", ".join(KINDS),
+        patterns=", ".join(PATTERNS),
+        materials=", ".join(MATERIALS),
+        judged="\n".join(
+            f"| {name} | " + " | ".join(_share(figures, split, name) for split in ("seen", "held_out")) + " |"
+            for name in ("kind", "colors", "relation", "pattern", "material", "all")
+        ),
+        gflop=figures["gflop"],
+        before=f", after {training['start_from']}" if training.get("start_from") else "",
+        kinds=", ".join(kind.replace("_", " ") for kind in KINDS),
         parts=", ".join(f"{kind} ({part})" for kind, part in PARTS.items()),
         tops=", ".join(TOPS),
         bottoms=", ".join(BOTTOMS),
         held_out=", ".join(figures["held_out"]),
         weak=", ".join(weak) or "none by this measure",
         rows="\n".join(rows),
-        colour=f"{100 * figures['colour_accuracy']:.0f}%",
         call=f"{figures['call_ms']:.0f}",
         threads=figures["threads"],
         images=f"{training['images']:,}",
         rendered=f"{training['rendered_images']:,}",
     )
+
+
+def _share(figures: dict[str, Any], split: str, name: str) -> str:
+    """The samples' share, and in brackets the classifier's own on true renders."""
+    own = figures["judge_accuracy"][split].get("color" if name == "colors" else name)
+    return f"{100 * figures['judged'][split][name]:.0f}% ({100 * own:.0f}%)"
 
 
 def main() -> None:
@@ -153,11 +193,15 @@ def main() -> None:
     print(f"{'kind':<12}{'same azimuth':>14}{'+90 degrees':>13}{'truth, +90':>12}{'truth, other':>14}")
     for kind, row in kinds.items():
         print(f"{kind:<12}" + "".join(f"{row[key]:>13.3f}" for key in ("same", "plus_90", "floor", "ceiling")))
-    figures = {"kinds": kinds, "colour_accuracy": color_accuracy(prior), "call_ms": cost_ms(prior)}
+    judge = load_judge()
+    figures = {"kinds": kinds, "judged": judged(prior, judge), "judge_accuracy": judge.accuracy}
+    figures |= {"call_ms": cost_ms(prior), "gflop": gflop(prior)}
     figures["threads"] = torch.get_num_threads()
     figures["held_out"] = sorted(" ".join(pair) for pair in HELD_OUT)
-    print(f"right colour {figures['colour_accuracy']:.2f}; 4 views x 2 conditions {figures['call_ms']:.0f} ms", end=" ")
-    print(f"on {figures['threads']} threads")
+    for split, row in figures["judged"].items():
+        print(f"{split:<10}" + "  ".join(f"{name} {share:.2f}" for name, share in row.items()))
+    print(f"4 views x 2 conditions {figures['call_ms']:.0f} ms on {figures['threads']} threads", end="; ")
+    print(f"{figures['gflop']:.2f} GFLOP an image")
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
         (arguments.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")

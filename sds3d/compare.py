@@ -3,7 +3,7 @@
 import html
 import json
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -13,17 +13,15 @@ import numpy as np
 import torch
 
 from sds3d.cameras import orbit
-from sds3d.config import RunConfig, read_json_object
-from sds3d.errors import ConfigError, ExportError
-from sds3d.events import Event
+from sds3d.config import RunConfig
 from sds3d.export import arrange, azimuth_label, write_png
 from sds3d.export.sheet import BACKGROUND, to_uint8
 from sds3d.export.views import render_views
 from sds3d.files import write_atomic, writing
+from sds3d.many import ManyRuns
 from sds3d.metrics import diversity
-from sds3d.priors.base import Prior
 from sds3d.results import RESULTS
-from sds3d.session import CONFIG, REPORT, Session
+from sds3d.session import REPORT, Session
 
 VIEWS, SIZE = 4, 192
 SHEET, TABLE, PAGE = "compare.png", "compare.json", "compare.html"
@@ -44,52 +42,15 @@ class Row:
     refused: list[str]  # what the export said where there is no mesh
 
 
-class Comparison:
-    """Runs one config after the other in <folder>/<guidance>-<seed>/ and sums them up in <folder>.
-
-    All runs share one prior. A run that is there already, with the same config, is not done again, and one that was
-    interrupted goes on: the same command finishes what is left.
-    """
+class Comparison(ManyRuns):
+    """Runs one config after the other in <folder>/<guidance>-<seed>/ and sums them up in <folder>."""
 
     def __init__(self, configs: list[RunConfig], folder: Path) -> None:
         """ConfigError where a folder of that name holds a run with another config; nothing is written yet."""
         names = [run_folder(config) for config in configs]
         assert len(set(names)) == len(names), f"two configs have one folder: {names}"
-        self.folder, self._stopped = folder, False
-        self._prior: Prior | None = None
-        self._session: Session | None = None
-        self.runs = {folder / name: config for name, config in zip(names, configs, strict=True)}
-        for path, config in self.runs.items():
-            if (path / CONFIG).is_file() and RunConfig.from_dict(read_json_object(path / CONFIG)) != config:
-                raise ConfigError(f"{path} holds a run with other options", hint="say another --out, or remove it")
-
-    def run(self) -> Iterator[tuple[Path, Event]]:
-        """Every event of every run with the run's folder. A run whose export is refused does not stop the others."""
-        for path, config in self.runs.items():
-            if self._stopped:
-                return
-            if (path / REPORT).is_file():
-                continue
-            begun = (path / CONFIG).is_file()
-            self._session = session = (
-                Session.resume(path, self._prior) if begun else Session(config, path, prior=self._prior)
-            )
-            self._prior = session.prior()
-            try:
-                for event in session.run():
-                    yield path, event
-            except ExportError:
-                continue  # the report says why, and so does the table
-
-    def stop(self) -> None:
-        """Save the run that is under way and begin no other."""
-        self._stopped = True
-        if self._session is not None:
-            self._session.stop()
-
-    def finished(self) -> bool:
-        """Whether every run has its report."""
-        return all((path / REPORT).is_file() for path in self.runs)
+        super().__init__({folder / name: config for name, config in zip(names, configs, strict=True)})
+        self.folder = folder
 
     def write(self) -> list[Row]:
         """compare.png, compare.json and compare.html from the finished runs."""
@@ -98,7 +59,7 @@ class Comparison:
             by_guidance.setdefault(config.guidance.name, []).append(path)
         rows, pictures, labels = [], [], []
         for name, paths in by_guidance.items():
-            renders = [_renders(Session.resume(path, self._prior)) for path in paths]
+            renders = [_renders(Session.resume(path, self.prior)) for path in paths]
             rows.append(_row(name, paths, [self.runs[path] for path in paths], renders))
             flat = len(renders[0]) == 1
             for index, view in enumerate([r[0] for r in renders] if flat else renders[0]):

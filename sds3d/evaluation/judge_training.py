@@ -33,7 +33,7 @@ def train_judge(
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(network.parameters(), lr, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
-    rest = [batch // 8] * (len(datasets) - 1)
+    rest = [batch // 6] * (len(datasets) - 1)
     sources = [data.batches(size, generator) for data, size in zip(datasets, [batch - sum(rest), *rest], strict=True)]
     network.train()
     for _ in range(steps):

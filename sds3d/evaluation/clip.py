@@ -1,0 +1,51 @@
+"""CLIP score, for prompts and priors beyond the procedural world; only from a folder that a person names."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from sds3d.errors import ConfigError
+
+NEEDED = ("config.json", "preprocessor_config.json")
+
+
+class Clip:
+    """A CLIP model of transformers in a local folder, as `save_pretrained` writes it. Nothing is ever downloaded."""
+
+    def __init__(self, folder: Path) -> None:
+        """ConfigError, naming the folder, where it holds no CLIP model with its tokenizer and its image settings."""
+        from transformers import AutoTokenizer, CLIPModel  # here: it takes seconds, and few evaluations need it
+
+        missing = [name for name in NEEDED if not (folder / name).is_file()]
+        if missing:
+            raise ConfigError(f"--clip {folder} is no folder of a CLIP model: {missing[0]} is missing there")
+        try:
+            settings = json.loads((folder / "preprocessor_config.json").read_text())
+            self.mean, self.std = (torch.tensor(settings[k]).view(3, 1, 1) for k in ("image_mean", "image_std"))
+            self.model: Any = CLIPModel.from_pretrained(folder, local_files_only=True).eval()
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except Exception as error:  # transformers raises many types; all mean "this folder is no good"
+            first = str(error).strip().split("\n", 1)[0]
+            raise ConfigError(f"cannot read a CLIP model from --clip {folder}: {first}") from error
+        self.size = int(self.model.config.vision_config.image_size)
+
+    @torch.no_grad()
+    def score(self, images: Float[Tensor, "B 3 H W"], prompt: str) -> float:
+        """100 cos(image, text), mean over pictures in [0, 1] (Hessel et al. 2021, without their factor and cut)."""
+        sides = (self.size, self.size)
+        pixels = functional.interpolate(images, size=sides, mode="bicubic", antialias=True).clamp(0, 1)
+        tokens = self.tokenizer([prompt], return_tensors="pt", truncation=True, max_length=self._most_tokens())
+        found = self.model(
+            input_ids=tokens["input_ids"],
+            attention_mask=tokens["attention_mask"],
+            pixel_values=(pixels - self.mean) / self.std,
+        )
+        return float(100.0 * functional.cosine_similarity(found.image_embeds, found.text_embeds).mean())
+
+    def _most_tokens(self) -> int:
+        return int(self.model.config.text_config.max_position_embeddings)

@@ -1,0 +1,57 @@
+"""Benchmark suites: fixed prompts, run with every guidance, scene and seed that is asked for, and then scored."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from sds3d.config import RunConfig
+from sds3d.errors import ConfigError
+from sds3d.evaluation.judge import Judge
+from sds3d.evaluation.judging import captions_for
+from sds3d.evaluation.scores import Clip, Evaluated, evaluate_run
+from sds3d.many import ManyRuns
+
+# Half of each suite is kept out of the prior's training (world.Description.held_out): its second half here.
+SUITES: dict[str, tuple[str, ...]] = {
+    "quick": (
+        *("a red mug", "a blue car", "a red cone on a blue cube"),
+        *("a green chair", "a blue duck", "two yellow apples"),
+    ),
+    "standard": (
+        *("a red mug", "a brown chair", "a yellow duck", "a blue car", "a white house with a red roof"),
+        *("a green cactus", "a gray robot", "a striped blue and white teapot", "a checkered blue and yellow gift"),
+        *("a red cone on a blue cube", "a small red sphere beside a big blue cube", "two green apples"),
+        *("a green chair", "a purple mug", "a blue duck", "a pink train", "a cyan house with a red roof"),
+        *("an orange bus", "a gray cat", "a striped red fish", "a purple glossy castle"),
+        *("a purple mug on a yellow table", "a small green car beside a big yellow tree", "two yellow apples"),
+    ),
+}
+SECONDS = {"gaussians": 90.0, "nerf": 180.0}  # what a run of the default preset may take on two cores, by scene
+
+
+class Suite(ManyRuns):
+    """Every config in <folder>/<number>-<guidance>-<scene>-<seed>/, the number being that of its prompt."""
+
+    def __init__(self, configs: list[RunConfig], folder: Path) -> None:
+        """ConfigError where a folder of that name holds a run with another config; nothing is written yet."""
+        prompts = list(dict.fromkeys(config.prompt for config in configs))
+        named = {folder / run_folder(prompts.index(config.prompt), config): config for config in configs}
+        assert len(named) == len(configs), "two configs have one folder"
+        super().__init__(named)
+
+    def evaluate(self, judge: Judge, clip: Clip | None = None) -> Iterable[Evaluated]:
+        """Every finished run's scores, one at a time."""
+        captions = captions_for(config.prompt for config in self.runs.values())
+        for path, config in self.runs.items():
+            yield evaluate_run(path, judge, captions, clip, SECONDS.get(config.scene.name))
+
+
+def run_folder(number: int, config: RunConfig) -> str:
+    """Names of our own only, never the prompt."""
+    return f"{number:02d}-{config.guidance.name}-{config.scene.name}-{config.seed}"
+
+
+def suite_prompts(name: str) -> tuple[str, ...]:
+    """The prompts of a suite; ConfigError for an unknown name."""
+    if name not in SUITES:
+        raise ConfigError(f"no suite is called {name!r}", hint=f"known: {', '.join(SUITES)}")
+    return SUITES[name]

@@ -1,0 +1,137 @@
+"""A suite from its runs to the page, and the command; with the analytic prior, whose balls are spheres to the world."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sds3d.errors import ConfigError
+from sds3d.evaluation.judge import load_judge
+from sds3d.evaluation.scores import LIMITS, Evaluated, Scores, missed
+from sds3d.evaluation.suite import SUITES, Suite, run_folder
+from sds3d.evaluation.summary import contact_sheet, means, page, write_summary
+from sds3d.priors.embedded.world import parse
+from sds3d_app.cli import invoke
+
+
+def test_suites_are_half_held_out_and_speak_the_worlds_language():
+    for prompts in SUITES.values():
+        held = [parse(prompt).held_out() for prompt in prompts]
+        half = len(prompts) // 2
+        assert held == [False] * half + [True] * half
+    standard = [parse(prompt) for prompt in SUITES["standard"]]
+    assert len(standard) == 24
+    assert {d.relation for d in standard} == {None, "on", "beside", "two"}
+    assert any(d.thing.part_color for d in standard)
+    assert len({d.thing.pattern for d in standard}) >= 3
+    assert len({d.thing.kind for d in standard}) >= 14
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    from sds3d import load_config
+
+    small = {
+        "prior": {"name": "analytic", "size": 24},
+        "cameras": {"views": 2, "size": 24},
+        "scene": {"count": 150, "densify": {"begin_step": 5, "every": 5}},
+        "export": {"resolution": 32, "faces": 2000, "color_size": 64},
+        "loss_weights": {"sparsity": 50.0},
+        "steps": 24,
+        "preview_every": 0,
+    }
+    folder = tmp_path_factory.mktemp("suite")
+    prompts = ("a red ball",)
+    configs = [
+        load_config(overrides={**small, "prompt": prompt, "seed": seed}) for seed in (0, 1) for prompt in prompts
+    ]
+    suite = Suite(configs, folder)
+    assert list(suite.run())
+    assert suite.finished()
+    return suite, configs, folder
+
+
+def test_every_run_has_a_folder_and_is_done_once(done):
+    _, configs, folder = done
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"00-sds-gaussians-0", "00-sds-gaussians-1"}
+    assert run_folder(7, configs[1]) == "07-sds-gaussians-1"
+    assert list(Suite(configs, folder).run()) == []
+    changed = [config.model_copy(update={"steps": 25}) for config in configs]
+    with pytest.raises(ConfigError, match="other options"):
+        Suite(changed, folder)
+
+
+def test_scores_summary_picture_and_page(done, tmp_path):
+    suite = done[0]
+    judge = load_judge()
+    results = list(suite.evaluate(judge))
+    scores = results[0].scores
+    assert scores.split == "seen"
+    assert {"accuracy", "silhouette_iou", "volume_iou", "chamfer", "floaters", "seconds", "forwards"} <= set(
+        scores.values
+    )
+    assert scores.values["silhouette_iou"] > 0.5  # a ball
+    assert scores.attributes["relation"] > 0.5
+    assert scores.truth["accuracy"] > 0.8
+    assert scores.values["forwards"] == 2 * 24 * 2
+    (row,) = means(results)
+    assert row.runs == 2
+    assert row.diversity > 0
+    expected = np.mean([one.scores.values["silhouette_iou"] for one in results])
+    assert row.values["silhouette_iou"] == pytest.approx(expected, abs=1e-3)
+    write_summary(results, judge.accuracy, tmp_path, "a <test>")
+    with Image.open(tmp_path / "evaluation.png") as sheet:
+        assert sheet.width > 2 * 8 * 96
+    said = json.loads((tmp_path / "evaluation.json").read_text())
+    assert len(said["runs"]) == 2
+    text = (tmp_path / "evaluation.html").read_text()
+    assert "a &lt;test&gt;" in text
+    assert "<test>" not in text
+
+
+def test_the_command_scores_runs_and_refuses_what_is_none(done, tmp_path, capsys):
+    runs = [str(path) for path in done[0].runs]
+    assert invoke(["evaluate", runs[0], "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["runs"][0]["prompt"] == "a red ball"
+    assert invoke(["evaluate", runs[1], "--out", str(tmp_path / "page")]) == 0
+    assert "sil. IoU" in capsys.readouterr().out
+    assert (tmp_path / "page" / "evaluation.html").is_file()
+    for arguments, word in (
+        (["evaluate"], "--suite"),
+        (["evaluate", runs[0], "--suite", "quick"], "--suite"),
+        (["evaluate", "--suite", "slow"], "known: quick, standard"),
+        (["evaluate", str(tmp_path / "nowhere")], "nowhere"),
+        (["evaluate", runs[0], "--clip", str(tmp_path)], "--clip"),
+    ):
+        assert invoke(arguments) == 2, arguments
+        error = capsys.readouterr().err
+        assert word in error
+        assert error.count("\n") == 1
+
+
+def test_limits_are_named_when_missed():
+    good = {"accuracy": 0.9, "silhouette_iou": 0.8, "floaters": 0.0, "seconds": 10.0}
+    assert missed("seen", good, 90.0, True) == []
+    assert missed("held-out", {**good, "accuracy": LIMITS["held-out"]}, 90.0, True) == []
+    bad = {"accuracy": 0.5, "silhouette_iou": 0.2, "floaters": 0.1, "seconds": 100.0}
+    assert len(missed("seen", bad, 90.0, False)) == 5
+    assert missed("unknown", {"floaters": 0.0, "seconds": 1.0}, None, True) == []
+
+
+def test_failures_are_written_in_red():
+    strip = np.full((96, 8 * 96, 3), 200, np.uint8)
+
+    def result(failed):
+        return Evaluated(Scores("run", "a red mug", "sds", "gaussians", 0, 8, "seen", failed=failed), strip)
+
+    def red(sheet):
+        return int(((sheet[..., 0] > 150) & (sheet[..., 1] < 80)).sum())
+
+    assert red(contact_sheet([result([])])) == 0
+    assert red(contact_sheet([result(["no mesh"])])) > 20
+    assert "no mesh" in page([result(["no mesh"])], {}, "t")
+    assert Path("evaluation.png").name in page([result([])], {}, "t")
