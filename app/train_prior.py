@@ -61,7 +61,8 @@ def train(arguments: argparse.Namespace) -> None:
     if (arguments.folder / "state.json").exists():
         trainer = Trainer.load(arguments.folder, device)
     else:
-        trainer = Trainer(TrainConfig(batch=arguments.batch, lr=arguments.lr), device)
+        began = str(arguments.start_from or "")
+        trainer = Trainer(TrainConfig(batch=arguments.batch, lr=arguments.lr, start_from=began), device)
         if arguments.start_from:
             warm_start(trainer, arguments.start_from)
     if arguments.compile:

@@ -3,7 +3,8 @@
 Prints, for every kind, the silhouette IoU of samples with the procedural truth at the requested azimuth and at +90
 degrees, beside the truth's own overlap with its view at +90 degrees (which is what ignoring the camera would give) and
 with another object of the same caption (which is all that can be expected); the share of samples of which the
-evaluator's classifier reads what was asked for; and the cost of one call. With --out it writes figures.json, samples.png and the model card README.md there.
+evaluator's classifier reads what was asked for; and the cost of one call. With --out it writes figures.json,
+samples.png and the model card README.md there.
 """
 
 import argparse
@@ -12,7 +13,6 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import torch
@@ -80,8 +80,9 @@ Where the last two columns of a kind are far below the first, the prior follows 
 | --- | --- | --- | --- | --- | --- |
 {rows}
 
-One call for 4 views with 2 conditions: {call} ms on {threads} threads; one image through the network: {gflop:.2f} GFLOP.
-Trained on {images} images drawn from {rendered} renders{before}. Made by `python benchmarks/embedded_prior.py --out DIR`.
+One call for 4 views with 2 conditions: {call} ms on {threads} threads; one image through the network: {gflop:.2f}
+GFLOP. Trained on {images} images drawn from {rendered} renders{before}.
+Made by `python benchmarks/embedded_prior.py --out DIR`.
 """
 VIEWS_DEG = (0, 45, 90, 180, 270)
 
@@ -161,7 +162,7 @@ def card(figures: dict[str, Any], training: dict[str, Any]) -> str:
             for name in ("kind", "colors", "relation", "pattern", "material", "all")
         ),
         gflop=figures["gflop"],
-        before=f", after {training['start_from']}" if training.get("start_from") else "",
+        before=_before(training["settings"].get("start_from", "")),
         kinds=", ".join(kind.replace("_", " ") for kind in KINDS),
         parts=", ".join(f"{kind} ({part})" for kind, part in PARTS.items()),
         tops=", ".join(TOPS),
@@ -174,6 +175,10 @@ def card(figures: dict[str, Any], training: dict[str, Any]) -> str:
         images=f"{training['images']:,}",
         rendered=f"{training['rendered_images']:,}",
     )
+
+
+def _before(start_from: str) -> str:
+    return f", beginning with {start_from}" if start_from else ""
 
 
 def _share(figures: dict[str, Any], split: str, name: str) -> str:

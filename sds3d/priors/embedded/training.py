@@ -47,6 +47,7 @@ class TrainConfig:
     max_weight: float = 6.0
     weight_decay: float = 1e-3
     seed: int = 0
+    start_from: str = ""  # whose weights it began with; empty: none
 
 
 class Networks(nn.Module):
