@@ -46,17 +46,24 @@ CAMERA = 6
 
 
 def attributes_of(description: Description) -> dict[str, str]:
-    """A caption in terms of LABELS. A part in a colour of its own is a two-tone pattern: it looks the same."""
+    """A caption in terms of LABELS.
+
+    A part in a colour of its own is a two-tone pattern: it looks the same. So do stripes and checks in red and blue, or
+    in blue and red: of their two colours the first in the catalogue counts as the main one.
+    """
     thing, other = description.thing, description.other
     pattern, second = thing.pattern, thing.second
     if thing.part_color:
         pattern, second = "two-tone", thing.part_color
     elif pattern != "plain" and second is None:
         second = "black" if thing.color == "white" else "white"
+    color = thing.color
+    if second and pattern in ("striped", "checkered"):
+        color, second = sorted((color, second), key=list(COLORS).index)
     return {
         "relation": description.relation or NONE,
         "kind": thing.kind,
-        "color": thing.color,
+        "color": color,
         "other_kind": other.kind if other else NONE,
         "other_color": other.color if other else NONE,
         "pattern": pattern,

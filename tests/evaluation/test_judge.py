@@ -34,7 +34,9 @@ from sds3d.priors.embedded.world import build, parse, random_description
     [
         ("a red mug", {"kind": "mug", "color": "red", "relation": "none", "pattern": "plain", "second_color": "none"}),
         ("a striped red mug", {"pattern": "striped", "second_color": "white"}),
-        ("a striped white mug", {"pattern": "striped", "second_color": "black"}),
+        ("a striped white mug", {"pattern": "striped", "color": "white", "second_color": "black"}),
+        ("a striped white and red mug", {"color": "red", "second_color": "white"}),
+        ("a dotted white and red mug", {"color": "white", "second_color": "red"}),
         ("a dotted red and blue metal mug", {"pattern": "dotted", "second_color": "blue", "material": "metal"}),
         ("a white house with a blue roof", {"pattern": "two-tone", "second_color": "blue", "color": "white"}),
         ("a red cone on a blue cube", {"relation": "on", "other_kind": "cube", "other_color": "blue"}),
