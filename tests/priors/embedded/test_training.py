@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sds3d.priors.embedded.data.make_shard", lambda index: make_shard(index, scenes=3))
+        patch.setattr("sds3d.priors.embedded.data.make_shard", lambda index, held_out: make_shard(index, 3, held_out))
         write_shard(folder, 0)
     assert len(read_shard(folder / "shard_00000.safetensors").captions) == 3
     return Dataset(folder)
