@@ -74,8 +74,8 @@ def _diversity(group: list[Evaluated]) -> float | None:
 
 def write_summary(results: Sequence[Evaluated], judge_accuracy: dict[str, Any], folder: Path, title: str) -> None:
     """evaluation.png, evaluation.json and evaluation.html."""
-    folder.mkdir(parents=True, exist_ok=True)
     with writing(folder / SHEET):
+        folder.mkdir(parents=True, exist_ok=True)
         write_png(contact_sheet(results), folder / SHEET)
     rows = [row.__dict__ for row in means(results)]
     table: dict[str, Any] = {"title": title, "means": rows, "runs": [one.scores.to_dict() for one in results]}

@@ -16,7 +16,7 @@ from sds3d.errors import ExportError
 from sds3d.export.colors import vertex_colors
 from sds3d.export.mesh import Mesh
 from sds3d.export.rasterize_mesh import rasterize_mesh
-from sds3d.export.surface import Surface, closed_surface, decimate, is_solid, largest_piece, smooth
+from sds3d.export.surface import Surface, closed_surface, decimate, is_solid, main_pieces, smooth
 from sds3d.export.views import SceneViews, join_views, render_views, scene_device, views_all_around
 from sds3d.options import Options
 from sds3d.scenes.base import Scene
@@ -67,9 +67,9 @@ class Grid:
         return replace(self, density=gaussian_filter(self.density, size * max(self.density.shape), mode="constant"))
 
     def surface(self, level: float) -> tuple[Surface, float] | None:
-        """The largest piece above `level` and the volume share of the others; None if there is nothing."""
+        """The main pieces above `level` and the volume share of the others; None if there is nothing."""
         surface = closed_surface(self.density, level, self.origin, self.spacing)
-        return None if surface is None else largest_piece(surface)
+        return None if surface is None else main_pieces(surface)
 
 
 def extract_mesh(scene: Scene, config: ExportConfig) -> Mesh:

@@ -14,6 +14,8 @@ from sds3d.metrics import enclosed_volume, face_pieces, is_watertight
 # fast_simplification's "agg": hasty collapses fold thin parts onto themselves, slow ones stop short of the count
 DECIMATION_HASTE = (5.0, 4.0, 3.0, 2.0)
 
+KEPT = 0.05  # of the largest piece: the volume from which another one is a thing of its own
+MOST_PIECES = 6  # more are no object but a scattered one
 TOLERANCE = 0.0005  # in object sizes: where manifold3d's simplification starts
 
 PINHOLE = 0.03  # in object sizes
@@ -57,15 +59,21 @@ def _cavities(solid: Bool[ndarray, "X Y Z"]) -> Bool[ndarray, "X Y Z"]:
     return core[reach:-reach, reach:-reach, reach:-reach] | binary_fill_holes(solid)
 
 
-def largest_piece(surface: Surface) -> tuple[Surface, float]:
-    """The piece that encloses most, and the share of the enclosed volume that the others had."""
+def main_pieces(surface: Surface) -> tuple[Surface, float]:
+    """The pieces that enclose at least KEPT of what the largest does, and the share of the volume that the others had.
+
+    One piece for one thing without loose parts; two for two things side by side; floaters are small. Of a scene that
+    fell into more than MOST_PIECES only the largest, which then does not look like its renders and is refused.
+    """
     vertices, faces = surface
     piece = face_pieces(faces, len(vertices))
-    volumes = [enclosed_volume(vertices, faces[piece == index]) for index in range(int(piece.max()) + 1)]
-    best = int(np.argmax(volumes))
-    others = sum(volume for volume in volumes if volume > 0) - volumes[best]
-    share = others / (others + volumes[best]) if volumes[best] > 0 else 0.0
-    return without_unused_vertices(vertices, faces[piece == best]), share
+    volumes = np.array([enclosed_volume(vertices, faces[piece == index]) for index in range(int(piece.max()) + 1)])
+    kept = volumes >= max(KEPT * volumes.max(), 0.0)
+    if not 1 <= kept.sum() <= MOST_PIECES:
+        kept = volumes == volumes.max()
+    whole = float(volumes.clip(0.0).sum())
+    share = float(volumes[~kept].clip(0.0).sum()) / whole if whole > 0 else 0.0
+    return without_unused_vertices(vertices, faces[kept[piece]]), share
 
 
 def is_solid(surface: Surface) -> bool:
@@ -104,7 +112,7 @@ def decimate(surface: Surface, face_count: int) -> Surface:
     for haste in DECIMATION_HASTE:
         fewer_vertices, fewer_faces = fast_simplification.simplify(vertices, faces, target_count=face_count, agg=haste)
         fewer = without_unused_vertices(fewer_vertices, fewer_faces.astype(np.int64))
-        if is_solid(fewer) and int(face_pieces(fewer[1], len(fewer[0])).max()) == 0:
+        if is_solid(fewer) and _piece_count(fewer) == _piece_count(surface):
             return fewer
     solid = manifold3d.Manifold(manifold3d.Mesh(vertices.astype(np.float32), faces.astype(np.uint32)))
     tolerance = TOLERANCE * float(np.ptp(vertices, axis=0).max())
@@ -112,4 +120,8 @@ def decimate(surface: Surface, face_count: int) -> Surface:
         solid = solid.simplify(tolerance)
         tolerance *= 1.5
     mesh = solid.to_mesh()
-    return largest_piece((mesh.vert_properties[:, :3].astype(np.float64), mesh.tri_verts.astype(np.int64)))[0]
+    return main_pieces((mesh.vert_properties[:, :3].astype(np.float64), mesh.tri_verts.astype(np.int64)))[0]
+
+
+def _piece_count(surface: Surface) -> int:
+    return int(face_pieces(surface[1], len(surface[0])).max()) + 1

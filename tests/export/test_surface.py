@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sds3d.export.surface import closed_surface, decimate, is_solid, largest_piece, smooth
+from sds3d.export.surface import closed_surface, decimate, is_solid, main_pieces, smooth
 from sds3d.metrics import enclosed_volume, face_pieces, is_watertight
 
 ORIGIN, SPACING = np.array([-1.0, -1.0, -1.0]), 0.05
@@ -46,12 +46,23 @@ def test_values_on_the_level_do_not_break_the_surface():
     assert is_watertight(faces)
 
 
-def test_largest_piece_and_the_share_of_the_rest():
-    both = np.maximum(ball((-0.4, 0.0, 0.0), 0.4), ball((0.6, 0.0, 0.0), 0.2))
-    (vertices, faces), share = largest_piece(closed_surface(both, 0.5, ORIGIN, SPACING))
+def test_main_pieces_and_the_share_of_the_rest():
+    both = np.maximum(ball((-0.4, 0.0, 0.0), 0.4), ball((0.6, 0.0, 0.0), 0.12))
+    (vertices, faces), share = main_pieces(closed_surface(both, 0.5, ORIGIN, SPACING))
     assert vertices[:, 0].max() < 0.05
     assert len(np.unique(faces)) == len(vertices)
-    assert share == pytest.approx(0.2**3 / (0.4**3 + 0.2**3), rel=0.1)
+    assert share == pytest.approx(0.12**3 / (0.4**3 + 0.12**3), rel=0.2)
+
+
+def test_two_things_side_by_side_are_both_kept_and_decimated():
+    both = np.maximum(ball((-0.4, 0.0, 0.0), 0.4), ball((0.6, 0.0, 0.0), 0.2))
+    surface, share = main_pieces(closed_surface(both, 0.5, ORIGIN, SPACING))
+    assert share == 0.0
+    assert surface[0][:, 0].max() == pytest.approx(0.8, abs=0.05)
+    fewer = decimate(surface, 400)
+    assert len(fewer[1]) <= 400
+    assert is_watertight(fewer[1])
+    assert int(face_pieces(fewer[1], len(fewer[0])).max()) == 1
 
 
 def test_smoothing_takes_out_steps_and_keeps_the_volume():
