@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from sds3d import RunConfig, load_config
-from sds3d.compare import PAGE, SHEET, Comparison, Row, cell, columns
+from sds3d.compare import PAGE, SHEET, Comparison, Row, columns
 from sds3d.errors import ConfigError
 from sds3d.events import Started, StepDone, Warned
 from sds3d.guidance import GUIDANCE
+from sds3d.many import cell
 from sds3d.session import run_name
 
 from .failures import DONE, INTERRUPTED, say_note, stopped_by_signals

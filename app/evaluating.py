@@ -18,8 +18,9 @@ from sds3d.evaluation.judge import load_judge
 from sds3d.evaluation.judging import captions_for
 from sds3d.evaluation.scores import METRICS, Evaluated, evaluate_run
 from sds3d.evaluation.suite import Suite, suite_prompts
-from sds3d.evaluation.summary import PAGE, SHEET, cell, means, write_summary
+from sds3d.evaluation.summary import PAGE, SHEET, means, write_summary
 from sds3d.events import Started, Warned
+from sds3d.many import cell
 from sds3d.session import Session
 
 from .failures import DONE, INTERRUPTED, say_note, stopped_by_signals

@@ -1,7 +1,7 @@
 """`python -m sds3d_app.train_judge DATA`: trains the classifier that `sds3d evaluate` judges with.
 
 DATA holds the shards that sds3d_app.train_prior made; shards of held-out combinations are made beside them. The last
-shards of each are kept for measuring. A quarter of an hour on two cores; the weights go to --release.
+shards of each are kept for measuring.
 """
 
 import argparse

@@ -2,9 +2,9 @@
 
     python benchmarks/volume.py [--seconds 4] [--json FILE]
 
-The scene is a ball in an occupancy grid of 64^3 cells, seen from outside by square images of rays. Contestants: the
-torch reference and the op on the CPU, the op on a CUDA device (cuda), and nerfacc there, which has no CPU kernels. The
-times are the least of many rounds, as in rasterizer.py; nerfacc's samples may begin elsewhere within a cell.
+The scene is a ball in an occupancy grid of 64^3 cells, seen from outside by square images of rays. Contestants: the op,
+which is pure torch so far, on the CPU and on a CUDA device, and nerfacc there, which has no CPU kernels. The times are
+the least of many rounds, as in rasterizer.py; nerfacc's samples may begin elsewhere within a cell.
 """
 
 import argparse
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from sds3d.cameras import orbit
-from sds3d.ops.composite import composite, composite_reference
-from sds3d.ops.march_rays import march_rays, march_rays_reference
+from sds3d.ops.composite import composite
+from sds3d.ops.march_rays import march_rays
 
 CASES = [(64, 1), (128, 1), (64, 4)]  # pixels, views
 CELLS, STEP, MAX_SAMPLES = 64, 0.02, 128
@@ -108,7 +108,7 @@ def by_nerfacc() -> tuple[Callable, Callable]:
 def contestants() -> dict[str, tuple[str, Callable]]:
     """Name to device and functions; those that can run here."""
     ours = by_ops(march_rays, composite)
-    found = {"torch": ("cpu", by_ops(march_rays_reference, composite_reference)), "cpu": ("cpu", ours)}
+    found = {"cpu": ("cpu", ours)}
     if torch.cuda.is_available():
         found |= {"cuda": ("cuda", ours), "nerfacc": ("cuda", by_nerfacc)}
     return found

@@ -18,7 +18,7 @@ from sds3d.export import arrange, azimuth_label, write_png
 from sds3d.export.sheet import BACKGROUND, to_uint8
 from sds3d.export.views import render_views
 from sds3d.files import write_atomic, writing
-from sds3d.many import ManyRuns
+from sds3d.many import ManyRuns, cell
 from sds3d.metrics import diversity
 from sds3d.results import RESULTS
 from sds3d.session import REPORT, Session
@@ -110,11 +110,6 @@ def page(config: RunConfig, rows: list[Row]) -> str:
         facts=f"{config.steps} steps, scene {scene}, prior {prior}",
         head=head, body="\n".join(body), picture=SHEET,
     )  # fmt: skip
-
-
-def cell(value: float | None) -> str:
-    """A number for people; a dash where there is none."""
-    return "-" if value is None else f"{value:.3g}"
 
 
 def _renders(session: Session) -> np.ndarray:

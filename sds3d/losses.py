@@ -7,7 +7,8 @@ the ray that each belongs to.
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
+
+from sds3d.ops.composite import of_its_ray, sum_in_front
 
 
 def opacity_entropy(opacity: Float[Tensor, "..."]) -> Float[Tensor, ""]:
@@ -55,22 +56,6 @@ def normal_smoothness(normal: Float[Tensor, "B H W 3"]) -> Float[Tensor, ""]:
 def per_ray(values: Float[Tensor, "S"], ray_indices: Int[Tensor, "S"], rays: int) -> Float[Tensor, "R"]:
     """Sum of each ray's samples; 0 for a ray without any."""
     return values.new_zeros(rays).index_add(0, ray_indices, values)
-
-
-def of_its_ray(values: Float[Tensor, "R"], ray_indices: Int[Tensor, "S"]) -> Float[Tensor, "S"]:
-    """Each sample's ray's value. Not by [], whose gradient torch may add up in another order each time."""
-    return values.index_select(0, ray_indices)
-
-
-def sum_in_front(
-    values: Float[Tensor, "S"], ray_indices: Int[Tensor, "S"], offsets: Int[Tensor, "O"]
-) -> Float[Tensor, "S"]:
-    """Sum of the samples before each on its ray, whose samples are offsets[r] to offsets[r + 1].
-
-    A difference of sums over all rays, and so in double.
-    """
-    sums = F.pad(values.double().cumsum(0), (1, 0))
-    return (sums[:-1] - of_its_ray(sums[offsets[:-1]], ray_indices)).to(values)
 
 
 def orientation(

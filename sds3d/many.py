@@ -50,3 +50,8 @@ class ManyRuns:
     def finished(self) -> bool:
         """Whether every run has its report."""
         return all((path / REPORT).is_file() for path in self.runs)
+
+
+def cell(value: float | None) -> str:
+    """A number for people; a dash where there is none."""
+    return "-" if value is None else f"{value:.3g}"

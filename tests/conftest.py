@@ -67,7 +67,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     assert not attempts, f"connections off this machine: {attempts}"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small_config() -> Any:
     """Makes configs of runs that take about a second: small images, few splats, early densification, no weights."""
     from sds3d import load_config

@@ -13,7 +13,8 @@ APP = sorted((ROOT / "app").rglob("*.py"))
 # Bottom to top; a part imports from the rows below its own, and from its own part.
 LAYERS = [
     {"types", "errors", "options"},
-    {"ops", "events", "losses", "files", "validation"},
+    {"ops", "events", "files", "validation"},
+    {"losses"},
     {"cameras", "prompts", "scenes", "priors", "guidance"},
     {"export", "metrics", "optim"},
     {"config", "presets"},

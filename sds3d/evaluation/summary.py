@@ -19,6 +19,7 @@ from sds3d.evaluation.scores import METRICS, Evaluated, Scores
 from sds3d.export import write_png
 from sds3d.export.sheet import INK
 from sds3d.files import write_atomic, writing
+from sds3d.many import cell
 
 SHEET, TABLE, PAGE = "evaluation.png", "evaluation.json", "evaluation.html"
 BAD = (190, 30, 30)
@@ -126,8 +127,3 @@ def _run_row(scores: Scores, shown: list[str]) -> str:
     notes = html.escape("; ".join([*scores.failed, *scores.notes]))
     about = html.escape(f"{scores.guidance}, {scores.scene}, {scores.split}, seed {scores.seed}")
     return f"<tr><th>{html.escape(scores.prompt)}</th><td>{about}</td>{cells}<td>{notes}</td></tr>"
-
-
-def cell(value: float | None) -> str:
-    """A number for people; a dash where there is none."""
-    return "-" if value is None else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""Volume rendering of packed samples (Max 1995; Mildenhall et al. 2020)."""
+"""Volume rendering of packed samples (Max 1995; Mildenhall et al. 2020), in pure torch."""
 
 import torch
 from jaxtyping import Float, Int
@@ -19,24 +19,27 @@ def composite(
     The distance of a sample is its middle. Samples are packed, those of ray r from offsets[r] to offsets[r + 1] (O =
     R + 1), front to back; 0 for a ray without samples. Differentiable in densities and features.
     """
-    return composite_reference(densities, features, t_starts, t_ends, offsets)
-
-
-def composite_reference(
-    densities: Float[Tensor, "S"],
-    features: Float[Tensor, "S C"],
-    t_starts: Float[Tensor, "S"],
-    t_ends: Float[Tensor, "S"],
-    offsets: Int[Tensor, "O"],
-) -> tuple[Float[Tensor, "R C"], Float[Tensor, "R 1"], Float[Tensor, "R 1"], Float[Tensor, "S"]]:
-    """`composite` in pure torch, for any float type and device."""
     rays = len(offsets) - 1
     ray_indices = torch.repeat_interleave(torch.arange(rays, device=offsets.device), offsets.diff())
     depths = densities * (t_ends - t_starts)
-    sums = F.pad(depths.double().cumsum(0), (1, 0))  # a ray's share is a difference of sums over all rays
-    in_front = (sums[:-1] - sums[offsets[:-1]][ray_indices]).to(depths)
-    weights = torch.exp(-in_front) * -torch.expm1(-depths)
+    weights = torch.exp(-sum_in_front(depths, ray_indices, offsets)) * -torch.expm1(-depths)
     distances = (t_starts + t_ends) / 2
     values = torch.cat([features, torch.ones_like(features[:, :1]), distances[:, None]], dim=-1)
     totals = values.new_zeros(rays, values.shape[1]).index_add(0, ray_indices, weights[:, None] * values)
     return totals[:, :-2], totals[:, -2:-1], totals[:, -1:], weights
+
+
+def sum_in_front(
+    values: Float[Tensor, "S"], ray_indices: Int[Tensor, "S"], offsets: Int[Tensor, "O"]
+) -> Float[Tensor, "S"]:
+    """Sum of the samples before each on its ray, whose samples are offsets[r] to offsets[r + 1].
+
+    A difference of sums over all rays, and so in double.
+    """
+    sums = F.pad(values.double().cumsum(0), (1, 0))
+    return (sums[:-1] - of_its_ray(sums[offsets[:-1]], ray_indices)).to(values)
+
+
+def of_its_ray(values: Float[Tensor, "R"], ray_indices: Int[Tensor, "S"]) -> Float[Tensor, "S"]:
+    """Each sample's ray's value. Not by [], whose gradient torch may add up in another order each time."""
+    return values.index_select(0, ray_indices)

@@ -46,13 +46,6 @@ def hash_encode(points: Float[Tensor, "P 3"], table: Float[Tensor, "E F"], grid:
     Points outside count as on the cube's surface. Differentiable in `table` and `points`; at a cell's border the
     gradient to points is that of the cell above.
     """
-    return hash_encode_reference(points, table, grid)
-
-
-def hash_encode_reference(
-    points: Float[Tensor, "P 3"], table: Float[Tensor, "E F"], grid: HashGrid
-) -> Float[Tensor, "P K"]:
-    """`hash_encode` in pure torch, for any float type and device."""
     assert table.shape == (grid.entries, grid.features), f"a table of {tuple(table.shape)} for {grid}"
     found, first = [], 0
     for cells, size in zip(grid.resolutions, grid.sizes, strict=True):

@@ -32,23 +32,8 @@ def march_rays(
     """Intervals of length `step` whose middle lies in an occupied cell, between near and far and inside the box.
 
     Interval k of a ray begins at near + (k + jitter - 0.5) step, without jitter at near + k step, for k < max_samples;
-    jitter is in [0, 1). Not differentiable.
+    jitter is in [0, 1). Not differentiable. Looks at every interval, so its memory grows with R max_samples.
     """
-    return march_rays_reference(rays_o, rays_d, near, far, binaries, aabb, step, max_samples, jitter)
-
-
-def march_rays_reference(
-    rays_o: Float[Tensor, "R 3"],
-    rays_d: Float[Tensor, "R 3"],
-    near: Float[Tensor, "R"],
-    far: Float[Tensor, "R"],
-    binaries: Bool[Tensor, "X Y Z"],
-    aabb: Float[Tensor, "6"],
-    step: float,
-    max_samples: int,
-    jitter: Float[Tensor, "R"] | None,
-) -> RaySamples:
-    """`march_rays` in pure torch; looks at every interval, so its memory grows with R max_samples."""
     number = torch.arange(max_samples, device=near.device)
     moved = near if jitter is None else near + (jitter - 0.5) * step
     starts = moved[:, None] + number * step

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sds3d.losses import sum_in_front
+from sds3d.ops.composite import sum_in_front
 from sds3d.ops.march_rays import RaySamples
 from sds3d.options import Fraction, Options
 

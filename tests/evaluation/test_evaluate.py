@@ -30,23 +30,9 @@ def test_suites_are_half_held_out_and_speak_the_worlds_language():
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory):
-    from sds3d import load_config
-
-    small = {
-        "prior": {"name": "analytic", "size": 24},
-        "cameras": {"views": 2, "size": 24},
-        "scene": {"count": 150, "densify": {"begin_step": 5, "every": 5}},
-        "export": {"resolution": 32, "faces": 2000, "color_size": 64},
-        "loss_weights": {"sparsity": 50.0},
-        "steps": 24,
-        "preview_every": 0,
-    }
+def done(small_config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("suite")
-    prompts = ("a red ball",)
-    configs = [
-        load_config(overrides={**small, "prompt": prompt, "seed": seed}) for seed in (0, 1) for prompt in prompts
-    ]
+    configs = [small_config(seed=seed) for seed in (0, 1)]
     suite = Suite(configs, folder)
     assert list(suite.run())
     assert suite.finished()
