@@ -17,7 +17,10 @@ ROOT = Path(__file__).parent
 SOURCES = [
     "cuda_ext/bindings.cpp",
     "cuda_ext/bindings_cpu.cpp",
+    "cuda_ext/composite/composite_cpu.cpp",
     "cuda_ext/cpu_features.cpp",
+    "cuda_ext/hash_encode/hash_baseline.cpp",
+    "cuda_ext/march_rays/march_rays_cpu.cpp",
     "cuda_ext/project_gaussians/project_baseline.cpp",
     "cuda_ext/rasterize_gaussians/bin_cpu.cpp",
     "cuda_ext/rasterize_gaussians/tiles_baseline.cpp",
@@ -27,6 +30,8 @@ SOURCES = [
 # One instruction set per file, chosen by cpuid at run time; everything else stays on the platform's baseline.
 AVX2, AVX512 = ["-mavx2", "-mfma"], ["-mavx512f", "-mavx512dq"]
 X86_SOURCES = {
+    "cuda_ext/hash_encode/hash_avx2.cpp": AVX2,
+    "cuda_ext/hash_encode/hash_avx512.cpp": AVX512,
     "cuda_ext/project_gaussians/project_avx2.cpp": AVX2,
     "cuda_ext/project_gaussians/project_avx512.cpp": AVX512,
     "cuda_ext/rasterize_gaussians/tiles_avx2.cpp": AVX2,
@@ -34,6 +39,9 @@ X86_SOURCES = {
 }
 CUDA_SOURCES = [
     "cuda_ext/bindings_cuda.cpp",
+    "cuda_ext/composite/composite.cu",
+    "cuda_ext/hash_encode/hash_encode.cu",
+    "cuda_ext/march_rays/march_rays.cu",
     "cuda_ext/project_gaussians/project_gaussians.cu",
     "cuda_ext/rasterize_gaussians/bin.cu",
     "cuda_ext/rasterize_gaussians/hit_sort.cu",

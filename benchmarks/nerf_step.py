@@ -1,19 +1,21 @@
-"""What a step of the radiance field costs on this machine: time by part beside the prior, and memory by chunk.
+"""What a step of the radiance field costs on this machine: ops, time by part beside the prior, and memory by chunk.
 
     python benchmarks/nerf_step.py [--prompt "a red mug"] [--steps 200] [--threads N]
 
-The first table is a real run of the default preset's options, shortened to `--steps`: its parts' mean milliseconds and
-the share of a step that is not the prior's network. The second is the peak of one 128 x 128, batch-4 step (render and
-backward pass, no prior) over what the process held before, each chunk in a process of its own.
+The first table is volume.py's: hash encoding, marching and compositing against their pure-torch references. The second
+is a real run of the default preset's options, shortened to `--steps`: its parts' mean milliseconds and the share of a
+step that is not the prior's network. The third is the peak of one 128 x 128, batch-4 step (render and backward pass, no
+prior) over what the process held before, each chunk in a process of its own.
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import torch
+import volume  # beside this file
 
 from sds3d import load_config
 from sds3d.cameras import orbit
@@ -48,13 +50,19 @@ def peak_of_one_step(chunk: int) -> int:
         scene.render(orbit(4, size=size), torch.ones(4, 3), training).rgb.square().sum().backward()
 
     step(8)  # what is loaded once
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_kilobytes()
     step(128)
-    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    return 1024 * (peak_kilobytes() - before)
+
+
+def peak_kilobytes() -> int:
+    """Of this program; getrusage's also counts what the process was before it became this program."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prompt", default="a red mug")
     parser.add_argument("--steps", type=int, default=200)
@@ -66,6 +74,8 @@ def main() -> None:
         print(peak_of_one_step(arguments.chunk))
         return
     print(f"torch {torch.__version__}, {arguments.threads} thread(s), kernels: {backend_info().cpu}")
+    volume.run(seconds=3.0)
+    print()
     share(arguments.prompt, arguments.steps)
     print(f"\n{'chunk (rays)':>12}{'peak of a 128 x 128, batch-4 step':>36}")
     for chunk in CHUNKS:

@@ -46,6 +46,23 @@ STABLE_TORCH_LIBRARY(sds3d, m) {
   m.def(
       "spherical_harmonics_backward(Tensor coefficients, Tensor means, Tensor camera_to_world, Tensor grad_colors) "
       "-> (Tensor, Tensor)");
+  m.def("hash_encode(Tensor points, Tensor table, int[] resolutions, int[] sizes) -> Tensor");
+  m.def(
+      "hash_encode_backward(Tensor points, Tensor table, int[] resolutions, int[] sizes, Tensor grad, bool for_points, "
+      "bool deterministic, float largest) -> (Tensor, Tensor)");
+  m.def(
+      "march_rays_count(Tensor rays_o, Tensor rays_d, Tensor starts, Tensor far, Tensor binaries, Tensor aabb, "
+      "Tensor least, float step, int max_samples, float most_depth) -> (Tensor, Tensor)");
+  m.def(
+      "march_rays_fill(Tensor rays_o, Tensor rays_d, Tensor starts, Tensor kept, Tensor offsets, float step, int total) "
+      "-> (Tensor, Tensor, Tensor)");
+  m.def(
+      "composite(Tensor densities, Tensor features, Tensor t_starts, Tensor t_ends, Tensor offsets) "
+      "-> (Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "composite_backward(Tensor densities, Tensor features, Tensor t_starts, Tensor t_ends, Tensor offsets, "
+      "Tensor weights, Tensor grad_image, Tensor grad_opacity, Tensor grad_depth, Tensor grad_weights) "
+      "-> (Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(sds3d, CompositeExplicitAutograd, m) {

@@ -12,6 +12,8 @@ namespace {
 constexpr int64_t SPLAT_GRAIN = 1024;  // splats per task: about 50 microseconds of projection
 constexpr int64_t PREPARE_GRAIN = 4096;  // views and splats
 constexpr int64_t ADAM_GRAIN = 16384;   // rows per task: about as long
+constexpr int64_t POINT_GRAIN = 2048;   // points per task of the hash encoding
+constexpr int64_t RAY_GRAIN = 512;      // rays per task
 
 // The variant of some kernels that this processor runs.
 template <class Kernels>
@@ -184,6 +186,79 @@ std::tuple<Tensor, Tensor> spherical_harmonics_backward_cpu(Tensor coefficients,
   return {r.grad_coefficients, r.grad_means};
 }
 
+Tensor hash_encode_cpu(Tensor points, Tensor table, std::vector<int64_t> resolutions, std::vector<int64_t> sizes) {
+  const HashArguments a(points, table, resolutions, sizes);
+  const Tensor out = empty({a.shape.points, a.width()}, FLOAT, a.table);
+  const HashKernels& kernels = SDS3D_CHOSEN(HASH_KERNELS);
+  torch::stable::parallel_for(0, a.shape.points, POINT_GRAIN, [&](int64_t begin, int64_t end) {
+    kernels.forward(a.shape, a.in, floats_out(out), begin, end);
+  });
+  return out;
+}
+
+// The table's gradient is a level's work for one thread: no two write to one place, and the order is always the same.
+std::tuple<Tensor, Tensor> hash_encode_backward_cpu(Tensor points, Tensor table, std::vector<int64_t> resolutions,
+                                                    std::vector<int64_t> sizes, Tensor grad, bool for_points,
+                                                    bool /*deterministic: on the CPU it always is*/,
+                                                    double /*largest*/) {
+  const HashArguments a(points, table, resolutions, sizes);
+  const Tensor upstream = checked(grad, "grad", FLOAT, {a.shape.points, a.width()}, a.table);
+  const Tensor grad_table = torch::stable::new_zeros(a.table, {a.entries, a.shape.features});
+  const Tensor grad_points = empty({for_points ? a.shape.points : 0, 3}, FLOAT, a.table);
+  const HashKernels& kernels = SDS3D_CHOSEN(HASH_KERNELS);
+  torch::stable::parallel_for(0, a.shape.levels, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t l = begin; l < end; ++l) {
+      kernels.table_gradient(a.shape, a.in.points, floats(upstream), floats_out(grad_table), int(l));
+    }
+  });
+  if (for_points) {
+    torch::stable::parallel_for(0, a.shape.points, POINT_GRAIN, [&](int64_t begin, int64_t end) {
+      kernels.point_gradient(a.shape, a.in, floats(upstream), floats_out(grad_points), begin, end);
+    });
+  }
+  return {grad_table, grad_points};
+}
+
+std::tuple<Tensor, Tensor> march_rays_count_cpu(Tensor rays_o, Tensor rays_d, Tensor starts, Tensor far,
+                                                Tensor binaries, Tensor aabb, Tensor least, double step,
+                                                int64_t max_samples, double most_depth) {
+  const MarchArguments a(rays_o, rays_d, starts, far, binaries, aabb, least, step, max_samples, most_depth);
+  torch::stable::parallel_for(0, a.shape.rays, RAY_GRAIN, [&](int64_t begin, int64_t end) {
+    march_count(a.shape, a.in, a.found, begin, end);
+  });
+  return {a.counts, a.kept};
+}
+
+std::tuple<Tensor, Tensor, Tensor> march_rays_fill_cpu(Tensor rays_o, Tensor rays_d, Tensor starts, Tensor kept,
+                                                       Tensor offsets, double step, int64_t total) {
+  const FillArguments a(rays_o, rays_d, starts, kept, offsets, step, total);
+  torch::stable::parallel_for(0, a.shape.rays, RAY_GRAIN, [&](int64_t begin, int64_t end) {
+    march_fill(a.shape, a.in, a.found, a.out, begin, end);
+  });
+  return {a.ray_indices, a.t_starts, a.points};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> composite_cpu(Tensor densities, Tensor features, Tensor t_starts,
+                                                         Tensor t_ends, Tensor offsets) {
+  const CompositeArguments a(densities, features, t_starts, t_ends, offsets);
+  const CompositeResults r(a);
+  torch::stable::parallel_for(0, a.shape.rays, RAY_GRAIN, [&](int64_t begin, int64_t end) {
+    composite_forward(a.shape, a.in, r.out, begin, end);
+  });
+  return {r.image, r.opacity, r.depth, r.weights};
+}
+
+std::tuple<Tensor, Tensor> composite_backward_cpu(Tensor densities, Tensor features, Tensor t_starts, Tensor t_ends,
+                                                  Tensor offsets, Tensor weights, Tensor grad_image,
+                                                  Tensor grad_opacity, Tensor grad_depth, Tensor grad_weights) {
+  const CompositeArguments a(densities, features, t_starts, t_ends, offsets);
+  const CompositeBackward r(a, weights, grad_image, grad_opacity, grad_depth, grad_weights);
+  torch::stable::parallel_for(0, a.shape.rays, RAY_GRAIN, [&](int64_t begin, int64_t end) {
+    composite_backward(a.shape, a.in, r.grad, begin, end);
+  });
+  return {r.grad_densities, r.grad_features};
+}
+
 }  // namespace
 
 }  // namespace sds3d
@@ -196,4 +271,10 @@ STABLE_TORCH_LIBRARY_IMPL(sds3d, CPU, m) {
   m.impl("selective_adam", TORCH_BOX(&sds3d::selective_adam_cpu));
   m.impl("spherical_harmonics", TORCH_BOX(&sds3d::spherical_harmonics_cpu));
   m.impl("spherical_harmonics_backward", TORCH_BOX(&sds3d::spherical_harmonics_backward_cpu));
+  m.impl("hash_encode", TORCH_BOX(&sds3d::hash_encode_cpu));
+  m.impl("hash_encode_backward", TORCH_BOX(&sds3d::hash_encode_backward_cpu));
+  m.impl("march_rays_count", TORCH_BOX(&sds3d::march_rays_count_cpu));
+  m.impl("march_rays_fill", TORCH_BOX(&sds3d::march_rays_fill_cpu));
+  m.impl("composite", TORCH_BOX(&sds3d::composite_cpu));
+  m.impl("composite_backward", TORCH_BOX(&sds3d::composite_backward_cpu));
 }

@@ -4,6 +4,9 @@
 #include <torch/csrc/stable/accelerator.h>
 
 #include "arguments.h"
+#include "composite/composite_cuda.h"
+#include "hash_encode/hash_encode_cuda.h"
+#include "march_rays/march_rays_cuda.h"
 #include "project_gaussians/project_gaussians_cuda.h"
 #include "rasterize_gaussians/hit_sort.h"
 #include "rasterize_gaussians/rasterize_gaussians_cuda.h"
@@ -13,8 +16,6 @@
 namespace sds3d {
 
 namespace {
-
-constexpr auto LONG = ScalarType::Long;
 
 void check(cudaError_t error, const char* what) {
   if (error != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
@@ -155,6 +156,77 @@ std::tuple<Tensor, Tensor> spherical_harmonics_backward_cuda(Tensor coefficients
   return {r.grad_coefficients, r.grad_means};
 }
 
+Tensor hash_encode_cuda(Tensor points, Tensor table, std::vector<int64_t> resolutions, std::vector<int64_t> sizes) {
+  const HashArguments a(points, table, resolutions, sizes);
+  const Tensor out = empty({a.shape.points, a.width()}, FLOAT, a.table);
+  const OnDevice on(a.table);
+  check(launch_hash_forward(a.shape, a.in, floats_out(out), on.stream), "hash_encode");
+  return out;
+}
+
+// `largest`: the largest magnitude in `grad`, for the whole numbers of the deterministic way. An addend is at most 2^40 of
+// them, so that 2^22 addends to one entry stay below 2^63 and each is rounded far below float32.
+std::tuple<Tensor, Tensor> hash_encode_backward_cuda(Tensor points, Tensor table, std::vector<int64_t> resolutions,
+                                                     std::vector<int64_t> sizes, Tensor grad, bool for_points,
+                                                     bool deterministic, double largest) {
+  const HashArguments a(points, table, resolutions, sizes);
+  const Tensor upstream = checked(grad, "grad", FLOAT, {a.shape.points, a.width()}, a.table);
+  const Tensor grad_table = torch::stable::new_zeros(a.table, {a.entries, a.shape.features});
+  const Tensor grad_points = empty({for_points ? a.shape.points : 0, 3}, FLOAT, a.table);
+  const OnDevice on(a.table);
+  const char* what = "hash_encode_backward";
+  if (deterministic) {
+    require(a.shape.points < (int64_t(1) << 22), "hash_encode_backward: deterministic sums take fewer than 2^22 points");
+    const double scale = largest > 0.0 ? std::exp2(40.0 - std::ceil(std::log2(largest))) : 1.0;
+    const Tensor sums = torch::stable::new_zeros(a.table, {a.entries, a.shape.features}, LONG);
+    check(launch_hash_table_gradient_exact(a.shape, a.in.points, floats(upstream), scale, a.entries,
+                                           data<int64_t>(sums), floats_out(grad_table), on.stream),
+          what);
+  } else {
+    check(launch_hash_table_gradient(a.shape, a.in.points, floats(upstream), floats_out(grad_table), on.stream), what);
+  }
+  if (for_points) {
+    check(launch_hash_point_gradient(a.shape, a.in, floats(upstream), floats_out(grad_points), on.stream), what);
+  }
+  return {grad_table, grad_points};
+}
+
+std::tuple<Tensor, Tensor> march_rays_count_cuda(Tensor rays_o, Tensor rays_d, Tensor starts, Tensor far,
+                                                 Tensor binaries, Tensor aabb, Tensor least, double step,
+                                                 int64_t max_samples, double most_depth) {
+  const MarchArguments a(rays_o, rays_d, starts, far, binaries, aabb, least, step, max_samples, most_depth);
+  const OnDevice on(a.origins);
+  check(launch_march_count(a.shape, a.in, a.found, on.stream), "march_rays_count");
+  return {a.counts, a.kept};
+}
+
+std::tuple<Tensor, Tensor, Tensor> march_rays_fill_cuda(Tensor rays_o, Tensor rays_d, Tensor starts, Tensor kept,
+                                                        Tensor offsets, double step, int64_t total) {
+  const FillArguments a(rays_o, rays_d, starts, kept, offsets, step, total);
+  const OnDevice on(a.origins);
+  check(launch_march_fill(a.shape, a.in, a.found, a.out, on.stream), "march_rays_fill");
+  return {a.ray_indices, a.t_starts, a.points};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> composite_cuda(Tensor densities, Tensor features, Tensor t_starts,
+                                                          Tensor t_ends, Tensor offsets) {
+  const CompositeArguments a(densities, features, t_starts, t_ends, offsets);
+  const CompositeResults r(a);
+  const OnDevice on(a.features);
+  check(launch_composite_forward(a.shape, a.in, r.out, on.stream), "composite");
+  return {r.image, r.opacity, r.depth, r.weights};
+}
+
+std::tuple<Tensor, Tensor> composite_backward_cuda(Tensor densities, Tensor features, Tensor t_starts, Tensor t_ends,
+                                                   Tensor offsets, Tensor weights, Tensor grad_image,
+                                                   Tensor grad_opacity, Tensor grad_depth, Tensor grad_weights) {
+  const CompositeArguments a(densities, features, t_starts, t_ends, offsets);
+  const CompositeBackward r(a, weights, grad_image, grad_opacity, grad_depth, grad_weights);
+  const OnDevice on(a.features);
+  check(launch_composite_backward(a.shape, a.in, r.grad, on.stream), "composite_backward");
+  return {r.grad_densities, r.grad_features};
+}
+
 }  // namespace
 
 }  // namespace sds3d
@@ -167,4 +239,10 @@ STABLE_TORCH_LIBRARY_IMPL(sds3d, CUDA, m) {
   m.impl("selective_adam", TORCH_BOX(&sds3d::selective_adam_cuda));
   m.impl("spherical_harmonics", TORCH_BOX(&sds3d::spherical_harmonics_cuda));
   m.impl("spherical_harmonics_backward", TORCH_BOX(&sds3d::spherical_harmonics_backward_cuda));
+  m.impl("hash_encode", TORCH_BOX(&sds3d::hash_encode_cuda));
+  m.impl("hash_encode_backward", TORCH_BOX(&sds3d::hash_encode_backward_cuda));
+  m.impl("march_rays_count", TORCH_BOX(&sds3d::march_rays_count_cuda));
+  m.impl("march_rays_fill", TORCH_BOX(&sds3d::march_rays_fill_cuda));
+  m.impl("composite", TORCH_BOX(&sds3d::composite_cuda));
+  m.impl("composite_backward", TORCH_BOX(&sds3d::composite_backward_cuda));
 }

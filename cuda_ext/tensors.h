@@ -26,6 +26,8 @@ inline const char* dtype_name(ScalarType dtype) {
       return "float32";
     case ScalarType::Int:
       return "int32";
+    case ScalarType::Long:
+      return "int64";
     case ScalarType::Bool:
       return "bool";
     default:

@@ -1,9 +1,13 @@
-"""Volume rendering of packed samples (Max 1995; Mildenhall et al. 2020), in pure torch."""
+"""Volume rendering of packed samples (Max 1995; Mildenhall et al. 2020)."""
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
+
+from sds3d.ops.extension import compiled, has_kernels
+
+MAX_CHANNELS = 8  # of the kernels
 
 
 def composite(
@@ -17,8 +21,21 @@ def composite(
 
     w_i = T_i (1 - exp(-density_i delta_i)),   T_i = exp(-sum_{j < i} density_j delta_j),   delta = t_end - t_start
     The distance of a sample is its middle. Samples are packed, those of ray r from offsets[r] to offsets[r + 1] (O =
-    R + 1), front to back; 0 for a ray without samples. Differentiable in densities and features.
+    R + 1), front to back; 0 for a ray without samples. Differentiable in densities and features, once.
     """
+    if not has_kernels(densities) or features.shape[1] > MAX_CHANNELS:
+        return composite_reference(densities, features, t_starts, t_ends, offsets)
+    return torch.ops.sds3d.composite(densities, features, t_starts, t_ends, offsets)
+
+
+def composite_reference(
+    densities: Float[Tensor, "S"],
+    features: Float[Tensor, "S C"],
+    t_starts: Float[Tensor, "S"],
+    t_ends: Float[Tensor, "S"],
+    offsets: Int[Tensor, "O"],
+) -> tuple[Float[Tensor, "R C"], Float[Tensor, "R 1"], Float[Tensor, "R 1"], Float[Tensor, "S"]]:
+    """`composite` in pure torch, for any float type, device and C."""
     rays = len(offsets) - 1
     ray_indices = torch.repeat_interleave(torch.arange(rays, device=offsets.device), offsets.diff())
     depths = densities * (t_ends - t_starts)
@@ -43,3 +60,45 @@ def sum_in_front(
 def of_its_ray(values: Float[Tensor, "R"], ray_indices: Int[Tensor, "S"]) -> Float[Tensor, "S"]:
     """Each sample's ray's value. Not by [], whose gradient torch may add up in another order each time."""
     return values.index_select(0, ray_indices)
+
+
+def composite_fake(
+    densities: Tensor, features: Tensor, t_starts: Tensor, t_ends: Tensor, offsets: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Shapes for torch.compile and export."""
+    rays = offsets.shape[0] - 1
+    image, column = features.new_empty(rays, features.shape[1]), features.new_empty(rays, 1)
+    return image, column, torch.empty_like(column), torch.empty_like(densities)
+
+
+def composite_backward_fake(
+    densities: Tensor,
+    features: Tensor,
+    t_starts: Tensor,
+    t_ends: Tensor,
+    offsets: Tensor,
+    weights: Tensor,
+    grad_image: Tensor,
+    grad_opacity: Tensor,
+    grad_depth: Tensor,
+    grad_weights: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Shapes of the backward op."""
+    return torch.empty_like(densities), torch.empty_like(features)
+
+
+def save_for_backward(ctx, inputs: tuple, output: tuple) -> None:
+    """Keep the inputs and the weights."""
+    ctx.save_for_backward(*inputs, output[3])
+
+
+def composite_backward(ctx, *upstream: Tensor) -> tuple:
+    """Analytic gradients; those to places along the ray are not there."""
+    grads = torch.ops.sds3d.composite_backward(*ctx.saved_tensors, *upstream)
+    return *grads, None, None, None
+
+
+if compiled():
+    torch.library.register_fake("sds3d::composite", composite_fake)
+    torch.library.register_fake("sds3d::composite_backward", composite_backward_fake)
+    torch.library.register_autograd("sds3d::composite", composite_backward, setup_context=save_for_backward)

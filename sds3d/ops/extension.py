@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from sds3d.errors import ConfigError, ExtensionUnavailable
 
@@ -69,6 +70,14 @@ def use_compiled(device: torch.device, op: str) -> bool:
         warn_fallback()
         return False
     return True
+
+
+def has_kernels(values: Tensor) -> bool:
+    """Whether sds3d._C computes with `values`: float32, on a device that it was built for. Else the caller's pure torch
+    does, which is right on every device and in every precision; on the CPU after one warning."""
+    if values.dtype != torch.float32:
+        return False
+    return backend_info().cuda if values.is_cuda else use_compiled(values.device, "")
 
 
 def choose_rasterizer(wanted: Rasterizer, device: torch.device, op: str) -> Rasterizer:

@@ -9,6 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from sds3d.ops.extension import compiled, has_kernels
+
 PRIMES = (1, 2_654_435_761, 805_459_861)  # section 3 of the paper
 
 
@@ -43,10 +45,20 @@ class HashGrid:
 def hash_encode(points: Float[Tensor, "P 3"], table: Float[Tensor, "E F"], grid: HashGrid) -> Float[Tensor, "P K"]:
     """What the table holds at points of the unit cube, trilinearly interpolated, levels one after the other (K = L F).
 
-    Points outside count as on the cube's surface. Differentiable in `table` and `points`; at a cell's border the
-    gradient to points is that of the cell above.
+    Points outside count as on the cube's surface. Differentiable in `table` and `points`, once; at a cell's border the
+    gradient to points is that of the cell above. Gradients of the CPU kernels do not depend on threads; those of the
+    CUDA kernels are the same from run to run under torch.use_deterministic_algorithms(True).
     """
     assert table.shape == (grid.entries, grid.features), f"a table of {tuple(table.shape)} for {grid}"
+    if not has_kernels(table):
+        return hash_encode_reference(points, table, grid)
+    return torch.ops.sds3d.hash_encode(points, table, list(grid.resolutions), list(grid.sizes))
+
+
+def hash_encode_reference(
+    points: Float[Tensor, "P 3"], table: Float[Tensor, "E F"], grid: HashGrid
+) -> Float[Tensor, "P K"]:
+    """`hash_encode` in pure torch, for any float type and device. Points must be numbers."""
     found, first = [], 0
     for cells, size in zip(grid.resolutions, grid.sizes, strict=True):
         place = points.clamp(0, 1) * cells
@@ -70,3 +82,46 @@ def corner_entry(corners: Int[Tensor, "P 3"], cells: int, size: int) -> Int[Tens
     if (cells + 1) ** 3 <= size:
         return (x * (cells + 1) + y) * (cells + 1) + z
     return (x * PRIMES[0] ^ y * PRIMES[1] ^ z * PRIMES[2]) & (size - 1)
+
+
+def hash_fake(points: Tensor, table: Tensor, resolutions: list[int], sizes: list[int]) -> Tensor:
+    """Shapes for torch.compile and export."""
+    return table.new_empty(points.shape[0], len(sizes) * table.shape[1])
+
+
+def hash_backward_fake(
+    points: Tensor,
+    table: Tensor,
+    resolutions: list[int],
+    sizes: list[int],
+    grad: Tensor,
+    for_points: bool,
+    deterministic: bool,
+    largest: float,
+) -> tuple[Tensor, Tensor]:
+    """Shapes of the backward op."""
+    return torch.empty_like(table), table.new_empty(points.shape[0] if for_points else 0, 3)
+
+
+def save_for_backward(ctx, inputs: tuple, output: Tensor) -> None:
+    """Keep the inputs: the backward pass finds the corners again."""
+    points, table, ctx.resolutions, ctx.sizes = inputs
+    ctx.save_for_backward(points, table)
+
+
+def hash_backward(ctx, grad: Tensor) -> tuple:
+    """To the points only where that is wanted: it costs as much again."""
+    points, table = ctx.saved_tensors
+    for_points = ctx.needs_input_grad[0]
+    deterministic = grad.is_cuda and torch.are_deterministic_algorithms_enabled()
+    largest = float(grad.abs().amax()) if deterministic and grad.numel() else 0.0
+    grad_table, grad_points = torch.ops.sds3d.hash_encode_backward(
+        points, table, ctx.resolutions, ctx.sizes, grad, for_points, deterministic, largest
+    )
+    return grad_points if for_points else None, grad_table, None, None
+
+
+if compiled():
+    torch.library.register_fake("sds3d::hash_encode", hash_fake)
+    torch.library.register_fake("sds3d::hash_encode_backward", hash_backward_fake)
+    torch.library.register_autograd("sds3d::hash_encode", hash_backward, setup_context=save_for_backward)

@@ -1,10 +1,24 @@
-"""Samples along rays where an occupancy grid says that there may be something (Mueller et al. 2022)."""
+"""Samples along rays where an occupancy grid says that something may be seen (Mueller et al. 2022)."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from sds3d.ops.composite import sum_in_front
+from sds3d.ops.extension import compiled, has_kernels
+
+
+@dataclass(frozen=True)
+class OccupancyGrid:
+    """What is known of space before anything is sampled."""
+
+    binaries: Bool[Tensor, "X Y Z"]  # whether a cell is occupied
+    aabb: Float[Tensor, "6"]  # low and high corner in the world
+    least: Float[Tensor, "X Y Z"] | None = None  # density that there is at least in a cell, 1 / world units; None: 0
+    most_depth: float = math.inf  # what lies behind this optical depth by `least` is hidden
 
 
 @dataclass(frozen=True)
@@ -14,6 +28,7 @@ class RaySamples:
     ray_indices: Int[Tensor, "S"]
     t_starts: Float[Tensor, "S"]  # distances along the ray
     t_ends: Float[Tensor, "S"]
+    points: Float[Tensor, "S 3"]  # their middles, world units
     offsets: Int[Tensor, "O"]  # O = R + 1; samples of ray r are offsets[r] to offsets[r + 1]
 
 
@@ -23,28 +38,105 @@ def march_rays(
     rays_d: Float[Tensor, "R 3"],
     near: Float[Tensor, "R"],
     far: Float[Tensor, "R"],
-    binaries: Bool[Tensor, "X Y Z"],
-    aabb: Float[Tensor, "6"],
+    grid: OccupancyGrid,
     step: float,
     max_samples: int,
     jitter: Float[Tensor, "R"] | None,
 ) -> RaySamples:
-    """Intervals of length `step` whose middle lies in an occupied cell, between near and far and inside the box.
+    """Intervals of length `step` whose middle lies in an occupied cell that can be seen, between near and far.
 
     Interval k of a ray begins at near + (k + jitter - 0.5) step, without jitter at near + k step, for k < max_samples;
-    jitter is in [0, 1). Not differentiable. Looks at every interval, so its memory grows with R max_samples.
+    jitter is in [0, 1). One is hidden if the densities `least` of the kept ones in front of it sum up, times `step`, to
+    `most_depth` or more. Not differentiable.
     """
-    number = torch.arange(max_samples, device=near.device)
-    moved = near if jitter is None else near + (jitter - 0.5) * step
-    starts = moved[:, None] + number * step
+    starts = near if jitter is None else near + (jitter - 0.5) * step
+    if not has_kernels(rays_o):
+        return _march_reference(rays_o, rays_d, starts, far, grid, step, max_samples)
+    least = rays_o.new_empty(0) if grid.least is None else grid.least
+    counts, kept = torch.ops.sds3d.march_rays_count(
+        rays_o, rays_d, starts, far, grid.binaries, grid.aabb, least, step, max_samples, grid.most_depth
+    )
+    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    given = (rays_o, rays_d, starts, kept, offsets, step, int(offsets[-1]))
+    ray_indices, t_starts, points = torch.ops.sds3d.march_rays_fill(*given)
+    return RaySamples(ray_indices, t_starts, t_starts + step, points, offsets)
+
+
+@torch.no_grad()
+def march_rays_reference(
+    rays_o: Float[Tensor, "R 3"],
+    rays_d: Float[Tensor, "R 3"],
+    near: Float[Tensor, "R"],
+    far: Float[Tensor, "R"],
+    grid: OccupancyGrid,
+    step: float,
+    max_samples: int,
+    jitter: Float[Tensor, "R"] | None,
+) -> RaySamples:
+    """`march_rays` in pure torch, for any float type and device; its memory grows with R max_samples."""
+    starts = near if jitter is None else near + (jitter - 0.5) * step
+    return _march_reference(rays_o, rays_d, starts, far, grid, step, max_samples)
+
+
+def _march_reference(
+    rays_o: Float[Tensor, "R 3"],
+    rays_d: Float[Tensor, "R 3"],
+    first: Float[Tensor, "R"],
+    far: Float[Tensor, "R"],
+    grid: OccupancyGrid,
+    step: float,
+    max_samples: int,
+) -> RaySamples:
+    number = torch.arange(max_samples, device=first.device)
+    starts = first[:, None] + number * step
     middles = starts + step / 2
     points = rays_o[:, None] + middles[..., None] * rays_d[:, None]
-    shape = torch.tensor(binaries.shape, device=near.device)
-    place = (points - aabb[:3]) / (aabb[3:] - aabb[:3]) * shape
+    shape = torch.tensor(grid.binaries.shape, device=first.device)
+    place = (points - grid.aabb[:3]) * (shape / (grid.aabb[3:] - grid.aabb[:3]))
     kept = (middles < far[:, None]) & (place >= 0).all(dim=-1) & (place < shape).all(dim=-1)
     x, y, z = place.long().clamp_min(0).minimum(shape - 1).unbind(-1)
-    kept &= binaries[x, y, z]
+    kept &= grid.binaries[x, y, z]
+    samples = _packed(kept, starts, points, step)
+    if grid.least is None:
+        return samples
+    depths = grid.least[x, y, z][kept] * (samples.t_ends - samples.t_starts)
+    seen = sum_in_front(depths.double(), samples.ray_indices, samples.offsets) < grid.most_depth
+    return _packed(kept.masked_scatter(kept, seen), starts, points, step)
+
+
+def _packed(
+    kept: Bool[Tensor, "R K"], starts: Float[Tensor, "R K"], points: Float[Tensor, "R K 3"], step: float
+) -> RaySamples:
     ray_indices, found = kept.nonzero(as_tuple=True)
     t_starts = starts[ray_indices, found]
     offsets = torch.cat([found.new_zeros(1), kept.sum(dim=1).cumsum(0)])
-    return RaySamples(ray_indices, t_starts, t_starts + step, offsets)
+    return RaySamples(ray_indices, t_starts, t_starts + step, points[ray_indices, found], offsets)
+
+
+def march_count_fake(
+    rays_o: Tensor,
+    rays_d: Tensor,
+    starts: Tensor,
+    far: Tensor,
+    binaries: Tensor,
+    aabb: Tensor,
+    least: Tensor,
+    step: float,
+    max_samples: int,
+    most_depth: float,
+) -> tuple[Tensor, Tensor]:
+    """Shapes for torch.compile and export: how many intervals of each ray are kept, and which, 64 to a word."""
+    rays, words = rays_o.shape[0], (max_samples + 63) // 64
+    return rays_o.new_empty(rays, dtype=torch.int64), rays_o.new_empty(rays, words, dtype=torch.int64)
+
+
+def march_fill_fake(
+    rays_o: Tensor, rays_d: Tensor, starts: Tensor, kept: Tensor, offsets: Tensor, step: float, total: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Shapes of the second op: ray_indices, t_starts and points."""
+    return rays_o.new_empty(total, dtype=torch.int64), rays_o.new_empty(total), rays_o.new_empty(total, 3)
+
+
+if compiled():
+    torch.library.register_fake("sds3d::march_rays_count", march_count_fake)
+    torch.library.register_fake("sds3d::march_rays_fill", march_fill_fake)

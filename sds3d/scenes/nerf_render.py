@@ -84,14 +84,9 @@ def _render_chunk(
 ) -> Maps:
     near, far = ball_interval(rays, field.radius)
     samples = march_rays(
-        rays.origins, rays.directions, near, far, occupancy.binaries, occupancy.box, marching.step,
-        marching.max_samples, jitter,
-    )  # fmt: skip
-    directions = rays.directions[samples.ray_indices]
-    middles = (samples.t_starts + samples.t_ends) / 2
-    points = rays.origins[samples.ray_indices] + middles[:, None] * directions
-    samples, seen = occupancy.without_hidden(samples, points)
-    points, directions = points[seen], directions[seen]
+        rays.origins, rays.directions, near, far, occupancy.grid, marching.step, marching.max_samples, jitter
+    )
+    points = samples.points
     density, color = field(points)
     normals = field.normals(points, marching.normal_step) if wanted.needs_normals() else None
     if wanted.light is not None and normals is not None:
@@ -101,23 +96,23 @@ def _render_chunk(
     maps = {"color": image[:, :3], "opacity": opacity, "depth": depth * rays.depth_scale[:, None]}
     if wanted.normals:
         maps["normal"] = image[:, 3:]
-    return maps | _ray_losses(samples, weights, normals, directions, len(rays), wanted.losses)
+    return maps | _ray_losses(samples, weights, normals, rays, wanted.losses)
 
 
 def _ray_losses(
     samples: RaySamples,
     weights: Float[Tensor, "S"],
     normals: Float[Tensor, "S 3"] | None,
-    directions: Float[Tensor, "S 3"],
-    rays: int,
+    rays: Rays,
     names: Collection[str],
 ) -> Maps:
     found, indices = {}, samples.ray_indices
     if "orientation" in names and normals is not None:
-        found["orientation"] = losses.orientation(weights, normals, directions, indices, rays)
+        directions = rays.directions.index_select(0, indices)
+        found["orientation"] = losses.orientation(weights, normals, directions, indices, len(rays))
     if "z_variance" in names:
         middles = (samples.t_starts + samples.t_ends) / 2
-        found["z_variance"] = losses.z_variance(weights, middles, indices, rays)
+        found["z_variance"] = losses.z_variance(weights, middles, indices, len(rays))
     if "distortion" in names:
         found["distortion"] = losses.distortion(weights, samples.t_starts, samples.t_ends, indices, samples.offsets)
     return found

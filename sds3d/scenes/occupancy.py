@@ -10,8 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sds3d.ops.composite import sum_in_front
-from sds3d.ops.march_rays import RaySamples
+from sds3d.ops.march_rays import OccupancyGrid
 from sds3d.options import Fraction, Options
 
 AT_ONCE = 1 << 18  # points; bounds the memory of an update
@@ -58,6 +57,12 @@ class Occupancy(nn.Module):
         return box
 
     @property
+    def grid(self) -> OccupancyGrid:
+        """What rays are marched by."""
+        least = self.least.view(self.binaries.shape)
+        return OccupancyGrid(self.binaries, self.box, least, self.config.hidden_depth)
+
+    @property
     def binaries(self) -> Bool[Tensor, "G G G"]:
         """Whether each cell is occupied."""
         occupied: Tensor = self.estimator.binaries[0]
@@ -85,18 +90,6 @@ class Occupancy(nn.Module):
         densities = -torch.log1p(-self.estimator.occs.clamp(max=1 - 1e-6)) / self.step
         # the largest value seen in a cell says little about its emptiest corner; its neighbours' least is safe
         self.least.copy_(-F.max_pool3d(-densities.view(shape), 3, stride=1, padding=1).flatten())
-
-    def without_hidden(self, samples: RaySamples, points: Float[Tensor, "S 3"]) -> tuple[RaySamples, Bool[Tensor, "S"]]:
-        """The samples that can be seen, and which those are; `points` are where the samples lie."""
-        cells, rays = self.config.resolution, len(samples.offsets) - 1
-        place = ((points / self.radius + 1) * (cells / 2)).long().clamp(0, cells - 1)
-        least = self.least[(place[:, 0] * cells + place[:, 1]) * cells + place[:, 2]]
-        depths = least * (samples.t_ends - samples.t_starts)
-        seen = sum_in_front(depths, samples.ray_indices, samples.offsets) < self.config.hidden_depth
-        indices = samples.ray_indices[seen]
-        ends = indices.bincount(minlength=rays).cumsum(0)
-        offsets = torch.cat([ends.new_zeros(1), ends]).to(samples.offsets)
-        return RaySamples(indices, samples.t_starts[seen], samples.t_ends[seen], offsets), seen
 
 
 def in_parts(density: Callable[[Tensor], Tensor], points: Float[Tensor, "P 3"]) -> Float[Tensor, "P"]:

@@ -1,6 +1,6 @@
 import torch
 
-from sds3d.ops.march_rays import RaySamples
+from sds3d.ops.march_rays import march_rays
 from sds3d.scenes.occupancy import Occupancy, OccupancyConfig
 
 
@@ -31,18 +31,11 @@ def test_a_cell_is_occupied_above_the_opacity_of_one_step() -> None:
 def test_samples_behind_what_is_dense_all_around_are_left_out() -> None:
     grid = occupancy(hidden_depth=6.0)
     grid.update(0, lambda points: 31.0 * (points[:, 0] < 0.5))  # 6 of 8 cells along x
-    x = torch.linspace(0.95, -0.95, 20)  # through the middle against x; a second ray with one sample; one without
-    points = torch.stack([x, torch.zeros(20), torch.zeros(20)], dim=-1)
-    points = torch.cat([points, torch.tensor([[-0.9, 0.0, 0.0]])])
-    starts = torch.cat([0.95 - x, torch.zeros(1)])
-    indices = torch.tensor([0] * 20 + [2])
-    samples = RaySamples(indices, starts, starts + 0.1, torch.tensor([0, 20, 20, 21]))
-    kept, seen = grid.without_hidden(samples, points)
-    # below x = 0.25 all neighbours are dense: 3.1 for each sample of length 0.1, and so two are seen there
-    assert seen.tolist() == [value > 0.25 - 0.2 - 0.01 for value in x.tolist()] + [True]
-    assert kept.offsets.tolist() == [0, int(seen.sum()) - 1, int(seen.sum()) - 1, int(seen.sum())]
-    assert torch.equal(kept.t_starts, starts[seen])
-    assert torch.equal(kept.ray_indices, indices[seen])
+    origin, direction = torch.tensor([[1.02, 0.1, 0.1]]), torch.tensor([[-1.0, 0.0, 0.0]])
+    found = march_rays(origin, direction, torch.zeros(1), torch.tensor([2.0]), grid.grid, 0.1, 100, None)
+    middles = 1.02 - (found.t_starts + found.t_ends) / 2
+    # occupied below x = 0.5; below 0.25 all neighbours are dense: 3.1 for each sample of length 0.1, so two are seen
+    torch.testing.assert_close(middles, torch.tensor([0.47, 0.37, 0.27, 0.17, 0.07]))
 
 
 def test_it_looks_every_few_steps_and_forgets_slowly() -> None:

@@ -4,6 +4,10 @@ from functools import cache
 
 import torch
 
+from sds3d.ops.composite import composite_backward
+from sds3d.ops.composite import save_for_backward as save_weights
+from sds3d.ops.hash_encode import hash_backward
+from sds3d.ops.hash_encode import save_for_backward as save_points
 from sds3d.ops.project_gaussians import project_backward
 from sds3d.ops.project_gaussians import save_for_backward as save_projection
 from sds3d.ops.rasterize_gaussians import rasterize_backward
@@ -12,6 +16,8 @@ from sds3d.ops.spherical_harmonics import harmonics_backward
 from sds3d.ops.spherical_harmonics import save_for_backward as save_harmonics
 
 GRADIENTS = {
+    "composite": (composite_backward, save_weights),
+    "hash_encode": (hash_backward, save_points),
     "project_gaussians": (project_backward, save_projection),
     "rasterize_gaussians": (rasterize_backward, save_images),
     "spherical_harmonics": (harmonics_backward, save_harmonics),
