@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3, help="learning rate, for a new run")
     parser.add_argument("--start-from", type=Path, help="released weights to begin a new run with")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--compile", action="store_true", help="torch.compile the network: about 13% faster")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the network: about 13%% faster")
     parser.add_argument("--release", type=Path, help="write the averaged weights as float16 to this folder and stop")
     arguments = parser.parse_args()
 
