@@ -22,7 +22,6 @@ SMALL = {
         "scene.field": {"levels": 4, "finest_resolution": 32, "log2_table": 12, "start_levels": 2},
         "scene.occupancy": {"resolution": 16, "every": 5},
         "scene.step": 0.1,
-        "cameras.size": 24,  # rendered without kernels this scene is the slowest; the prior enlarges it
     },
     "image": {},
 }

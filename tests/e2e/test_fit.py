@@ -24,7 +24,7 @@ def held_out_psnr(scene, cameras, rgba) -> float:
 
 
 CASES = [
-    pytest.param(NerfConfig(), 100, marks=pytest.mark.slow, id="nerf"),
+    pytest.param(NerfConfig(), 100, id="nerf"),
     pytest.param(GaussiansConfig(), 200, id="gaussians"),
 ]
 
