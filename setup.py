@@ -210,6 +210,7 @@ setup(
         "scipy>=1.11",
         "pillow>=10",
         "numpy>=1.26",
+        "pyyaml>=6",
     ],
     extras_require={
         "ui": ["gradio>=6.31,<7"],

@@ -11,6 +11,8 @@ from types import FrameType
 
 DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 75  # 75: stopped early with a checkpoint, `sds3d resume` goes on
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # the last is what Slurm sends before it ends a job
+
 
 def guarded(command: Callable[[], int | None]) -> int:
     """Run `command`; turn whatever it raises into one line on stderr and an exit code."""
@@ -64,7 +66,8 @@ def say_crash(error: Exception) -> int:
 
 @contextmanager
 def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Inside, Ctrl-C and SIGTERM call `stop`, so that the step is finished and saved; a second one ends at once."""
+    """Inside, Ctrl-C, SIGTERM and SIGUSR1 call `stop`, so that the step is finished and saved; a second one ends at
+    once."""
 
     def first(number: int, frame: FrameType | None) -> None:
         restore()
@@ -75,7 +78,7 @@ def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
         for name, handler in before.items():
             signal.signal(name, handler)
 
-    before = {name: signal.signal(name, first) for name in (signal.SIGINT, signal.SIGTERM)}
+    before = {name: signal.signal(name, first) for name in SIGNALS}
     try:
         yield
     finally:

@@ -18,7 +18,7 @@ from sds3d.export import arrange, azimuth_label, write_png
 from sds3d.export.sheet import BACKGROUND, to_uint8
 from sds3d.export.views import render_views
 from sds3d.files import write_atomic, writing
-from sds3d.many import ManyRuns, cell
+from sds3d.many import ManyRuns, cell, failure
 from sds3d.metrics import diversity
 from sds3d.results import RESULTS
 from sds3d.session import REPORT, Session
@@ -39,7 +39,7 @@ class Row:
     coverage: float
     fog: float
     diversity: float | None  # between seeds; None for a single one
-    refused: list[str]  # what the export said where there is no mesh
+    refused: list[str]  # why a run diverged, or what the export said where there is no mesh
 
 
 class Comparison(ManyRuns):
@@ -135,5 +135,8 @@ def _row(name: str, paths: list[Path], configs: list[RunConfig], renders: list[n
         prior_forwards_per_step=mean([r["prior_forwards_per_step"] for r in reports]),
         **{key: mean([s["metrics"][key] for s in scenes]) for key in ("saturation", "coverage", "fog")},
         diversity=round(float(diversity(images)), 4) if len(paths) > 1 else None,
-        refused=[s["mesh"]["refused"] for s in scenes if "refused" in s["mesh"]],
+        refused=[
+            *(reason for path in paths if (reason := failure(path)) is not None),
+            *(s["mesh"]["refused"] for s in scenes if "refused" in s["mesh"]),
+        ],
     )

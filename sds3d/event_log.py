@@ -7,6 +7,8 @@ from pathlib import Path
 from sds3d.events import Event, StepDone
 from sds3d.files import write_atomic, writing
 
+TAIL = 16_384  # bytes: many events
+
 
 class EventLog:
     """events.jsonl: one line for each event, but for steps without losses. A line is whole or absent."""
@@ -32,3 +34,21 @@ class EventLog:
             except OSError:
                 file.truncate(before)
                 raise
+
+
+def last_step(path: Path) -> int | None:
+    """The last step that the file of a run under way speaks of; None where there is none yet. Reads its end only."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL))
+            lines = file.read().splitlines()
+    except OSError:
+        return None
+    for line in reversed(lines):
+        try:
+            step = json.loads(line).get("step")
+        except (ValueError, AttributeError):
+            continue  # the first line of the part may be cut, the last torn
+        if isinstance(step, int):
+            return step
+    return None

@@ -22,10 +22,12 @@ def build_report(
     scenes: Sequence[Scene],
     device: torch.device,
     seconds: Mapping[str, float],
+    steps: int,
     forwards_per_step: float,
     meshes: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Everything in report.json; `seconds` by part, `forwards_per_step` per view, `meshes` as their check found them.
+    """Everything in report.json; `seconds` by part, `steps` that were done, fewer than planned where the run was ended
+    early, `forwards_per_step` per view, `meshes` as their check found them.
 
     `mesh` and `metrics` are the first scene's. Where there are several, `particles` has those of each, and their
     `diversity`.
@@ -37,7 +39,7 @@ def build_report(
         "prompt": config.prompt,
         "negative_prompt": config.negative_prompt,
         "seed": config.seed,
-        "steps": config.steps,
+        "steps": steps,
         "parts": {key: getattr(config, key).name for key in ("scene", "prior", "guidance", "noise", "timesteps")},
         "device": str(device),
         "threads": torch.get_num_threads(),

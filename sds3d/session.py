@@ -62,6 +62,7 @@ class Session:
         self._resumed = False
         self._paused = False
         self._stopped = False
+        self._finishes_early = False
         self._prior = prior
         self._scenes: list[Scene] | None = None
 
@@ -99,6 +100,13 @@ class Session:
     def stop(self) -> None:
         """Save a checkpoint after the step that is under way and end the run with Finished(interrupted=True)."""
         self._stopped = True
+
+    def finish_early(self) -> None:
+        """Make the step that is under way the last: save it and hand over what there is, as after the last of all.
+
+        The run can still be resumed, and then goes on to its last step. Also ends a pause.
+        """
+        self._finishes_early = True
 
     def check(self) -> list[str]:
         """What could stop the run before its first step, without writing anything; returns the warnings."""
@@ -191,7 +199,7 @@ class Session:
 
     def _train(self, trainer: Trainer) -> Iterator[Event]:
         config = self.config
-        while trainer.step < config.steps and not self._stopped:
+        while trainer.step < config.steps and not (self._stopped or self._finishes_early):
             try:
                 yield trainer.advance()
             except NumericsError:
@@ -201,13 +209,13 @@ class Session:
                 yield self._preview(trainer.step)
             if trainer.step % config.checkpoint_every == 0 or trainer.step == config.steps:
                 yield self._save(trainer)
-            while self._paused and not self._stopped:
+            while self._paused and not (self._stopped or self._finishes_early):
                 time.sleep(PAUSE_POLL)
         if trainer.step < config.steps and trainer.step % config.checkpoint_every != 0:
             yield self._save(trainer)
 
     def _finish(self, trainer: Trainer) -> Iterator[Event]:
-        if trainer.step < self.config.steps:
+        if trainer.step < self.config.steps and (self._stopped or not self._finishes_early):
             yield Finished(interrupted=True)
             return
         scenes, seconds, refusals = self.scenes(), 0.0, list[ExportError]()
@@ -240,7 +248,7 @@ class Session:
     def _report(self, trainer: Trainer, export_seconds: float, meshes: list[dict[str, Any]]) -> dict[str, Any]:
         seconds = {**trainer.seconds, "export": export_seconds, TOTAL: time.perf_counter() - self._begun}
         forwards = trainer.forwards_per_step()
-        report = build_report(self.config, self.scenes(), trainer.device, seconds, forwards, meshes)
+        report = build_report(self.config, self.scenes(), trainer.device, seconds, trainer.step, forwards, meshes)
         write_atomic(self.out_dir / REPORT, _json(report))
         return report
 

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from sds3d.compare import Comparison, Row, page
-from sds3d.errors import ConfigError
+from sds3d.errors import ConfigError, NumericsError
 from sds3d.events import Finished, Started
+from sds3d.trainer import Trainer
 from sds3d_app.cli import invoke
 
 
@@ -47,6 +48,26 @@ def test_a_stopped_comparison_goes_on_where_it_was(configs, tmp_path: Path) -> N
     started = [event for _, event in again.run() if isinstance(event, Started)]
     assert [event.step for event in started] == [2, 0]
     assert again.finished()
+
+
+def test_a_run_that_diverges_hands_over_what_it_was_and_the_others_go_on(configs, tmp_path: Path, monkeypatch) -> None:
+    advance = Trainer.advance
+
+    def diverging(self):
+        if self.config == configs[0] and self.step == 2:
+            raise NumericsError("the loss is not finite")
+        return advance(self)
+
+    monkeypatch.setattr(Trainer, "advance", diverging)
+    comparison = Comparison(configs, tmp_path)
+    list(comparison.run())
+    assert comparison.finished()
+    first, second = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("sds-0", "sds-1"))
+    assert first["steps"] == 2
+    assert second["steps"] == configs[1].steps
+    (row,) = comparison.write()
+    assert row.refused[0] == "the loss is not finite"
+    assert list(Comparison(configs, tmp_path).run()) == []
 
 
 def test_a_folder_with_other_options_is_refused(configs, small_config, tmp_path: Path) -> None:

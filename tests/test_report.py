@@ -6,8 +6,10 @@ from sds3d.report import build_report, peak_memory, versions, view_metrics
 def test_the_report_says_what_the_run_was(small_config) -> None:
     config = small_config()
     scene = config.scene.build(torch.Generator().manual_seed(0))
-    report = build_report(config, [scene], torch.device("cpu"), {"render": 1.23456, "total": 2.0}, 2.0, [{"faces": 3}])
-    assert (report["prompt"], report["seed"], report["steps"]) == (config.prompt, config.seed, config.steps)
+    report = build_report(
+        config, [scene], torch.device("cpu"), {"render": 1.23456, "total": 2.0}, 7, 2.0, [{"faces": 3}]
+    )
+    assert (report["prompt"], report["seed"], report["steps"]) == (config.prompt, config.seed, 7)
     assert report["seconds"] == {"render": 1.235, "total": 2.0}
     assert report["mesh"] == {"faces": 3}
     assert report["prior_forwards_per_step"] == 2
@@ -24,7 +26,7 @@ def test_several_scenes_are_reported_each_and_how_different_they_are(small_confi
 
     def reported(*scenes):
         meshes = [{"faces": number} for number in range(len(scenes))]
-        return build_report(config, scenes, torch.device("cpu"), {}, 2.0, meshes)
+        return build_report(config, scenes, torch.device("cpu"), {}, 7, 2.0, meshes)
 
     report = reported(dark, light)
     assert [particle["mesh"]["faces"] for particle in report["particles"]] == [0, 1]

@@ -26,6 +26,7 @@ from sds3d.evaluation.pictures import (
 from sds3d.evaluation.placement import place, silhouette_cameras
 from sds3d.evaluation.truth import draw_truths, pieces, shape_scores
 from sds3d.export import read_glb
+from sds3d.many import failure
 from sds3d.priors.embedded.solids import Solid
 from sds3d.priors.embedded.world import Description, parse
 from sds3d.results import RESULTS
@@ -131,7 +132,7 @@ def evaluate_run(
     scores = Scores(
         str(folder), config.prompt, config.guidance.name, config.scene.name, config.seed, config.steps, split,
         values={name: values[name] for name in METRICS if name in values}, notes=notes,
-        failed=missed(split, values, seconds, mesh_path.is_file()), **more,
+        failed=[*diverged(folder, report), *missed(split, values, seconds, mesh_path.is_file())], **more,
     )  # fmt: skip
     return Evaluated(scores, strip(scene, truths[0] if truths else None))
 
@@ -152,6 +153,12 @@ def _costs(report: dict[str, Any], views: int) -> dict[str, float]:
         "seconds": report["seconds"]["total"],
         "forwards": report["prior_forwards_per_step"] * report["steps"] * views,
     }
+
+
+def diverged(folder: Path, report: dict[str, Any]) -> list[str]:
+    """That the run ended before its last step, where it did."""
+    reason = failure(folder)
+    return [] if reason is None else [f"ended after {report['steps']} steps: {reason}"]
 
 
 def missed(split: str, values: dict[str, float], seconds: float | None, has_mesh: bool) -> list[str]:

@@ -1,0 +1,120 @@
+"""Lists of what to make: a text file of prompts, or a table of options, as configs that are checked before any runs."""
+
+import csv
+import io
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sds3d.config import RunConfig, load_config
+from sds3d.errors import ConfigError
+
+MAX_BYTES = 16 * 2**20
+VARY = "vary"  # the key of an item whose lists are multiplied out
+Item = Mapping[str, Any]
+
+
+def read_job_list(
+    path: Path,
+    preset: str | None = None,
+    base: Path | None = None,
+    given: Mapping[str, Any] | None = None,
+    vary: Mapping[str, Sequence] | None = None,
+) -> list[RunConfig]:
+    """The configs of a list, in order and each once: every item times every combination of what varies.
+
+    .txt: a prompt a line, `#` begins a comment. .csv: options in columns, an empty cell says nothing. .jsonl: a prompt
+    or an object with options a line. .yaml, .yml: a list of the same. Options have dotted keys
+    ("guidance.guidance_scale"), and `vary` in an object holds lists of values: {"prompt": "a red mug", "vary": {"seed":
+    [0, 1, 2]}}. What the item says goes before `given`, that before the file `base`, and that before the preset.
+    ConfigError names the file, the line or item, and what is wrong.
+    """
+    found: dict[str, RunConfig] = {}
+    for where, item in _items(path):
+        own = dict(item)
+        varied = own.pop(VARY, {})
+        try:
+            for combination in _combinations({**(vary or {}), **_checked(varied)}):
+                config = load_config(base, preset, {**(given or {}), **own, **combination})
+                found.setdefault(json.dumps(config.to_dict(), sort_keys=True), config)
+        except ConfigError as error:
+            raise ConfigError(f"{path}, {where}: {error.args[0]}", hint=error.hint) from error
+    if not found:
+        raise ConfigError(f"{path} holds no prompt")
+    return list(found.values())
+
+
+def _combinations(varied: Mapping[str, Sequence]) -> Iterator[dict[str, Any]]:
+    for values in itertools.product(*varied.values()):
+        yield dict(zip(varied, values, strict=True))
+
+
+def _checked(varied: object) -> Mapping[str, Sequence]:
+    if not isinstance(varied, Mapping) or not all(isinstance(v, list) and v for v in varied.values()):
+        raise ConfigError(f"{VARY} must be an object of lists that are not empty", hint='such as {"seed": [0, 1]}')
+    return varied
+
+
+def _items(path: Path) -> Iterator[tuple[str, Item]]:
+    """(where, options) of everything in the list."""
+    kinds = {".txt": _of_text, ".csv": _of_csv, ".jsonl": _of_json_lines, ".yaml": _of_yaml, ".yml": _of_yaml}
+    if path.suffix.lower() not in kinds:
+        raise ConfigError(f"{path} is no list that can be read", hint="known: " + ", ".join(kinds))
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"{path} has more than {MAX_BYTES} bytes: not a list of prompts")
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text") from error
+    for where, value in kinds[path.suffix.lower()](text, path):
+        item = {"prompt": value} if isinstance(value, str) else value
+        if not isinstance(item, Mapping) or not isinstance(item.get("prompt"), str):
+            raise ConfigError(
+                f"{path}, {where}: expected a prompt, or an object with one", hint='{"prompt": "a red mug"}'
+            )
+        yield where, item
+
+
+def _of_text(text: str, path: Path) -> Iterator[tuple[str, object]]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            yield f"line {number}", line.strip()
+
+
+def _of_csv(text: str, path: Path) -> Iterator[tuple[str, object]]:
+    try:
+        reader = csv.DictReader(io.StringIO(text), restkey="", strict=True)
+        for row in reader:
+            if "" in row or None in row:
+                raise ConfigError(
+                    f"{path}, line {reader.line_num}: more cells than columns, or a column without a name"
+                )
+            yield f"line {reader.line_num}", {key.strip(): cell for key, cell in row.items() if cell}
+    except csv.Error as error:
+        raise ConfigError(f"{path} is not valid CSV: {error}") from error
+
+
+def _of_json_lines(text: str, path: Path) -> Iterator[tuple[str, object]]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                yield f"line {number}", json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise ConfigError(f"{path}, line {number}: not valid JSON: {error}") from error
+
+
+def _of_yaml(text: str, path: Path) -> Iterator[tuple[str, object]]:
+    try:
+        items = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(items, list):
+        raise ConfigError(f"{path} holds no list", hint="begin each prompt's line with a hyphen")
+    for number, item in enumerate(items, 1):
+        yield f"item {number}", item
