@@ -1,0 +1,94 @@
+"""Puts finished suites into docs/evaluation.md: `python docs/make_evaluation.py SUITE_FOLDER [SUITE_FOLDER ...]`.
+
+The table between the marks of the page, and suites.png: what each guidance and scene reaches on seen and on held-out
+prompts, with the scatter of its runs. Each folder is one of `sds3d evaluate --suite NAME`.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+from sds3d.evaluation.scores import LIMITS, METRICS, SILHOUETTE_LIMIT
+from sds3d.evaluation.summary import TABLE
+from sds3d.export.sheet import INK
+from sds3d.many import cell
+
+PAGE, PICTURE = Path(__file__).with_name("evaluation.md"), Path(__file__).with_name("suites.png")
+BEGIN, END = "<!-- table: docs/make_evaluation.py -->", "<!-- end of table -->"
+SHOWN = ("accuracy", "silhouette_iou")
+ROW, BAR, LEFT, WIDTH = 30, 20, 250, 420  # pixels
+COLORS = {"seen": (60, 120, 190), "held-out": (230, 150, 60), "unknown": (150, 150, 150)}
+Row = dict[str, Any]
+
+
+def rows_of(folders: list[Path]) -> tuple[list[Row], list[Row]]:
+    """The means and the runs of all suites, in order."""
+    tables = [json.loads((folder / TABLE).read_text()) for folder in folders]
+    return [row for table in tables for row in table["means"]], [run for table in tables for run in table["runs"]]
+
+
+def heading(row: Row) -> str:
+    """What a row of means is of."""
+    return f"{row['guidance']}, {row['scene']}, {row['split']}"
+
+
+def table(means: list[Row], runs: list[Row]) -> str:
+    """Markdown: a metric a line, a guidance, scene and split a column."""
+    names = [name for name in METRICS if any(name in row["values"] for row in means)]
+    lines = ["| | " + " | ".join(f"{heading(row)}, {row['runs']} runs" for row in means) + " |"]
+    lines.append("| --- |" + " --- |" * len(means))
+    for name in names:
+        cells = (cell(row["values"].get(name)) for row in means)
+        lines.append(f"| {METRICS[name][0]} | " + " | ".join(cells) + " |")
+    most = (max(run["values"]["seconds"] for run in of(row, runs)) for row in means)
+    lines.append("| s, most | " + " | ".join(f"{seconds:.0f}" for seconds in most) + " |")
+    lines.append("| missed a limit | " + " | ".join(str(row["failed"]) for row in means) + " |")
+    return "\n".join(lines)
+
+
+def of(mean: Row, runs: list[Row]) -> list[Row]:
+    """The runs that a row is the mean of."""
+    return [run for run in runs if heading(run) == heading(mean)]
+
+
+def plot(means: list[Row], runs: list[Row]) -> Image.Image:
+    """A bar a mean, a dot a run, and the limit below which a run counts as failed, for each number of SHOWN."""
+    height = ROW * (len(means) + 2)
+    picture = Image.new("RGB", (LEFT + len(SHOWN) * (WIDTH + 40), height), "white")
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(14)
+    for index, mean in enumerate(means):
+        draw.text((LEFT - 10, ROW * (index + 1) + BAR / 2), heading(mean), INK, font, anchor="rm")
+    for column, name in enumerate(SHOWN):
+        x = LEFT + column * (WIDTH + 40)
+        draw.text((x, 6), METRICS[name][0], INK, font)
+        for index, mean in enumerate(means):
+            top, color = ROW * (index + 1), COLORS[mean["split"]]
+            value = mean["values"][name]
+            draw.rectangle((x, top, x + WIDTH * value, top + BAR), fill=color)
+            limit = LIMITS.get(mean["split"], 0.0) if name == "accuracy" else SILHOUETTE_LIMIT
+            draw.line((x + WIDTH * limit, top - 2, x + WIDTH * limit, top + BAR + 2), fill=(190, 30, 30), width=2)
+            for run in of(mean, runs):
+                at = x + WIDTH * run["values"][name]
+                draw.ellipse((at - 3, top + BAR / 2 - 3, at + 3, top + BAR / 2 + 3), fill="white", outline=INK)
+            draw.text((x + 6, top + BAR / 2), f"{value:.2f}", "white", font, anchor="lm")
+        for tick in (0.0, 0.5, 1.0):
+            draw.text((x + WIDTH * tick, height - 8), f"{tick:g}", INK, font, anchor="mb")
+    return picture
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("suites", type=Path, nargs="+")
+    means, runs = rows_of(parser.parse_args().suites)
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(f"{before}{BEGIN}\n{table(means, runs)}\n{END}{after}")
+    plot(means, runs).save(PICTURE)
+    print(PICTURE)
+
+
+if __name__ == "__main__":
+    main()
