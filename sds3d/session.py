@@ -30,6 +30,7 @@ from sds3d.trainer import Trainer
 CONFIG, EVENTS, REPORT, CHECKPOINTS, PREVIEWS = "config.json", "events.jsonl", "report.json", "checkpoints", "previews"
 SLUG_LENGTH = 48
 PAUSE_POLL = 0.05  # seconds
+LEFT_OUT = 4  # steps in a row whose loss or gradient is not finite; one more ends the run
 TOTAL = "total"  # wall time of the whole run, among the seconds by part
 
 
@@ -198,13 +199,18 @@ class Session:
                 (self.out_dir / name).mkdir(exist_ok=True)
 
     def _train(self, trainer: Trainer) -> Iterator[Event]:
-        config = self.config
+        config, left_out = self.config, 0
         while trainer.step < config.steps and not (self._stopped or self._finishes_early):
             try:
                 yield trainer.advance()
-            except NumericsError:
-                yield self._save(trainer)
-                raise
+                left_out = 0
+            except NumericsError as error:
+                left_out += 1
+                if left_out > LEFT_OUT:
+                    yield self._save(trainer)
+                    raise
+                trainer.leave_out()
+                yield Warned(f"{error.args[0]}: the step is left out ({left_out} of at most {LEFT_OUT} in a row)")
             if config.preview_every and trainer.step % config.preview_every == 0:
                 yield self._preview(trainer.step)
             if trainer.step % config.checkpoint_every == 0 or trainer.step == config.steps:
@@ -253,6 +259,9 @@ class Session:
         return report
 
     def _save(self, trainer: Trainer) -> CheckpointSaved:
+        """NumericsError, and nothing written, where the scene is not finite: the last good checkpoint stays."""
+        if not trainer.is_finite():
+            raise NumericsError(f"the scene is not finite at step {trainer.step}", hint="lower the learning rates")
         trainer.seconds[TOTAL] = time.perf_counter() - self._begun
         return CheckpointSaved(trainer.step, save_checkpoint(self.out_dir / CHECKPOINTS, trainer.checkpoint()))
 

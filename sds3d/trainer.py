@@ -110,6 +110,15 @@ class Trainer:
             shown |= {name: value.item() for name, value in stats.items()}
         return StepDone(self.step, shown, time.perf_counter() - started)
 
+    def leave_out(self) -> None:
+        """Count the step that `advance` refused as done: the next one draws other cameras, times and noise."""
+        self.step += 1
+
+    def is_finite(self) -> bool:
+        """Whether every parameter of the scene is."""
+        parameters = cast(nn.Module, self.scene).parameters()
+        return all(bool(torch.isfinite(parameter).all()) for parameter in parameters)
+
     def checkpoint(self) -> Checkpoint:
         """The run as it stands."""
         tensors = pack(cast(nn.Module, self.scene), self.optimizer, self._states(), self.generator)

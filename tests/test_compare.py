@@ -54,7 +54,7 @@ def test_a_run_that_diverges_hands_over_what_it_was_and_the_others_go_on(configs
     advance = Trainer.advance
 
     def diverging(self):
-        if self.config == configs[0] and self.step == 2:
+        if self.config == configs[0] and self.step >= 1:
             raise NumericsError("the loss is not finite")
         return advance(self)
 
@@ -63,7 +63,7 @@ def test_a_run_that_diverges_hands_over_what_it_was_and_the_others_go_on(configs
     list(comparison.run())
     assert comparison.finished()
     first, second = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("sds-0", "sds-1"))
-    assert first["steps"] == 2
+    assert first["steps"] == 5  # four were left out
     assert second["steps"] == configs[1].steps
     (row,) = comparison.write()
     assert row.refused[0] == "the loss is not finite"
