@@ -223,13 +223,36 @@ def render(
 @app.command()
 def export(
     run: Run,
-    file_format: Annotated[str, Option("--format", metavar="FORMAT", help="glb or ply")] = "glb",
+    formats: Annotated[
+        str, Option("--format", metavar="FORMATS", help="with commas between them: glb, gltf, obj, ply, stl, usdz, ...")
+    ] = "glb",
+    faces: Annotated[int | None, Option(help="triangles, at most about this many")] = None,
+    texture_size: Annotated[int | None, Option(help="longest side of the texture, in texels")] = None,
+    resolution: Annotated[int | None, Option(help="grid cells along the longest side")] = None,
+    level: Annotated[float | None, Option(help="density of the surface; the best one is found if not given")] = None,
+    color: Annotated[str | None, Option(help="texture or vertex")] = None,
+    step: Annotated[int | None, Option(help="the checkpoint to export from; the newest if not given")] = None,
     particle: Annotated[int, Option(min=1, help="which scene of a run with several particles")] = 1,
+    force: Annotated[bool, Option("--force", help="replace files that sds3d did not write")] = False,
 ) -> int:
-    """Write a run's mesh (glb) or splats (ply) again."""
-    from .runs import export_again
+    """Write a run's mesh, splats or pictures again, in other formats or sizes, and check what was written."""
+    named = {"faces": faces, "texture_size": texture_size, "resolution": resolution, "level": level, "color": color}
+    from .exporting import export_again
 
-    return export_again(run, file_format, particle)
+    names = [name.strip() for name in formats.split(",") if name.strip()]
+    given = {key: value for key, value in named.items() if value is not None}
+    return export_again(run, names, particle, step, given, force)
+
+
+@app.command()
+def info(
+    file: Annotated[Path, Argument(metavar="FILE", help="a mesh or splats")],
+    as_json: Annotated[bool, Option("--json", help="one JSON object")] = False,
+) -> int:
+    """Say how a FILE was made."""
+    from .exporting import say_info
+
+    return say_info(file, as_json)
 
 
 @app.command()

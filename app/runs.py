@@ -1,14 +1,13 @@
 """Runs a Session for the command line: shows its events, hears signals, and says at the end where everything is."""
 
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from sds3d import RunConfig, Session
 from sds3d.events import Finished
 
 from .console import choose_display, follow
+from .exporting import describe_mesh
 from .failures import DONE, INTERRUPTED, say_note, stopped_by_signals
 
 SHOWN = ("particles.png", "image.png", "sheet.png", "orbit.mp4", "mesh.glb", "splats.ply", "report.json")
@@ -56,22 +55,8 @@ def summary(folder: Path, last: Finished) -> str:
     return "\n".join(lines)
 
 
-def describe_mesh(stats: Mapping[str, Any]) -> str:
-    """Mesh statistics in a few words."""
-    pieces = "one piece" if stats["pieces"] == 1 else f"{stats['pieces']} pieces"
-    sides = " x ".join(f"{side:.2f}" for side in stats["extent"])
-    closed = "closed" if stats["watertight"] else "not closed"
-    return f"{stats['faces']} triangles, {pieces}, {closed}, {sides}"
-
-
 def render_again(folder: Path, size: int, views: int) -> int:
     """Sheet and orbit of an old run."""
     for path in Session.resume(folder).draw(views, size):
         print(path)
-    return DONE
-
-
-def export_again(folder: Path, file_format: str, particle: int) -> int:
-    """Mesh or splats of an old run."""
-    print(Session.resume(folder).export(file_format, particle))
     return DONE

@@ -143,6 +143,16 @@ def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, problems
 
 
+def load_step(folder: Path, step: int) -> Checkpoint:
+    """The checkpoint of one step; CheckpointError names those that there are."""
+    there = checkpoints_in(folder)
+    for path in there:
+        if int(path.name.removeprefix("step-")) == step:
+            return load_checkpoint(path)
+    steps = ", ".join(str(int(path.name.removeprefix("step-"))) for path in reversed(there)) or "none"
+    raise CheckpointError(f"{folder} has no checkpoint of step {step}", hint=f"there are: {steps}")
+
+
 def checkpoints_in(folder: Path) -> list[Path]:
     """Checkpoint folders, newest first."""
     found = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdecimal()]

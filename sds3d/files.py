@@ -31,6 +31,24 @@ def write_atomic(path: Path, data: bytes) -> None:
         sync_folder(path.parent)
 
 
+@contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """A path of the same name in a folder of its own beside `path`.
+
+    What lies in that folder at the end is moved out of it, `path` last. If anything goes wrong inside, nothing is.
+    """
+    folder = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with writing(path):
+        try:
+            folder.mkdir()
+            yield folder / path.name
+            for file in sorted(folder.iterdir(), key=lambda file: (file.name == path.name, file.name)):
+                os.replace(file, path.parent / file.name)
+            sync_folder(path.parent)
+        finally:
+            remove_tree(folder)
+
+
 def write_synced(path: Path, data: bytes) -> None:
     """Write and wait until the disk has it; plain OSError."""
     with path.open("wb") as file:

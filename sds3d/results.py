@@ -1,7 +1,9 @@
 """The files a finished run hands over: their names, and who writes them."""
 
+import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +13,58 @@ from numpy import ndarray
 from PIL import Image as PIL
 
 from sds3d.config import RunConfig
+from sds3d.errors import ConfigError, OutputError
 from sds3d.export import (
+    MESH_FORMATS,
+    Mesh,
+    SceneViews,
     arrange,
-    check_mesh,
+    draw_comparison,
     extract_mesh,
+    hand_over,
+    read_info,
     render_sheet,
     to_uint8,
-    write_glb,
+    verification_views,
     write_orbit,
     write_png,
+    write_splat,
     write_splats_ply,
+    write_turntable,
 )
 from sds3d.files import writing
 from sds3d.scenes import ImageScene, Scene
+
+
+class Made:
+    """One scene of a run, and what its results are made from, each of it made once."""
+
+    def __init__(self, scene: Scene, config: RunConfig, step: int | None = None) -> None:
+        self.scene, self.config, self.step = scene, config, config.steps if step is None else step
+
+    @cached_property
+    def mesh(self) -> Mesh:
+        return extract_mesh(self.scene, self.config.export)
+
+    @cached_property
+    def truth(self) -> SceneViews:
+        return verification_views(self.scene)
+
+    def metadata(self) -> dict[str, Any]:
+        """How the files were made, for a place inside them."""
+        config = self.config
+        scale = getattr(config.guidance, "guidance_scale", None)
+        return {
+            "prompt": config.prompt,
+            "negative_prompt": config.negative_prompt,
+            "seed": config.seed,
+            "step": self.step,
+            "steps": config.steps,
+            "guidance": {"name": config.guidance.name, "guidance_scale": scale},
+            "prior": getattr(config.prior, "model", config.prior.name),
+            "scene": config.scene.name,
+            "sds3d": importlib.metadata.version("sds3d"),
+        }
 
 
 @dataclass(frozen=True)
@@ -31,16 +72,52 @@ class Result:
     """One file of the run folder. `write` puts it at a path and returns what there is to say about it."""
 
     file_name: str
-    write: Callable[[Scene, RunConfig, Path], dict[str, Any]]
+    write: Callable[[Made, Path], dict[str, Any]]
 
 
-def write_result(file_format: str, scene: Scene, config: RunConfig, folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Write one of RESULTS; OutputError where the disk refuses, ExportError where the scene gives nothing fit."""
+def write_result(file_format: str, made: Made, folder: Path, force: bool = False) -> tuple[Path, dict[str, Any]]:
+    """Write one of RESULTS; OutputError where the disk refuses, ExportError where the scene gives nothing fit.
+
+    A mesh of the same name that was not written by sds3d, or that another program has saved since, is written over only
+    with `force`.
+    """
     result = RESULTS[file_format]
     path = folder / result.file_name
+    if not force and file_format in MESHES and path.exists() and not _is_ours(path):
+        raise OutputError(
+            f"{path} is there already and was not written by sds3d", hint="rename it, or say --force to replace it"
+        )
     with writing(path):
-        folder.mkdir(exist_ok=True)
-        return path, result.write(scene, config, path)
+        folder.mkdir(exist_ok=True, parents=True)
+        return path, result.write(made, path)
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return read_info(path).made is not None
+    except ConfigError:
+        return False
+
+
+def results_of(config: RunConfig) -> list[str]:
+    """Names of all results that a run's scenes can give."""
+    known = config.scene.results
+    more = [name for name in (*MESHES, "check", "turntable") if "glb" in known]
+    return [*known, *(name for name in [*more, *(["splat"] if "ply" in known else [])] if name not in known)]
+
+
+def checked_format(name: str, config: RunConfig) -> str:
+    """The name of a result that the run's scene can give; ConfigError with those that there are.
+
+    "ply" is the mesh where there are no splats.
+    """
+    known = results_of(config)
+    if name == "ply" and name not in known:
+        name = "mesh-ply"
+    if name not in known:
+        what = f"no format of the scene {config.scene.name}" if name in RESULTS else "unknown"
+        raise ConfigError(f"format {name!r} is {what}", hint="known: " + ", ".join(known))
+    return name
 
 
 def particle_folder(folder: Path, number: int) -> Path:
@@ -86,40 +163,60 @@ def _enlarged(scene: ImageScene, size: int) -> UInt8[ndarray, "H W 3"]:
     return np.asarray(PIL.fromarray(pixels).resize((size, size), PIL.Resampling.NEAREST))
 
 
-def _image(scene: Scene, config: RunConfig, path: Path) -> dict[str, Any]:
+def _image(made: Made, path: Path) -> dict[str, Any]:
+    scene = made.scene
     assert isinstance(scene, ImageScene)
     write_png(to_uint8(scene.pixels.detach().cpu().numpy()), path)
     return {"size": scene.config.size}
 
 
-def _sheet(scene: Scene, config: RunConfig, path: Path) -> dict[str, Any]:
-    write_png(render_sheet(scene), path)
+def _sheet(made: Made, path: Path) -> dict[str, Any]:
+    write_png(render_sheet(made.scene), path)
     return {"views": 8}
 
 
-def _orbit(scene: Scene, config: RunConfig, path: Path) -> dict[str, Any]:
-    write_orbit(scene, path)
+def _orbit(made: Made, path: Path) -> dict[str, Any]:
+    write_orbit(made.scene, path)
     return {}
 
 
-def _splats(scene: Scene, config: RunConfig, path: Path) -> dict[str, Any]:
-    write_splats_ply(scene, path)
+def _splats(made: Made, path: Path) -> dict[str, Any]:
+    return {"splats": write_splats_ply(made.scene, path, made.metadata())}
+
+
+def _splat(made: Made, path: Path) -> dict[str, Any]:
+    return {"splats": write_splat(made.scene, path)}
+
+
+def _mesh(file_format: str) -> Callable[[Made, Path], dict[str, Any]]:
+    def write(made: Made, path: Path) -> dict[str, Any]:
+        stats, figures = hand_over(made.mesh, file_format, path, made.metadata(), made.truth)
+        how = {"surface": made.mesh.surface, "level": round(made.mesh.level, 5), "colored_by": made.mesh.colored_by}
+        return {**stats.to_dict(), **figures.to_dict(), **how, "dropped_share": round(made.mesh.dropped_share, 4)}
+
+    return write
+
+
+def _check(made: Made, path: Path) -> dict[str, Any]:
+    write_png(draw_comparison(made.mesh, made.truth), path)
+    return {"views": len(made.truth.cameras)}
+
+
+def _turntable(made: Made, path: Path) -> dict[str, Any]:
+    write_turntable(made.scene, made.mesh, path)
     return {}
-
-
-def _mesh(scene: Scene, config: RunConfig, path: Path) -> dict[str, Any]:
-    mesh = extract_mesh(scene, config.export)
-    check_mesh(mesh)  # before there is a file
-    write_glb(mesh, path, {"prompt": config.prompt, "seed": config.seed})
-    return check_mesh(path).to_dict()
 
 
 PICTURES = ("image", "sheet", "orbit")
 OVERVIEW = "particles.png"  # all particles of a run that has several
+MESHES = {"mesh-ply" if name == "ply" else name: name for name in MESH_FORMATS}  # ply alone means splats
 RESULTS = {  # in the order of writing: what can be refused comes last
     "image": Result("image.png", _image),
     "sheet": Result("sheet.png", _sheet),
     "orbit": Result("orbit.mp4", _orbit),
     "ply": Result("splats.ply", _splats),
-    "glb": Result("mesh.glb", _mesh),
+    "splat": Result("splats.splat", _splat),
+    **{name: Result(f"mesh.{file_format}", _mesh(file_format)) for name, file_format in MESHES.items()},
+    "check": Result("mesh_check.png", _check),
+    "turntable": Result("turntable.mp4", _turntable),
 }

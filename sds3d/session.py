@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from sds3d.checkpoint import load_newest, save_checkpoint, unpack_scene
+from sds3d.checkpoint import Checkpoint, load_newest, load_step, save_checkpoint, unpack_scene
 from sds3d.config import RunConfig, read_json_object
 from sds3d.errors import CheckpointError, ConfigError, ExportError, NumericsError
 from sds3d.event_log import EventLog
@@ -22,7 +22,7 @@ from sds3d.files import write_atomic, writing
 from sds3d.priors.base import Prior
 from sds3d.prompts import check_words
 from sds3d.report import build_report
-from sds3d.results import OVERVIEW, RESULTS, draw, particle_folder, write_preview, write_result
+from sds3d.results import OVERVIEW, Made, checked_format, draw, particle_folder, write_preview, write_result
 from sds3d.scenes import Scene
 from sds3d.scenes.particles import Particles, build_scene, scenes_of
 from sds3d.trainer import Trainer
@@ -66,15 +66,16 @@ class Session:
         self._finishes_early = False
         self._prior = prior
         self._scenes: list[Scene] | None = None
+        self._step: int | None = None
 
     @classmethod
-    def resume(cls, out_dir: Path | str, prior: Prior | None = None) -> "Session":
-        """The run in an existing folder, to go on with it or to export from it."""
+    def resume(cls, out_dir: Path | str, prior: Prior | None = None, step: int | None = None) -> "Session":
+        """The run in an existing folder, to go on with it or to export from it; `step` is what to export from."""
         out_dir = Path(out_dir)
         if not (out_dir / CONFIG).is_file():
             raise CheckpointError(f"{out_dir} is not a run folder: it has no {CONFIG}")
         session = cls(RunConfig.from_dict(read_json_object(out_dir / CONFIG)), out_dir, prior=prior)
-        session._resumed = True
+        session._resumed, session._step = True, step
         return session
 
     def run(self) -> Iterator[Event]:
@@ -137,15 +138,24 @@ class Session:
         An older checkpoint would be another object than the report describes, so a damaged newest one is an error here.
         """
         if self._scenes is None:
-            checkpoint, problems = load_newest(self.out_dir / CHECKPOINTS) if self._resumed else (None, [])
+            checkpoint, problems = self._checkpoint() if self._resumed else (None, [])
             if problems:
                 raise CheckpointError(problems[0], hint="resume the run: it goes on from the checkpoint before")
             if checkpoint is None:
                 raise CheckpointError(f"the run of {self.out_dir} has no checkpoint yet", hint="run or resume it first")
             scene = self._build_scene(torch.Generator().manual_seed(self.config.seed))
             unpack_scene(checkpoint.tensors, cast(nn.Module, scene))
-            self._scenes = scenes_of(scene)
+            self._scenes, self._step = scenes_of(scene), checkpoint.step
         return self._scenes
+
+    def _checkpoint(self) -> tuple[Checkpoint | None, list[str]]:
+        folder = self.out_dir / CHECKPOINTS
+        return load_newest(folder) if self._step is None else (load_step(folder, self._step), [])
+
+    def exported_step(self) -> int:
+        """The step of the checkpoint that `scenes` come from."""
+        self.scenes()
+        return self.config.steps if self._step is None else self._step
 
     def _build_scene(self, generator: torch.Generator) -> Scene | Particles:
         scene = build_scene(self.config.scene, self.config.particles, generator)
@@ -163,12 +173,8 @@ class Session:
 
     def export(self, file_format: str, particle: int = 1) -> Path:
         """Write one result again, such as glb or ply. ExportError where the scene gives nothing fit to export."""
-        known = self.config.scene.results
-        if file_format not in known:
-            what = f"no format of the scene {self.config.scene.name}" if file_format in RESULTS else "unknown"
-            raise ConfigError(f"format {file_format!r} is {what}", hint="known: " + ", ".join(known))
-        folder = particle_folder(self.out_dir, particle)
-        return write_result(file_format, self.scene(particle), self.config, folder)[0]
+        name, folder = checked_format(file_format, self.config), particle_folder(self.out_dir, particle)
+        return write_result(name, Made(self.scene(particle), self.config), folder)[0]
 
     def draw(self, views: int = 8, size: int = 256) -> list[Path]:
         """Make the pictures again: `views` of them on the sheet, sides of `size` pixels."""
@@ -225,7 +231,7 @@ class Session:
             yield Finished(interrupted=True)
             return
         scenes, seconds, refusals = self.scenes(), 0.0, list[ExportError]()
-        meshes = [dict[str, Any]() for _ in scenes]
+        meshes, made = [dict[str, Any]() for _ in scenes], [Made(scene, self.config) for scene in scenes]
         if len(scenes) > 1:
             write_preview(scenes, self.out_dir / OVERVIEW, size=192)
             yield Exported(self.out_dir / OVERVIEW)
@@ -237,7 +243,7 @@ class Session:
                 continue
             begun, folder = time.perf_counter(), particle_folder(self.out_dir, index + 1)
             try:
-                path, stats = write_result(file_format, scenes[index], self.config, folder)
+                path, stats = write_result(file_format, made[index], folder)
             except ExportError as error:  # the other particles may be fit
                 meshes[index] = {"refused": str(error)}
                 which = f"particle {index + 1}: " if len(scenes) > 1 else ""
@@ -245,6 +251,7 @@ class Session:
                 continue
             seconds += time.perf_counter() - begun
             yield Exported(path, stats)
+            yield from (Warned(f"{path.name}: {text}") for text in stats.get("warnings", []))
             meshes[index] = stats if file_format == "glb" else meshes[index]
         report = self._report(trainer, seconds, meshes)
         if refusals:

@@ -20,7 +20,7 @@ LAYERS = [
     {"config", "presets"},
     {"trainer", "checkpoint", "results", "report", "event_log"},
     {"session"},
-    {"many", "jobs"},
+    {"many", "jobs", "exporting"},
     {"compare", "evaluation"},
     {"__init__"},
     {"app"},

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sds3d.cameras import orbit
 from sds3d.export import Mesh, to_uint8
-from sds3d.export.rasterize_mesh import rasterize_mesh
+from sds3d.export.render_mesh import render_mesh
 from sds3d.export.views import render_views
 from sds3d.metrics import psnr, saturation, soft_fraction
 from sds3d.priors.embedded.render import render_solids
@@ -80,15 +80,9 @@ def true_pictures(solids: list[Solid], cameras: Cameras) -> Pictures:
 
 
 def mesh_pictures(mesh: Mesh, cameras: Cameras) -> Pictures:
-    """A mesh with its vertex colours, unlit: the colours were taken from renders that had their light already."""
-    rgb, opacity = [], []
-    for view in range(len(cameras)):
-        seen = rasterize_mesh(mesh.vertices, mesh.faces, cameras, view)
-        corners = mesh.colors[mesh.faces[seen.face.clip(0)]]  # [H, W, 3, 3]
-        covered = (seen.face >= 0).astype(np.float32)
-        rgb.append((corners * seen.barycentric[..., None]).sum(axis=2).astype(np.float32) * covered[..., None])
-        opacity.append(covered)
-    return Pictures(cameras, torch.from_numpy(np.stack(rgb)), torch.from_numpy(np.stack(opacity)))
+    """A mesh as it is, unlit: its colours were taken from renders that had their light already."""
+    seen = render_mesh(mesh, cameras)
+    return Pictures(cameras, torch.from_numpy(seen.rgb), torch.from_numpy(seen.opacity))
 
 
 def pictures_psnr(first: Pictures, second: Pictures) -> float:

@@ -1,27 +1,45 @@
 """Files to take away: meshes, splats, pictures and videos. One writer per format; all writes are whole or absent."""
 
 from sds3d.export.check import check_mesh
-from sds3d.export.extract import ExportConfig, extract_mesh
-from sds3d.export.glb import read_glb, write_glb
-from sds3d.export.mesh import Mesh
-from sds3d.export.ply import read_splats_ply, write_splats_ply
-from sds3d.export.png import write_png
-from sds3d.export.sheet import arrange, azimuth_label, render_sheet, to_uint8
-from sds3d.export.video import write_orbit
+from sds3d.export.config import ExportConfig
+from sds3d.export.extract import extract_mesh
+from sds3d.export.formats import MESH_FORMATS, hand_over
+from sds3d.export.glb import read_glb, write_glb, write_gltf
+from sds3d.export.info import FileInfo, read_info
+from sds3d.export.mesh import Mesh, Texture
+from sds3d.export.ply import read_splats_ply, write_splat, write_splats_ply
+from sds3d.export.png import to_uint8, write_png
+from sds3d.export.sheet import arrange, azimuth_label, draw_comparison, render_sheet
+from sds3d.export.verify import Figures, verification_views, verify
+from sds3d.export.video import write_orbit, write_turntable
+from sds3d.export.views import SceneViews
 
 __all__ = [
+    "MESH_FORMATS",
     "ExportConfig",
+    "Figures",
+    "FileInfo",
     "Mesh",
+    "SceneViews",
+    "Texture",
     "arrange",
     "azimuth_label",
     "check_mesh",
+    "draw_comparison",
     "extract_mesh",
+    "hand_over",
     "read_glb",
+    "read_info",
     "read_splats_ply",
     "render_sheet",
     "to_uint8",
+    "verification_views",
+    "verify",
     "write_glb",
+    "write_gltf",
     "write_orbit",
     "write_png",
+    "write_splat",
     "write_splats_ply",
+    "write_turntable",
 ]

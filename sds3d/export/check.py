@@ -1,11 +1,8 @@
 """The last look at a mesh before it is handed over."""
 
-from pathlib import Path
-
 import numpy as np
 
 from sds3d.errors import ExportError
-from sds3d.export.glb import read_glb
 from sds3d.export.mesh import Mesh
 from sds3d.metrics import MeshStats, mesh_statistics
 
@@ -15,10 +12,8 @@ BLACK = 0.02  # sRGB; a black object that is lit by the prior's light still has 
 RETRY = "let the run go on for more steps, or try another seed"
 
 
-def check_mesh(mesh: Mesh | Path) -> MeshStats:
-    """Statistics of a mesh, or of a GLB re-opened from disk; ExportError with the reason where nobody would want it."""
-    if isinstance(mesh, Path):
-        mesh = read_glb(mesh)
+def check_mesh(mesh: Mesh) -> MeshStats:
+    """Statistics of a mesh as it was read back; ExportError with the reason where nobody would want it."""
     if len(mesh.faces) == 0 or len(mesh.vertices) == 0:
         raise ExportError("the mesh is empty", hint=RETRY)
     if not (np.isfinite(mesh.vertices).all() and np.isfinite(mesh.colors).all()):

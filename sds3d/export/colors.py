@@ -1,51 +1,127 @@
-"""Colours for a mesh's vertices, taken from where they can be seen: the scene's own renders."""
+"""Colours for places on a mesh: from where they can be seen, the scene's own renders, or from the scene's field."""
+
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from numpy import ndarray
-from scipy.ndimage import map_coordinates
+from torch import Tensor
+from torch.nn.functional import grid_sample
 
-from sds3d.export.mesh import vertex_normals
-from sds3d.export.rasterize_mesh import project_points, rasterize_mesh
+from sds3d.export.compare import compare_colors
+from sds3d.export.mesh import Mesh, vertex_normals
+from sds3d.export.rasterize_mesh import rasterize_mesh
+from sds3d.export.render_mesh import render_mesh
+from sds3d.export.surface import Surface
 from sds3d.export.views import SceneViews, scene_device
 from sds3d.scenes.base import Scene
 
+Source = Literal["projection", "field"]
 MIN_COSINE = 0.15  # a surface seen at a flatter angle mixes with what is behind it
-SURFACE_SLACK = 0.01  # in object sizes: how far behind the mesh's z-buffer a vertex is still its surface
+SHARPNESS = 4  # of the weight's falling with the angle
+SURFACE_SLACK = 0.01  # in object sizes: how far behind the mesh's z-buffer a point is still its surface
 RENDER_SLACK = 0.08  # the same for the render's depth, which averages over splats in front of and behind the surface
+POINTS_AT_ONCE = 1 << 18
 
 
-def vertex_colors(
-    scene: Scene, vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"], views: SceneViews
-) -> Float[ndarray, "V 3"]:
-    """sRGB colours that show what the renders show.
+@dataclass(frozen=True)
+class Projector:
+    """Renders of the scene, and how deep each of them sees the mesh."""
 
-    color_v = sum_k w_vk rgb_k(v) / sum_k w_vk opacity_k(v),   w = cosine^4 where view k sees v, else 0
-    A view whose own depth at v is clearly nearer looks at a floater that the mesh left out. Vertices that no view sees
-    get the scene's colour at their place.
+    views: SceneViews
+    depth: Float[ndarray, "B H W"]  # of the mesh; inf where it is not
+    size: float  # of the object, world units
+
+
+@dataclass(frozen=True)
+class Colors:
+    """Colours of all vertices and where they came from."""
+
+    at_vertices: Float[ndarray, "V 3"]
+    source: Source
+
+
+def projector(surface: Surface, views: SceneViews) -> Projector:
+    """What projecting from these views onto this surface needs."""
+    depth = [rasterize_mesh(*surface, views.cameras, view).depth for view in range(len(views.cameras))]
+    return Projector(views, np.stack(depth), float(np.ptp(surface[0], axis=0).max()))
+
+
+def best_colors(scene: Scene, surface: Surface, projected: Projector, judged: SceneViews) -> Colors:
+    """Vertex colours by projection or by the field, whichever renders more like the views."""
+    field = field_colors(scene, surface[0])
+    choices: dict[Source, Float[ndarray, "V 3"]] = {
+        "projection": vertex_colors(surface, projected, field),
+        "field": field,
+    }
+    scores = {}
+    for source, colors in choices.items():
+        mesh = Mesh(surface[0].astype(np.float32), surface[1], colors)
+        scores[source] = compare_colors(render_mesh(mesh, judged.cameras), judged)
+    best = max(choices, key=lambda source: scores[source])
+    return Colors(choices[best], best)
+
+
+def vertex_colors(surface: Surface, projected: Projector, hidden: Float[ndarray, "V 3"]) -> Float[ndarray, "V 3"]:
+    """What the renders show at the vertices, and `hidden` where no view sees them."""
+    seen, weight = projected_colors(projected, surface[0], vertex_normals(*surface))
+    return np.where(weight[:, None] > 0, seen, hidden).astype(np.float32)
+
+
+def field_colors(scene: Scene, points: Float[ndarray, "P 3"]) -> Float[ndarray, "P 3"]:
+    """The scene's own colour at places, sRGB; defined everywhere."""
+    device = scene_device(scene)
+    with torch.no_grad():
+        parts = torch.from_numpy(points).float().split(POINTS_AT_ONCE)
+        found: list[Float[ndarray, ...]] = [scene.color(part.to(device)).clamp(0, 1).cpu().numpy() for part in parts]
+    return np.concatenate([np.zeros((0, 3), dtype=np.float32), *found])
+
+
+def projected_colors(
+    projected: Projector, points: Float[ndarray, "P 3"], normals: Float[ndarray, "P 3"]
+) -> tuple[Float[ndarray, "P 3"], Float[ndarray, "P"]]:
+    """sRGB colours that show what the renders show, and how well each was seen; 0 where no view sees the place.
+
+    color_p = sum_k w_pk rgb_k(p) / sum_k w_pk opacity_k(p),   w = cosine^4 where view k sees p, else 0
+    A view whose own depth at p is clearly nearer looks at a floater that the mesh left out.
     """
-    normals = vertex_normals(vertices, faces)
-    size = float(np.ptp(vertices, axis=0).max())
-    sums, weights = np.zeros((len(vertices), 3)), np.zeros(len(vertices))
-    for view in range(len(views.cameras)):
-        image = np.concatenate([views.rgb[view], views.opacity[view, ..., None]], axis=-1)
-        seen = rasterize_mesh(vertices, faces, views.cameras, view)
-        pixels, depth = project_points(vertices, views.cameras, view)
-        towards = views.cameras.camera_to_world[view, :3, 3].double().cpu().numpy() - vertices
-        cosine = np.einsum("vi,vi->v", normals, towards) / np.linalg.norm(towards, axis=-1)
-        column = np.clip(np.floor(pixels[:, 0]), 0, views.cameras.width - 1).astype(np.int64)
-        row = np.clip(np.floor(pixels[:, 1]), 0, views.cameras.height - 1).astype(np.int64)
-        visible = (cosine > MIN_COSINE) & (depth < seen.depth[row, column] + SURFACE_SLACK * size)
-        visible &= depth < views.depth[view, row, column] + RENDER_SLACK * size
-        place = [pixels[visible, 1] - 0.5, pixels[visible, 0] - 0.5]
-        sample = np.stack([map_coordinates(image[..., c], place, order=1, mode="nearest") for c in range(4)], axis=-1)
-        weight = cosine[visible] ** 4 * (sample[:, 3] > 0.5)
-        sums[visible] += weight[:, None] * sample[:, :3]
-        weights[visible] += weight * sample[:, 3]
-    colors = np.zeros((len(vertices), 3), dtype=np.float32)
-    shown = weights > 1e-3
-    colors[shown] = np.clip(sums[shown] / weights[shown, None], 0, 1)
-    hidden = torch.from_numpy(vertices[~shown]).float().to(scene_device(scene))
-    colors[~shown] = scene.color(hidden).clamp(0, 1).cpu().numpy()
-    return colors
+    places, facing = torch.from_numpy(points).float(), torch.from_numpy(normals).float()
+    sums = torch.zeros(len(places), 4)
+    for view in range(len(projected.views.cameras)):
+        seen, weight, sample = _seen_from(projected, view, places, facing)
+        sums[seen] += weight[:, None] * sample
+    weight = sums[:, 3]
+    colors = torch.where(weight[:, None] > 1e-3, sums[:, :3] / weight[:, None].clamp_min(1e-3), 0.0)
+    return colors.clamp(0, 1).numpy(), torch.where(weight > 1e-3, weight, 0.0).numpy()
+
+
+def _seen_from(
+    projected: Projector, view: int, points: Float[Tensor, "P 3"], normals: Float[Tensor, "P 3"]
+) -> tuple[Tensor, Float[Tensor, "Q"], Float[Tensor, "Q 4"]]:
+    """Which points one view sees, with what weight, and what is there: premultiplied colour and opacity."""
+    views, size = projected.views, projected.size
+    pose, intrinsics = (m[view].cpu() for m in (views.cameras.camera_to_world, views.cameras.intrinsics))
+    towards = pose[:3, 3] - points
+    cosine = (normals * towards).sum(dim=-1) / towards.norm(dim=-1)
+    facing = (cosine > MIN_COSINE).nonzero()[:, 0]
+    local = -towards[facing] @ pose[:3, :3]
+    depth = local[:, 2]
+    sides = torch.tensor([views.cameras.width, views.cameras.height])
+    place = 2.0 * (local @ intrinsics.T)[:, :2] / depth[:, None] / sides - 1.0
+    layers = [views.rgb[view].transpose(2, 0, 1), views.opacity[view][None]]
+    image = torch.from_numpy(np.concatenate(layers)).float()
+    buffers = torch.from_numpy(np.stack([projected.depth[view], views.depth[view]])).float()
+    surface_depth, render_depth = _sampled(buffers, place, "nearest").T
+    visible = (depth < surface_depth + SURFACE_SLACK * size) & (depth < render_depth + RENDER_SLACK * size)
+    visible &= (place.abs() <= 1).all(dim=-1)
+    sample = _sampled(image, place[visible], "bilinear")
+    weight = cosine[facing[visible]] ** SHARPNESS * (sample[:, 3] > 0.5)
+    return facing[visible], weight, sample
+
+
+def _sampled(layers: Float[Tensor, "C H W"], place: Float[Tensor, "P 2"], mode: str) -> Float[Tensor, "P C"]:
+    """Values of images at places in [-1, 1]^2, the border's beyond."""
+    found = grid_sample(layers[None], place[None, None], mode=mode, padding_mode="border", align_corners=False)
+    return found[0, :, 0].T

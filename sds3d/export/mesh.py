@@ -3,8 +3,19 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from numpy import ndarray
+
+
+@dataclass(frozen=True)
+class Texture:
+    """An image wrapped around a mesh: the same faces over corners of their own, for seams split vertices."""
+
+    image: UInt8[ndarray, "h w 3"]  # sRGB; row 0 at the top
+    uvs: Float[ndarray, "U 2"]  # (0, 0) is the upper left corner of the image, (1, 1) the lower right
+    faces: Int[ndarray, "F 3"]  # the mesh's faces among uvs
+    vertices: Int[ndarray, "U"]  # which of the mesh's vertices each of uvs belongs to
+    used: float = 1.0  # share of the image that lies on the mesh
 
 
 @dataclass(frozen=True)
@@ -14,8 +25,13 @@ class Mesh:
     vertices: Float[ndarray, "V 3"]
     faces: Int[ndarray, "F 3"]
     colors: Float[ndarray, "V 3"]  # sRGB, [0, 1]
+    texture: Texture | None = None  # what is shown instead of `colors` where there is one
+    roughness: float = 0.8
+    metallic: float = 0.0
+    surface: str = ""  # how it was made, see level.Choice
+    level: float = 0.0
+    colored_by: str = ""  # see colors.Source
     dropped_share: float = 0.0  # of the scene's volume, in floaters that were left out
-    silhouette_iou: float | None = None  # how well it covers what the scene's renders cover
 
 
 def vertex_normals(vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"]) -> Float[ndarray, "V 3"]:

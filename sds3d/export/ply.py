@@ -1,7 +1,9 @@
 """Splats as PLY files in the layout of the 3DGS reference viewer, written and read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sds3d.errors import ConfigError, ExportError
+from sds3d.export.provenance import comment
+from sds3d.export.views import check_finite
 from sds3d.files import write_atomic
 from sds3d.ops.spherical_harmonics import SH_C0
 from sds3d.scenes.base import Scene
@@ -19,7 +23,7 @@ COLUMNS = (
     *("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"),
 )
 HARMONICS_AT = COLUMNS.index("opacity")  # where f_rest_* go, as in the reference
-MAX_HEADER = 4096  # bytes
+MAX_HEADER = 1 << 16  # bytes
 
 
 @dataclass(frozen=True)
@@ -34,29 +38,57 @@ class SplatCloud:
     harmonics: Float[Tensor, "N K 3"]  # what the view adds, see Gaussians.harmonics; K is 0, 3, 8 or 15
 
 
-def write_splats_ply(scene: Scene, path: Path) -> None:
-    """Little-endian floats, one row of COLUMNS per splat, in world axes (+z up).
+def write_splats_ply(scene: Scene, path: Path, metadata: Mapping[str, Any]) -> int:
+    """Little-endian floats, one row of COLUMNS per splat, in world axes (+z up); returns how many splats there are.
 
     As viewers expect: opacity is a logit, scale a logarithm, f_dc = (colour - 0.5) / SH_C0, rot wxyz, normals 0. With
     harmonics there is f_rest_0, f_rest_1, ... before the opacity: all of red, then green, then blue.
     """
-    if not isinstance(scene, Gaussians):
-        raise ExportError("splats.ply needs a scene of splats", hint="export a mesh instead: --format glb")
+    splats = checked_splats(scene)
     with torch.no_grad():
         parts = [
-            scene.means,
-            torch.zeros_like(scene.means),
-            (scene.colors - 0.5) / SH_C0,
-            scene.harmonics.transpose(1, 2).flatten(1),
-            scene.raw_opacities[:, None],
-            scene.raw_scales,
-            scene.quats,
+            splats.means,
+            torch.zeros_like(splats.means),
+            (splats.colors - 0.5) / SH_C0,
+            splats.harmonics.transpose(1, 2).flatten(1),
+            splats.raw_opacities[:, None],
+            splats.raw_scales,
+            splats.quats,
         ]
         rows = torch.cat(parts, dim=-1).cpu().numpy().astype("<f4")
-    names = (*COLUMNS[:HARMONICS_AT], *rest_columns(scene.harmonics.shape[1]), *COLUMNS[HARMONICS_AT:])
+    names = (*COLUMNS[:HARMONICS_AT], *rest_columns(splats.harmonics.shape[1]), *COLUMNS[HARMONICS_AT:])
     properties = "".join(f"property float {name}\n" for name in names)
-    header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(rows)}\n{properties}end_header\n"
+    made = f"comment {comment(metadata)}\n"
+    header = f"ply\nformat binary_little_endian 1.0\n{made}element vertex {len(rows)}\n{properties}end_header\n"
     write_atomic(path, header.encode("ascii") + rows.tobytes())
+    return len(rows)
+
+
+def checked_splats(scene: Scene) -> Gaussians:
+    """The scene as splats; ExportError where it has none, or some that are not finite."""
+    if not isinstance(scene, Gaussians):
+        raise ExportError("this format needs a scene of splats", hint="export a mesh instead: --format glb")
+    check_finite(scene)
+    if len(scene) == 0:
+        raise ExportError("there is no object to export: the scene is empty", hint="start the run again")
+    return scene
+
+
+def write_splat(scene: Scene, path: Path) -> int:
+    """The 32 bytes a splat of web viewers: place and size as floats, RGBA and wxyz as bytes; the most visible first.
+
+    In world axes (+z up), without harmonics, and with no room for how it was made. Returns how many splats there are.
+    """
+    splats = checked_splats(scene)
+    with torch.no_grad():
+        order = (splats.scales.prod(dim=-1) * splats.opacities).argsort(descending=True, stable=True)
+        floats = torch.cat([splats.means, splats.scales], dim=-1)[order].cpu().numpy().astype("<f4")
+        rgba = torch.cat([splats.colors, splats.opacities[:, None]], dim=-1)[order]
+        paint = (rgba * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+        turns = (splats.quats[order] * 128 + 128).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    rows = np.concatenate([floats.view(np.uint8), paint, turns], axis=-1)
+    write_atomic(path, rows.tobytes())
+    return len(rows)
 
 
 def rest_columns(terms: int) -> list[str]:

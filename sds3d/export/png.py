@@ -3,7 +3,8 @@
 import io
 from pathlib import Path
 
-from jaxtyping import UInt8
+import numpy as np
+from jaxtyping import Float, UInt8
 from numpy import ndarray
 from PIL import Image
 
@@ -12,6 +13,16 @@ from sds3d.files import write_atomic
 
 def write_png(image: UInt8[ndarray, "H W 3"], path: Path) -> None:
     """Write an RGB picture."""
+    write_atomic(path, png_bytes(image))
+
+
+def png_bytes(image: UInt8[ndarray, "H W 3"]) -> bytes:
+    """An RGB picture as the content of a file."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="PNG")
-    write_atomic(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def to_uint8(images: Float[ndarray, "*shape"]) -> UInt8[ndarray, "*shape"]:
+    """[0, 1] to 0..255, rounded."""
+    return (np.clip(images, 0, 1) * 255 + 0.5).astype(np.uint8)

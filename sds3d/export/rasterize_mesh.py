@@ -38,8 +38,14 @@ def rasterize_mesh(
 ) -> MeshView:
     """The nearest triangle at every pixel's centre, whichever way it faces. Triangles that reach behind the camera
     are left out."""
-    height, width = cameras.height, cameras.width
     points, depth = project_points(vertices, cameras, view)
+    return rasterize_triangles(points, depth, faces, cameras.height, cameras.width)
+
+
+def rasterize_triangles(
+    points: Float[ndarray, "V 2"], depth: Float[ndarray, "V"], faces: Int[ndarray, "F 3"], height: int, width: int
+) -> MeshView:
+    """The same for corners in pixels, with their depth."""
     seen_face = np.full(height * width, -1, dtype=np.int64)
     seen_depth = np.full(height * width, np.inf)
     seen_weights = np.zeros((height * width, 3))

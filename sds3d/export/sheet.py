@@ -1,12 +1,15 @@
 """Contact sheets: the object from all around, in one picture."""
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image, ImageDraw, ImageFont
 
 from sds3d.cameras import orbit
-from sds3d.export.views import render_views
+from sds3d.export.mesh import Mesh
+from sds3d.export.png import to_uint8
+from sds3d.export.render_mesh import render_mesh
+from sds3d.export.views import SceneViews, render_views
 from sds3d.scenes.base import Scene
 
 BACKGROUND = (0.92, 0.92, 0.92)  # light and neutral: shows dark objects, and white ones too
@@ -24,6 +27,16 @@ def render_sheet(
     seen = render_views(scene, orbit(views, elevation_deg=elevation_deg, size=size), BACKGROUND)
     labels = [azimuth_label(360.0 * index / views) for index in range(views)]
     return arrange(to_uint8(seen.rgb), [title + labels[0], *labels[1:]], columns)
+
+
+def draw_comparison(mesh: Mesh, truth: SceneViews) -> UInt8[ndarray, "H W 3"]:
+    """The scene above, the mesh below, view by view; `truth` is over black."""
+    ground = np.asarray(BACKGROUND, dtype=np.float32)
+    scene = truth.rgb + (1 - truth.opacity[..., None]) * ground
+    seen = render_mesh(mesh, truth.cameras, BACKGROUND).rgb
+    angles = np.rad2deg(truth.cameras.azimuth.cpu().numpy())
+    labels = [f"{what} {angle:.0f}\N{DEGREE SIGN}" for what in ("scene", "mesh") for angle in angles]
+    return arrange(to_uint8(np.concatenate([scene, seen])), labels, len(truth.cameras))
 
 
 def azimuth_label(degrees: float) -> str:
@@ -48,8 +61,3 @@ def arrange(images: UInt8[ndarray, "B h w 3"], labels: list[str], columns: int) 
         sheet.paste(Image.fromarray(image), (left, top))
         draw.text((left + width / 2, top + height + text_height / 2), label, fill=INK, font=font, anchor="mm")
     return np.asarray(sheet)
-
-
-def to_uint8(images: Float[ndarray, "*shape"]) -> UInt8[ndarray, "*shape"]:
-    """[0, 1] to 0..255, rounded."""
-    return (np.clip(images, 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -13,6 +13,7 @@ from sds3d.metrics import enclosed_volume, face_pieces, is_watertight
 
 # fast_simplification's "agg": hasty collapses fold thin parts onto themselves, slow ones stop short of the count
 DECIMATION_HASTE = (5.0, 4.0, 3.0, 2.0)
+ALLOWED = 1.05  # times the faces that were asked for
 
 KEPT = 0.05  # of the largest piece: the volume from which another one is a thing of its own
 MOST_PIECES = 6  # more are no object but a scattered one
@@ -112,7 +113,8 @@ def decimate(surface: Surface, face_count: int) -> Surface:
     for haste in DECIMATION_HASTE:
         fewer_vertices, fewer_faces = fast_simplification.simplify(vertices, faces, target_count=face_count, agg=haste)
         fewer = without_unused_vertices(fewer_vertices, fewer_faces.astype(np.int64))
-        if is_solid(fewer) and _piece_count(fewer) == _piece_count(surface):
+        few = len(fewer[1]) <= ALLOWED * face_count
+        if few and is_solid(fewer) and _piece_count(fewer) == _piece_count(surface):
             return fewer
     solid = manifold3d.Manifold(manifold3d.Mesh(vertices.astype(np.float32), faces.astype(np.uint32)))
     tolerance = TOLERANCE * float(np.ptp(vertices, axis=0).max())

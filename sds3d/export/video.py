@@ -1,14 +1,21 @@
 """Orbit videos."""
 
 import contextlib
+import itertools
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
+from numpy import ndarray
 
 from sds3d.cameras import orbit
 from sds3d.errors import ExportError
-from sds3d.export.sheet import BACKGROUND, to_uint8
+from sds3d.export.mesh import Mesh
+from sds3d.export.png import to_uint8
+from sds3d.export.render_mesh import render_mesh
+from sds3d.export.sheet import BACKGROUND
 from sds3d.export.views import render_views, select_views
 from sds3d.files import write_atomic, writing
 from sds3d.scenes.base import Scene
@@ -21,15 +28,37 @@ NO_VIDEO = "is there room in the temporary folder? see also: sds3d doctor"
 def write_orbit(
     scene: Scene, path: Path, frames: int = 72, size: int = 256, fps: int = 24, elevation_deg: float = 15.0
 ) -> None:
-    """One turn around the object as H.264 that browsers play while it loads; `size` is rounded up to an even number.
-
-    ffmpeg writes to the system's temporary folder: only a finished video comes to `path`.
-    """
+    """One turn around the object; `size` is rounded up to an even number."""
     cameras = orbit(frames, elevation_deg=elevation_deg, size=size + size % 2)
+    _write_video((to_uint8(render_views(scene, part, BACKGROUND).rgb) for part in _parts(cameras)), fps, path)
+
+
+def write_turntable(
+    scene: Scene, mesh: Mesh, path: Path, frames: int = 48, size: int = 256, fps: int = 16, elevation_deg: float = 15.0
+) -> None:
+    """The same turn of the scene, on the left, and of the mesh made from it."""
+    cameras = orbit(frames, elevation_deg=elevation_deg, size=size + size % 2)
+
+    def pairs() -> Iterator[UInt8[ndarray, "B H W 3"]]:
+        for part in _parts(cameras):
+            both = [render_views(scene, part, BACKGROUND).rgb, render_mesh(mesh, part, BACKGROUND).rgb]
+            yield to_uint8(np.concatenate(both, axis=2))
+
+    _write_video(pairs(), fps, path)
+
+
+def _parts(cameras: Cameras) -> Iterator[Cameras]:
+    for start in range(0, len(cameras), FRAMES_AT_ONCE):
+        yield select_views(cameras, slice(start, start + FRAMES_AT_ONCE))
+
+
+def _write_video(parts: Iterator[UInt8[ndarray, "B H W 3"]], fps: int, path: Path) -> None:
+    """H.264 that browsers play while it loads. ffmpeg writes to the system's temporary folder: only a finished video
+    comes to `path`."""
     with writing(path), tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "orbit.mp4"
         try:
-            _encode(scene, cameras, fps, video)
+            _encode(parts, fps, video)
         except OSError as error:  # with ffmpeg's command line and log in it
             reason = str(error).strip().partition("\n")[0]
             raise ExportError(f"ffmpeg made no video for {path}: {reason}", hint=NO_VIDEO) from error
@@ -38,12 +67,13 @@ def write_orbit(
         write_atomic(path, video.read_bytes())
 
 
-def _encode(scene: Scene, cameras: Cameras, fps: int, video: Path) -> None:
+def _encode(parts: Iterator[UInt8[ndarray, "B H W 3"]], fps: int, video: Path) -> None:
     import imageio_ffmpeg  # here: `import sds3d` stays quick
 
+    first = next(parts)
     writer = imageio_ffmpeg.write_frames(
         str(video),
-        (cameras.width, cameras.height),
+        (first.shape[2], first.shape[1]),
         fps=fps,
         codec="libx264",
         quality=None,
@@ -54,7 +84,6 @@ def _encode(scene: Scene, cameras: Cameras, fps: int, video: Path) -> None:
     )
     with contextlib.closing(writer):
         writer.send(None)
-        for start in range(0, len(cameras), FRAMES_AT_ONCE):
-            part = select_views(cameras, slice(start, start + FRAMES_AT_ONCE))
-            for image in to_uint8(render_views(scene, part, BACKGROUND).rgb):
+        for part in itertools.chain([first], parts):
+            for image in part:
                 writer.send(np.ascontiguousarray(image))

@@ -11,10 +11,12 @@ from numpy import ndarray
 from torch import Tensor
 
 from sds3d.cameras import orbit
+from sds3d.errors import ExportError
 from sds3d.scenes.base import Scene
 from sds3d.types import Cameras
 
 VIEWS_AT_ONCE = 4  # bounds memory at large sizes
+RINGS = {-10: 8, 15: 8, 40: 8, 70: 5, -45: 5}  # elevation in degrees: views evenly around
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,17 @@ def scene_device(scene: Scene) -> torch.device:
     """Where the scene's parameters live."""
     device: torch.device = scene.param_groups()[0].parameters[0].device
     return device
+
+
+def check_finite(scene: Scene) -> None:
+    """ExportError naming the first parameters that are not finite."""
+    for group in scene.param_groups():
+        for parameter in group.parameters:
+            if not torch.isfinite(parameter).all():
+                raise ExportError(
+                    f"the scene's {group.name} are not finite: the run has diverged",
+                    hint="resume from an earlier checkpoint, or lower the learning rates",
+                )
 
 
 def render_views(
@@ -51,9 +64,9 @@ def render_views(
 
 
 def views_all_around(scene: Scene, size: int) -> SceneViews:
-    """14 renders over black: 6 from a little above, 4 from high up, 4 from below."""
-    rings = [orbit(6, elevation_deg=15, size=size), orbit(4, elevation_deg=60, size=size)]
-    return render_views(scene, join_views([*rings, orbit(4, elevation_deg=-45, size=size)]))
+    """34 renders over black: three rings of 8 about the horizon, 5 from high up, 5 from below."""
+    rings = [orbit(count, elevation_deg=elevation, size=size) for elevation, count in RINGS.items()]
+    return render_views(scene, join_views(rings))
 
 
 def select_views(cameras: Cameras, chosen: slice) -> Cameras:

@@ -66,4 +66,4 @@ def scene() -> Gaussians:
 
 @pytest.fixture(scope="session")
 def mesh(scene: Gaussians) -> Mesh:
-    return extract_mesh(scene, ExportConfig(resolution=64, faces=8000, color_size=128))
+    return extract_mesh(scene, ExportConfig(resolution=64, faces=8000, color_size=128, texture_size=256))

@@ -13,6 +13,8 @@ from sds3d.types import Cameras
 
 from .conftest import cluster, scene_of
 
+MADE = {"prompt": "a \N{SNOWMAN}\nx"}
+
 
 @pytest.fixture
 def splats():
@@ -25,18 +27,19 @@ def splats():
 
 
 def test_reads_back_what_was_written(tmp_path, splats):
-    write_splats_ply(splats, tmp_path / "splats.ply")
+    write_splats_ply(splats, tmp_path / "splats.ply", MADE)
     again = read_splats_ply(tmp_path / "splats.ply")
     for name in ("means", "quats", "scales", "opacities", "colors"):
         assert torch.allclose(getattr(again, name), getattr(splats, name), atol=1e-6), name
 
 
 def test_layout_is_that_of_the_reference_viewer(tmp_path, splats):
-    write_splats_ply(splats, tmp_path / "splats.ply")
+    write_splats_ply(splats, tmp_path / "splats.ply", MADE)
     head, _, body = (tmp_path / "splats.ply").read_bytes().partition(b"end_header\n")
     lines = head.decode().splitlines()
-    assert lines[:3] == ["ply", "format binary_little_endian 1.0", "element vertex 20"]
-    assert lines[3:] == [f"property float {name}" for name in COLUMNS]
+    assert lines[:2] == ["ply", "format binary_little_endian 1.0"]
+    assert lines[2:4] == ['comment sds3d {"prompt":"a \\u2603\\nx"}', "element vertex 20"]
+    assert lines[4:] == [f"property float {name}" for name in COLUMNS]
     row = dict(zip(COLUMNS, struct.unpack("<17f", body[:68]), strict=True))
     assert row["z"] == splats.raw_means[0, 2]
     assert (row["nx"], row["ny"], row["nz"]) == (0, 0, 0)
@@ -52,7 +55,7 @@ def test_harmonics_are_in_the_reference_viewers_columns_and_give_the_rendered_co
     scene = GaussiansConfig(count=6, sh_degree=degree).build(torch.Generator().manual_seed(0))
     with torch.no_grad():
         scene.raw_harmonics.copy_(0.1 * torch.randn(6, terms, 3, generator=torch.Generator().manual_seed(1)))
-    write_splats_ply(scene, tmp_path / "splats.ply")
+    write_splats_ply(scene, tmp_path / "splats.ply", MADE)
     head, _, body = (tmp_path / "splats.ply").read_bytes().partition(b"end_header\n")
     names = [line.split()[-1] for line in head.decode().splitlines() if line.startswith("property")]
     assert names[6:10] == ["f_dc_0", "f_dc_1", "f_dc_2", "f_rest_0"]
@@ -98,7 +101,7 @@ def test_columns_may_come_in_any_order_with_others(tmp_path):
 )
 def test_damaged_files_are_the_users_mistake(tmp_path, splats, damage):
     path = tmp_path / "splats.ply"
-    write_splats_ply(splats, path)
+    write_splats_ply(splats, path, MADE)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ConfigError, match=r"splats\.ply"):
         read_splats_ply(path)
@@ -114,5 +117,5 @@ def test_other_scenes_are_refused(tmp_path):
         render = param_groups = regularizers = after_step = density = color = print
 
     with pytest.raises(ExportError, match="splats"):
-        write_splats_ply(Field(), tmp_path / "splats.ply")
+        write_splats_ply(Field(), tmp_path / "splats.ply", MADE)
     assert not list(tmp_path.iterdir())

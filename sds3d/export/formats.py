@@ -1,0 +1,56 @@
+"""The formats of a mesh: who writes each, and who reads it back."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sds3d.export.glb import read_glb, write_glb, write_gltf
+from sds3d.export.mesh import Mesh
+from sds3d.export.plain import (
+    read_mesh_ply,
+    read_obj,
+    read_stl,
+    without_texture,
+    write_mesh_ply,
+    write_obj,
+    write_stl,
+)
+from sds3d.export.usd import read_usdz, write_usdz
+from sds3d.export.verify import Figures, verify
+from sds3d.export.views import SceneViews
+from sds3d.files import staged
+from sds3d.metrics import MeshStats
+
+
+@dataclass(frozen=True)
+class MeshFormat:
+    """One way to store a mesh."""
+
+    write: Callable[[Mesh, Path, Mapping[str, Any]], None]
+    read: Callable[[Path], Mesh]
+    textured: bool = True
+    colored: bool = True
+
+
+MESH_FORMATS = {
+    "glb": MeshFormat(write_glb, read_glb),
+    "gltf": MeshFormat(write_gltf, read_glb),
+    "obj": MeshFormat(write_obj, read_obj),
+    "ply": MeshFormat(write_mesh_ply, read_mesh_ply, textured=False),
+    "stl": MeshFormat(write_stl, read_stl, textured=False, colored=False),
+    "usdz": MeshFormat(write_usdz, read_usdz),
+}
+
+
+def hand_over(
+    mesh: Mesh, file_format: str, path: Path, metadata: Mapping[str, Any], truth: SceneViews
+) -> tuple[MeshStats, Figures]:
+    """Write a mesh, read the file back, compare it with the scene, and only then put it at `path`.
+
+    ExportError where nobody would want it; then, as after any error, `path` is what it was.
+    """
+    chosen = MESH_FORMATS[file_format]
+    with staged(path) as draft:
+        chosen.write(mesh if chosen.textured else without_texture(mesh), draft, metadata)
+        return verify(chosen.read(draft), truth, chosen.colored)

@@ -1,0 +1,106 @@
+"""What a file says of itself: how it was made, and how large it is. Reads headers only, so that any file is safe."""
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sds3d.errors import ConfigError
+from sds3d.export.glb import JSON_CHUNK, MAGIC
+from sds3d.export.provenance import MARK, parsed_comment
+from sds3d.export.usd import read_usd_metadata
+
+MOST_JSON = 1 << 24  # bytes
+HEADER = 1 << 16  # bytes, of a text header
+STL_START, STL_FACE, SPLAT_ROW = 84, 50, 32  # bytes
+KNOWN = (".glb", ".gltf", ".obj", ".ply", ".stl", ".usdz", ".splat")
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """`made` is what provenance there is, None where the file was not made by sds3d or cannot tell."""
+
+    file_format: str
+    made: Mapping[str, Any] | None
+    counts: Mapping[str, int] = field(default_factory=dict)  # such as vertices, faces, splats; where the header tells
+
+
+def read_info(path: Path) -> FileInfo:
+    """Of a mesh or splats; ConfigError where it is anything else or damaged."""
+    kind = path.suffix.lower()
+    if kind not in KNOWN:
+        raise ConfigError(f"{path} is of no kind that sds3d writes", hint="known: " + ", ".join(KNOWN))
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(MOST_JSON if kind in (".glb", ".gltf") else HEADER)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        if kind in (".glb", ".gltf"):
+            return _gltf(head, kind)
+        if kind == ".ply":
+            return _ply(head)
+        if kind == ".stl":
+            return _stl(head, size)
+        if kind == ".obj":
+            return FileInfo("obj", _first_comment(head.decode("ascii", errors="replace").splitlines()[:1], "# "))
+        if kind == ".splat":
+            return FileInfo("splat", None, {"splats": _whole(size, SPLAT_ROW)})
+        return FileInfo("usdz", read_usd_metadata(path))
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, struct.error) as error:
+        raise ConfigError(f"{path} is damaged, or no {kind[1:]} file: {error}") from error
+
+
+def _gltf(head: bytes, kind: str) -> FileInfo:
+    text = head
+    if kind == ".glb":
+        magic, _, _, length, chunk = struct.unpack("<IIIII", head[:20])
+        if magic != MAGIC or chunk != JSON_CHUNK:
+            raise ValueError("it does not begin as one")
+        text = head[20 : 20 + length]
+    tree = json.loads(text)
+    (primitive,) = tree["meshes"][0]["primitives"]
+    counts = {
+        "vertices": int(tree["accessors"][primitive["attributes"]["POSITION"]]["count"]),
+        "faces": int(tree["accessors"][primitive["indices"]]["count"]) // 3,
+    }
+    ours = tree["asset"].get("generator") == "sds3d"
+    return FileInfo(kind[1:], dict(tree["asset"].get("extras", {})) if ours else None, counts)
+
+
+def _ply(head: bytes) -> FileInfo:
+    header, end, _ = head.partition(b"end_header\n")
+    lines = header.decode("ascii", errors="replace").split("\n")
+    if not end or lines[0] != "ply":
+        raise ValueError("it has no PLY header")
+    elements = {words[1]: int(words[2]) for words in map(str.split, lines) if words[:1] == ["element"]}
+    if "face" in elements:
+        counts = {"vertices": elements["vertex"], "faces": elements["face"]}
+    else:
+        counts = {"splats" if "property float rot_0" in lines else "points": elements["vertex"]}
+    return FileInfo("ply", _first_comment(lines, "comment "), counts)
+
+
+def _stl(head: bytes, size: int) -> FileInfo:
+    (faces,) = struct.unpack("<I", head[STL_START - 4 : STL_START])
+    if size != STL_START + STL_FACE * faces:
+        raise ValueError("its length is not what its header promises")
+    text = head[: STL_START - 4].decode("ascii", errors="replace").rstrip()
+    made = parsed_comment(text)
+    if made is None and text.startswith(MARK):  # longer than the header: as much as there is
+        made = {"header": text.removeprefix(MARK)}
+    return FileInfo("stl", made, {"faces": faces})
+
+
+def _first_comment(lines: list[str], prefix: str) -> dict[str, Any] | None:
+    found = (parsed_comment(line.removeprefix(prefix)) for line in lines if line.startswith(prefix + MARK))
+    return next(found, None)
+
+
+def _whole(size: int, row: int) -> int:
+    if size % row:
+        raise ValueError(f"its length is no multiple of {row} bytes")
+    return size // row

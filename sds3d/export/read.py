@@ -1,0 +1,86 @@
+"""Reading meshes back with a reader that is not ours."""
+
+import struct
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+from sds3d.errors import ExportError
+from sds3d.export.mesh import Mesh, Texture
+from sds3d.export.render_mesh import sample_texture
+
+GREY = 0.5  # of meshes whose format has no colours
+
+
+def read_with_trimesh(path: Path, world_to_file: Float[ndarray, "3 3"], linear_colors: bool = False) -> Mesh:
+    """The one mesh of a file in world axes, its colours in sRGB; ExportError where it cannot be read."""
+    import trimesh  # here: `import sds3d` stays quick
+
+    try:
+        loaded = trimesh.load_scene(path, process=False)
+        (body,) = loaded.geometry.values()
+        vertices, faces = np.asarray(body.vertices, dtype=np.float32), np.asarray(body.faces, dtype=np.int64)
+        world = (vertices @ world_to_file).astype(np.float32)
+        uvs, image, colors = _looks(body.visual, len(vertices))
+        if linear_colors:
+            colors = srgb_from_linear(colors)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error, OSError) as error:
+        raise ExportError(f"{path} cannot be read back as a mesh: {error}", hint="export again") from error
+    return welded(world, faces, colors.astype(np.float32), uvs, image)
+
+
+def _looks(visual: Any, count: int) -> tuple[ndarray | None, ndarray | None, ndarray]:
+    """UVs with their origin in the upper left corner, the image, and vertex colours; trimesh has v upwards."""
+    grey = np.full((count, 3), GREY)
+    material = getattr(visual, "material", None)
+    picture = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
+    if picture is not None:
+        uvs = np.asarray(visual.uv, dtype=np.float32)
+        return np.stack([uvs[:, 0], 1 - uvs[:, 1]], axis=-1), np.asarray(picture.convert("RGB")), grey
+    attributes = getattr(visual, "vertex_attributes", {})
+    if "color" in attributes:  # beside a material trimesh keeps COLOR_0 as an attribute of the visual
+        return None, None, np.asarray(attributes["color"], dtype=np.float64)[:, :3]
+    if visual.kind == "vertex":
+        return None, None, np.asarray(visual.vertex_colors, dtype=np.float64)[:, :3] / 255.0
+    return None, None, grey
+
+
+def welded(
+    vertices: Float[ndarray, "U 3"],
+    faces: Int[ndarray, "F 3"],
+    colors: Float[ndarray, "U 3"],
+    uvs: Float[ndarray, "U 2"] | None = None,
+    image: ndarray | None = None,
+) -> Mesh:
+    """A mesh whose vertices at one place are one, in the order in which they came."""
+    places, first, owner = np.unique(vertices, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty(len(places), dtype=np.int64)
+    rank[order] = np.arange(len(places))
+    owner, kept = rank[owner.reshape(-1)], first[order]
+    mesh = Mesh(vertices[kept], owner[faces], colors[kept])
+    if uvs is None or image is None:
+        return mesh
+    texture = Texture(image, uvs, faces, owner, used_share(uvs, faces))
+    return replace(mesh, texture=texture, colors=sample_texture(texture, uvs[kept]).astype(np.float32))
+
+
+def used_share(uvs: Float[ndarray, "U 2"], faces: Int[ndarray, "F 3"]) -> float:
+    """Share of the unit square that the triangles cover, where none lies over another."""
+    a, b, c = (uvs[faces[:, k]].astype(np.float64) for k in range(3))
+    (ab_u, ab_v), (ac_u, ac_v) = (b - a).T, (c - a).T
+    return float(np.abs(ab_u * ac_v - ab_v * ac_u).sum() / 2)
+
+
+def linear_from_srgb(colors: Float[ndarray, "*shape"]) -> Float[ndarray, "*shape"]:
+    """The sRGB transfer function, decoded (IEC 61966-2-1)."""
+    return np.where(colors <= 0.04045, colors / 12.92, ((np.maximum(colors, 0.04045) + 0.055) / 1.055) ** 2.4)
+
+
+def srgb_from_linear(colors: Float[ndarray, "*shape"]) -> Float[ndarray, "*shape"]:
+    """The sRGB transfer function, encoded (IEC 61966-2-1)."""
+    return np.where(colors <= 0.0031308, 12.92 * colors, 1.055 * np.maximum(colors, 0.0031308) ** (1 / 2.4) - 0.055)

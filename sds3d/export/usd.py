@@ -1,0 +1,147 @@
+"""USDZ, through usd-core (the extra `usd`)."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sds3d.errors import ConfigError, ExportError
+from sds3d.export.glb import WORLD_TO_GLTF
+from sds3d.export.mesh import Mesh, vertex_normals
+from sds3d.export.png import png_bytes
+from sds3d.export.read import linear_from_srgb, srgb_from_linear, welded
+from sds3d.files import write_atomic
+
+LAYER, PICTURE = "mesh.usdc", "color.png"
+NO_USD = "pip install 'sds3d[usd]' (29 MB), or export glb, which most programs read"
+
+
+def write_usdz(mesh: Mesh, path: Path, metadata: Mapping[str, Any]) -> None:
+    """One mesh with a UsdPreviewSurface, +Y up with the front along +Z, in metres; the metadata is in customLayerData.
+
+    ConfigError where usd-core is not installed.
+    """
+    usd = _usd()
+    with tempfile.TemporaryDirectory() as folder:
+        layer, package = Path(folder) / LAYER, Path(folder) / "mesh.usdz"
+        if mesh.texture is not None:
+            (Path(folder) / PICTURE).write_bytes(png_bytes(mesh.texture.image))
+        stage = usd["Usd"].Stage.CreateNew(str(layer))
+        usd["UsdGeom"].SetStageUpAxis(stage, usd["UsdGeom"].Tokens.y)
+        usd["UsdGeom"].SetStageMetersPerUnit(stage, 1.0)
+        stage.GetRootLayer().customLayerData = {"sds3d": json.dumps(dict(metadata))}
+        root = usd["UsdGeom"].Xform.Define(stage, "/object")
+        stage.SetDefaultPrim(root.GetPrim())
+        shape = _define_shape(usd, stage, mesh)
+        _define_material(usd, stage, mesh, shape)
+        stage.GetRootLayer().Save()
+        made = usd["UsdUtils"].CreateNewUsdzPackage(usd["Sdf"].AssetPath(str(layer)), str(package))
+        if not made or not package.is_file():
+            raise ExportError(f"usd-core made no package for {path}", hint="is there room in the temporary folder?")
+        write_atomic(path, package.read_bytes())
+
+
+def _define_shape(usd: Mapping[str, Any], stage: Any, mesh: Mesh) -> Any:
+    shape = usd["UsdGeom"].Mesh.Define(stage, "/object/mesh")
+    corners = (mesh.vertices @ WORLD_TO_GLTF.T).astype(np.float32)
+    shape.CreatePointsAttr(usd["Vt"].Vec3fArray.FromNumpy(corners))
+    shape.CreateFaceVertexCountsAttr(usd["Vt"].IntArray.FromNumpy(np.full(len(mesh.faces), 3, dtype=np.int32)))
+    shape.CreateFaceVertexIndicesAttr(usd["Vt"].IntArray.FromNumpy(mesh.faces.astype(np.int32).ravel()))
+    shape.CreateSubdivisionSchemeAttr(usd["UsdGeom"].Tokens.none)
+    shape.CreateExtentAttr(usd["Vt"].Vec3fArray.FromNumpy(np.stack([corners.min(axis=0), corners.max(axis=0)])))
+    normals = (vertex_normals(mesh.vertices, mesh.faces) @ WORLD_TO_GLTF.T).astype(np.float32)
+    shape.CreateNormalsAttr(usd["Vt"].Vec3fArray.FromNumpy(normals))
+    shape.SetNormalsInterpolation(usd["UsdGeom"].Tokens.vertex)
+    colors = linear_from_srgb(mesh.colors).astype(np.float32)
+    primvars = usd["UsdGeom"].PrimvarsAPI(shape)
+    if mesh.texture is None:
+        shown = shape.CreateDisplayColorPrimvar(usd["UsdGeom"].Tokens.vertex)
+        shown.Set(usd["Vt"].Vec3fArray.FromNumpy(colors))
+    else:
+        kind, per_corner = usd["Sdf"].ValueTypeNames.TexCoord2fArray, usd["UsdGeom"].Tokens.faceVarying
+        uvs = (mesh.texture.uvs * [1, -1] + [0, 1]).astype(np.float32)  # v is upwards
+        st = primvars.CreatePrimvar("st", kind, per_corner)
+        st.Set(usd["Vt"].Vec2fArray.FromNumpy(uvs))
+        st.SetIndices(usd["Vt"].IntArray.FromNumpy(mesh.texture.faces.astype(np.int32).ravel()))
+    return shape
+
+
+def _define_material(usd: Mapping[str, Any], stage: Any, mesh: Mesh, shape: Any) -> None:
+    types, shade = usd["Sdf"].ValueTypeNames, usd["UsdShade"]
+    material = shade.Material.Define(stage, "/object/surface")
+
+    def shader(name: str, kind: str, **inputs: tuple[Any, Any]) -> Any:
+        made = shade.Shader.Define(stage, f"/object/surface/{name}")
+        made.CreateIdAttr(kind)
+        for key, (value_type, value) in inputs.items():
+            made.CreateInput(key, value_type).Set(value)
+        return made
+
+    surface = shader(
+        "preview", "UsdPreviewSurface", roughness=(types.Float, mesh.roughness), metallic=(types.Float, mesh.metallic)
+    )
+    color = surface.CreateInput("diffuseColor", types.Color3f)
+    if mesh.texture is None:
+        source = shader("vertices", "UsdPrimvarReader_float3", varname=(types.String, "displayColor"))
+        color.ConnectToSource(source.CreateOutput("result", types.Float3))
+    else:
+        place = shader("place", "UsdPrimvarReader_float2", varname=(types.String, "st"))
+        clamp = (types.Token, "clamp")
+        source = shader(
+            "picture", "UsdUVTexture", file=(types.Asset, PICTURE), wrapS=clamp, wrapT=clamp,
+            sourceColorSpace=(types.Token, "sRGB"),
+        )  # fmt: skip
+        source.CreateInput("st", types.Float2).ConnectToSource(place.CreateOutput("result", types.Float2))
+        color.ConnectToSource(source.CreateOutput("rgb", types.Float3))
+    material.CreateSurfaceOutput().ConnectToSource(surface.CreateOutput("surface", types.Token))
+    shade.MaterialBindingAPI.Apply(shape.GetPrim()).Bind(material)
+
+
+def read_usdz(path: Path) -> Mesh:
+    """As written here, in world axes, its picture too."""
+    import io
+    import zipfile
+
+    from PIL import Image
+
+    usd = _usd()
+    try:
+        stage = usd["Usd"].Stage.Open(str(path))
+        shape = usd["UsdGeom"].Mesh(stage.GetPrimAtPath("/object/mesh"))
+        corners = np.asarray(shape.GetPointsAttr().Get(), dtype=np.float32)
+        faces = np.asarray(shape.GetFaceVertexIndicesAttr().Get(), dtype=np.int64).reshape(-1, 3)
+        world = (corners @ WORLD_TO_GLTF).astype(np.float32)
+        st = usd["UsdGeom"].PrimvarsAPI(shape).GetPrimvar("st")
+        if not st.IsDefined():
+            colors = srgb_from_linear(np.asarray(shape.GetDisplayColorAttr().Get(), dtype=np.float64))
+            return welded(world, faces, colors.astype(np.float32))
+        corner = np.asarray(st.GetIndices(), dtype=np.int64)
+        uvs = (np.asarray(st.Get(), dtype=np.float64) * [1, -1] + [0, 1]).astype(np.float32)
+        owner = np.zeros(len(uvs), dtype=np.int64)
+        owner[corner] = faces.ravel()
+        with zipfile.ZipFile(path) as archive:
+            (name,) = [entry for entry in archive.namelist() if entry.endswith(".png")]
+            image = np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("RGB"))
+    except (ValueError, RuntimeError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
+        raise ExportError(f"{path} cannot be read back as a mesh: {error}", hint="export again") from error
+    return welded(world[owner], corner.reshape(-1, 3), np.zeros((len(uvs), 3), dtype=np.float32), uvs, image)
+
+
+def read_usd_metadata(path: Path) -> dict[str, Any] | None:
+    """What write_usdz was told; None in files of others."""
+    layer = _usd()["Sdf"].Layer.OpenAsAnonymous(str(path))
+    text = layer.customLayerData.get("sds3d") if layer else None
+    return json.loads(text) if isinstance(text, str) else None
+
+
+def _usd() -> dict[str, Any]:
+    """The modules of usd-core by name."""
+    try:
+        from pxr import Sdf, Usd, UsdGeom, UsdShade, UsdUtils, Vt
+    except ImportError as error:
+        raise ConfigError("usdz needs the package usd-core, which is not installed", hint=NO_USD) from error
+    modules = {"Sdf": Sdf, "Usd": Usd, "UsdGeom": UsdGeom, "UsdShade": UsdShade, "UsdUtils": UsdUtils, "Vt": Vt}
+    return modules
