@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sds3d.errors import OutputError
+from sds3d.errors import OutputError, Sds3dError
 
 
 @contextmanager
@@ -45,6 +45,9 @@ def staged(path: Path) -> Iterator[Path]:
             for file in sorted(folder.iterdir(), key=lambda file: (file.name == path.name, file.name)):
                 os.replace(file, path.parent / file.name)
             sync_folder(path.parent)
+        except Sds3dError as error:  # it names the path that it was given
+            told = str(error.args[0]).replace(str(folder), str(path.parent))
+            raise type(error)(told, hint=error.hint) from error
         finally:
             remove_tree(folder)
 

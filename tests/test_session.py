@@ -259,8 +259,8 @@ def test_results_are_exported_again_from_the_checkpoint(small_config, tmp_path: 
         (tmp_path / "run" / name).unlink()
         assert Session.resume(tmp_path / "run").export(file_format) == tmp_path / "run" / name
         assert (tmp_path / "run" / name).read_bytes() == first
-    with pytest.raises(ConfigError, match=r"obj.*known: sheet, orbit, ply, glb"):
-        Session.resume(tmp_path / "run").export("obj")
+    with pytest.raises(ConfigError, match=r"'fbx' is unknown.*known: sheet, orbit, ply, glb, gltf"):
+        Session.resume(tmp_path / "run").export("fbx")
 
 
 def test_nothing_is_exported_from_an_older_checkpoint_or_from_another_run(small_config, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ class ExportConfig(Options):
     blur: Annotated[
         float, Field(ge=0, le=0.1, description="softening of the density before meshing, in object sizes")
     ] = 0.01
-    faces: Annotated[int, Field(ge=4, le=2_000_000, description="triangles, at most about this many")] = 20_000
+    faces: Annotated[int, Field(ge=100, le=2_000_000, description="triangles, at most about this many")] = 20_000
     smoothing: Annotated[int, Field(ge=0, le=100, description="passes of the surface filter")] = 20
     color: Annotated[
         Literal["texture", "vertex"], Field(description="colours as an image around the mesh, or one a vertex")

@@ -69,8 +69,6 @@ def checked_splats(scene: Scene) -> Gaussians:
     if not isinstance(scene, Gaussians):
         raise ExportError("this format needs a scene of splats", hint="export a mesh instead: --format glb")
     check_finite(scene)
-    if len(scene) == 0:
-        raise ExportError("there is no object to export: the scene is empty", hint="start the run again")
     return scene
 
 

@@ -13,10 +13,11 @@ from sds3d.export.glb import WORLD_TO_GLTF
 from sds3d.export.mesh import Mesh, vertex_normals
 from sds3d.export.png import png_bytes
 from sds3d.export.read import linear_from_srgb, srgb_from_linear, welded
-from sds3d.files import write_atomic
+from sds3d.files import write_atomic, writing
 
 LAYER, PICTURE = "mesh.usdc", "color.png"
 NO_USD = "pip install 'sds3d[usd]' (29 MB), or export glb, which most programs read"
+NO_PACKAGE = "is there room in the temporary folder?"
 
 
 def write_usdz(mesh: Mesh, path: Path, metadata: Mapping[str, Any]) -> None:
@@ -25,23 +26,36 @@ def write_usdz(mesh: Mesh, path: Path, metadata: Mapping[str, Any]) -> None:
     ConfigError where usd-core is not installed.
     """
     usd = _usd()
-    with tempfile.TemporaryDirectory() as folder:
-        layer, package = Path(folder) / LAYER, Path(folder) / "mesh.usdz"
+    with writing(path), tempfile.TemporaryDirectory() as folder:
+        package = Path(folder) / "mesh.usdz"
         if mesh.texture is not None:
             (Path(folder) / PICTURE).write_bytes(png_bytes(mesh.texture.image))
-        stage = usd["Usd"].Stage.CreateNew(str(layer))
-        usd["UsdGeom"].SetStageUpAxis(stage, usd["UsdGeom"].Tokens.y)
-        usd["UsdGeom"].SetStageMetersPerUnit(stage, 1.0)
-        stage.GetRootLayer().customLayerData = {"sds3d": json.dumps(dict(metadata))}
-        root = usd["UsdGeom"].Xform.Define(stage, "/object")
-        stage.SetDefaultPrim(root.GetPrim())
-        shape = _define_shape(usd, stage, mesh)
-        _define_material(usd, stage, mesh, shape)
-        stage.GetRootLayer().Save()
-        made = usd["UsdUtils"].CreateNewUsdzPackage(usd["Sdf"].AssetPath(str(layer)), str(package))
-        if not made or not package.is_file():
-            raise ExportError(f"usd-core made no package for {path}", hint="is there room in the temporary folder?")
+        try:
+            _make_package(usd, mesh, Path(folder) / LAYER, package, metadata)
+        except usd["Tf"].ErrorException as error:
+            raise ExportError(f"usd-core made no package for {path}: {_reason(error)}", hint=NO_PACKAGE) from error
+        if not package.is_file():
+            raise ExportError(f"usd-core made no package for {path}", hint=NO_PACKAGE)
         write_atomic(path, package.read_bytes())
+
+
+def _reason(error: Exception) -> str:
+    """The last quoted text of usd-core's report of several lines."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[0].rpartition(" : ")[2].strip("' ") if lines else "it did not say why"
+
+
+def _make_package(usd: Mapping[str, Any], mesh: Mesh, layer: Path, package: Path, metadata: Mapping[str, Any]) -> None:
+    stage = usd["Usd"].Stage.CreateNew(str(layer))
+    usd["UsdGeom"].SetStageUpAxis(stage, usd["UsdGeom"].Tokens.y)
+    usd["UsdGeom"].SetStageMetersPerUnit(stage, 1.0)
+    stage.GetRootLayer().customLayerData = {"sds3d": json.dumps(dict(metadata))}
+    root = usd["UsdGeom"].Xform.Define(stage, "/object")
+    stage.SetDefaultPrim(root.GetPrim())
+    shape = _define_shape(usd, stage, mesh)
+    _define_material(usd, stage, mesh, shape)
+    stage.GetRootLayer().Save()
+    usd["UsdUtils"].CreateNewUsdzPackage(usd["Sdf"].AssetPath(str(layer)), str(package))
 
 
 def _define_shape(usd: Mapping[str, Any], stage: Any, mesh: Mesh) -> Any:
@@ -125,14 +139,18 @@ def read_usdz(path: Path) -> Mesh:
         with zipfile.ZipFile(path) as archive:
             (name,) = [entry for entry in archive.namelist() if entry.endswith(".png")]
             image = np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("RGB"))
-    except (ValueError, RuntimeError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
+    except (usd["Tf"].ErrorException, ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise ExportError(f"{path} cannot be read back as a mesh: {error}", hint="export again") from error
     return welded(world[owner], corner.reshape(-1, 3), np.zeros((len(uvs), 3), dtype=np.float32), uvs, image)
 
 
 def read_usd_metadata(path: Path) -> dict[str, Any] | None:
     """What write_usdz was told; None in files of others."""
-    layer = _usd()["Sdf"].Layer.OpenAsAnonymous(str(path))
+    usd = _usd()
+    try:
+        layer = usd["Sdf"].Layer.OpenAsAnonymous(str(path))
+    except usd["Tf"].ErrorException as error:
+        raise ValueError(_reason(error)) from error
     text = layer.customLayerData.get("sds3d") if layer else None
     return json.loads(text) if isinstance(text, str) else None
 
@@ -140,8 +158,8 @@ def read_usd_metadata(path: Path) -> dict[str, Any] | None:
 def _usd() -> dict[str, Any]:
     """The modules of usd-core by name."""
     try:
-        from pxr import Sdf, Usd, UsdGeom, UsdShade, UsdUtils, Vt
+        from pxr import Sdf, Tf, Usd, UsdGeom, UsdShade, UsdUtils, Vt
     except ImportError as error:
         raise ConfigError("usdz needs the package usd-core, which is not installed", hint=NO_USD) from error
-    modules = {"Sdf": Sdf, "Usd": Usd, "UsdGeom": UsdGeom, "UsdShade": UsdShade, "UsdUtils": UsdUtils, "Vt": Vt}
-    return modules
+    named = {"Sdf": Sdf, "Tf": Tf, "Usd": Usd, "UsdGeom": UsdGeom, "UsdShade": UsdShade, "UsdUtils": UsdUtils, "Vt": Vt}
+    return dict[str, Any](named)

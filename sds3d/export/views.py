@@ -36,9 +36,14 @@ def scene_device(scene: Scene) -> torch.device:
 
 
 def check_finite(scene: Scene) -> None:
-    """ExportError naming the first parameters that are not finite."""
+    """ExportError where the scene is empty, or naming the first parameters that are not finite."""
     for group in scene.param_groups():
         for parameter in group.parameters:
+            if parameter.numel() == 0:
+                raise ExportError(
+                    f"there is no object to export: the scene is empty, it has no {group.name}",
+                    hint="start the run again, with another seed or a lower loss_weights.sparsity",
+                )
             if not torch.isfinite(parameter).all():
                 raise ExportError(
                     f"the scene's {group.name} are not finite: the run has diverged",

@@ -154,3 +154,24 @@ def test_the_same_scene_gives_the_same_mesh(scene):
     assert np.array_equal(first.vertices, second.vertices)
     assert np.array_equal(first.faces, second.faces)
     assert np.array_equal(first.colors, second.colors)
+
+
+def test_an_empty_scene_is_refused():
+    empty = scene_of(cluster(torch.zeros(0, 3), (0.5, 0.5, 0.5)))
+    with pytest.raises(ExportError, match=r"the scene is empty, it has no means \(start the run again"):
+        extract_mesh(empty, SMALL)
+
+
+def test_one_floating_splat_is_refused():
+    speck = cluster(torch.tensor([[0.5, 0.3, 0.2]]), (0.5, 0.5, 0.5), opacity=0.99)
+    speck["raw_scales"] -= 1.0
+    with pytest.raises(ExportError, match=r"no object to export|across|looks like the scene"):
+        check_mesh(extract_mesh(scene_of(speck), SMALL))
+
+
+def test_a_scene_larger_than_the_box_is_refused():
+    generator = torch.Generator().manual_seed(0)
+    large = cluster(ball_points(600, (0.0, 0.0, 0.0), 1.3, generator), (0.5, 0.5, 0.5), opacity=0.9)
+    large["raw_scales"] += 1.5
+    with pytest.raises(ExportError, match=r"larger than the box of -1\.15 to 1\.15.*learning rates"):
+        extract_mesh(scene_of(large), SMALL)

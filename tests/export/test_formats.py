@@ -1,0 +1,163 @@
+"""Every format: what goes in comes back through another reader; whatever fails leaves what was there."""
+
+import contextlib
+import os
+import resource
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sds3d.errors import ConfigError, ExportError, OutputError
+from sds3d.export import MESH_FORMATS, hand_over, read_info
+from sds3d.export.read import welded
+from sds3d.export.render_mesh import render_mesh
+from sds3d.export.verify import verification_cameras
+
+from .body import textured_body
+
+__all__ = ["textured_body"]
+MADE = {"prompt": "a \N{SNOWMAN}\n# end_header", "seed": 7}
+
+
+@pytest.fixture(scope="module")
+def truth(textured_body):
+    return render_mesh(textured_body, verification_cameras())
+
+
+@pytest.mark.parametrize("name", MESH_FORMATS)
+def test_the_body_comes_back_as_it_was(tmp_path, textured_body, truth, name):
+    path = tmp_path / f"mesh.{name}"
+    stats, figures = hand_over(textured_body, name, path, MADE, truth)
+    again = MESH_FORMATS[name].read(path)
+    assert np.abs(np.sort(again.vertices, axis=0) - np.sort(textured_body.vertices, axis=0)).max() < 1e-5
+    assert figures.silhouette_iou > 0.999
+    assert figures.watertight
+    assert (figures.pieces, figures.faces, figures.warnings) == (1, len(textured_body.faces), ())
+    assert stats.volume == pytest.approx(0.36 * 0.3 + 0.1 * 1.0 + 0.3 * 0.25 * 0.2, abs=1e-3)
+    if MESH_FORMATS[name].textured:
+        assert figures.psnr > 50
+        assert np.array_equal(again.texture.image, textured_body.texture.image)
+    elif MESH_FORMATS[name].colored:
+        assert figures.psnr > 20  # the border between the colours lies between vertices
+    else:
+        assert figures.psnr is None
+
+
+@pytest.mark.parametrize("name", MESH_FORMATS)
+def test_vertex_colours_come_back(tmp_path, textured_body, name):
+    if not MESH_FORMATS[name].colored:
+        pytest.skip("it has none")
+    body = replace(textured_body, texture=None)
+    MESH_FORMATS[name].write(body, tmp_path / f"mesh.{name}", MADE)
+    again = MESH_FORMATS[name].read(tmp_path / f"mesh.{name}")
+    top = again.vertices[:, 2] > 0.01
+    assert np.abs(again.colors[top] - np.array([220, 40, 30]) / 255).max() < 0.01
+    assert np.abs(again.colors[again.vertices[:, 2] < -0.01] - np.array([30, 60, 200]) / 255).max() < 0.01
+
+
+@pytest.mark.parametrize("name", MESH_FORMATS)
+def test_a_file_tells_how_it_was_made(tmp_path, textured_body, name):
+    path = tmp_path / f"mesh.{name}"
+    MESH_FORMATS[name].write(textured_body, path, MADE)
+    found = read_info(path)
+    assert found.file_format == name
+    assert found.made == MADE
+    if name in ("glb", "gltf", "ply", "stl"):
+        assert found.counts["faces"] == len(textured_body.faces)
+
+
+def test_files_of_others_say_nothing_and_damaged_ones_are_an_error(tmp_path, textured_body):
+    for name in ("glb", "gltf", "ply", "stl"):
+        path = tmp_path / f"mesh.{name}"
+        MESH_FORMATS[name].write(textured_body, path, {})
+        data = path.read_bytes()
+        path.write_bytes(data.replace(b"sds3d", b"other"))
+        assert read_info(path).made is None
+        path.write_bytes(data[:60])
+        with pytest.raises(ConfigError, match=rf"mesh\.{name} is damaged"):
+            read_info(path)
+    with pytest.raises(ConfigError, match=r"known: \.glb"):
+        read_info(tmp_path / "mesh.fbx")
+
+
+@pytest.mark.parametrize("name", MESH_FORMATS)
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        (lambda m: replace(m, vertices=m.vertices * np.float32(3)), "exploded"),
+        (lambda m: replace(m, faces=m.faces[1:], texture=None), "holes"),
+    ],
+)
+def test_what_is_refused_leaves_the_old_file(tmp_path, textured_body, truth, name, broken, why):
+    path = tmp_path / f"mesh.{name}"
+    path.write_bytes(b"old")
+    with pytest.raises(ExportError, match=why):
+        hand_over(broken(textured_body), name, path, MADE, truth)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_mesh_that_does_not_look_like_the_scene_is_warned_of(tmp_path, textured_body, truth):
+    swapped = replace(textured_body, vertices=textured_body.vertices * np.float32([1, -1, 1]))
+    swapped = replace(swapped, faces=swapped.faces[:, ::-1].copy(), texture=None, colors=1 - swapped.colors)
+    figures = hand_over(swapped, "glb", tmp_path / "mesh.glb", MADE, truth)[1]
+    outline, colors = figures.warnings
+    assert "outline agrees with the scene's by 0." in outline
+    assert "dB (good is 22)" in colors
+
+
+@pytest.mark.parametrize("name", MESH_FORMATS)
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, textured_body, truth, name):
+    path = tmp_path / f"mesh.{name}"
+    path.write_bytes(b"old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
+    try:
+        with pytest.raises((OutputError, ExportError), match=str(tmp_path / "mesh")):
+            hand_over(textured_body, name, path, MADE, truth)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == [path.name]
+
+
+@contextlib.contextmanager
+def nobody():
+    """Without the rights of root, who may write anywhere."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_folder_without_write_permission_is_named(textured_body, truth, tmp_path):
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    for parent in (tmp_path, *list(tmp_path.parents)[:2]):
+        parent.chmod(0o755)
+    folder.chmod(0o555)
+    path = folder / "mesh.glb"
+    with nobody(), pytest.raises(OutputError, match=rf"cannot write {path}: Permission denied"):
+        hand_over(textured_body, "glb", path, MADE, truth)
+    assert os.listdir(folder) == []
+
+
+def test_welding_joins_seams_and_keeps_the_order():
+    vertices = np.float32([[2, 0, 0], [1, 0, 0], [2, 0, 0], [0, 0, 1]])
+    mesh = welded(vertices, np.array([[0, 1, 3], [2, 3, 1]]), np.zeros((4, 3), dtype=np.float32))
+    assert mesh.vertices.tolist() == [[2, 0, 0], [1, 0, 0], [0, 0, 1]]
+    assert mesh.faces.tolist() == [[0, 1, 2], [0, 2, 1]]
+
+
+def test_gltf_and_obj_name_the_files_beside_them(tmp_path, textured_body):
+    for name, others in (("gltf", {"mesh.bin", "mesh_color.png"}), ("obj", {"mesh.mtl", "mesh_color.png"})):
+        folder = tmp_path / name
+        folder.mkdir()
+        MESH_FORMATS[name].write(textured_body, folder / f"mesh.{name}", MADE)
+        assert {file.name for file in Path(folder).iterdir()} == {f"mesh.{name}", *others}
