@@ -18,7 +18,7 @@ BUILD_INPUTS := setup.py pyproject.toml $(wildcard MANIFEST.in) $(shell find cud
 
 export PIP_ROOT_USER_ACTION = ignore
 
-.PHONY: help install demo test lint format wheel sanitize clean FORCE
+.PHONY: help install demo test test-dcc lint format wheel sanitize clean FORCE
 .DELETE_ON_ERROR:
 
 help:
@@ -58,6 +58,18 @@ sanitize: install
 	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 	  $(abspath $(BIN))/python -m pytest tests/ops -k "not fallback and not emulated" \
 	  --ignore tests/ops/test_build.py --ignore tests/ops/test_emulation.py $(ARGS)
+
+# What other programs make of the exports: Khronos' glTF validator (npm) and Blender as a Python module (pip, 1 GB, GPL,
+# so in an environment of its own; Python 3.11).
+DCC := build/dcc
+BLENDER_PYTHON ?= python3.11
+test-dcc: install
+	@mkdir -p $(DCC)
+	@[ -d $(DCC)/node_modules/gltf-validator ] || npm install --silent --prefix $(DCC) gltf-validator
+	@[ -x $(DCC)/blender/bin/python ] || $(BLENDER_PYTHON) -m venv $(DCC)/blender
+	@$(DCC)/blender/bin/python -c "import bpy" 2>/dev/null || $(DCC)/blender/bin/python -m pip install -qq bpy==5.0.1
+	$(QUIET_THREADS) SDS3D_BPY=$(abspath $(DCC))/blender/bin/python \
+	  SDS3D_GLTF_VALIDATOR=$(abspath $(DCC))/node_modules/gltf-validator $(BIN)/python -m pytest tests/dcc $(ARGS)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

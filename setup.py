@@ -214,7 +214,11 @@ setup(
     ],
     extras_require={
         "ui": ["gradio>=6.31,<7"],
-        "dev": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "beartype>=0.18", "ruff>=0.6", "mypy>=1.11"],
+        "usd": ["usd-core>=24.8"],
+        "dev": [
+            *("pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "beartype>=0.18", "ruff>=0.6", "mypy>=1.11"),
+            "usd-core>=24.8",
+        ],
     },
     entry_points={"console_scripts": ["sds3d = sds3d_app.cli:main"]},
     **(build_options() if BUILDING & set(sys.argv) else {}),
