@@ -17,6 +17,7 @@ from sds3d.export.views import SceneViews, check_finite, join_views, render_view
 from sds3d.scenes.base import Scene
 
 LEVEL_CELLS = 64  # of the grid on which levels are compared
+SWEEP_PIXELS = 160  # of the renders that levels of one kind are compared with, and then the best of each kind:
 JUDGED_PIXELS = 256  # the projection widens splats by half a pixel, which must not count for much
 LEFT_OUT = 0.1  # of the solid parts' density: what of it is outside the main pieces is a floater
 MIN_FIT = 0.3  # silhouette IoU; a fair mesh has 0.9, one with big floaters left out 0.6
@@ -66,7 +67,8 @@ def extract_shape(scene: Scene, views: SceneViews, judged: SceneViews, config: E
     kinds = (
         (config.surface,) if config.surface != "best" else KINDS if level is None else KINDS[:2]
     )  # these have levels
-    choices = best_choices(candidates(coarse, views), judged, kinds, level)
+    sweep = _judged_views(scene, min(SWEEP_PIXELS, config.color_size))
+    choices = best_choices(candidates(coarse, views), sweep, kinds, level)
     fine = candidates(sample_density(scene, low, high, config.resolution).blurred(config.blur), views)
     solid, choice = _best_solid(fine, choices, judged)
     if np.abs(solid[0]).max() > WORLD - world.spacing:

@@ -21,7 +21,7 @@ COARSE, FINE = 8, 3  # levels tried over the whole range, then around the best o
 OUTWARDS = (0.0, 0.01, 0.02, 0.03)  # in object sizes: mean depth is below the surface by an unknown bit
 TRUNCATION = 0.05  # in object sizes: how deep a view sees
 EDGE = 2.0  # cells over which carving acts
-DEPTH_WEIGHT = 0.25  # of the mean depth error, in object sizes, against silhouette IoU
+DEPTH_WEIGHT = 0.5  # of the mean depth error, in object sizes, against silhouette IoU
 FAR_OFF = 0.2  # in object sizes: larger depth errors are holes or floaters, and count as this
 
 
