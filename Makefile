@@ -23,7 +23,7 @@ export PIP_ROOT_USER_ACTION = ignore
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
-	@echo "also: make install, lint, format, wheel, sanitize, clean; variables: PYTHON, TORCH, PROMPT, ARGS"
+	@echo "also: make install, test-reliability, lint, format, wheel, sanitize, clean; variables: PYTHON, TORCH, PROMPT, ARGS"
 
 install: $(STAMPS)/package
 
@@ -32,6 +32,10 @@ demo: install
 
 test: install
 	$(QUIET_THREADS) $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+# The promises of docs/reliability.md at their full sizes: about half an hour.
+test-reliability: install
+	SDS3D_FULL=1 $(QUIET_THREADS) $(BIN)/python -m pytest -n 2 --dist loadgroup tests/reliability tests/test_checkpoint.py $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .

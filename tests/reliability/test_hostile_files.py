@@ -1,0 +1,115 @@
+"""R8: files that were damaged at random are refused in one line, and never take the process or the memory with them."""
+
+import json
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sds3d import Session, load_config
+from sds3d.checkpoint import checkpoints_in, load_checkpoint
+from sds3d.errors import Sds3dError
+from sds3d.event_log import last_step
+from sds3d.export.ply import read_splats_ply
+from sds3d.jobs.job_list import read_job_list
+
+LISTS = {
+    "list.csv": b"prompt,seed,guidance.guidance_scale\na red ball,3,7.5\na blue ball,,\n",
+    "list.jsonl": b'{"prompt": "a red ball", "seed": 3, "vary": {"guidance": ["sds", "csd"]}}\n"a blue ball"\n',
+    "list.yaml": b"- a red ball\n- prompt: a blue ball\n  guidance: csd\n",
+}
+
+
+def damaged(data: bytes, rng: random.Random) -> bytes:
+    """Cut, flipped, filled, repeated, or with a large number written over four of its bytes."""
+    found = bytearray(data)
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randrange(max(1, len(found)))
+        kind = rng.randrange(5)
+        if kind == 0:
+            del found[at:]
+        elif kind == 1 and found:
+            found[at] ^= 1 << rng.randrange(8)
+        elif kind == 2:
+            found[at : at + rng.randint(1, 64)] = bytes([rng.randrange(256)]) * rng.randint(0, 64)
+        elif kind == 3:
+            found[at:at] = found[at : at + 256]
+        else:
+            found[at : at + 4] = rng.choice([b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x00\x00\x00\x00"])
+    return bytes(found)
+
+
+@pytest.fixture(scope="module")
+def run(small_config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hostile") / "run"
+    list(Session(small_config(steps=6), folder).run())
+    return folder
+
+
+def attack(read: Callable[[], object], path: Path, whole: bytes, count: int) -> int:
+    """Number of damaged versions that were refused; any other exception, or 2 seconds for one, fails the test."""
+    refused = 0
+    for seed in range(count):
+        path.write_bytes(damaged(whole, random.Random(seed)))
+        begun, message = time.monotonic(), refusal(read)
+        assert time.monotonic() - begun < 2.0, seed
+        assert "\n" not in (message or ""), seed
+        refused += message is not None
+    return refused
+
+
+def refusal(read: Callable[[], object]) -> str | None:
+    """What the reader says against a file; None where it takes it."""
+    try:
+        read()
+    except Sds3dError as error:
+        return str(error)
+    return None
+
+
+@pytest.fixture
+def count(full: bool) -> int:
+    return 5000 if full else 100
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_lists(name: str, count: int, tmp_path: Path) -> None:
+    path = tmp_path / name
+    assert attack(lambda: read_job_list(path), path, LISTS[name], count) > 0.1 * count
+
+
+def test_configs(count: int, run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    assert attack(lambda: load_config(path), path, (run / "config.json").read_bytes(), count) > 0.5 * count
+
+
+@pytest.mark.parametrize("name", ["tensors.safetensors", "state.json", "manifest.json"])
+def test_checkpoints(name: str, count: int, run: Path, tmp_path: Path) -> None:
+    newest = checkpoints_in(run / "checkpoints")[0]
+    for file in newest.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    whole = (newest / name).read_bytes()
+    same = sum(damaged(whole, random.Random(seed)) == whole for seed in range(count))
+    assert attack(lambda: load_checkpoint(tmp_path), tmp_path / name, whole, count) == count - same
+
+
+def test_splats(count: int, run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "splats.ply"
+    attack(lambda: read_splats_ply(path), path, (run / "splats.ply").read_bytes(), count)
+    header, _, body = (run / "splats.ply").read_bytes().partition(b"end_header\n")
+    grown = header.replace(b"element vertex ", b"element vertex 9999999")
+    path.write_bytes(grown + b"end_header\n" + body)
+    with pytest.raises(Sds3dError):  # believed, the number would be gigabytes
+        read_splats_ply(path)
+
+
+def test_events(count: int, run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    assert attack(lambda: last_step(path), path, (run / "events.jsonl").read_bytes(), count) == 0
+
+
+def test_the_damage_is_varied() -> None:
+    whole = json.dumps(list(range(100))).encode()
+    assert len({damaged(whole, random.Random(seed)) for seed in range(100)}) > 95

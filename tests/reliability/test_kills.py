@@ -1,0 +1,118 @@
+"""R1 and R15: processes that are killed at random moments lose no more than they may."""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from sds3d import Session
+from sds3d.checkpoint import load_newest
+from sds3d.event_log import last_step
+from sds3d.events import Finished
+from sds3d.jobs import Ledger, Worker
+from sds3d.session import CONFIG
+
+INTERVAL = 5  # steps between checkpoints
+
+
+def in_a_child(work: Callable[[], object]) -> int:
+    """Runs `work` in a copy of this process, in which everything is loaded already; its number."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return child
+
+
+def ended(child: int) -> bool:
+    return os.waitpid(child, os.WNOHANG)[0] == child
+
+
+def kill_after(child: int, seconds: float) -> bool:
+    """Whether the child was still there to be killed."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if ended(child):
+            return False
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return True
+
+
+def test_a_kill_loses_one_checkpoint_interval_at_most(small_config, tmp_path: Path, full: bool) -> None:
+    """R1. Killed again and again, resumed each time; in the end the result of a run that nobody disturbed."""
+    rng, wanted = random.Random(0), 50 if full else 5
+    config = small_config(steps=400 if full else 80, checkpoint_every=INTERVAL, log_every=1, preview_every=0)
+    run, kills, reached = tmp_path / "run", 0, 0
+
+    def go_on() -> None:
+        session = Session.resume(run) if (run / CONFIG).is_file() else Session(config, run)
+        list(session.run())
+
+    while kills < wanted:
+        if not kill_after(in_a_child(go_on), rng.uniform(0.05, 0.8)):
+            break
+        kills += 1
+        seen = last_step(run / "events.jsonl") or 0
+        checkpoint, problems = load_newest(run / "checkpoints")
+        saved = checkpoint.step if checkpoint else 0
+        assert not problems
+        assert seen - saved <= INTERVAL + 1  # of a step that was saved and not yet told
+        assert saved >= reached
+        reached = saved
+    *_, last = (Session.resume(run) if (run / CONFIG).is_file() else Session(config, run)).run()
+    assert isinstance(last, Finished)
+    assert not last.interrupted
+    assert kills >= (40 if full else 3)
+    whole = Session(config, tmp_path / "whole")
+    list(whole.run())
+    for name, value in whole.scene().state_dict().items():
+        assert torch.equal(value, Session.resume(run).scene().state_dict()[name]), name
+
+
+def test_every_job_is_done_once_whoever_is_killed(small_config, tmp_path: Path, full: bool) -> None:
+    """R15. Workers are killed and replaced until all jobs are done; one job always crashes and is set aside."""
+    rng, ledger = random.Random(1), Ledger(tmp_path, attempts=50)
+    good = [
+        ledger.add(small_config(seed=seed, steps=10, checkpoint_every=INTERVAL)) for seed in range(40 if full else 4)
+    ]
+    poison = ledger.add(small_config(seed=1000, steps=10))
+    workers, kills = 3 if full else 2, 0
+
+    def work() -> None:
+        run = Session.run
+
+        def poisoned(self: Session):
+            if self.config.seed == 1000:
+                raise ValueError("poison")
+            return run(self)
+
+        Session.run = poisoned  # in this child only
+        list(Worker(Ledger(tmp_path, attempts=3)).run())
+
+    crew = [in_a_child(work) for _ in range(workers)]
+    limit = time.monotonic() + (600.0 if full else 120.0)
+    while crew and time.monotonic() < limit:
+        time.sleep(rng.uniform(0.2, 1.5))
+        crew = [child for child in crew if not ended(child)]
+        if crew and kills < (30 if full else 2):
+            victim = rng.choice(crew)
+            os.kill(victim, signal.SIGKILL)
+            os.waitpid(victim, 0)
+            kills += 1
+            crew = [child for child in crew if child != victim] + [in_a_child(work)]
+    assert not crew
+    assert {ledger.status(job).state for job in good} <= {"done", "failed"}
+    lost = [job for job in good if ledger.status(job).state == "failed"]
+    assert not lost, [ledger.status(job).reason for job in lost]
+    assert "poison" in ledger.status(poison).reason
+    assert ledger.status(poison).state == "failed"
+    for job in good:
+        assert (job.run / "events.jsonl").read_text().count('"Finished"') == 1
