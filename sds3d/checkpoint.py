@@ -143,12 +143,14 @@ def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, problems
 
 
-def load_step(folder: Path, step: int) -> Checkpoint:
-    """The checkpoint of one step; CheckpointError names those that there are."""
+def load_wanted(folder: Path, step: int | None) -> tuple[Checkpoint | None, list[str]]:
+    """The checkpoint of one step, with CheckpointError naming those that there are; as load_newest where it is None."""
+    if step is None:
+        return load_newest(folder)
     there = checkpoints_in(folder)
     for path in there:
         if int(path.name.removeprefix("step-")) == step:
-            return load_checkpoint(path)
+            return load_checkpoint(path), []
     steps = ", ".join(str(int(path.name.removeprefix("step-"))) for path in reversed(there)) or "none"
     raise CheckpointError(f"{folder} has no checkpoint of step {step}", hint=f"there are: {steps}")
 

@@ -39,8 +39,8 @@ from sds3d.scenes import ImageScene, Scene
 class Made:
     """One scene of a run, and what its results are made from, each of it made once."""
 
-    def __init__(self, scene: Scene, config: RunConfig, step: int | None = None) -> None:
-        self.scene, self.config, self.step = scene, config, config.steps if step is None else step
+    def __init__(self, scene: Scene, config: RunConfig, step: int) -> None:
+        self.scene, self.config, self.step = scene, config, step
 
     @cached_property
     def mesh(self) -> Mesh:

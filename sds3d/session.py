@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from sds3d.checkpoint import Checkpoint, load_newest, load_step, save_checkpoint, unpack_scene
+from sds3d.checkpoint import load_newest, load_wanted, save_checkpoint, unpack_scene
 from sds3d.config import RunConfig, read_json_object
 from sds3d.errors import CheckpointError, ConfigError, ExportError, NumericsError
 from sds3d.event_log import EventLog
@@ -138,7 +138,7 @@ class Session:
         An older checkpoint would be another object than the report describes, so a damaged newest one is an error here.
         """
         if self._scenes is None:
-            checkpoint, problems = self._checkpoint() if self._resumed else (None, [])
+            checkpoint, problems = load_wanted(self.out_dir / CHECKPOINTS, self._step) if self._resumed else (None, [])
             if problems:
                 raise CheckpointError(problems[0], hint="resume the run: it goes on from the checkpoint before")
             if checkpoint is None:
@@ -147,10 +147,6 @@ class Session:
             unpack_scene(checkpoint.tensors, cast(nn.Module, scene))
             self._scenes, self._step = scenes_of(scene), checkpoint.step
         return self._scenes
-
-    def _checkpoint(self) -> tuple[Checkpoint | None, list[str]]:
-        folder = self.out_dir / CHECKPOINTS
-        return load_newest(folder) if self._step is None else (load_step(folder, self._step), [])
 
     def exported_step(self) -> int:
         """The step of the checkpoint that `scenes` come from."""
@@ -174,7 +170,7 @@ class Session:
     def export(self, file_format: str, particle: int = 1) -> Path:
         """Write one result again, such as glb or ply. ExportError where the scene gives nothing fit to export."""
         name, folder = checked_format(file_format, self.config), particle_folder(self.out_dir, particle)
-        return write_result(name, Made(self.scene(particle), self.config), folder)[0]
+        return write_result(name, Made(self.scene(particle), self.config, self.exported_step()), folder)[0]
 
     def draw(self, views: int = 8, size: int = 256) -> list[Path]:
         """Make the pictures again: `views` of them on the sheet, sides of `size` pixels."""
@@ -231,7 +227,7 @@ class Session:
             yield Finished(interrupted=True)
             return
         scenes, seconds, refusals = self.scenes(), 0.0, list[ExportError]()
-        meshes, made = [dict[str, Any]() for _ in scenes], [Made(scene, self.config) for scene in scenes]
+        meshes, made = [dict[str, Any]() for _ in scenes], [Made(scene, self.config, trainer.step) for scene in scenes]
         if len(scenes) > 1:
             write_preview(scenes, self.out_dir / OVERVIEW, size=192)
             yield Exported(self.out_dir / OVERVIEW)

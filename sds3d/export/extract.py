@@ -12,7 +12,7 @@ from sds3d.export.config import ExportConfig
 from sds3d.export.grid import MORE_STEPS, WORLD, object_bounds, sample_density, solid_density, whole_scene
 from sds3d.export.level import KINDS, Candidates, Choice, Fit, best_choices, candidates, checked_level, fit_to
 from sds3d.export.mesh import Mesh
-from sds3d.export.surface import Surface, decimate, is_solid, smooth
+from sds3d.export.surface import Surface, decimate, is_solid, separated, smooth
 from sds3d.export.views import SceneViews, check_finite, join_views, render_views, views_all_around
 from sds3d.scenes.base import Scene
 
@@ -76,7 +76,7 @@ def extract_shape(scene: Scene, views: SceneViews, judged: SceneViews, config: E
             f"the scene is larger than the box of {-WORLD} to {WORLD} that it is searched in: it has exploded",
             hint="lower the learning rates or the guidance scale, or try another seed",
         )
-    surface = decimate(smooth(solid, config.smoothing), config.faces)
+    surface = separated(decimate(smooth(solid, config.smoothing), config.faces))
     fit = fit_to(surface, judged)
     if fit.silhouette_iou < MIN_FIT:
         raise ExportError(

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 from scipy.ndimage import binary_dilation, binary_fill_holes
 
-from sds3d.export.mesh import without_unused_vertices
+from sds3d.export.mesh import vertex_normals, without_unused_vertices
 from sds3d.metrics import enclosed_volume, face_pieces, is_watertight
 
 # fast_simplification's "agg": hasty collapses fold thin parts onto themselves, slow ones stop short of the count
@@ -18,6 +18,8 @@ ALLOWED = 1.05  # times the faces that were asked for
 KEPT = 0.05  # of the largest piece: the volume from which another one is a thing of its own
 MOST_PIECES = 6  # more are no object but a scattered one
 TOLERANCE = 0.0005  # in object sizes: where manifold3d's simplification starts
+
+STEP_BACK, MOST_STEPS = 1e-4, 10  # in object sizes
 
 PINHOLE = 0.03  # in object sizes
 
@@ -123,6 +125,24 @@ def decimate(surface: Surface, face_count: int) -> Surface:
         tolerance *= 1.5
     mesh = solid.to_mesh()
     return main_pieces((mesh.vert_properties[:, :3].astype(np.float64), mesh.tri_verts.astype(np.int64)))[0]
+
+
+def separated(surface: Surface) -> Surface:
+    """The same with no two vertices at one place, in float32: readers that join vertices by place would tear the solid.
+
+    Vertices that others share their place with step back along their normals, by little, until none do.
+    """
+    vertices, faces = surface[0].astype(np.float32).astype(np.float64), surface[1]
+    step = STEP_BACK * float(np.ptp(vertices, axis=0).max())
+    for attempt in range(1, MOST_STEPS + 1):
+        _, owner, count = np.unique(vertices.astype(np.float32), axis=0, return_inverse=True, return_counts=True)
+        shared = np.flatnonzero(count[owner.reshape(-1)] > 1)
+        if len(shared) == 0:
+            break
+        normals = vertex_normals(vertices, faces)[shared]
+        far = step * (attempt + np.arange(len(shared)) / len(shared))  # each its own way, also along equal normals
+        vertices[shared] -= far[:, None] * normals
+    return vertices, faces
 
 
 def _piece_count(surface: Surface) -> int:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sds3d.export.surface import closed_surface, decimate, is_solid, main_pieces, smooth
+from sds3d.export.surface import closed_surface, decimate, is_solid, main_pieces, separated, smooth
 from sds3d.metrics import enclosed_volume, face_pieces, is_watertight
 
 ORIGIN, SPACING = np.array([-1.0, -1.0, -1.0]), 0.05
@@ -98,3 +98,14 @@ def test_solid_is_not_said_of_open_or_pinched_surfaces():
     edge = faces[0][:2]
     flap[0, :2], flap[1, :2] = edge, edge[::-1]
     assert not is_solid((np.vstack([vertices, [[0.0, 0.0, 2.0]]]), np.vstack([faces, flap])))
+
+
+def test_vertices_that_share_a_place_step_apart_and_stay_a_solid():
+    """Two tetrahedra that touch in a corner: joined there by place, the corner would belong to both."""
+    corners = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    faces = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
+    both = np.vstack([corners, -corners]), np.vstack([faces, faces[:, ::-1] + 4])
+    vertices, same = separated(both)
+    assert len(np.unique(vertices.astype(np.float32), axis=0)) == 8
+    assert np.abs(vertices - both[0]).max() < 1e-3
+    assert np.array_equal(same, both[1])
