@@ -32,6 +32,7 @@ from sds3d.export import (
     write_splats_ply,
     write_turntable,
 )
+from sds3d.export.check_splats import check_splat, check_splats_ply, hand_over_splats
 from sds3d.files import writing
 from sds3d.scenes import ImageScene, Scene
 
@@ -181,11 +182,17 @@ def _orbit(made: Made, path: Path) -> dict[str, Any]:
 
 
 def _splats(made: Made, path: Path) -> dict[str, Any]:
-    return {"splats": write_splats_ply(made.scene, path, made.metadata())}
+    def write(temporary: Path) -> int:
+        return write_splats_ply(made.scene, temporary, made.metadata())
+
+    return {"splats": hand_over_splats(write, check_splats_ply, made.scene, path)}
 
 
 def _splat(made: Made, path: Path) -> dict[str, Any]:
-    return {"splats": write_splat(made.scene, path)}
+    def write(temporary: Path) -> int:
+        return write_splat(made.scene, temporary)
+
+    return {"splats": hand_over_splats(write, check_splat, made.scene, path)}
 
 
 def _mesh(file_format: str) -> Callable[[Made, Path], dict[str, Any]]:

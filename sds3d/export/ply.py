@@ -24,6 +24,7 @@ COLUMNS = (
 )
 HARMONICS_AT = COLUMNS.index("opacity")  # where f_rest_* go, as in the reference
 MAX_HEADER = 1 << 16  # bytes
+SPLAT_BYTES = 32  # a splat of web viewers: place, size, RGBA, turn
 
 
 @dataclass(frozen=True)
