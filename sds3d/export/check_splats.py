@@ -40,7 +40,7 @@ def check_splats_ply(path: Path, scene: Scene) -> None:
     read = trimesh.load(path, process=False).metadata["_ply_raw"]["vertex"]["data"]
     places = np.stack([np.asarray(read[axis]).reshape(-1) for axis in "xyz"], axis=-1)
     _same(path, torch.from_numpy(places), splats.means, TOLERANCE)
-    _same(path, torch.from_numpy(np.asarray(read["opacity"]).reshape(-1)), splats.raw_opacities, TOLERANCE)
+    _same(path, torch.from_numpy(np.array(read["opacity"]).reshape(-1)), splats.raw_opacities, TOLERANCE)
 
 
 def check_splat(path: Path, scene: Scene) -> None:
