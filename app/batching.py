@@ -62,6 +62,9 @@ def run_batch(
             if outcome.state == "failed":
                 print(f"failed: {outcome.prompt} (seed {outcome.seed}, {outcome.guidance}): {outcome.reason}")
     if any(outcome.state in ("queued", "running", "paused") for outcome in found):
+        if crew.problem() < 0:
+            say_note("the workers were killed again and again, perhaps for want of memory: try fewer --jobs")
+            return FAILED
         if crew.problem():  # the worker has said what it is
             return crew.problem()
         say_note(f"interrupted and saved in {shlex.quote(str(folder))}; the same command goes on")
@@ -73,19 +76,20 @@ def run_batch(
 class Crew:
     """Worker processes that are kept at their number for as long as there is something to do."""
 
-    def __init__(self, ledger: Ledger, command: list[str], environment: Mapping[str, str], number: int) -> None:
-        self.ledger, self.command, self.environment = ledger, command, environment
+    def __init__(self, command: list[str], environment: Mapping[str, str], number: int, replacements: int) -> None:
+        self.command, self.environment, self.replacements = command, environment, replacements
         self.processes = [self._start() for _ in range(number)]
 
     def _start(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(self.command, env=self.environment, start_new_session=True)
 
     def at_work(self) -> bool:
-        """Whether any is. One that was killed is replaced: its job's attempts are counted, so this ends."""
-        self.processes = [
-            self._start() if process.poll() is not None and process.returncode < 0 else process
-            for process in self.processes
-        ]
+        """Whether any is. One that was killed is replaced, as long as there are replacements: it may have died of what
+        the next one would die of too."""
+        for index, process in enumerate(self.processes):
+            if process.poll() is not None and process.returncode < 0 and self.replacements > 0:
+                self.replacements -= 1
+                self.processes[index] = self._start()
         return any(process.poll() is None for process in self.processes)
 
     def end(self) -> None:
@@ -109,7 +113,7 @@ def started(ledger: Ledger, jobs: Sequence[Job], workers: int) -> Iterator[Crew]
         threads = max(1, (os.cpu_count() or 1) // workers)
         command = [sys.executable, "-m", "sds3d_app.worker", str(ledger.folder), "--only", str(names)]
         command += ["--threads", str(threads), "--attempts", str(ledger.attempts), "--lease", str(ledger.lease)]
-        crew = Crew(ledger, command, {**os.environ, "OMP_NUM_THREADS": str(threads)}, workers)
+        crew = Crew(command, {**os.environ, "OMP_NUM_THREADS": str(threads)}, workers, ledger.attempts * len(jobs))
         try:
             yield crew
         finally:

@@ -14,8 +14,7 @@ from sds3d.session import CONFIG, Session
 
 UNDER_WAY = ("queued", "running", "paused")
 REST = 1.0  # seconds between looks for a job to take
-POLL = 0.25  # seconds between looks at what a job was told
-BEAT_EVERY = 0.1  # of the lease
+POLL = 0.25  # seconds between signs of life, and looks at what a job was told
 
 
 class Worker:
@@ -110,15 +109,11 @@ class Worker:
         ended, lost = threading.Event(), threading.Event()
 
         def keep() -> None:
-            waited = 0.0
             while not ended.wait(POLL):
-                waited += POLL
-                if waited >= BEAT_EVERY * self.ledger.lease:
-                    waited = 0.0
-                    if not claim.beat():
-                        lost.set()
-                        session.stop()
-                        return
+                if not claim.beat():
+                    lost.set()
+                    session.stop()
+                    return
                 order = self.ledger.order(job)
                 if order == "pause":
                     session.pause()
