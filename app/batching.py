@@ -37,12 +37,7 @@ def run_batch(
     """Everything of the list that is not done yet; the exit code."""
     ledger = Ledger(folder, attempts=attempts)
     if dry_run:
-        known = {job.name for job in ledger.jobs()}
-        for config in configs:
-            name = job_name(config)
-            state = ledger.status(ledger.job(name)).state if name in known else "new"
-            print(f"{state:8} {name}  {config.prompt}")
-        return DONE
+        return say_plan(ledger, configs)
     jobs = [ledger.add(config) for config in configs]
     if again:
         for job in jobs:
@@ -71,6 +66,16 @@ def run_batch(
         return INTERRUPTED
     good = sum(outcome.state in ("done", "stopped") for outcome in found)
     return DONE if good == len(found) else SOME_FAILED if good else FAILED
+
+
+def say_plan(ledger: Ledger, configs: Sequence[RunConfig]) -> int:
+    """Print what would be done; the exit code."""
+    known = {job.name for job in ledger.jobs()}
+    for config in configs:
+        name = job_name(config)
+        state = ledger.status(ledger.job(name)).state if name in known else "new"
+        print(f"{state:8} {name}  {config.prompt}")
+    return DONE
 
 
 class Crew:
