@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import trimesh
 from torch import Tensor
 
 from sds3d.errors import ExportError
@@ -36,6 +35,8 @@ def hand_over_splats(
 
 def check_splats_ply(path: Path, scene: Scene) -> None:
     """ExportError where trimesh reads other places or opacities from the file than the scene has."""
+    import trimesh  # slow to load
+
     splats = checked_splats(scene)
     read = trimesh.load(path, process=False).metadata["_ply_raw"]["vertex"]["data"]
     places = np.stack([np.asarray(read[axis]).reshape(-1) for axis in "xyz"], axis=-1)
