@@ -110,7 +110,8 @@ class Ledger:
             self._write_result(job, "failed", status.reason)
         if status.state != "queued":
             return None
-        claim = take(job.folder, status.attempts + 1)
+        made = claims(job.folder)
+        claim = take(job.folder, made[-1].number + 1 if made else 1)
         if claim is not None and _result(job) is not None:  # it ended between the two looks
             claim.end()
             return None
@@ -152,8 +153,8 @@ class Ledger:
         with writing(job.folder):
             for path in (job.folder / ORDER, job.run / REPORT, job.folder / RESULT):
                 path.unlink(missing_ok=True)
-            for claim in claims(job.folder):
-                for path in job.folder.glob(f"{claim.path.name}*"):
+            for claim in reversed(claims(job.folder)):  # the rest of a retry that is cut off is still in order
+                for path in (claim.path, claim.path.with_name(f"{claim.path.name}.ended")):
                     path.unlink(missing_ok=True)
 
     def _folders(self) -> list[Path]:

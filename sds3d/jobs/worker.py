@@ -1,6 +1,7 @@
 """Takes jobs from a ledger until none is left, and keeps the prior loaded from one to the next."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -109,8 +110,14 @@ class Worker:
         ended, lost = threading.Event(), threading.Event()
 
         def keep() -> None:
+            heard = time.monotonic()
             while not ended.wait(POLL):
-                if not claim.beat():
+                try:
+                    owned = claim.beat()
+                    heard = time.monotonic()
+                except OutputError:  # the disk may come back, until another may take over
+                    owned = time.monotonic() - heard < self.ledger.lease / 2
+                if not owned:
                     lost.set()
                     session.stop()
                     return
