@@ -57,15 +57,20 @@ def run_batch(
             if outcome.state == "failed":
                 print(f"failed: {outcome.prompt} (seed {outcome.seed}, {outcome.guidance}): {outcome.reason}")
     if any(outcome.state in ("queued", "running", "paused") for outcome in found):
-        if crew.problem() < 0:
-            say_note("the workers were killed again and again, perhaps for want of memory: try fewer --jobs")
-            return FAILED
-        if crew.problem():  # the worker has said what it is
-            return crew.problem()
+        if crew.problem() and not interrupted.is_set():  # those that are told to stop while they load end by a signal
+            return say_problem(crew.problem())
         say_note(f"interrupted and saved in {shlex.quote(str(folder))}; the same command goes on")
         return INTERRUPTED
     good = sum(outcome.state in ("done", "stopped") for outcome in found)
     return DONE if good == len(found) else SOME_FAILED if good else FAILED
+
+
+def say_problem(code: int) -> int:
+    """Why workers ended before their work, where they have not said it; the exit code."""
+    if code > 0:
+        return code
+    say_note("the workers were killed again and again, perhaps for want of memory: try fewer --jobs")
+    return FAILED
 
 
 def say_plan(ledger: Ledger, configs: Sequence[RunConfig]) -> int:

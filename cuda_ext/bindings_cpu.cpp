@@ -4,6 +4,7 @@
 
 #include "arguments.h"
 #include "cpu_features.h"
+#include "volume_arguments.h"
 
 namespace sds3d {
 

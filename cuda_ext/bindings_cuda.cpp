@@ -12,6 +12,7 @@
 #include "rasterize_gaussians/rasterize_gaussians_cuda.h"
 #include "selective_adam/selective_adam_cuda.h"
 #include "spherical_harmonics/spherical_harmonics_cuda.h"
+#include "volume_arguments.h"
 
 namespace sds3d {
 

@@ -16,6 +16,10 @@ namespace sds3d {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
+constexpr auto FLOAT = ScalarType::Float;
+constexpr auto INT = ScalarType::Int;
+constexpr auto LONG = ScalarType::Long;
+
 inline std::string device_name(const Tensor& t) {
   return t.is_cuda() ? "cuda:" + std::to_string(t.get_device_index()) : "cpu";
 }

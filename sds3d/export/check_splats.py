@@ -1,6 +1,5 @@
 """The last look before splats are handed over: the file as it was read back, against the scene."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from sds3d.errors import ExportError
 from sds3d.export.ply import SPLAT_BYTES, checked_splats
-from sds3d.files import writing
+from sds3d.files import staged
 from sds3d.scenes.base import Scene
 from sds3d.scenes.gaussians import Gaussians
 
@@ -21,15 +20,10 @@ BYTE = 1 / 255 + 1e-6  # what a byte cannot tell apart
 def hand_over_splats(
     write: Callable[[Path], int], check: Callable[[Path, Scene], None], scene: Scene, path: Path
 ) -> int:
-    """Write under another name, read it back, and only then give it its name; the number of splats."""
-    temporary = path.with_name(f".{path.stem}.checking{path.suffix}")
-    with writing(path):
-        try:
-            count = write(temporary)
-            check(temporary, scene)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    """Write elsewhere, read it back, and only then put it at `path`; the number of splats."""
+    with staged(path) as elsewhere:
+        count = write(elsewhere)
+        check(elsewhere, scene)
     return count
 
 

@@ -71,9 +71,11 @@ class Ledger:
 
     def job(self, name: str) -> Job:
         """The job of that name; ConfigError where there is none or its file is damaged."""
-        known = [path.name for path in self._folders()]
-        if name not in known:
+        if name not in (path.name for path in self._folders()):  # a name from outside is never used as a path
             raise ConfigError(f"no job {name[:80]!r} in {self.folder}")
+        return self._read(name)
+
+    def _read(self, name: str) -> Job:
         about = read_json_object(self.folder / name / JOB)
         config, added = about.get("config"), about.get("added")
         if not isinstance(config, dict) or not isinstance(added, (int, float)):
@@ -82,7 +84,7 @@ class Ledger:
 
     def jobs(self) -> list[Job]:
         """All jobs in the order in which they were added. ConfigError names one that is damaged."""
-        return sorted((self.job(path.name) for path in self._folders()), key=lambda job: (job.added, job.name))
+        return sorted((self._read(path.name) for path in self._folders()), key=lambda job: (job.added, job.name))
 
     def status(self, job: Job) -> Status:
         """As of now: running jobs of dead workers count as queued, or as failed when there were too many of them."""

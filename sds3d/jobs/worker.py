@@ -53,19 +53,15 @@ class Worker:
             self._session.stop()
 
     def _do(self, job: Job, claim: Claim) -> Iterator[tuple[Job, Event]]:
-        try:
-            session = self._open(job)
-        except Exception as error:
-            self._failed(job, claim, error)
-            return
-        self._session = session
-        if self._stopped:
-            session.stop()
-        with self._kept(job, claim, session) as lost:
+        last: Event | None = None
+        with self._kept(job, claim) as lost:  # from here on, for a large prior takes its time to load
             try:
-                last: Event | None = None
+                session = self._session = self._open(job)
+                if self._stopped:
+                    session.stop()
                 for last in session.run():
                     if lost.is_set():
+                        claim.end()  # no longer ours, or not for long
                         return
                     yield job, last
             except Exception as error:
@@ -104,9 +100,9 @@ class Worker:
             claim.end(reason)
 
     @contextmanager
-    def _kept(self, job: Job, claim: Claim, session: Session) -> Iterator[threading.Event]:
+    def _kept(self, job: Job, claim: Claim) -> Iterator[threading.Event]:
         """Inside, a thread says that the worker is alive and passes on what the job is told; the event is set when
-        another worker has taken the job over."""
+        another worker has taken the job over, or soon may."""
         ended, lost = threading.Event(), threading.Event()
 
         def keep() -> None:
@@ -119,15 +115,9 @@ class Worker:
                     owned = time.monotonic() - heard < self.ledger.lease / 2
                 if not owned:
                     lost.set()
-                    session.stop()
+                self._pass_on("lost" if lost.is_set() else self.ledger.order(job))
+                if lost.is_set():
                     return
-                order = self.ledger.order(job)
-                if order == "pause":
-                    session.pause()
-                elif order == "stop":
-                    session.finish_early()
-                else:
-                    session.unpause()
 
         thread = threading.Thread(target=keep, daemon=True)
         thread.start()
@@ -136,6 +126,19 @@ class Worker:
         finally:
             ended.set()
             thread.join()
+
+    def _pass_on(self, order: str) -> None:
+        session = self._session
+        if session is None:  # still loading, or done
+            return
+        if order == "lost":
+            session.stop()
+        elif order == "pause":
+            session.pause()
+        elif order == "stop":
+            session.finish_early()
+        else:
+            session.unpause()
 
 
 def _prior_key(config: RunConfig) -> tuple[object, str]:

@@ -67,17 +67,25 @@ def use_compiled(device: torch.device, op: str) -> bool:
             raise ExtensionUnavailable(message, f"build them with: {CUDA_BUILD_COMMAND}")
         return True
     if not compiled():
-        warn_fallback()
+        warn_fallback(info.reason, BUILD_COMMAND)
         return False
     return True
 
 
 def has_kernels(values: Tensor) -> bool:
-    """Whether sds3d._C computes with `values`: float32, on a device that it was built for. Else the caller's pure torch
-    does, which is right on every device and in every precision; on the CPU after one warning."""
+    """Whether sds3d._C computes with `values`: float32, on a device that it was built for.
+
+    Else the caller's pure torch does, which is right on every device and in every precision; for float32 after one
+    warning.
+    """
     if values.dtype != torch.float32:
         return False
-    return backend_info().cuda if values.is_cuda else use_compiled(values.device, "")
+    if values.is_cuda and compiled() and not backend_info().cuda:
+        warn_fallback("sds3d._C was built without CUDA", CUDA_BUILD_COMMAND)
+        return False
+    if not compiled():
+        warn_fallback(backend_info().reason, BUILD_COMMAND)
+    return compiled()
 
 
 def choose_rasterizer(wanted: Rasterizer, device: torch.device, op: str) -> Rasterizer:
@@ -104,7 +112,6 @@ def choose_rasterizer(wanted: Rasterizer, device: torch.device, op: str) -> Rast
 
 
 @cache
-def warn_fallback() -> None:
-    """Warn, once per process, that the slow pure-torch ops are in use."""
-    reason = backend_info().reason
-    warnings.warn(f"{reason}; using the slow torch ops. Build the kernels with: {BUILD_COMMAND}", stacklevel=3)
+def warn_fallback(reason: str, command: str) -> None:
+    """Warn, once per process and reason, that the slow pure-torch ops are in use."""
+    warnings.warn(f"{reason}; using the slow torch ops. Build the kernels with: {command}", stacklevel=3)

@@ -49,9 +49,9 @@ def march_rays(
     jitter is in [0, 1). One is hidden if the densities `least` of the kept ones in front of it sum up, times `step`, to
     `most_depth` or more. Not differentiable.
     """
-    starts = near if jitter is None else near + (jitter - 0.5) * step
     if not has_kernels(rays_o):
-        return _march_reference(rays_o, rays_d, starts, far, grid, step, max_samples)
+        return march_rays_reference(rays_o, rays_d, near, far, grid, step, max_samples, jitter)
+    starts = near if jitter is None else near + (jitter - 0.5) * step
     least = rays_o.new_empty(0) if grid.least is None else grid.least
     counts, kept = torch.ops.sds3d.march_rays_count(
         rays_o, rays_d, starts, far, grid.binaries, grid.aabb, least, step, max_samples, grid.most_depth
@@ -74,19 +74,7 @@ def march_rays_reference(
     jitter: Float[Tensor, "R"] | None,
 ) -> RaySamples:
     """`march_rays` in pure torch, for any float type and device; its memory grows with R max_samples."""
-    starts = near if jitter is None else near + (jitter - 0.5) * step
-    return _march_reference(rays_o, rays_d, starts, far, grid, step, max_samples)
-
-
-def _march_reference(
-    rays_o: Float[Tensor, "R 3"],
-    rays_d: Float[Tensor, "R 3"],
-    first: Float[Tensor, "R"],
-    far: Float[Tensor, "R"],
-    grid: OccupancyGrid,
-    step: float,
-    max_samples: int,
-) -> RaySamples:
+    first = near if jitter is None else near + (jitter - 0.5) * step
     number = torch.arange(max_samples, device=first.device)
     starts = first[:, None] + number * step
     middles = starts + step / 2

@@ -1,5 +1,6 @@
 """A worker: one prior for all, failures that do not spread, and obedience."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from sds3d import Session
 from sds3d.errors import NumericsError, OutputError
 from sds3d.events import StepDone
-from sds3d.jobs import Ledger, Worker
+from sds3d.jobs import Ledger, Worker, claims
 from sds3d.jobs.claims import take
 from sds3d.priors.analytic import AnalyticConfig
 
@@ -134,3 +135,49 @@ def test_a_job_that_another_took_over_is_left_alone(ledger: Ledger, small_config
             worker.stop()
     assert states(ledger) == ["running"]  # by the other, which is this process too
     assert not (job.folder / "result.json").exists()
+
+
+def elsewhere(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The state of the one job as another machine sees it, which knows nothing of this one's processes."""
+    with monkeypatch.context() as patch:
+        patch.setattr(claims, "machine", lambda: "elsewhere")
+        return states(ledger)[0]
+
+
+def test_a_worker_is_alive_while_its_prior_loads(tmp_path: Path, small_config, monkeypatch) -> None:
+    ledger, seen, build = Ledger(tmp_path, lease=0.8), [], AnalyticConfig.build
+    monkeypatch.setattr("sds3d.jobs.worker.POLL", 0.02)
+
+    def slowly(self, device):
+        time.sleep(1.2)
+        seen.append(elsewhere(ledger, monkeypatch))
+        return build(self, device)
+
+    monkeypatch.setattr(AnalyticConfig, "build", slowly)
+    ledger.add(small_config(steps=2))
+    list(Worker(ledger).run())
+    assert seen == ["running"]
+    assert states(ledger) == ["done"]
+
+
+@pytest.mark.parametrize(("seconds", "attempts"), [(0.1, 1), (0.5, 2)])
+def test_a_heartbeat_that_the_disk_refuses_for_a_while(
+    tmp_path: Path, small_config, monkeypatch, seconds: float, attempts: int
+) -> None:
+    """For a moment it does no harm; when another may soon take over, the job is given back and begun again."""
+    ledger, beat, first = Ledger(tmp_path, lease=0.6), claims.Claim.beat, list[float]()
+    monkeypatch.setattr("sds3d.jobs.worker.POLL", 0.02)
+
+    def refused(self) -> bool:
+        first.append(time.monotonic())
+        if first[-1] - first[0] < seconds:
+            raise OutputError("cannot write: stale file handle")
+        return beat(self)
+
+    monkeypatch.setattr(claims.Claim, "beat", refused)
+    job = ledger.add(
+        small_config(steps=200, checkpoint_every=5, preview_every=0, scene={"name": "image"}, loss_weights={})
+    )
+    list(Worker(ledger).run())
+    assert states(ledger) == ["done"]
+    assert ledger.status(job).attempts == attempts
