@@ -19,6 +19,7 @@ from sds3d.errors import CheckpointError, ConfigError, ExportError, NumericsErro
 from sds3d.event_log import EventLog
 from sds3d.events import CheckpointSaved, Event, Exported, Finished, Preview, Started, Warned
 from sds3d.files import write_atomic, writing
+from sds3d.planning import make_room
 from sds3d.priors.base import Prior
 from sds3d.prompts import check_words
 from sds3d.report import build_report
@@ -116,8 +117,7 @@ class Session:
 
     def unknown_words(self) -> list[str]:
         """Words of the prompt and the negative prompt that the prior would ignore; loads the prior."""
-        prior, config = self.prior(), self.config
-        return prior.unknown_words(f"{config.prompt} {config.negative_prompt}")
+        return self.prior().unknown_words(f"{self.config.prompt} {self.config.negative_prompt}")
 
     def prior(self) -> Prior:
         """The prior, loaded once."""
@@ -178,13 +178,13 @@ class Session:
 
     def _prepare(self) -> tuple[Trainer, list[str]]:
         """All parts, at the newest checkpoint where there is one, and what the user should know about them."""
-        device, prior = self.device(), self.prior()
-        config = self.config
+        device, prior, config = self.device(), self.prior(), self.config
         warnings = check_words(prior, config.prior, config.prompt, config.negative_prompt, self.strict)
-        generator = torch.Generator().manual_seed(self.config.seed)
+        warnings += make_room(config, prior, device)
+        generator = torch.Generator().manual_seed(config.seed)
         scene = self._build_scene(generator)
         self._scenes = scenes_of(scene)
-        trainer = Trainer(self.config, scene, prior, generator, device)
+        trainer = Trainer(config, scene, prior, generator, device)
         if self._resumed:
             checkpoint, problems = load_newest(self.out_dir / CHECKPOINTS)
             warnings += [f"{problem}; going on from an older checkpoint" for problem in problems]

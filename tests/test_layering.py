@@ -19,6 +19,7 @@ LAYERS = [
     {"export", "metrics", "optim"},
     {"config", "presets"},
     {"trainer", "checkpoint", "results", "report", "event_log"},
+    {"planning"},
     {"session"},
     {"many", "jobs", "exporting"},
     {"compare", "evaluation"},
@@ -42,6 +43,7 @@ THIRD_PARTY = {  # package: the parts that may import it
     "diffusers": {"priors"},
     "transformers": {"priors", "evaluation"},  # the latter for CLIP
     "peft": {"priors"},
+    "huggingface_hub": {"priors"},
     "gradio": {"app"},
     "typer": {"app"},
     "click": {"app"},

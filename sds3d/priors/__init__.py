@@ -3,7 +3,7 @@
 from sds3d.priors.analytic import AnalyticConfig
 from sds3d.priors.base import PriorConfig
 from sds3d.priors.embedded.config import EmbeddedConfig
-from sds3d.priors.stable_diffusion import DiffusersConfig
+from sds3d.priors.hub.config import DiffusersConfig
 
 PRIORS: dict[str, type[PriorConfig]] = {
     "embedded": EmbeddedConfig,

@@ -85,6 +85,21 @@ class DensityPrior(Prior, Protocol):
         ...
 
 
+@runtime_checkable
+class FrugalPrior(Prior, Protocol):
+    """A prior that can do with less memory, for more time."""
+
+    plans: bool  # whether a run is to find out what it needs; else it is used as it was configured
+
+    def economies(self) -> list[str]:
+        """Ways to ask it, each in a few words, from the fastest (as configured) to the smallest."""
+        ...
+
+    def economize(self, level: int) -> None:
+        """Be asked in that way from now on; its answers change by no more than rounding."""
+        ...
+
+
 class PriorConfig(Options, ABC):
     """How a prior is chosen: its name and its options.
 
@@ -128,6 +143,16 @@ def eps_from_v(
 ) -> Float[Tensor, "B C h w"]:
     """eps = alpha v + sigma x_t, for v = alpha eps - sigma x (Salimans & Ho 2022)."""
     return alpha * v + sigma * x_t
+
+
+def eps_from_velocity(
+    velocity: Float[Tensor, "B C h w"],
+    x_t: Float[Tensor, "B C h w"],
+    alpha: Float[Tensor, "B 1 1 1"],
+    sigma: Float[Tensor, "B 1 1 1"],
+) -> Float[Tensor, "B C h w"]:
+    """eps = (x_t + alpha velocity) / (alpha + sigma), for velocity = eps - x (Liu et al. 2022, rectified flow)."""
+    return (x_t + alpha * velocity) / (alpha + sigma)
 
 
 def sample_from_eps(

@@ -1,0 +1,1 @@
+"""Text-to-image models in diffusers' layout: finding them, checking their files, loading them, asking them."""

@@ -1,0 +1,55 @@
+"""How a model of diffusers is chosen."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+
+from sds3d.priors.base import PriorConfig
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Files = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=500)], ...], Field(max_length=16)]
+
+
+class DiffusersConfig(PriorConfig):
+    """A text-to-image model in diffusers' layout: a local folder, or an id in the hub's cache or on the hub."""
+
+    name: Literal["diffusers"] = "diffusers"
+    reads_views: ClassVar[bool] = True
+    model: Annotated[str, Field(min_length=1, max_length=500, description="folder or hub id of the model")]
+    revision: Annotated[
+        str,
+        Field(max_length=100, pattern=r"^[\w./-]*$", description="commit, branch or tag on the hub"),
+    ] = ""
+    dtype: Annotated[
+        Precision,
+        Field(description="of the networks; auto: float32 on CPUs, on CUDA bfloat16 (transformers) or float16"),
+    ] = "auto"
+    image_size: Annotated[
+        int | None, Field(ge=16, le=2048, description="side in pixels at which views are judged; the model's own")
+    ] = None
+    distilled_guidance: Annotated[
+        float,
+        Field(ge=0, le=100, description="scale that FLUX.1-dev is told; at 1 the guidance alone does the guiding"),
+    ] = 1.0
+    lora: Annotated[Files, Field(description="LoRA files (.safetensors) to add to the model")] = ()
+    words: Annotated[Files, Field(description="textual-inversion files (.safetensors), each said as <its-name>")] = ()
+    chunk: Annotated[
+        int, Field(ge=0, le=4096, description="images in one call of the networks; 0: all of a step, the fastest")
+    ] = 0
+    vae_tiling: Annotated[bool, Field(description="encode views in tiles: less memory, faint seams")] = False
+    offload: Annotated[
+        Literal["none", "model"],
+        Field(description="model: the network waits in main memory while views are rendered and encoded"),
+    ] = "none"
+    memory: Annotated[
+        Literal["auto", "as_set"],
+        Field(description="auto: measure a step first, and set chunk, vae_tiling and offload if it does not fit"),
+    ] = "auto"
+    compile: Annotated[bool, Field(description="torch.compile the network: minutes at first, then faster")] = False
+
+    def build(self, device: torch.device | str) -> Any:
+        """Load the model; imports diffusers."""
+        from sds3d.priors.hub.prior import load_prior
+
+        return load_prior(self, torch.device(device))

@@ -1,0 +1,40 @@
+"""PixArt-alpha and PixArt-Sigma (Chen et al. 2023, 2024): a small transformer on T5's words."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sds3d.priors.hub.family import Call, Family, first_half, split_mask, with_mask
+
+
+class PixArt(Family):
+    """The alpha model for 1024 px is told the image's size; views count as images of the size that they are."""
+
+    name = "PixArt-alpha, PixArt-Sigma"
+    pipelines = ("PixArtAlphaPipeline", "PixArtSigmaPipeline")
+    network = "transformer"
+    encoders = ("text_encoder", "tokenizer")
+
+    def embed(self, pipeline: Any, text: str, network_config: Mapping[str, Any], device: torch.device) -> Tensor:
+        hidden, mask, null, null_mask = pipeline.encode_prompt([text], device=device)
+        return with_mask(hidden[0], mask[0]) if text else with_mask(null[0], null_mask[0])
+
+    def call(self, network: Any, call: Call) -> Float[Tensor, "B C h w"]:
+        hidden, mask = split_mask(call.embedding)
+        sizes: dict[str, Tensor | None] = {"resolution": None, "aspect_ratio": None}
+        if network.use_additional_conditions:
+            batch = len(call.x)
+            sizes["resolution"] = call.x.new_full((batch, 2), float(call.side))
+            sizes["aspect_ratio"] = call.x.new_ones(batch, 1)
+        out = network(
+            call.x,
+            encoder_hidden_states=hidden,
+            encoder_attention_mask=mask,
+            timestep=call.told,
+            added_cond_kwargs=sizes,
+            return_dict=False,
+        )[0]
+        return first_half(out, call.x.shape[1])

@@ -1,0 +1,37 @@
+"""Stable Diffusion XL (Podell et al. 2023): two text encoders, and a UNet that is told sizes and a pooled embedding."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sds3d.priors.hub.family import Call, Family, split_rows, with_rows
+
+
+class StableDiffusionXL(Family):
+    """Views count as uncropped images of the size that they are."""
+
+    name = "Stable Diffusion XL"
+    pipelines = ("StableDiffusionXLPipeline",)
+    network = "unet"
+    encoders = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+
+    def embed(self, pipeline: Any, text: str, network_config: Mapping[str, Any], device: torch.device) -> Tensor:
+        hidden, null, pooled, null_pooled = pipeline.encode_prompt([text], device=device)
+        return with_rows(hidden[0], pooled[0]) if text else with_rows(null[0], null_pooled[0])
+
+    def call(self, network: Any, call: Call) -> Float[Tensor, "B C h w"]:
+        sizes = 6 * network.config.addition_time_embed_dim
+        hidden, pooled = split_rows(call.embedding, network.config.projection_class_embeddings_input_dim - sizes)
+        side = call.side
+        time_ids = call.x.new_tensor([[side, side, 0, 0, side, side]]).expand(len(call.x), -1)  # size, crop, target
+        return network(
+            call.x,
+            call.told,
+            encoder_hidden_states=hidden,
+            added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids},
+            class_labels=call.camera,
+            return_dict=False,
+        )[0]

@@ -1,0 +1,60 @@
+"""Ten steps of distillation from every family, into splats and a radiance field, cut in the middle and resumed."""
+
+import pytest
+import torch
+
+from sds3d.config import RunConfig
+from sds3d.trainer import Trainer
+from tests.priors.hub.tiny_models import MODELS
+
+FAMILIES = ("sd", "sdxl", "sd3", "flux", "pixart-alpha", "sana", "deepfloyd")
+SCENES = {"gaussians": {"name": "gaussians", "count": 200}, "nerf": {"name": "nerf"}}
+METHODS = {"sds": {"name": "sds"}, "vsd": {"name": "vsd", "lora_rank": 2}, "cfd": {"name": "cfd"}}
+
+
+def config_of(folder, family, scene, method) -> RunConfig:
+    return RunConfig.from_dict(
+        {
+            "prompt": "a red mug",
+            "steps": 10,
+            "device": "cpu",
+            "prior": {"name": "diffusers", "model": str(folder), "image_size": 16 if family == "deepfloyd" else 64},
+            "scene": SCENES[scene],
+            "guidance": METHODS[method],
+            "cameras": {"views": 2, "size": 16},
+        }
+    )
+
+
+def trainer(config, prior) -> Trainer:
+    generator = torch.Generator().manual_seed(config.seed)
+    return Trainer(config, config.scene.build(generator), prior, generator, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("scene", SCENES)
+def test_ten_steps_run_move_the_scene_and_resume_bit_for_bit(model_folder, family, scene, method):
+    config = config_of(model_folder(family), family, scene, method)
+    prior = config.prior.build("cpu")
+    whole = trainer(config, prior)
+    start = {name: tensor.clone() for name, tensor in whole.checkpoint().tensors.items()}
+    checkpoint = None
+    for event in whole.run():
+        if event.step == 5:
+            saved = whole.checkpoint()
+            tensors = {name: tensor.clone() for name, tensor in saved.tensors.items()}
+            checkpoint = type(saved)(saved.step, tensors, saved.seconds, saved.forwards)
+    after = whole.checkpoint().tensors
+    moved = [name for name in after if name.startswith("scene.") and not torch.equal(after[name], start[name])]
+    assert moved
+    resumed = trainer(config, prior)
+    resumed.restore(checkpoint)
+    for _ in resumed.run():
+        pass
+    again = resumed.checkpoint().tensors
+    assert all(torch.equal(after[name], again[name]) for name in after)
+
+
+def test_every_family_is_distilled_from():
+    assert {name.split("-")[0] for name in MODELS} == {name.split("-")[0] for name in FAMILIES}

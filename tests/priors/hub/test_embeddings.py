@@ -1,0 +1,127 @@
+"""The cache of embeddings: a second run of the same prompt loads no text encoder, and nothing else is ever found."""
+
+import shutil
+
+import pytest
+import torch
+
+from sds3d.priors.hub import embeddings
+from sds3d.priors.hub.config import DiffusersConfig
+from sds3d.priors.hub.loading import load_component
+from tests.priors.hub.tiny_models import MODELS
+
+
+@pytest.fixture
+def loaded(monkeypatch) -> list[str]:
+    """Names of the components that are loaded from now on."""
+    from sds3d.priors.hub import loading
+
+    names: list[str] = []
+
+    def load(found, name, dtype, device):
+        names.append(name)
+        return load_component(found, name, dtype, device)
+
+    monkeypatch.setattr(loading, "load_component", load)
+    return names
+
+
+def build(folder, **options):
+    return DiffusersConfig(model=str(folder), **options).build("cpu")
+
+
+@pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "flux", "pixart-alpha", "sana", "deepfloyd"])
+def test_the_second_run_with_the_same_prompt_loads_no_text_encoder(name, model_folder, loaded):
+    texts = ["a red mug", "a red mug, front view", ""]
+    first = build(model_folder(name)).embed(texts)
+    assert any(part.startswith("text_encoder") for part in loaded)
+    loaded.clear()
+    second = build(model_folder(name)).embed(texts)
+    assert torch.equal(first, second)
+    assert loaded
+    assert not any(part.startswith(("text_encoder", "tokenizer")) for part in loaded)
+
+
+def test_only_what_is_new_is_read(model_folder, loaded, cache):
+    prior = build(model_folder("sd"))
+    prior.embed(["a red mug", ""])
+    assert len(list(cache.glob("*.safetensors"))) == 2
+    loaded.clear()
+    prior.embed(["a blue cat", "a red mug", "a blue cat"])
+    assert "text_encoder" in loaded
+    assert len(list(cache.glob("*.safetensors"))) == 3
+
+
+def test_the_encoders_are_freed(model_folder):
+    import gc
+    import weakref
+
+    from transformers import PreTrainedModel
+
+    prior = build(model_folder("sd"))
+    prior.embed(["a red mug"])
+    gc.collect()
+    living = [weakref.ref(thing) for thing in gc.get_objects() if isinstance(thing, PreTrainedModel)]
+    assert not any(type(ref()).__name__ == "CLIPTextModel" for ref in living)
+
+
+def test_other_models_precisions_and_changed_files_are_not_confused(model_folder, tmp_path, loaded):
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder("sd"), folder)
+    build(folder).embed(["a red mug"])
+
+    def reads(**options) -> bool:
+        loaded.clear()
+        build(options.pop("model", folder), **options).embed(["a red mug"])
+        return "text_encoder" in loaded
+
+    assert not reads()
+    assert reads(dtype="bfloat16")
+    assert reads(model=model_folder("sd-v"))
+    weights = next((folder / "text_encoder").glob("*.safetensors"))
+    weights.touch()
+    assert reads()
+    assert not reads()
+
+
+@pytest.mark.parametrize("damage", [b"", b"not safetensors", None])
+def test_a_damaged_entry_is_made_again(model_folder, cache, damage):
+    first = build(model_folder("sd")).embed(["a red mug"])
+    (path,) = cache.glob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:-10] if damage is None else damage)
+    assert torch.equal(build(model_folder("sd")).embed(["a red mug"]), first)
+    assert torch.equal(build(model_folder("sd")).embed(["a red mug"]), first)
+
+
+def test_a_cache_that_cannot_be_written_costs_time_only(model_folder, monkeypatch, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setenv("SDS3D_CACHE", str(blocked))
+    assert torch.isfinite(build(model_folder("sd")).embed(["a red mug"])).all()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_embedding_is_what_the_pipeline_encodes(name, model_folder):
+    """The words' states by encode_prompt, called here as the pipeline's own __call__ calls it."""
+    import diffusers
+
+    absent = {"text_encoder_3": None, "tokenizer_3": None} if name == "sd3-without-t5" else {}
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(model_folder(name), **absent)
+    asked = {"sd": ("a red mug", "cpu", 1, True), "sd3": ("a red mug", None, None)}.get(
+        name.split("-")[0], ("a red mug",)
+    )
+    told = {"complex_human_instruction": None} if name == "sana" else {}
+    states = pipeline.encode_prompt(*asked, **told)[0][0]
+    ours = build(model_folder(name)).embed(["a red mug"])[0]
+    if name == "sana":  # behind the pipeline's instruction, so not the same; see test_families for the whole pipeline
+        assert ours.shape[0] == states.shape[0]
+        return
+    torch.testing.assert_close(ours[: states.shape[0], : states.shape[1]], states, rtol=1e-4, atol=1e-4)
+
+
+def test_where_the_cache_is(monkeypatch, tmp_path):
+    monkeypatch.setenv("SDS3D_CACHE", str(tmp_path))
+    assert embeddings.cache_folder() == tmp_path / "embeddings"
+    monkeypatch.delenv("SDS3D_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert embeddings.cache_folder() == tmp_path / "xdg" / "sds3d" / "embeddings"
