@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
+from . import priors
 from .failures import DONE, FAILED, guarded
 
 app = typer.Typer(
@@ -21,6 +22,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Make a 3D object from a few words, by score distillation.",
 )
+
+app.add_typer(priors.app, name="priors")
 
 Run = Annotated[Path, Argument(metavar="RUN", help="a run folder, such as outputs/a-red-mug-0")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="print nothing but the run folder (and warnings)")]
@@ -34,7 +37,21 @@ def main() -> None:
 
 def invoke(arguments: list[str]) -> int:
     """One command; the exit code."""
-    return guarded(lambda: app(arguments, prog_name="sds3d", standalone_mode=False))
+    return guarded(lambda: app(take_switches(arguments), prog_name="sds3d", standalone_mode=False))
+
+
+def take_switches(arguments: list[str]) -> list[str]:
+    """What is left when the switches that every command understands are set, wherever on the line they are said.
+
+    They are environment variables, so that workers in processes of their own go by them too.
+    """
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    for switch in set(arguments[:end]) & set(SWITCHES):
+        os.environ[SWITCHES[switch]] = "1"
+    return [word for place, word in enumerate(arguments) if place >= end or word not in SWITCHES]
+
+
+SWITCHES = {"--offline": "HF_HUB_OFFLINE", "--allow-pickle": "SDS3D_ALLOW_PICKLE", "--debug": "SDS3D_DEBUG"}
 
 
 def print_version(wanted: bool) -> None:
@@ -50,10 +67,13 @@ def root(
     version: Annotated[
         bool, Option("--version", callback=print_version, is_eager=True, help="print the version and stop")
     ] = False,
-    debug: Annotated[bool, Option("--debug", help="show the traceback of an unexpected error")] = False,
+    offline: Annotated[bool, Option("--offline", help="fetch nothing; with any command, anywhere on the line")] = False,
+    allow_pickle: Annotated[
+        bool, Option("--allow-pickle", help="load pickled model weights, which can run code; likewise anywhere")
+    ] = False,
+    debug: Annotated[bool, Option("--debug", help="show the traceback of an unexpected error; likewise")] = False,
 ) -> None:
-    if debug:
-        os.environ["SDS3D_DEBUG"] = "1"
+    """The three switches are taken from the line before Typer sees it; they stand here for --help."""
 
 
 @app.command()
@@ -64,9 +84,7 @@ def generate(
     steps: Annotated[int | None, Option(help="more steps, better object")] = None,
     seed: Annotated[int | None, Option(help="the same seed gives the same object")] = None,
     negative_prompt: Annotated[str | None, Option(help="what it should not look like")] = None,
-    prior: Annotated[
-        str | None, Option(help="embedded, analytic, or the folder or hub id of a Stable Diffusion (diffusers)")
-    ] = None,
+    prior: Annotated[str | None, Option(help="embedded, analytic, or a diffusers model's folder or hub id")] = None,
     guidance: Annotated[
         str | None, Option(help="how the prior pulls on the scene: sds, sjc, csd, nfsd, ssd, ism, sdi, vsd, cfd")
     ] = None,
@@ -256,8 +274,14 @@ def info(
 
 
 @app.command()
-def doctor(as_json: Annotated[bool, Option("--json", help="one JSON object")] = False) -> int:
+def doctor(
+    prior: Annotated[str | None, Option(metavar="MODEL", help="measure what a step with this model needs here")] = None,
+    device: Annotated[str, Option(help="for --prior: auto, cpu, cuda or cuda:N")] = "auto",
+    as_json: Annotated[bool, Option("--json", help="one JSON object")] = False,
+) -> int:
     """Say what is installed, built and found here, and how to mend what is not."""
+    if prior is not None:
+        return priors.plan(prior, device, as_json)
     from .doctor import all_checks, is_ready, report, show
 
     checks = all_checks()

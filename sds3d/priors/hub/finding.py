@@ -38,6 +38,30 @@ def find_model(model: str, revision: str = "") -> Found:
     return _cached_or_downloaded(model, revision)
 
 
+def find_here(model: str, revision: str = "") -> Found:
+    """As `find_model`, and never asks the hub, online or not."""
+    folder = Path(model).expanduser()
+    if not folder.exists() and HUB_ID.fullmatch(model):
+        here = cached(model, revision)
+        if here is None:
+            raise PriorUnavailable(f"{model} is not in the Hugging Face cache", f"sds3d priors pull {model}")
+        return Found(here, here.name, inspect_model(here, allows_pickle()))
+    return find_model(model)
+
+
+def cached(model: str, revision: str = "") -> Path | None:
+    """The model's folder in the Hugging Face cache, whole or not; None where there is none."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    known = KNOWN.get(model)
+    wanted = revision or (known.revision if known else "") or None
+    try:
+        return Path(snapshot_download(model, revision=wanted, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+
+
 def is_offline() -> bool:
     """Whether the person said that nothing may be fetched."""
     return _is_set(OFFLINE)
@@ -53,21 +77,15 @@ def _is_set(variable: str) -> bool:
 
 
 def _cached_or_downloaded(model: str, revision: str) -> Found:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    known = KNOWN.get(model)
-    wanted = revision or (known.revision if known else "") or None
     try:
-        folder = Path(snapshot_download(model, revision=wanted, local_files_only=True))
-        return Found(folder, folder.name, inspect_model(folder, allows_pickle()))
-    except (LocalEntryNotFoundError, PriorUnavailable) as error:
+        return find_here(model, revision)
+    except PriorUnavailable as error:
         if is_offline():
-            found = str(error) if isinstance(error, PriorUnavailable) else "it is not in the Hugging Face cache"
             raise PriorUnavailable(
-                f"cannot load {model} offline: {found}", f"go online once: sds3d priors pull {model}"
+                f"cannot load {model} offline: {error.args[0]}", f"go online once: sds3d priors pull {model}"
             ) from error
-    folder = _download(model, wanted)
+    known = KNOWN.get(model)
+    folder = _download(model, revision or (known.revision if known else "") or None)
     return Found(folder, folder.name, inspect_model(folder, allows_pickle()))
 
 

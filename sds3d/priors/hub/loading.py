@@ -1,7 +1,8 @@
 """Loads a model's components, each by the class in the model's index: diffusers' and transformers' classes only."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,9 @@ NETWORK = ("diffusers", "ModelMixin")
 
 def load_component(found: Found, name: str, dtype: torch.dtype, device: torch.device) -> Any:
     """One network, tokenizer or scheduler, frozen and on the device; PriorUnavailable in one line where it fails."""
-    from transformers.utils import logging
-
-    showed = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # what a person sees is the run's own progress
     try:
-        return _load(found, name, dtype, device)
+        with _quiet():
+            return _load(found, name, dtype, device)
     except PriorUnavailable:
         raise
     except Exception as error:  # diffusers, transformers, safetensors and tokenizers raise dozens of types
@@ -33,16 +31,14 @@ def load_component(found: Found, name: str, dtype: torch.dtype, device: torch.de
         raise PriorUnavailable(
             f"cannot load {found.folder / name}: {said}", "fetch the model again, or update diffusers and transformers"
         ) from error
-    finally:
-        if showed:
-            logging.enable_progress_bar()
 
 
 def load_pipeline(found: Found, names: Sequence[str], dtype: torch.dtype, device: torch.device) -> Any:
     """diffusers' pipeline with these components and None for all others."""
-    import diffusers
+    with _quiet():
+        import diffusers
 
-    kind = getattr(diffusers, found.files.pipeline)
+        kind = getattr(diffusers, found.files.pipeline)
     loaded = {name: load_component(found, name, dtype, device) for name in names if name in found.files.components}
     return pipeline_of(kind, loaded)
 
@@ -68,6 +64,22 @@ def read_config(found: Found, name: str) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise PriorUnavailable(f"{path} is not a JSON object", "fetch the model again")
     return config
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the libraries' progress bars and advice: what a person sees is the run's own progress."""
+    from transformers.utils import logging
+
+    showed, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if showed:
+            logging.enable_progress_bar()
 
 
 def _load(found: Found, name: str, dtype: torch.dtype, device: torch.device) -> Any:

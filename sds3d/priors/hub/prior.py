@@ -43,7 +43,7 @@ def load_prior(config: DiffusersConfig, device: torch.device) -> "DiffusersPrior
     if family.latent and dtype == torch.float16 and pipeline.vae.config.get("force_upcast"):
         pipeline.vae = load_component(found, "vae", torch.float32, device)  # its activations exceed half precision
     texts = TextReader(found, read_config(found, family.network), extras, dtype, device)
-    return DiffusersPrior(config, family, pipeline, texts, device)
+    return DiffusersPrior(config, family, pipeline, texts, device, found.files.pickled)
 
 
 def precision(config: DiffusersConfig, found: Found, device: torch.device) -> torch.dtype:
@@ -60,8 +60,15 @@ class DiffusersPrior:
     """x is the scaled latent, or the image in [-1, 1] for models without one. Text alone tells front from back."""
 
     def __init__(
-        self, config: DiffusersConfig, family: Family, pipeline: Any, texts: TextReader, device: torch.device
+        self,
+        config: DiffusersConfig,
+        family: Family,
+        pipeline: Any,
+        texts: TextReader,
+        device: torch.device,
+        pickled: Sequence[str] = (),
     ) -> None:
+        self._pickled = pickled
         self.config, self.family, self.device = config, family, device
         self.network = getattr(pipeline, family.network).requires_grad_(False)
         self.network.to(memory_format=torch.channels_last)
@@ -112,8 +119,8 @@ class DiffusersPrior:
         return []
 
     def cautions(self, text: str) -> list[str]:
-        """None are known."""
-        return []
+        """None of the words; but that weights came as pickles."""
+        return [f"its {name} was loaded from a pickle, which can run code" for name in self._pickled]
 
     def encode(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         """scaling_factor (mean - shift_factor) of the VAE's posterior, of the image resized to the model's own size.

@@ -143,6 +143,8 @@ def test_pickles_load_only_where_the_person_says_so(copy, monkeypatch):
     prior = DiffusersConfig(model=str(folder)).build("cpu")
     theirs = dict(unet.named_parameters())
     assert all(torch.equal(theirs[name], p) for name, p in prior.network.named_parameters())
+    (caution,) = prior.cautions("a mug")
+    assert "unet was loaded from a pickle" in caution
 
 
 class Payload:

@@ -95,7 +95,7 @@ def test_the_cache_is_used_without_a_connection(hub_cache, model_folder, no_netw
 
 def test_offline_says_what_is_missing_and_opens_no_socket(hub, hub_cache, model_folder, no_network, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(PriorUnavailable, match=f"{MODEL} offline: it is not in the Hugging Face cache.*priors pull"):
+    with pytest.raises(PriorUnavailable, match=f"offline: {MODEL} is not in the Hugging Face cache.*priors pull"):
         find_model(MODEL)
     snapshot = put_into_cache(hub_cache, model_folder("sd"))
     shutil.rmtree(snapshot / "vae")
