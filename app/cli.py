@@ -4,7 +4,6 @@ The commands import the library when they are called: torch takes a second, and 
 """
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +13,7 @@ from typer import Argument, Option
 
 from . import priors
 from .failures import DONE, FAILED, guarded
+from .switches import take_switches
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,20 +38,6 @@ def main() -> None:
 def invoke(arguments: list[str]) -> int:
     """One command; the exit code."""
     return guarded(lambda: app(take_switches(arguments), prog_name="sds3d", standalone_mode=False))
-
-
-def take_switches(arguments: list[str]) -> list[str]:
-    """What is left when the switches that every command understands are set, wherever on the line they are said.
-
-    They are environment variables, so that workers in processes of their own go by them too.
-    """
-    end = arguments.index("--") if "--" in arguments else len(arguments)
-    for switch in set(arguments[:end]) & set(SWITCHES):
-        os.environ[SWITCHES[switch]] = "1"
-    return [word for place, word in enumerate(arguments) if place >= end or word not in SWITCHES]
-
-
-SWITCHES = {"--offline": "HF_HUB_OFFLINE", "--allow-pickle": "SDS3D_ALLOW_PICKLE", "--debug": "SDS3D_DEBUG"}
 
 
 def print_version(wanted: bool) -> None:
@@ -84,7 +70,12 @@ def generate(
     steps: Annotated[int | None, Option(help="more steps, better object")] = None,
     seed: Annotated[int | None, Option(help="the same seed gives the same object")] = None,
     negative_prompt: Annotated[str | None, Option(help="what it should not look like")] = None,
-    prior: Annotated[str | None, Option(help="embedded, analytic, or a diffusers model's folder or hub id")] = None,
+    prior: Annotated[
+        str | None, Option(help="embedded, analytic, or a model's folder or hub id (diffusers, multiview, zero123)")
+    ] = None,
+    image: Annotated[
+        Path | None, Option(metavar="FILE", help="a picture of the object, cut out, which its front has to match")
+    ] = None,
     guidance: Annotated[
         str | None, Option(help="how the prior pulls on the scene: sds, sjc, csd, nfsd, ssd, ism, sdi, vsd, cfd")
     ] = None,
@@ -107,6 +98,7 @@ def generate(
         "prompt": prompt,
         "negative_prompt": negative_prompt,
         "prior": part_of_prior(prior),
+        "picture.path": None if image is None else str(image),
         "guidance": guidance,
         "scene": scene,
         "steps": steps,

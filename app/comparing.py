@@ -17,7 +17,7 @@ from sds3d.errors import ConfigError
 from sds3d.events import Started, StepDone, Warned
 from sds3d.guidance import GUIDANCE
 from sds3d.many import cell
-from sds3d.session import run_name
+from sds3d.run_folder import run_name
 
 from .failures import DONE, INTERRUPTED, say_note, stopped_by_signals
 

@@ -44,6 +44,9 @@ class CamerasConfig(Options):
     elevation_deg: Annotated[Range, _within(-89, 89)] = (-15.0, 60.0)
     distance: Annotated[Range, _within(1.05, 100)] = (2.8, 3.2)
     fov_deg: Annotated[Range, _within(1, 150)] = (40.0, 40.0)
+    together: Annotated[
+        bool, Field(description="views evenly around the object from one height, as multi-view priors want them")
+    ] = False
 
     @model_validator(mode="after")
     def _in_order(self) -> "CamerasConfig":
@@ -59,17 +62,19 @@ class CamerasConfig(Options):
 
 
 def sample_cameras(config: CamerasConfig, generator: torch.Generator, progress: float = 0.0) -> Cameras:
-    """One training batch, on the CPU.
+    """One training batch, on the CPU; with `together` all views share a draw, and stand evenly around.
 
     azimuth_i = low + (high - low) (i + u_i) / B,   u_i ~ U(0, 1): every part of the range is seen in every step.
     """
 
+    draws = 1 if config.together else config.views
+
     def uniform(limits: tuple[float, float]) -> Tensor:
         low, high = limits
-        return low + (high - low) * torch.rand(config.views, generator=generator)
+        return (low + (high - low) * torch.rand(draws, generator=generator)).expand(config.views)
 
     low, high = config.azimuth_deg
-    strata = torch.arange(config.views) + torch.rand(config.views, generator=generator)
+    strata = torch.arange(config.views) + torch.rand(draws, generator=generator)
     azimuth = low + (high - low) * strata / config.views
     return orbit_cameras(
         torch.deg2rad(azimuth),

@@ -38,6 +38,7 @@ class Row:
     saturation: float
     coverage: float
     fog: float
+    janus: float | None  # share of views that the prior reads as the side that they are; None where it tells none apart
     diversity: float | None  # between seeds; None for a single one
     refused: list[str]  # why a run diverged, or what the export said where there is no mesh
 
@@ -134,6 +135,7 @@ def _row(name: str, paths: list[Path], configs: list[RunConfig], renders: list[n
         seconds_per_step=mean(per_step),
         prior_forwards_per_step=mean([r["prior_forwards_per_step"] for r in reports]),
         **{key: mean([s["metrics"][key] for s in scenes]) for key in ("saturation", "coverage", "fog")},
+        janus=mean([s["metrics"]["janus"]["agreement"] for s in scenes]) if "janus" in scenes[0]["metrics"] else None,
         diversity=round(float(diversity(images)), 4) if len(paths) > 1 else None,
         refused=[
             *(reason for path in paths if (reason := failure(path)) is not None),

@@ -17,6 +17,7 @@ from sds3d.guidance.noise import NOISE, Fresh, Noise
 from sds3d.guidance.timesteps import TIMESTEPS, Annealed, Timesteps
 from sds3d.optim import OptimConfig
 from sds3d.options import Changing, Options
+from sds3d.pictures import PictureConfig
 from sds3d.priors import PRIORS, EmbeddedConfig, PriorConfig
 from sds3d.prompts import ViewWords, check_prompt, check_text
 from sds3d.scenes import SCENES, GaussiansConfig, SceneConfig
@@ -56,6 +57,9 @@ class RunConfig(Options):
     noise: SerializeAsAny[InstanceOf[Noise]] = Fresh()
     cameras: CamerasConfig = CamerasConfig()
     view_words: ViewWords = ViewWords()
+    picture: Annotated[
+        PictureConfig | None, Field(description="a picture of the object, which its own view of the scene has to match")
+    ] = None
     optim: OptimConfig = OptimConfig()
     loss_weights: Annotated[
         Mapping[str, Changing], Field(description="weight of each regularizer of the scene; 0 where not named")
@@ -64,6 +68,9 @@ class RunConfig(Options):
     log_every: Annotated[int, Field(ge=1)] = 10
     preview_every: Annotated[int, Field(ge=0, description="steps between preview images; 0 for none")] = 100
     checkpoint_every: Annotated[int, Field(ge=1)] = 100
+    janus_every: Annotated[
+        int, Field(ge=0, description="steps between looks at whether sides look like sides; 0: at the end only")
+    ] = 0
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "RunConfig":
@@ -76,6 +83,7 @@ class RunConfig(Options):
             given = data.get(key, {})
             if isinstance(given, Mapping) and "name" not in given:
                 data[key] = {**({"name": wanted} if isinstance(wanted, str) else wanted), **given}
+        _share_picture(data)
         data = {key: _part(key, value) if key in PARTS else value for key, value in data.items()}
         config: RunConfig = validated(cls, data, "")
         _refuse_combinations(config)
@@ -84,6 +92,17 @@ class RunConfig(Options):
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` gives the same config back."""
         return self.model_dump(mode="json")
+
+
+def _share_picture(data: dict[str, Any]) -> None:
+    """A prior that goes by a picture goes by the run's, and the run by the prior's, where only one of them is told."""
+    prior, picture = data.get("prior"), data.get("picture")
+    prior = {"name": prior} if isinstance(prior, str) else prior
+    if isinstance(prior, Mapping) and prior.get("name") == "zero123":
+        if picture is None and isinstance(prior.get("picture"), Mapping):
+            data["picture"] = prior["picture"]
+        elif picture is not None and "picture" not in prior:
+            data["prior"] = {**prior, "picture": picture}
 
 
 def load_config(
@@ -156,6 +175,16 @@ def _combinations(config: RunConfig) -> list[tuple[bool, str, str]]:
             f"use divergence=reverse_kl, or the prior {_with(PRIORS, 'knows_density')}",
         ),
         (
+            config.picture is not None and particles > 1,
+            f"picture does not go with particles = {particles}: they would all be made to match it",
+            "use particles=1",
+        ),
+        (
+            prior.name == "multiview" and (views % 4 > 0 or not config.cameras.together),
+            f"cameras.views = {views}, cameras.together = {config.cameras.together} do not go with the prior multiview",
+            "use cameras.views=4 cameras.together=true",
+        ),
+        (
             views % particles > 0,
             f"cameras.views = {views} does not go with particles = {particles}: each is shown in as many as the others",
             f"use cameras.views={-(-views // particles) * particles}",
@@ -207,7 +236,8 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any], parts: Mapping[str, An
         name = value.get("name", old.get("name"))
         if name != old.get("name"):
             known = parts.get(key, {}).get(name) if isinstance(name, str) else None
-            base[key] = known.model_construct().model_dump(mode="json") if known else {}  # all defaults
+            kept = old if known and issubclass(known, parts[key].get(old.get("name", ""), type(None))) else {}
+            base[key] = known.model_construct().model_dump(mode="json") | kept if known else {}  # else all defaults
         _merge(base[key], value, parts={})
 
 

@@ -43,6 +43,14 @@ class Preview(_Event):
 
 
 @dataclass(frozen=True)
+class Measured(_Event):
+    """What a meter found on the way: {"janus": {"agreement": 0.75, ...}}."""
+
+    step: int
+    metrics: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class CheckpointSaved(_Event):
     """The run can be resumed from `step`."""
 
@@ -73,4 +81,4 @@ class Finished(_Event):
     interrupted: bool = False
 
 
-Event = Started | StepDone | Preview | CheckpointSaved | Exported | Warned | Finished
+Event = Started | StepDone | Preview | Measured | CheckpointSaved | Exported | Warned | Finished

@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 
+from sds3d import janus
 from sds3d.cameras import orbit
 from sds3d.config import RunConfig
 from sds3d.metrics import diversity, saturation, soft_fraction
+from sds3d.priors.base import Prior
 from sds3d.scenes import Scene
 
 PACKAGES = ("sds3d", "torch", "numpy", "diffusers", "transformers", "trimesh")
@@ -25,14 +27,15 @@ def build_report(
     steps: int,
     forwards_per_step: float,
     meshes: Sequence[Mapping[str, Any]],
+    prior: Prior | None,
 ) -> dict[str, Any]:
     """Everything in report.json; `seconds` by part, `steps` that were done, fewer than planned where the run was ended
-    early, `forwards_per_step` per view, `meshes` as their check found them.
+    early, `forwards_per_step` per view, `meshes` as their check found them. Without `prior` there is no Janus meter.
 
     `mesh` and `metrics` are the first scene's. Where there are several, `particles` has those of each, and their
     `diversity`.
     """
-    metrics = [view_metrics(scene, device) for scene in scenes]
+    metrics = [view_metrics(scene, device) | janus_metrics(prior, config, scene, device) for scene in scenes]
     each = [{"mesh": dict(mesh), "metrics": found} for mesh, found in zip(meshes, metrics, strict=True)]
     several = {"particles": each, "diversity": particle_diversity(scenes, device)} if len(scenes) > 1 else {}
     return {
@@ -87,6 +90,12 @@ def view_metrics(scene: Scene, device: torch.device) -> dict[str, float]:
         "saturation": saturation(out.rgb, out.opacity),
     }
     return {name: round(float(value), 4) for name, value in found.items()}
+
+
+def janus_metrics(prior: Prior | None, config: RunConfig, scene: Scene, device: torch.device) -> dict[str, Any]:
+    """{"janus": what the meter says}, or nothing for priors that tell no sides apart."""
+    found = None if prior is None else janus.measure(prior, config, scene.render, device)
+    return {} if found is None else {"janus": found.to_dict()}
 
 
 @torch.no_grad()

@@ -1,11 +1,8 @@
 """A run from start to end: builds the parts, steps, saves, shows previews, exports. The only place that wires parts."""
 
-import hashlib
 import itertools
 import json
-import re
 import time
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -17,19 +14,19 @@ from sds3d.checkpoint import load_newest, load_wanted, save_checkpoint, unpack_s
 from sds3d.config import RunConfig, read_json_object
 from sds3d.errors import CheckpointError, ConfigError, ExportError, NumericsError
 from sds3d.event_log import EventLog
-from sds3d.events import CheckpointSaved, Event, Exported, Finished, Preview, Started, Warned
+from sds3d.events import CheckpointSaved, Event, Exported, Finished, Measured, Preview, Started, Warned
 from sds3d.files import write_atomic, writing
 from sds3d.planning import make_room
 from sds3d.priors.base import Prior
 from sds3d.prompts import check_words
 from sds3d.report import build_report
 from sds3d.results import OVERVIEW, Made, checked_format, draw, particle_folder, write_preview, write_result
+from sds3d.run_folder import claim_folder, run_name
 from sds3d.scenes import Scene
 from sds3d.scenes.particles import Particles, build_scene, scenes_of
 from sds3d.trainer import Trainer
 
 CONFIG, EVENTS, REPORT, CHECKPOINTS, PREVIEWS = "config.json", "events.jsonl", "report.json", "checkpoints", "previews"
-SLUG_LENGTH = 48
 PAUSE_POLL = 0.05  # seconds
 LEFT_OUT = 4  # steps in a row whose loss or gradient is not finite; one more ends the run
 TOTAL = "total"  # wall time of the whole run, among the seconds by part
@@ -154,8 +151,8 @@ class Session:
         return self.config.steps if self._step is None else self._step
 
     def _build_scene(self, generator: torch.Generator) -> Scene | Particles:
-        scene = build_scene(self.config.scene, self.config.particles, generator)
-        return cast(Scene | Particles, cast(nn.Module, scene).to(self.device()))
+        scene = cast(nn.Module, build_scene(self.config.scene, self.config.particles, generator))
+        return cast(Scene | Particles, scene.to(self.device()))
 
     def device(self) -> torch.device:
         """The device that the config means on this machine."""
@@ -215,6 +212,8 @@ class Session:
                 yield Warned(f"{error.args[0]}: the step is left out ({left_out} of at most {LEFT_OUT} in a row)")
             if config.preview_every and trainer.step % config.preview_every == 0:
                 yield self._preview(trainer.step)
+            if config.janus_every and trainer.step % config.janus_every == 0 and (found := trainer.janus()) is not None:
+                yield Measured(trainer.step, {"janus": found.to_dict()})
             if trainer.step % config.checkpoint_every == 0 or trainer.step == config.steps:
                 yield self._save(trainer)
             while self._paused and not (self._stopped or self._finishes_early):
@@ -256,8 +255,8 @@ class Session:
 
     def _report(self, trainer: Trainer, export_seconds: float, meshes: list[dict[str, Any]]) -> dict[str, Any]:
         seconds = {**trainer.seconds, "export": export_seconds, TOTAL: time.perf_counter() - self._begun}
-        forwards = trainer.forwards_per_step()
-        report = build_report(self.config, self.scenes(), trainer.device, seconds, trainer.step, forwards, meshes)
+        facts = (trainer.device, seconds, trainer.step, trainer.forwards_per_step(), meshes, self.prior())
+        report = build_report(self.config, self.scenes(), *facts)
         write_atomic(self.out_dir / REPORT, _json(report))
         return report
 
@@ -272,28 +271,6 @@ class Session:
         path = self.out_dir / PREVIEWS / f"step-{step:06d}.png"
         write_preview(self.scenes(), path)
         return Preview(step, path)
-
-
-def run_name(config: RunConfig) -> str:
-    """`<slug>-<seed>`: lower-case ASCII letters, digits and hyphens only, so never a path or an option."""
-    plain = unicodedata.normalize("NFKD", config.prompt).encode("ascii", "ignore").decode().lower()
-    slug = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:SLUG_LENGTH].rstrip("-")
-    slug = slug or "prompt-" + hashlib.sha256(config.prompt.encode()).hexdigest()[:8]
-    return f"{slug}-{config.seed}"
-
-
-def claim_folder(wanted: Path) -> Path:
-    """Make the folder, or the first of wanted-2, wanted-3, ... that is not in use."""
-    for number in itertools.count(1):
-        path = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
-        with writing(path):
-            try:
-                path.mkdir(parents=True)
-                return path
-            except FileExistsError:
-                if path.is_dir() and not any(path.iterdir()):
-                    return path
-    raise AssertionError("unreachable: the numbers do not end")
 
 
 def _json(value: object) -> bytes:

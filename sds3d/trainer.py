@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sds3d import janus
 from sds3d.cameras import sample_cameras
 from sds3d.checkpoint import Checkpoint, pack, unpack
 from sds3d.config import RunConfig
@@ -22,12 +23,13 @@ from sds3d.guidance.noise import Draw
 from sds3d.losses import weighted_sum
 from sds3d.optim import build_optimizer, set_learning_rates, take_step
 from sds3d.options import value_at
+from sds3d.pictures import PICTURE_WEIGHTS, Picture
 from sds3d.priors.base import Prior
 from sds3d.priors.counting import ForwardCounter
 from sds3d.prompts import Prompts
 from sds3d.scenes import ParamGroup, Scene, Training
 from sds3d.scenes.background import LearnedBackground, SphereMap
-from sds3d.scenes.particles import Particles
+from sds3d.scenes.particles import Particles, scenes_of
 from sds3d.types import ViewCondition
 
 PARTS = ("prior", "render", "backward", "optimizer")
@@ -55,6 +57,7 @@ class Trainer:
         self.surroundings = SphereMap(background).to(device) if isinstance(background, LearnedBackground) else None
         self.optimizer = build_optimizer(config.optim, scene, self.state, self._own_parameters())
         self._check_names()
+        self.picture = None if config.picture is None else Picture(config.picture, device)
         self.step = 0  # steps done
         self.seconds = dict.fromkeys(PARTS, 0.0)
         self._counter = ForwardCounter.of(prior)
@@ -72,7 +75,8 @@ class Trainer:
         set_learning_rates(config.optim, self.optimizer, progress)
         cameras = sample_cameras(config.cameras, generator, progress).to(self.device)
         background = config.scene.background.sample(views, generator).to(self.device)
-        t = config.timesteps.sample(progress, views, generator).to(self.device)
+        times = 1 if config.cameras.together else views
+        t = config.timesteps.sample(progress, times, generator).expand(views).to(self.device)
         wanted = frozenset(name for name in config.scene.losses if self._weight(name, progress))
         with self._timed("render"):
             out = scene.render(cameras, background, Training(progress, wanted, generator))
@@ -90,6 +94,11 @@ class Trainer:
         grad, stats = result.grad, dict(result.stats)
         if config.optim.clip_gradient is not None:
             grad, stats["clipped_share"] = clip_gradient(grad, value_at(config.optim.clip_gradient, progress))
+        if self.picture is not None:
+            with self._timed("render"):
+                colors = config.scene.background.sample(1, generator).to(self.device)
+                seen = scene.render(self.picture.cameras, colors, Training(progress, wanted, generator))
+                losses |= self.picture.losses(seen, colors[0])
         losses["guidance"] = inject_gradient(x, grad)
         if result.loss is not None:
             losses["guidance_params"] = result.loss
@@ -131,6 +140,13 @@ class Trainer:
         self.seconds |= checkpoint.seconds
         self._counted_from = self._counter.forwards - checkpoint.forwards
 
+    def janus(self) -> janus.Janus | None:
+        """What the Janus meter says of the (first) scene now; its questions to the prior do not count as the run's."""
+        counted, scene = self._counter.forwards, scenes_of(self.scene)[0]
+        found = janus.measure(self.prior, self.config, scene.render, self.device)
+        self._counted_from += self._counter.forwards - counted
+        return found
+
     def forwards_per_step(self) -> float:
         """Forwards of the prior for each view, a mean over all steps, those before a resume too; 0 before the first."""
         asked = self._counter.forwards - self._counted_from
@@ -146,7 +162,7 @@ class Trainer:
 
     def _check_names(self) -> None:
         """ConfigError where a weight is for a loss that does not exist."""
-        known = sorted({*self.config.scene.losses, *OWN_LOSSES})
+        known = sorted({*self.config.scene.losses, *OWN_LOSSES, *PICTURE_WEIGHTS})
         for name in self.config.loss_weights:
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=1)
@@ -155,7 +171,8 @@ class Trainer:
 
     def _weight(self, name: str, progress: float) -> float:
         """The weight of a loss: 1 for the guidance's own, 0 for regularizers the config does not name."""
-        return value_at(self.config.loss_weights.get(name, 1.0 if name in OWN_LOSSES else 0.0), progress)
+        default = 1.0 if name in OWN_LOSSES else PICTURE_WEIGHTS.get(name, 0.0)
+        return value_at(self.config.loss_weights.get(name, default), progress)
 
     def _gradients(self) -> dict[str, Tensor]:
         """One number per parameter group that is finite exactly when all its gradients are (short of overflow)."""

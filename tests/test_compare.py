@@ -77,7 +77,7 @@ def test_a_folder_with_other_options_is_refused(configs, small_config, tmp_path:
 
 
 def test_what_a_person_wrote_is_escaped(small_config) -> None:
-    row = Row("sds", [0], 0.1, 2.0, 0.5, 0.2, 0.1, None, ["<b>no</b>"])
+    row = Row("sds", [0], 0.1, 2.0, 0.5, 0.2, 0.1, None, None, ["<b>no</b>"])
     text = page(small_config(prompt="<script>alert(1)</script>"), [row])
     assert "<script>" not in text
     assert "<b>no" not in text

@@ -239,7 +239,7 @@ def test_parts_that_go_together_are_not_refused(options: dict[str, object]) -> N
 
 def test_what_a_prior_is_said_to_know_is_what_it_knows() -> None:
     for name, kind in PRIORS.items():
-        if name != "diffusers":  # its own tests have networks for it
+        if name not in ("diffusers", "multiview", "zero123"):  # their own tests have networks for them
             prior = kind().build("cpu")
             assert isinstance(prior, DensityPrior) == kind.knows_density, name
             assert (not prior.unknown_words(" ".join(VIEW_WORDS))) == kind.reads_views, name

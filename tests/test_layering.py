@@ -15,11 +15,12 @@ LAYERS = [
     {"types", "errors", "options"},
     {"ops", "events", "files", "validation"},
     {"losses"},
-    {"cameras", "prompts", "scenes", "priors", "guidance"},
+    {"cameras", "pictures", "prompts", "scenes", "priors", "guidance"},
     {"export", "metrics", "optim"},
     {"config", "presets"},
+    {"janus"},
     {"trainer", "checkpoint", "results", "report", "event_log"},
-    {"planning"},
+    {"planning", "run_folder"},
     {"session"},
     {"many", "jobs", "exporting"},
     {"compare", "evaluation"},
@@ -31,6 +32,8 @@ SIDEWAYS = {
     ("guidance", "priors.base"),
     ("prompts", "priors.base"),
     ("priors", "cameras"),  # the embedded prior's training data is rendered
+    ("priors", "pictures"),  # some go by one
+    ("pictures", "cameras"),
     ("presets", "config"),
     ("config", "presets"),
     ("export", "metrics"),

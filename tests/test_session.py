@@ -14,7 +14,7 @@ from sds3d import Session
 from sds3d.errors import CheckpointError, ConfigError, ExportError, OutputError, PriorUnavailable
 from sds3d.events import CheckpointSaved, Exported, Finished, Preview, Started, StepDone, Warned
 from sds3d.export import read_glb
-from sds3d.session import claim_folder, run_name
+from sds3d.run_folder import claim_folder, run_name
 
 RUN_FILES = {"config.json", "events.jsonl", "checkpoints", "previews", "sheet.png", "orbit.mp4"} | {
     *("splats.ply", "mesh.glb", "report.json")

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
 from sds3d.errors import ConfigError
+from sds3d.prompts import VIEW_WORDS
 
 NEEDED = ("config.json", "preprocessor_config.json")
 
@@ -34,18 +35,28 @@ class Clip:
             raise ConfigError(f"cannot read a CLIP model from --clip {folder}: {first}") from error
         self.size = int(self.model.config.vision_config.image_size)
 
-    @torch.no_grad()
     def score(self, images: Float[Tensor, "B 3 H W"], prompt: str) -> float:
         """100 cos(image, text), mean over pictures in [0, 1] (Hessel et al. 2021, without their factor and cut)."""
+        return float(100.0 * self._cosines(images, [prompt]).mean())
+
+    def side_agreement(self, images: Float[Tensor, "B 3 H W"], prompt: str, true: Int[Tensor, "B"]) -> float:
+        """Share of the pictures that are nearest to "PROMPT, front view", or side or back, as `true` (0, 1, 2) says."""
+        cosines = self._cosines(images, [f"{prompt}, {side}" for side in VIEW_WORDS[:3]])
+        return float((cosines.argmax(dim=1) == true.to(cosines.device)).float().mean())
+
+    @torch.no_grad()
+    def _cosines(self, images: Float[Tensor, "B 3 H W"], texts: list[str]) -> Float[Tensor, "B T"]:
         sides = (self.size, self.size)
         pixels = functional.interpolate(images, size=sides, mode="bicubic", antialias=True).clamp(0, 1)
-        tokens = self.tokenizer([prompt], return_tensors="pt", truncation=True, max_length=self._most_tokens())
+        tokens = self.tokenizer(
+            texts, return_tensors="pt", padding=True, truncation=True, max_length=self._most_tokens()
+        )
         found = self.model(
             input_ids=tokens["input_ids"],
             attention_mask=tokens["attention_mask"],
             pixel_values=(pixels - self.mean) / self.std,
         )
-        return float(100.0 * functional.cosine_similarity(found.image_embeds, found.text_embeds).mean())
+        return functional.cosine_similarity(found.image_embeds[:, None], found.text_embeds[None], dim=2)
 
     def _most_tokens(self) -> int:
         return int(self.model.config.text_config.max_position_embeddings)

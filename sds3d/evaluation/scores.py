@@ -43,10 +43,12 @@ METRICS = {  # what a table shows, in its order: heading, and what it is
     "agreement": ("agree", "how far the judge's answers are the same over the views"),
     "mesh_psnr": ("mesh dB", "PSNR of the mesh's renders against the scene's"),
     "janus": ("Janus", "share of the views not from the front that look like the front"),
+    "prior_sides": ("sides", "share of the views that the run's own prior reads as the side that they are"),
     "saturation": ("satur.", "mean colour saturation"),
     "fog": ("fog", "share of covered pixels that are neither empty nor solid"),
     "floaters": ("floaters", "share of covered pixels outside the object's own bodies"),
     "clip": ("CLIP", "100 times the cosine of picture and prompt"),
+    "clip_sides": ("CLIP sides", "share of the views that CLIP reads as the side (front, side, back) that they are"),
     "seconds": ("s", "wall time of the run"),
     "forwards": ("forwards", "pictures that the prior looked at"),
 }
@@ -128,6 +130,10 @@ def evaluate_run(
         notes.append(f"no mesh: {report.get('mesh', {}).get('refused', 'none was written')}")
     if clip is not None:
         values["clip"] = clip.score(pictures.over(GREY), config.prompt)
+        side = config.view_words.index(pictures.cameras.azimuth, pictures.cameras.elevation)
+        values["clip_sides"] = clip.side_agreement(pictures.over(GREY), config.prompt, side)
+    if "janus" in report.get("metrics", {}):
+        values["prior_sides"] = report["metrics"]["janus"]["agreement"]
     split = "unknown" if meant is None else "held-out" if meant.held_out() else "seen"
     scores = Scores(
         str(folder), config.prompt, config.guidance.name, config.scene.name, config.seed, config.steps, split,

@@ -17,7 +17,8 @@ from sds3d.config import RunConfig, read_json_object
 from sds3d.errors import ConfigError, Sds3dError
 from sds3d.files import write_atomic, writing
 from sds3d.jobs.claims import Claim, claims, failure_of, is_alive, owner_of, take
-from sds3d.session import REPORT, run_name
+from sds3d.run_folder import run_name
+from sds3d.session import REPORT
 
 JOB, RESULT, ORDER, RUN = "job.json", "result.json", "order.json", "run"
 LEASE = 60.0  # seconds without a heartbeat after which a job may be taken over

@@ -3,10 +3,12 @@
 from sds3d.priors.analytic import AnalyticConfig
 from sds3d.priors.base import PriorConfig
 from sds3d.priors.embedded.config import EmbeddedConfig
-from sds3d.priors.hub.config import DiffusersConfig
+from sds3d.priors.hub.config import DiffusersConfig, MultiViewConfig, Zero123Config
 
 PRIORS: dict[str, type[PriorConfig]] = {
     "embedded": EmbeddedConfig,
     "analytic": AnalyticConfig,
     "diffusers": DiffusersConfig,
+    "multiview": MultiViewConfig,
+    "zero123": Zero123Config,
 }

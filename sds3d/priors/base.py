@@ -109,6 +109,7 @@ class PriorConfig(Options, ABC):
 
     name: str
     companions: ClassVar[Mapping[str, Any]] = {}
+    reads_cameras: ClassVar[bool] = False  # is told where a view is taken from
     reads_views: ClassVar[bool] = False  # understands words such as "front view"
     knows_density: ClassVar[bool] = False  # is a DensityPrior
 

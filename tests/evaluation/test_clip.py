@@ -49,6 +49,15 @@ def test_the_score_is_the_models_own_cosine(folder):
     assert -100 <= clip.score(torch.rand(1, 3, 50, 40), "a red mug " * 50) <= 100  # resized, and cut to what it reads
 
 
+def test_sides_are_read_by_the_nearest_of_three_texts(folder):
+    clip, images = Clip(folder), torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    texts = [f"a duck, {side}" for side in ("front view", "side view", "back view")]
+    scores = torch.tensor([[clip.score(image[None], text) for text in texts] for image in images])
+    read = scores.argmax(dim=1)
+    assert clip.side_agreement(images, "a duck", read) == 1.0
+    assert clip.side_agreement(images, "a duck", (read + 1) % 3) == 0.0
+
+
 def test_a_wrong_folder_is_one_line(tmp_path, folder):
     with pytest.raises(ConfigError, match=r"--clip .* config.json is missing"):
         Clip(tmp_path)

@@ -20,6 +20,7 @@ class EmbeddedConfig(PriorConfig):
     """
 
     name: Literal["embedded"] = "embedded"
+    reads_cameras: ClassVar[bool] = True
     companions: ClassVar[Mapping[str, Any]] = {"timesteps": {"name": "uniform", "t_min": 0.5}}
     weights: Annotated[str | None, Field(description="folder with other weights of the same networks")] = None
 

@@ -1,10 +1,12 @@
 """How a model of diffusers is chosen."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 
+from sds3d.pictures import PictureConfig
 from sds3d.priors.base import PriorConfig
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -53,3 +55,33 @@ class DiffusersConfig(PriorConfig):
         from sds3d.priors.hub.prior import load_prior
 
         return load_prior(self, torch.device(device))
+
+
+class MultiViewConfig(DiffusersConfig):
+    """A model that judges four views of an object together and is told their cameras, such as MVDream."""
+
+    name: Literal["multiview"] = "multiview"  # type: ignore[assignment]
+    reads_views: ClassVar[bool] = False
+    reads_cameras: ClassVar[bool] = True
+    companions: ClassVar[Mapping[str, Any]] = {"cameras": {"views": 4, "together": True}}
+
+
+class Zero123Config(DiffusersConfig):
+    """A model that turns a picture of an object, such as Zero-1-to-3. It goes by the picture and reads no words."""
+
+    name: Literal["zero123"] = "zero123"  # type: ignore[assignment]
+    reads_views: ClassVar[bool] = False
+    reads_cameras: ClassVar[bool] = True
+    picture: PictureConfig
+    anchors: Annotated[
+        int, Field(ge=0, le=15, description="views sampled from the picture first; each render goes by the nearest")
+    ] = 0
+    anchor_steps: Annotated[int, Field(ge=1, le=1000, description="of DDIM, for each anchor")] = 50
+    anchor_guidance: Annotated[float, Field(ge=0, le=100, description="guidance scale while anchors are sampled")] = 3.0
+    anchor_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    def build(self, device: torch.device | str) -> Any:
+        """Load the model and the picture, and sample the anchors; imports diffusers."""
+        from sds3d.priors.hub.image_prior import load_image_prior
+
+        return load_image_prior(self, torch.device(device))

@@ -7,8 +7,10 @@ from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+
+from sds3d.types import ViewCondition
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
 
@@ -21,8 +23,9 @@ class Call:
     told: Shaped[Tensor, "B"]  # the time, in thousandths
     embedding: Float[Tensor, "B N D"]  # as `embed` made it, in the network's precision
     side: int  # of the image, in pixels
+    view: ViewCondition | None = None  # for networks that read the camera
     guidance: float = 1.0  # for networks that were distilled to be told a guidance scale
-    camera: Float[Tensor, "B 16"] | None = None  # for critics, and networks that are told the camera
+    camera: Float[Tensor, "B 16"] | None = None  # for critics of networks that do not
 
 
 class Family(ABC):
@@ -33,6 +36,10 @@ class Family(ABC):
     network: ClassVar[str]  # which of the pipeline's components denoises
     encoders: ClassVar[tuple[str, ...]]  # components that only texts need: loaded for them and freed
     latent: ClassVar[bool] = True  # works in a VAE's latent space
+    built_as: ClassVar[str] = ""  # diffusers' class, where the pipeline's own is not in diffusers
+    foreign: ClassVar[Mapping[str, str]] = {}  # components of classes that are not in diffusers, for `make`
+    group: ClassVar[int] = 1  # views that are judged together
+    reads_camera: ClassVar[bool] = False
     largest: ClassVar[int | None] = None  # the image's side in pixels where nothing else is said; None: the model's own
 
     @abstractmethod
@@ -42,6 +49,18 @@ class Family(ABC):
     @abstractmethod
     def call(self, network: Any, call: Call) -> Float[Tensor, "B C h w"]:
         """The network's prediction."""
+
+    def recognises(self, pipeline: str, network_config: Mapping[str, Any]) -> bool:
+        """Whether a folder is of this family although its pipeline's class is of another."""
+        return False
+
+    def make(self, name: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
+        """A component of a foreign class, by its configuration and weights."""
+        raise AssertionError(f"{name} is no foreign component of {self.name}")
+
+    def prepare(self, network: Any) -> Any:
+        """The loaded network, changed where its class is diffusers' but it works in another way."""
+        return network
 
     def own_side(self, network_config: Mapping[str, Any]) -> int:
         """The side in latent pixels that the model was trained at."""

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sds3d.errors import PriorUnavailable
-from sds3d.priors.hub.families import FAMILIES
+from sds3d.priors.hub.families import FAMILIES, family_of
 from sds3d.priors.hub.family import Family
 
+OURS = "sds3d"  # the library of components that we make ourselves
 INDEX = "model_index.json"
 WEIGHTS = re.compile(
     r"(?P<stem>diffusion_pytorch_model|model)(\.(?P<variant>[a-z0-9_]+))?(?P<shard>-\d{5}-of-\d{5})?\.safetensors"
@@ -39,7 +40,7 @@ def inspect_model(folder: Path, allow_pickle: bool = False) -> ModelFiles:
     if not isinstance(pipeline, str) or pipeline not in FAMILIES:
         supported = ", ".join(FAMILIES)
         raise PriorUnavailable(f"{folder} is a {pipeline}, which is not supported", f"supported: {supported}")
-    family = FAMILIES[pipeline]
+    family = family_of(pipeline, _network_config(folder, FAMILIES[pipeline].network))
     components = _components(folder, index, family)
     variants: dict[str, str | None] = {}
     pickled = []
@@ -86,6 +87,15 @@ def _index(folder: Path) -> dict[str, Any]:
     return index
 
 
+def _network_config(folder: Path, name: str) -> dict[str, Any]:
+    """What the network's config.json says; nothing where there is none, which is told of elsewhere."""
+    try:
+        config = json.loads((folder / name / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
 def _components(folder: Path, index: Mapping[str, Any], family: Family) -> dict[str, tuple[str, str]]:
     """Those that the family needs, with their classes; some encoders may be absent by the index itself."""
     components: dict[str, tuple[str, str]] = {}
@@ -96,7 +106,9 @@ def _components(folder: Path, index: Mapping[str, Any], family: Family) -> dict[
         if not (isinstance(entry, list) and len(entry) == 2 and all(isinstance(part, str) for part in entry)):
             raise PriorUnavailable(f"{folder / INDEX} names no {name}", "fetch the model again")
         library, kind = entry
-        if library not in ("diffusers", "transformers"):
+        if family.foreign.get(name) == kind:
+            library = OURS
+        elif library not in ("diffusers", "transformers"):
             raise PriorUnavailable(
                 f"{folder}: its {name} is {library}.{kind}, code that comes with the model", "sds3d runs no such code"
             )

@@ -31,6 +31,8 @@ RAIL_PP = "CreativeML Open RAIL++-M"
 STABILITY = "Stability AI Community"
 IN_512 = {"cameras.size": 512, "guidance.guidance_scale": 50.0}
 IN_64 = {"cameras.size": 64, "guidance.guidance_scale": 20.0}
+FOUR_VIEWS = {"prior.name": "multiview", "cameras.size": 256, "guidance.guidance_scale": 50.0}
+A_PICTURE = {"prior.name": "zero123", "picture.path": "picture.png", "cameras.size": 256}
 FLOWS = {"cameras.size": 512, "guidance.guidance_scale": 20.0}
 
 MODELS = (
@@ -73,6 +75,14 @@ MODELS = (
     Known(
         "Efficient-Large-Model/Sana_600M_512px_diffusers", "Sana", "83d7a190bfd1fd070570a793d2dab5c7a3231b9d", 0.59,
         512, "NSCL v2, non-commercial", options=FLOWS,
+    ),
+    Known(
+        "ashawkey/mvdream-sd2.1-diffusers", "MVDream", "", 0.87, 256,
+        RAIL_PP, options=FOUR_VIEWS,
+    ),
+    Known(
+        "kxic/zero123-xl", "Zero-1-to-3", "", 0.86, 256,
+        "MIT (weights: CreativeML Open RAIL-M)", options=A_PICTURE,
     ),
     Known(
         "DeepFloyd/IF-I-XL-v1.0", "DeepFloyd IF, stage I", "c03d510e9b75bce9f9db5bb85148c1402ad7e694", 4.3, 64,

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 
 from sds3d.errors import PriorUnavailable
+from sds3d.priors.hub.files import OURS, WEIGHTS
 from sds3d.priors.hub.finding import Found
 
 KINDS = {
     "tokenizer": ("transformers", "PreTrainedTokenizerBase"),
     "text_encoder": ("transformers", "PreTrainedModel"),
+    "image_encoder": ("transformers", "PreTrainedModel"),
     "scheduler": ("diffusers", "SchedulerMixin"),
 }
 NETWORK = ("diffusers", "ModelMixin")
@@ -38,7 +40,7 @@ def load_pipeline(found: Found, names: Sequence[str], dtype: torch.dtype, device
     with _quiet():
         import diffusers
 
-        kind = getattr(diffusers, found.files.pipeline)
+        kind = getattr(diffusers, found.files.family.built_as or found.files.pipeline)
     loaded = {name: load_component(found, name, dtype, device) for name in names if name in found.files.components}
     return pipeline_of(kind, loaded)
 
@@ -83,8 +85,11 @@ def _quiet() -> Iterator[None]:
 
 
 def _load(found: Found, name: str, dtype: torch.dtype, device: torch.device) -> Any:
-    kind = _class(found, name)
     folder: Path = found.folder / name
+    if found.files.components[name][0] == OURS:
+        network = found.files.family.make(name, read_config(found, name), _tensors(found, name))
+        return network.to(device, dtype).eval().requires_grad_(False)
+    kind = _class(found, name)
     if name.startswith(("tokenizer", "scheduler")):
         return kind.from_pretrained(folder)
     precision = {"dtype": dtype} if found.files.components[name][0] == "transformers" else {"torch_dtype": dtype}
@@ -93,6 +98,21 @@ def _load(found: Found, name: str, dtype: torch.dtype, device: torch.device) -> 
         folder, use_safetensors=safe, variant=found.files.variants[name], local_files_only=True, **precision
     )
     return network.to(device).eval().requires_grad_(False)
+
+
+def _tensors(found: Found, name: str) -> dict[str, torch.Tensor]:
+    """The weights of a component under their own names."""
+    from safetensors.torch import load_file
+
+    folder, tensors = found.folder / name, dict[str, torch.Tensor]()
+    if name in found.files.pickled:
+        for path in sorted(folder.glob("*.bin")):
+            tensors |= torch.load(path, map_location="cpu", weights_only=True)
+    for path in sorted(folder.iterdir()):
+        match = WEIGHTS.fullmatch(path.name)
+        if match and match["variant"] == found.files.variants[name]:
+            tensors |= load_file(path)
+    return tensors
 
 
 def _class(found: Found, name: str) -> Any:

@@ -1,6 +1,6 @@
 """A text-to-image model of diffusers as a prior, whatever its family: everything becomes (eps, alpha, sigma) here."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from sds3d.errors import PriorUnavailable
 from sds3d.priors.hub.config import DiffusersConfig
 from sds3d.priors.hub.embeddings import TextReader
 from sds3d.priors.hub.extras import Extras
+from sds3d.priors.hub.families.zero123 import Zero123
 from sds3d.priors.hub.family import ATTENTION, Call, Family
 from sds3d.priors.hub.finding import Found, find_model
 from sds3d.priors.hub.loading import load_component, load_pipeline, read_config
@@ -35,6 +36,7 @@ def load_prior(config: DiffusersConfig, device: torch.device) -> "DiffusersPrior
     found = find_model(config.model, config.revision)
     extras = Extras(config.lora, config.words)
     extras.check()
+    refuse_other_families(config, found)
     family, dtype = found.files.family, precision(config, found, device)
     names = [family.network, "scheduler", *(["vae"] if family.latent else [])]
     pipeline = load_pipeline(found, names, dtype, device)
@@ -44,6 +46,17 @@ def load_prior(config: DiffusersConfig, device: torch.device) -> "DiffusersPrior
         pipeline.vae = load_component(found, "vae", torch.float32, device)  # its activations exceed half precision
     texts = TextReader(found, read_config(found, family.network), extras, dtype, device)
     return DiffusersPrior(config, family, pipeline, texts, device, found.files.pickled)
+
+
+def refuse_other_families(config: DiffusersConfig, found: Found) -> None:
+    """PriorUnavailable where the model is one that wants another prior.name."""
+    family = found.files.family
+    wanted = "zero123" if isinstance(family, Zero123) else "multiview" if family.reads_camera else "diffusers"
+    if config.name != wanted:
+        raise PriorUnavailable(
+            f"{config.model} is a model of {family.name}, which is not for prior.name = {config.name!r}",
+            f"use prior.name={wanted}",
+        )
 
 
 def precision(config: DiffusersConfig, found: Found, device: torch.device) -> torch.dtype:
@@ -64,18 +77,19 @@ class DiffusersPrior:
         config: DiffusersConfig,
         family: Family,
         pipeline: Any,
-        texts: TextReader,
+        texts: Callable[[Sequence[str]], Tensor],
         device: torch.device,
         pickled: Sequence[str] = (),
     ) -> None:
         self._pickled = pickled
         self.config, self.family, self.device = config, family, device
-        self.network = getattr(pipeline, family.network).requires_grad_(False)
+        self.network = family.prepare(getattr(pipeline, family.network)).requires_grad_(False)
         self.network.to(memory_format=torch.channels_last)
         self.vae = pipeline.vae if family.latent else None
         self.dtype, self._texts = self.network.dtype, texts
         self._factor = _shrinks(self.vae)
-        self.latent_shape = (family.channels(self.network.config), *[self._side()] * 2)
+        side = self._side()
+        self.latent_shape = (family.channels(self.network.config), side, side)
         self.image_size = self.latent_shape[1] * self._factor
         tokens = (self.latent_shape[1] // family.patch(self.network.config)) ** 2
         self.schedule = schedule_of(pipeline.scheduler, tokens, device)
@@ -169,7 +183,7 @@ class DiffusersPrior:
     ) -> list[Float[Tensor, "B C h w"]]:
         """eps_hat for each condition, in one batch or in chunks; the arithmetic around the network is float32."""
         with self._at_hand():
-            return self._predict(self._ask, x_t, t, embeddings)
+            return self._predict(self._ask, x_t, t, embeddings, view)
 
     def trainable_copy(self, rank: int, generator: torch.Generator) -> nn.Module:
         """Low-rank matrices beside every projection of the network's attention, and an embedding of the camera.
@@ -183,7 +197,9 @@ class DiffusersPrior:
                 "prior.offload = 'model' does not go with a critic, which learns on the network", "use offload=none"
             )
         layers = [name for name, _ in self.network.named_modules() if name.endswith(ATTENTION)]
-        extra = {_camera_slot(self.network): CameraEmbedding(self._camera_width(), generator).to(self.device)}
+        extra = {}
+        if not self.family.reads_camera:
+            extra[_camera_slot(self.network)] = CameraEmbedding(self._camera_width(), generator).to(self.device)
         return LowRankCopy(self.network, layers, rank, generator, self._predict, **extra)
 
     def _camera_width(self) -> int:
@@ -194,7 +210,7 @@ class DiffusersPrior:
     def _predict(
         self, network: Any, x_t: Tensor, t: Tensor, embeddings: Sequence[Tensor], view: ViewCondition | None = None
     ) -> list[Tensor]:
-        """`predict_noise` by any network of this shape, with gradients; the view is for one that has the embedding."""
+        """`predict_noise` by any network of this shape, with gradients."""
         count, batch = len(embeddings), len(x_t)
         alpha, sigma = self.schedule.alpha_sigma(t)
         x = self.schedule.network_input(x_t, alpha, sigma).repeat(count, 1, 1, 1).to(self.dtype)
@@ -204,7 +220,14 @@ class DiffusersPrior:
             camera = camera_numbers(view, batch, self.device).repeat(count, 1)
             if not _is_unet(network):
                 text, camera = text + getattr(network, CAMERA)(camera)[:, None].to(text), None
-        rows = len(x) if self.config.chunk == 0 else self.config.chunk
+        group = self.family.group
+        if batch % group:
+            raise PriorUnavailable(
+                f"{self.family.name} judges {group} views of an object together, and there are {batch}",
+                f"use cameras.views={-(-batch // group) * group}",
+            )
+        rows = -(-(self.config.chunk or len(x)) // group) * group
+        order = torch.arange(batch, device=self.device).repeat(count)
         outs = [
             self.family.call(
                 network,
@@ -213,6 +236,7 @@ class DiffusersPrior:
                     told[begin : begin + rows],
                     text[begin : begin + rows],
                     self.image_size,
+                    self._seen(view, order[begin : begin + rows]),
                     self.config.distilled_guidance,
                     None if camera is None else camera[begin : begin + rows],
                 ),
@@ -220,6 +244,12 @@ class DiffusersPrior:
             for begin in range(0, len(x), rows)
         ]
         return [self.schedule.eps(part, x_t, alpha, sigma) for part in torch.cat(outs).float().chunk(count)]
+
+    def _seen(self, view: ViewCondition | None, rows: Tensor) -> ViewCondition | None:
+        """Some of the views, for networks that read the camera."""
+        if view is None or not self.family.reads_camera:
+            return None
+        return ViewCondition(view.cameras.to(self.device).select(rows))
 
     @contextmanager
     def _at_hand(self) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """Tiny random models of every family, saved with save_pretrained: what the real loading path is tested on."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -195,6 +196,44 @@ def deepfloyd():
     )  # fmt: skip
 
 
+def mvdream():
+    from diffusers import StableDiffusionPipeline
+
+    network = unet(class_embed_type="projection", projection_class_embeddings_input_dim=16)
+    return StableDiffusionPipeline(
+        vae=kl_vae(), text_encoder=clip_text(), tokenizer=clip_tokenizer(), unet=network, scheduler=ddim(),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def save_zero123(folder: Path) -> Path:
+    """As its folders are on the hub: two components have classes that come with the model."""
+    from safetensors.torch import save_file
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    torch.manual_seed(0)
+    vision = CLIPVisionConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=8,
+        projection_dim=12,
+    )  # fmt: skip
+    unet(in_channels=8, out_channels=4).save_pretrained(folder / "unet")
+    kl_vae().save_pretrained(folder / "vae")
+    ddim().save_pretrained(folder / "scheduler")
+    CLIPVisionModelWithProjection(vision).save_pretrained(folder / "image_encoder")
+    (folder / "cc_projection").mkdir()
+    (folder / "cc_projection" / "config.json").write_text(json.dumps({"in_channel": 16, "out_channel": 16}))
+    projection = {"projection.weight": torch.randn(16, 16) / 4, "projection.bias": torch.randn(16) / 4}
+    save_file(projection, folder / "cc_projection" / "diffusion_pytorch_model.safetensors")
+    index = {
+        "_class_name": "Zero1to3StableDiffusionPipeline", "cc_projection": ["pipeline_zero1to3", "CCProjection"],
+        "image_encoder": ["transformers", "CLIPVisionModelWithProjection"], "scheduler": ["diffusers", "DDIMScheduler"],
+        "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
+    }  # fmt: skip
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+CAMERA_AWARE = {"mvdream": mvdream}
 MODELS = {
     "sd": sd, "sd-v": lambda: sd("v_prediction"), "sd-x0": lambda: sd("sample"), "sdxl": sdxl, "sd3": sd3,
     "sd3-without-t5": lambda: sd3(False), "flux": flux, "flux-schnell": lambda: flux(False), "pixart-alpha": pixart,
@@ -206,7 +245,9 @@ MODELS = {
 def save(name: str, folder: Path) -> Path:
     """The model with seed 0, in `folder`; weights that start at zero are made random, or nothing would be compared."""
     torch.manual_seed(0)
-    pipeline = MODELS[name]()
+    if name == "zero123":
+        return save_zero123(folder)
+    pipeline = (MODELS | CAMERA_AWARE)[name]()
     for component in pipeline.components.values():
         if isinstance(component, torch.nn.Module):
             for parameter in component.parameters():
