@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, in one go and without a network: builds the CUDA kernels, tests them, and times them
-# against gsplat and nerfacc; prints one table and writes it as JSON.
+# against gsplat and nerfacc, and a whole step against bare network calls; prints one table and writes it as JSON.
 #
 #   benchmarks/gpu.sh --collect DIR        on a machine with a network and Python 3.12: puts all wheels into DIR (3 GB)
 #   benchmarks/gpu.sh --wheels DIR [--out FILE.json] [--env DIR]     on the GPU machine
@@ -81,7 +81,7 @@ trap 'rm -rf "$PARTS"' EXIT
 cd "$ROOT"
 FAILED=0
 "$RUN" -m pytest -m cuda -p no:cacheprovider --junit-xml "$PARTS/tests.xml" || FAILED=1
-for CALL in "rasterizer --cases all --seconds 6" "volume --seconds 6"; do
+for CALL in "rasterizer --cases all --seconds 6" "volume --seconds 6" "prior_overhead --repeats 10"; do
   SCRIPT=${CALL%% *}
   # shellcheck disable=SC2086
   "$RUN" "benchmarks/$SCRIPT.py" ${CALL#* } --json "$PARTS/$SCRIPT.json" > "$PARTS/$SCRIPT.log" 2>&1 \

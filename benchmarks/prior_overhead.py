@@ -106,8 +106,11 @@ def main() -> None:
     print(f"{arguments.shape}, {arguments.views} x {arguments.size} px, {arguments.scene}, {where}, {prior.dtype}:")
     print(f"bare {found['bare']:.3f} s, step {found['step']:.3f} s, ratio {ratio:.3f} (aim: at most 1.10)")
     if arguments.json:
-        facts = {"shape": arguments.shape, "size": arguments.size, "views": arguments.views, "device": where}
-        arguments.json.write_text(json.dumps({**facts, **found, "ratio": ratio}, indent=2) + "\n")
+        row = {
+            "shape": arguments.shape, "size": arguments.size, "views": arguments.views, "scene": arguments.scene,
+            "contestant": device.type, "bare_s": found["bare"], "step_s": found["step"], "ratio": ratio,
+        }  # fmt: skip
+        arguments.json.write_text(json.dumps({"machine": where, "rows": [row]}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
