@@ -67,6 +67,9 @@ class RunConfig(Options):
     export: ExportConfig = ExportConfig()
     log_every: Annotated[int, Field(ge=1)] = 10
     preview_every: Annotated[int, Field(ge=0, description="steps between preview images; 0 for none")] = 100
+    preview_seconds: Annotated[
+        float, Field(ge=0, le=3600, description="a preview also whenever so much time has passed since the last; 0: no")
+    ] = 0.0
     checkpoint_every: Annotated[int, Field(ge=1)] = 100
     janus_every: Annotated[
         int, Field(ge=0, description="steps between looks at whether sides look like sides; 0: at the end only")
@@ -123,7 +126,7 @@ def load_config(
     if path is not None:
         layers.append(read_json_object(Path(path)))
     for key, value in (overrides or {}).items():
-        nested: Any = value if key in TEXTS else _parsed(value)
+        nested: Any = value if key in TEXTS else parsed(value)
         for name in reversed(key.split(".")):
             nested = {name: nested}
         layers.append(nested)
@@ -241,7 +244,7 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any], parts: Mapping[str, An
         _merge(base[key], value, parts={})
 
 
-def _parsed(value: object) -> object:
+def parsed(value: object) -> object:
     if not isinstance(value, str):
         return value
     try:

@@ -74,6 +74,14 @@ class Warned(_Event):
 
 
 @dataclass(frozen=True)
+class Changed(_Event):
+    """Options that a person changed on the way, by dotted keys; they hold from the step after `step` on."""
+
+    step: int
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Finished(_Event):
     """The last event. `interrupted`: stopped early with a checkpoint, so the run can be resumed; no report then."""
 
@@ -81,4 +89,4 @@ class Finished(_Event):
     interrupted: bool = False
 
 
-Event = Started | StepDone | Preview | Measured | CheckpointSaved | Exported | Warned | Finished
+Event = Started | StepDone | Preview | Measured | CheckpointSaved | Exported | Warned | Changed | Finished

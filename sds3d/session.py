@@ -3,20 +3,22 @@
 import itertools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
 
+from sds3d.changing import LIVE, changed, option
 from sds3d.checkpoint import load_newest, load_wanted, save_checkpoint, unpack_scene
 from sds3d.config import RunConfig, read_json_object
 from sds3d.errors import CheckpointError, ConfigError, ExportError, NumericsError
 from sds3d.event_log import EventLog
-from sds3d.events import CheckpointSaved, Event, Exported, Finished, Measured, Preview, Started, Warned
+from sds3d.events import Changed, CheckpointSaved, Event, Exported, Finished, Measured, Preview, Started, Warned
 from sds3d.files import write_atomic, writing
 from sds3d.planning import make_room
+from sds3d.previews import Previews
 from sds3d.priors.base import Prior
 from sds3d.prompts import check_words
 from sds3d.report import build_report
@@ -63,6 +65,7 @@ class Session:
         self._stopped = False
         self._finishes_early = False
         self._prior = prior
+        self._changes: RunConfig | None = None
         self._scenes: list[Scene] | None = None
         self._step: int | None = None
 
@@ -107,6 +110,14 @@ class Session:
         The run can still be resumed, and then goes on to its last step. Also ends a pause.
         """
         self._finishes_early = True
+
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """Change the prompt, the negative prompt or the guidance scale from the next step on; ConfigError for others.
+
+        The run's config.json then says the new ones, an event tells of it, and a checkpoint is made first, so that a
+        resumed run is the same as one that went on. Safe from any thread.
+        """
+        self._changes = changed(self._changes or self.config, changes)
 
     def check(self) -> list[str]:
         """What could stop the run before its first step, without writing anything; returns the warnings."""
@@ -198,8 +209,10 @@ class Session:
                 (self.out_dir / name).mkdir(exist_ok=True)
 
     def _train(self, trainer: Trainer) -> Iterator[Event]:
-        config, left_out = self.config, 0
+        config, left_out, previews = self.config, 0, Previews(self.out_dir / PREVIEWS, self.config)
         while trainer.step < config.steps and not (self._stopped or self._finishes_early):
+            if self._changes is not None:
+                yield from self._apply(trainer)
             try:
                 yield trainer.advance()
                 left_out = 0
@@ -210,8 +223,8 @@ class Session:
                     raise
                 trainer.leave_out()
                 yield Warned(f"{error.args[0]}: the step is left out ({left_out} of at most {LEFT_OUT} in a row)")
-            if config.preview_every and trainer.step % config.preview_every == 0:
-                yield self._preview(trainer.step)
+            if previews.due(trainer.step):
+                yield Preview(trainer.step, previews.make(self.scenes(), trainer.step))
             if config.janus_every and trainer.step % config.janus_every == 0 and (found := trainer.janus()) is not None:
                 yield Measured(trainer.step, {"janus": found.to_dict()})
             if trainer.step % config.checkpoint_every == 0 or trainer.step == config.steps:
@@ -220,6 +233,16 @@ class Session:
                 time.sleep(PAUSE_POLL)
         if trainer.step < config.steps and trainer.step % config.checkpoint_every != 0:
             yield self._save(trainer)
+
+    def _apply(self, trainer: Trainer) -> Iterator[Event]:
+        config, self._changes = self._changes, None
+        assert config is not None
+        said = {key: option(config, key) for key in LIVE if option(config, key) != option(self.config, key)}
+        yield self._save(trainer)
+        trainer.change(config)
+        self.config = config
+        write_atomic(self.out_dir / CONFIG, _json(config.to_dict()))
+        yield Changed(trainer.step, said)
 
     def _finish(self, trainer: Trainer) -> Iterator[Event]:
         if trainer.step < self.config.steps and (self._stopped or not self._finishes_early):
@@ -266,11 +289,6 @@ class Session:
             raise NumericsError(f"the scene is not finite at step {trainer.step}", hint="lower the learning rates")
         trainer.seconds[TOTAL] = time.perf_counter() - self._begun
         return CheckpointSaved(trainer.step, save_checkpoint(self.out_dir / CHECKPOINTS, trainer.checkpoint()))
-
-    def _preview(self, step: int) -> Preview:
-        path = self.out_dir / PREVIEWS / f"step-{step:06d}.png"
-        write_preview(self.scenes(), path)
-        return Preview(step, path)
 
 
 def _json(value: object) -> bytes:

@@ -119,6 +119,11 @@ class Trainer:
             shown |= {name: value.item() for name, value in stats.items()}
         return StepDone(self.step, shown, time.perf_counter() - started)
 
+    def change(self, config: RunConfig) -> None:
+        """Go on with other words or numbers: what `sds3d.config.changed` allows. State and draws stay as they are."""
+        self.config = config
+        self.prompts = Prompts(self.prior, config.prompt, config.negative_prompt, config.view_words)
+
     def leave_out(self) -> None:
         """Count the step that `advance` refused as done: the next one draws other cameras, times and noise."""
         self.step += 1

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from sds3d.events import CheckpointSaved, Exported, Finished, Measured, Preview, Started, StepDone, Warned
+from sds3d.events import Changed, CheckpointSaved, Exported, Finished, Measured, Preview, Started, StepDone, Warned
 
 EVENTS = [
     Started("a mug", Path("out"), "cpu", 0, 10),
@@ -12,6 +12,7 @@ EVENTS = [
     CheckpointSaved(3, Path("out/checkpoints/step-000003")),
     Exported(Path("mesh.glb"), {"faces": 12}),
     Warned("careful"),
+    Changed(3, {"prompt": "a blue mug"}),
     Measured(3, {"janus": {"agreement": 0.5}}),
     Finished({"steps": 10}),
 ]

@@ -1,6 +1,6 @@
 """A folder of jobs that survives its processes: any number of them, on any machines that share it, take from it.
 
-    LEDGER/<job>/{job.json, claim-N, claim-N.ended, order.json, result.json, run/}
+    LEDGER/<job>/{job.json, claim-N, claim-N.ended, order.json, change.json, result.json, run/}
 
 job.json is what to do and never changes; result.json ends the job. What lies between is told by the claims, so nothing
 needs repair after a crash, and nothing is done twice: a job's name is made of its config.
@@ -9,10 +9,12 @@ needs repair after a crash, and nothing is done twice: a job's name is made of i
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+from sds3d.changing import changed
 from sds3d.config import RunConfig, read_json_object
 from sds3d.errors import ConfigError, Sds3dError
 from sds3d.files import write_atomic, writing
@@ -20,7 +22,7 @@ from sds3d.jobs.claims import Claim, claims, failure_of, is_alive, owner_of, tak
 from sds3d.run_folder import run_name
 from sds3d.session import REPORT
 
-JOB, RESULT, ORDER, RUN = "job.json", "result.json", "order.json", "run"
+JOB, RESULT, ORDER, CHANGE, RUN = "job.json", "result.json", "order.json", "change.json", "run"
 LEASE = 60.0  # seconds without a heartbeat after which a job may be taken over
 ATTEMPTS = 3  # that may fail, or end with their process, before a job is set aside
 
@@ -145,6 +147,29 @@ class Ledger:
         except (OSError, ValueError, KeyError, TypeError):
             return "run"
         return cast(Order, order) if order in get_args(Order) else "run"
+
+    def change(self, job: Job, changes: Mapping[str, Any]) -> None:
+        """Change options of a job that waits or runs (see `sds3d.config.LIVE`); ConfigError names what cannot be.
+
+        A worker hears of it as of an order. All changes are kept, numbered, in change.json.
+        """
+        state = self.status(job).state
+        if state in ("done", "failed", "stopped"):
+            raise ConfigError(f"the job {job.name} has ended: it is {state}")
+        before = self.changes(job)
+        now = changed(job.config, {**{k: v for _, made in before for k, v in made.items()}, **changes})
+        assert now is not None
+        number = before[-1][0] + 1 if before else 1
+        rows = [*before, (number, dict(changes))]
+        write_atomic(job.folder / CHANGE, json.dumps({"changes": rows}).encode())
+
+    def changes(self, job: Job) -> list[tuple[int, dict[str, Any]]]:
+        """All changes so far, in order, with their numbers from 1."""
+        try:
+            rows = json.loads((job.folder / CHANGE).read_bytes())["changes"]
+            return [(int(number), dict(made)) for number, made in rows]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
 
     def retry(self, job: Job) -> None:
         """Queue a job again that failed or was stopped; its checkpoints are kept and gone on from."""

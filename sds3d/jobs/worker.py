@@ -2,11 +2,12 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from sds3d.config import RunConfig
-from sds3d.errors import OutputError, Sds3dError
+from sds3d.errors import ConfigError, OutputError, Sds3dError
 from sds3d.events import Event, Finished
 from sds3d.jobs.claims import Claim
 from sds3d.jobs.ledger import Job, Ledger
@@ -106,7 +107,7 @@ class Worker:
         ended, lost = threading.Event(), threading.Event()
 
         def keep() -> None:
-            heard = time.monotonic()
+            heard, known = time.monotonic(), Counter[str]()
             while not ended.wait(POLL):
                 try:
                     owned = claim.beat()
@@ -116,6 +117,7 @@ class Worker:
                 if not owned:
                     lost.set()
                 self._pass_on("lost" if lost.is_set() else self.ledger.order(job))
+                self._change(job, known)
                 if lost.is_set():
                     return
 
@@ -126,6 +128,18 @@ class Worker:
         finally:
             ended.set()
             thread.join()
+
+    def _change(self, job: Job, known: Counter[str]) -> None:
+        """Tells the session of changes that it has not heard of; `known` counts them. Those made before it began too:
+        a change that is there already changes nothing."""
+        session = self._session
+        if session is None:
+            return
+        for number, changes in self.ledger.changes(job):
+            if number > known["changes"]:
+                known["changes"] = number
+                with suppress(ConfigError):  # checked when it was made; the run may have ended since
+                    session.change(changes)
 
     def _pass_on(self, order: str) -> None:
         session = self._session
