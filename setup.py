@@ -181,6 +181,7 @@ setup(
     package_dir={"sds3d_app": "app", "sds3d_assets": "assets"},
     package_data={
         "sds3d": ["py.typed", "*.html"],
+        "sds3d_app.ui": ["*.css"],
         "sds3d_assets": [
             f"{depth}*.{kind}" for depth in ("", "**/") for kind in ("safetensors", "json", "md", "txt", "png")
         ],
@@ -218,6 +219,8 @@ setup(
         "dev": [
             *("pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "beartype>=0.18", "ruff>=0.6", "mypy>=1.11"),
             "usd-core>=24.8",
+            "gradio>=6.31,<7",
+            "playwright>=1.48",
         ],
     },
     entry_points={"console_scripts": ["sds3d = sds3d_app.cli:main"]},

@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from . import priors
+from . import priors, serving
 from .failures import DONE, FAILED, guarded
+from .settings import parse_settings, part_of_prior
 from .switches import take_switches
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 
 app.add_typer(priors.app, name="priors")
+app.command()(serving.ui)
 
 Run = Annotated[Path, Argument(metavar="RUN", help="a run folder, such as outputs/a-red-mug-0")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="print nothing but the run folder (and warnings)")]
@@ -282,19 +284,3 @@ def doctor(
     else:
         show(checks)
     return DONE if is_ready(checks) else FAILED
-
-
-def part_of_prior(choice: str | None) -> str | dict[str, str] | None:
-    """What --prior means: a path or an id with a slash is a model for diffusers, anything else a prior's name."""
-    if choice and ("/" in choice or Path(choice).is_dir()):
-        return {"name": "diffusers", "model": choice}
-    return choice
-
-
-def parse_settings(assignments: list[str]) -> dict[str, str]:
-    """KEY=VALUE texts as overrides for load_config, which reads the values."""
-    pairs = [assignment.partition("=") for assignment in assignments]
-    for key, equals, value in pairs:
-        if not (key and equals):
-            raise typer.BadParameter(f"{key + equals + value!r} is not KEY=VALUE; put quotes around the prompt")
-    return {key: value for key, _, value in pairs}

@@ -1,0 +1,91 @@
+"""What stands before every request: the name of the host, a password where there is one, limits, and headers."""
+
+import base64
+import binascii
+import hmac
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable
+
+import anyio
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self'; font-src 'self' data:; connect-src 'self' data: blob:; "
+    "worker-src 'self' blob:; frame-ancestors 'none'; object-src 'none'; base-uri 'self'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+}
+MAX_BODY = 6 << 20  # bytes of a request
+DELAY, TRIES, WINDOW = 0.5, 10, 300.0  # seconds for a wrong password; so many of them, in so many seconds, and no more
+
+Next = Callable[[Request], Awaitable[Response]]
+
+
+class Guard:
+    """A middleware: `app.middleware("http")(Guard(...))`."""
+
+    def __init__(self, login: tuple[str, str] | None, hosts: set[str]) -> None:
+        """`hosts` are the names by which the server may be called, without ports."""
+        self._login, self._hosts = login, hosts
+        self._wrong: dict[str, deque[float]] = defaultdict(deque)
+        self._lock = threading.Lock()
+
+    async def __call__(self, request: Request, go_on: Next) -> Response:
+        refusal = self._refuse(request)
+        if refusal is None and self._login is not None:
+            refusal = await self._ask(request, self._login)
+        response = refusal or await go_on(request)
+        for name, value in HEADERS.items():
+            response.headers[name] = value
+        return response
+
+    def _refuse(self, request: Request) -> Response | None:
+        host = request.headers.get("host", "").rsplit(":", 1)[0].strip("[]")
+        if host not in self._hosts:
+            return PlainTextResponse("this server does not go by that name", 400)
+        length = request.headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > MAX_BODY:
+            return PlainTextResponse("the request is too large", 413)
+        return None
+
+    async def _ask(self, request: Request, login: tuple[str, str]) -> Response | None:
+        """HTTP's basic authentication; each wrong answer costs time, and too many of them all further ones."""
+        who = request.client.host if request.client else ""
+        if self._too_many(who):
+            return PlainTextResponse("too many wrong passwords: wait some minutes", 429)
+        given = credentials(request.headers.get("authorization", ""))
+        if given is not None:
+            right = [hmac.compare_digest(a.encode(), b.encode()) for a, b in zip(given, login, strict=True)]
+            if all(right):
+                return None
+            with self._lock:
+                self._wrong[who].append(time.monotonic())
+            await anyio.sleep(DELAY)
+        return PlainTextResponse("a name and password are needed", 401, {"WWW-Authenticate": 'Basic realm="sds3d"'})
+
+    def _too_many(self, who: str) -> bool:
+        with self._lock:
+            tries = self._wrong[who]
+            while tries and time.monotonic() - tries[0] > WINDOW:
+                tries.popleft()
+            return len(tries) >= TRIES
+
+
+def credentials(header: str) -> tuple[str, str] | None:
+    """(name, password) of a basic Authorization header."""
+    kind, _, text = header.partition(" ")
+    if kind.lower() != "basic":
+        return None
+    try:
+        name, colon, password = base64.b64decode(text, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return None
+    return (name, password) if colon else None
