@@ -16,7 +16,7 @@ from . import pieces
 from .controls import GROUPS, OWN, component, config_of, controls_of
 from .orders import change_run, delete_run, fork_run, make_format, tell
 from .runfiles import for_viewer, formats_of
-from .works import Works
+from .works import Work, Works
 
 CSS = resources.files("sds3d_app.ui").joinpath("page.css").read_text(encoding="utf-8")
 HEAD = '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -60,7 +60,7 @@ def make_page(works: Works) -> gr.Blocks:
 
 
 LOOKED = (
-    "live", "details", "results", "history", "pause", "resume", "stop", "again", "mesh", "splats", "format",
+    "live", "details", "results", "history", "pause", "resume", "stop", "again", "viewable", "format",
     "first", "second", "doomed", "viewers", "about", "formats",
 )  # fmt: skip
 
@@ -72,7 +72,6 @@ def refresh(works: Works, name: str, before: dict[str, Any]) -> list[Any]:
     state = work.state if work is not None else ""
     place = works.place(work) if work is not None and state == "queued" else 0
     names = [(f"{one.config.prompt} ({one.name})", one.name) for one in every]
-    folder = Path(os.environ["GRADIO_TEMP_DIR"]) / "models"
     viewable = work if work is not None and not work.active else None
     now: dict[str, Any] = {
         "live": pieces.live(work, place),
@@ -83,8 +82,7 @@ def refresh(works: Works, name: str, before: dict[str, Any]) -> list[Any]:
         "resume": state == "paused",
         "stop": state in ("running", "paused", "queued"),
         "again": state in ("failed", "stopped"),
-        "mesh": for_viewer(viewable, "mesh.glb", folder) if viewable else None,
-        "splats": for_viewer(viewable, "splats.ply", folder) if viewable else None,
+        "viewable": _version(viewable),
         "format": formats_of(viewable),
         "first": names,
         "second": names,
@@ -104,6 +102,21 @@ def refresh(works: Works, name: str, before: dict[str, Any]) -> list[Any]:
         for key in LOOKED
     ]
     return [now, *changed]
+
+
+def models(works: Works, name: str) -> tuple[str | None, str | None]:
+    """Mesh and splats for the viewers. An event of its own: a model that arrives with other things is not drawn."""
+    work, folder = works.find(name.partition(" ")[0]), Path(os.environ["GRADIO_TEMP_DIR"]) / "models"
+    if work is None:
+        return None, None
+    return for_viewer(work, "mesh.glb", folder), for_viewer(work, "splats.ply", folder)
+
+
+def _version(work: Work | None) -> str:
+    """The run's name and when its mesh was made; empty where there is nothing to view."""
+    if work is None or not (work.run / "report.json").is_file():
+        return ""
+    return f"{work.name} {(work.run / 'report.json').stat().st_mtime_ns}"
 
 
 def start(works: Works, options: Mapping[str, object], more: object, *fields: object) -> tuple[Any, Any, str]:
@@ -199,6 +212,8 @@ def _looking(works: Works, chosen: gr.State, begun: gr.Textbox) -> dict[str, Any
             mesh = gr.Model3D(label="mesh.glb", height=360, elem_id="mesh", interactive=False)
         with gr.Tab("Splats"):
             splats = gr.Model3D(label="splats.ply", height=360, elem_id="splats", interactive=False)
+    viewable = gr.Textbox(visible="hidden")
+    viewable.change(lambda name: models(works, name), viewable, [mesh, splats], **PRIVATE)
     results = gr.HTML(elem_id="results")
     with gr.Column(visible=False) as about:
         with gr.Accordion("Curves and log", open=True, elem_id="curves"):
@@ -214,7 +229,7 @@ def _looking(works: Works, chosen: gr.State, begun: gr.Textbox) -> dict[str, Any
     )
     return {
         "live": live, "details": details, "results": results, "pause": pause, "resume": resume, "stop": stop,
-        "again": again, "mesh": mesh, "splats": splats, "format": file_format, "viewers": viewers, "about": about,
+        "again": again, "viewable": viewable, "format": file_format, "viewers": viewers, "about": about,
         "formats": formats,
     }  # fmt: skip
 

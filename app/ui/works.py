@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class Works:
         """`limit` is how many jobs may wait or run at once."""
         self.outputs, self.limit = outputs, limit
         self.ledger = Ledger(outputs / QUEUE)
-        self._adding = threading.Lock()
+        self._adding, self._jobs = threading.Lock(), dict[str, Job]()
 
     def add(self, config: RunConfig) -> Work:
         """Queue a run; ConfigError where the queue is full. The same options again are the same run."""
@@ -64,7 +65,7 @@ class Works:
         works = []
         for name in sorted(path.parent.name for path in self.ledger.folder.glob("*/job.json")):
             try:
-                works.append(self._of(self.ledger.job(name)))
+                works.append(self._of(self._job(name)))
             except Sds3dError:
                 continue
         return sorted(works, key=lambda work: (work.added, work.name))
@@ -92,6 +93,12 @@ class Works:
             self.ledger.tell(work.job, "stop")
         remove_tree(work.job.folder if work.job is not None else work.run)
 
+    def _job(self, name: str) -> Job:
+        """Read once: job.json never changes."""
+        if name not in self._jobs:
+            self._jobs[name] = self.ledger.job(name)
+        return self._jobs[name]
+
     def _of(self, job: Job) -> Work:
         status: Status = self.ledger.status(job)
         config = job.config
@@ -110,10 +117,17 @@ class Works:
 
 
 def _config(run: Path) -> RunConfig | None:
+    """None where the folder has no readable config.json."""
     try:
-        return RunConfig.from_dict(read_json_object(run / CONFIG))
-    except Sds3dError:
+        return _read_config(run / CONFIG, (run / CONFIG).stat().st_mtime_ns)
+    except (OSError, Sds3dError):
         return None
+
+
+@lru_cache(4096)
+def _read_config(path: Path, changed: int) -> RunConfig:
+    """Read once for each time that it was changed: the page looks at all runs every second."""
+    return RunConfig.from_dict(read_json_object(path))
 
 
 class Workers:
