@@ -58,3 +58,19 @@ def test_ten_steps_run_move_the_scene_and_resume_bit_for_bit(model_folder, famil
 
 def test_every_family_is_distilled_from():
     assert {name.split("-")[0] for name in MODELS} == {name.split("-")[0] for name in FAMILIES}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("mode", ["interpolated", "perp_neg"])
+def test_words_for_sides_are_blended_and_held_against_in_every_family(model_folder, family, mode):
+    """What a family packs into an embedding (pooled vectors, masks) survives mixing by azimuth."""
+    config = config_of(model_folder(family), family, "gaussians", "sds").model_copy(update={"steps": 2})
+    words = config.view_words.model_copy(update={"mode": mode})
+    prior = config.prior.build("cpu")
+    plain, mixed = (trainer(c, prior) for c in (config, config.model_copy(update={"view_words": words})))
+    for run in (plain, mixed):
+        for _ in run.run():
+            pass
+    first, second = (run.checkpoint().tensors["scene.raw_colors"] for run in (plain, mixed))
+    assert torch.isfinite(second).all()
+    assert not torch.equal(first, second)
