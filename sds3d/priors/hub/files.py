@@ -78,22 +78,26 @@ def _index(folder: Path) -> dict[str, Any]:
         raise PriorUnavailable(
             f"{folder} is no diffusers model: it has no {INDEX}", "give a folder written by diffusers' save_pretrained"
         )
+    return read_object(path)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a model's file; PriorUnavailable where it is anything else."""
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PriorUnavailable(f"{path} cannot be read: {error}", "fetch the model again") from error
-    if not isinstance(index, dict):
+    if not isinstance(found, dict):
         raise PriorUnavailable(f"{path} is not a JSON object", "fetch the model again")
-    return index
+    return found
 
 
 def _network_config(folder: Path, name: str) -> dict[str, Any]:
     """What the network's config.json says; nothing where there is none, which is told of elsewhere."""
     try:
-        config = json.loads((folder / name / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_object(folder / name / "config.json")
+    except PriorUnavailable:
         return {}
-    return config if isinstance(config, dict) else {}
 
 
 def _components(folder: Path, index: Mapping[str, Any], family: Family) -> dict[str, tuple[str, str]]:

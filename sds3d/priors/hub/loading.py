@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from sds3d.errors import PriorUnavailable
-from sds3d.priors.hub.files import OURS, WEIGHTS
+from sds3d.priors.hub.files import OURS, WEIGHTS, read_object
 from sds3d.priors.hub.finding import Found
 
 KINDS = {
@@ -56,16 +56,7 @@ def pipeline_of(kind: Any, components: Mapping[str, Any]) -> Any:
 
 def read_config(found: Found, name: str) -> dict[str, Any]:
     """A network's config.json."""
-    import json
-
-    path = found.folder / name / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise PriorUnavailable(f"{path} cannot be read: {error}", "fetch the model again") from error
-    if not isinstance(config, dict):
-        raise PriorUnavailable(f"{path} is not a JSON object", "fetch the model again")
-    return config
+    return read_object(found.folder / name / "config.json")
 
 
 @contextmanager
