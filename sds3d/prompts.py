@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -45,16 +46,21 @@ def check_words(prior: Prior, config: PriorConfig, prompt: str, negative_prompt:
     it; with `strict`, where it is any.
     """
     unknown = prior.unknown_words(f"{prompt} {negative_prompt}")
-    warnings = [f"the {config.name} prior: {caution}" for caution in prior.cautions(prompt)]
+    cautions = [f"the {config.name} prior: {caution}" for caution in prior.cautions(prompt)]
+    return [*judge_words(unknown, config, prompt, strict), *cautions]
+
+
+def judge_words(unknown: Sequence[str], config: PriorConfig, prompt: str, strict: bool = False) -> list[str]:
+    """The warning about words that the prior does not know, or none; ConfigError as `check_words`."""
     if not unknown:
-        return warnings
+        return []
     message = f"the {config.name} prior does not know: {', '.join(_with_nearest(word, config) for word in unknown)}"
     telling = {word for word in re.findall(r"[^\W_]+", prompt.lower()) if word not in SMALL_WORDS}
     if telling <= set(unknown):
         raise ConfigError(message, hint=f"it knows {config.knows()}")
     if strict:
         raise ConfigError(message, hint="say it in other words, or do without strict")
-    return [f"{message}; it goes by the other words", *warnings]
+    return [f"{message}; it goes by the other words"]
 
 
 def _with_nearest(word: str, config: PriorConfig) -> str:

@@ -11,6 +11,7 @@ import gradio as gr
 from sds3d.config import PARTS
 from sds3d.errors import Sds3dError
 from sds3d.presets import PRESETS
+from sds3d.prompts import judge_words
 
 from . import pieces
 from .controls import GROUPS, OWN, component, config_of, controls_of
@@ -51,7 +52,7 @@ def make_page(works: Works) -> gr.Blocks:
 
         page.load(begin, None, chosen, **PRIVATE)
         gr.Timer(TICK).tick(look, [chosen, shown], [shown, *outputs], queue=False, **PRIVATE)
-        made = [chosen, begun, asked["problem"]]
+        made = [chosen, begun, asked["words"], asked["problem"]]
         asked["go"].click(
             lambda *given: start(works, *given), asked["inputs"], made, concurrency_id="orders", **PRIVATE
         )
@@ -119,15 +120,19 @@ def _version(work: Work | None) -> str:
     return f"{work.name} {(work.run / 'report.json').stat().st_mtime_ns}"
 
 
-def start(works: Works, options: Mapping[str, object], more: object, *fields: object) -> tuple[Any, Any, str]:
-    """Queue what the page describes: its name, twice, or the problem in their place."""
+def start(works: Works, options: Mapping[str, object], more: object, *fields: object) -> tuple[Any, Any, str, str]:
+    """Queue what the page describes: its name, twice, or what is wrong in their place: with the words, or the rest."""
     said = {**options, **dict(zip(FIELDS, fields, strict=True))}
     try:
         config = config_of({"preview_seconds": PREVIEW_SECONDS, **said}, more)
+        unknown = config.prior.unknown_words(f"{config.prompt} {config.negative_prompt}")
+        warnings = judge_words(unknown, config.prior, config.prompt)
         name = works.add(config).name
-        return name, name, ""
+        return name, name, pieces.note(" ".join(warnings)), ""
     except Sds3dError as error:
-        return gr.skip(), gr.skip(), pieces.problem(str(error))
+        problem = pieces.problem(str(error))
+        of_words = str(error).startswith(("prompt", "negative_prompt", "the embedded prior does not know"))
+        return gr.skip(), gr.skip(), problem if of_words else "", "" if of_words else problem
 
 
 FIELDS = ("prompt", "negative_prompt", "prior", "guidance", "scene", "preset", "seed", "timesteps", "noise")
@@ -137,6 +142,7 @@ def _asking(works: Works, chosen: gr.State, options: gr.State) -> dict[str, Any]
     """What to make and how."""
     prompt = gr.Textbox(label="What to make", placeholder="a red mug", lines=2, max_length=500, elem_id="prompt")
     gr.Examples(EXAMPLES, prompt, label="The prior that ships knows", elem_id="examples")
+    words = gr.HTML(elem_id="words")
     negative = gr.Textbox(label="What it should not look like", max_length=500, elem_id="negative", lines=1)
     with gr.Row():
         guidance = gr.Dropdown(
@@ -165,7 +171,7 @@ def _asking(works: Works, chosen: gr.State, options: gr.State) -> dict[str, Any]
         )  # fmt: skip
         _advanced(options, {"guidance": guidance, "scene": scene, "timesteps": timesteps, "noise": noise})
     fields = [prompt, negative, prior, guidance, scene, preset, seed, timesteps, noise]
-    return {"go": go, "problem": problem, "inputs": [options, more, *fields]}
+    return {"go": go, "words": words, "problem": problem, "inputs": [options, more, *fields]}
 
 
 def _choice(name: str, choices: list[str], value: str) -> gr.Dropdown:

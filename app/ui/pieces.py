@@ -210,6 +210,11 @@ def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def note(message: str) -> str:
+    """Something that a person should know."""
+    return f'<div class="note">{text(message)}</div>' if message else ""
+
+
 def problem(message: str) -> str:
     """Something that a person has to mend."""
     return f'<div class="problem" role="alert">{text(message)}</div>' if message else ""

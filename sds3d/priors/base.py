@@ -121,6 +121,10 @@ class PriorConfig(Options, ABC):
         """What can be asked for, in one line; empty for priors that read free text."""
         return ""
 
+    def unknown_words(self, text: str) -> list[str]:
+        """Words that the prior would ignore, as far as that is known without loading it."""
+        return []
+
     def nearest(self, word: str) -> list[str]:
         """What to say instead of a word that the prior does not know, best first; mostly nothing."""
         return []

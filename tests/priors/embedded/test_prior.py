@@ -172,3 +172,12 @@ def test_what_it_knows_is_read_from_the_weights(folder, tmp_path):
     assert (
         EmbeddedConfig(weights=str(older)).knows() == "colours red, blue; things mug; 'a COLOUR THING on a COLOUR cube'"
     )
+
+
+def test_the_config_knows_the_words_without_loading_the_weights() -> None:
+    from sds3d.priors.embedded.config import EmbeddedConfig
+
+    prior = load_embedded()
+    for text in ("a red mug", "a zzz mug on a qqq", "", "front view of a dragon"):
+        assert EmbeddedConfig().unknown_words(text) == prior.unknown_words(text)
+    assert EmbeddedConfig(weights="elsewhere").unknown_words("a zzz") == []
