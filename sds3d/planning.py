@@ -86,7 +86,7 @@ def make_room(config: RunConfig, prior: Prior, device: torch.device) -> list[str
             f"the run does not fit into memory: {plan}",
             hint=f"use a smaller prior.image_size or cameras.size{fewer}, or prior.dtype=bfloat16",
         )
-    return [f"memory: {plan}"] if len(plan.probes) > 1 else []
+    return [f"memory: {plan}"]
 
 
 def measure_step(config: RunConfig, prior: Prior, device: torch.device) -> tuple[int | None, float]:
