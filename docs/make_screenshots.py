@@ -67,7 +67,7 @@ def take(browser: Any, address: str, folder: Path | None, steps: int) -> None:
     page.goto(address)
     page.wait_for_selector("#go")
     shoot(browser, address, "empty", folder)
-    generate(page, "a zzz qqq", QUICK)
+    generate(page, "a red dragon", "prior=./nowhere")
     until(page, "failed")
     shoot(browser, page.url, "failed", folder)
     for prompt in ("a red mug", "a yellow duck", "a striped green and white house"):

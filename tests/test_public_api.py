@@ -8,7 +8,18 @@ import pytest
 import sds3d
 
 PUBLIC = {"RunConfig", "Session", "__version__", "errors", "events", "load_config"}
-EVENTS = {"Started", "StepDone", "Preview", "CheckpointSaved", "Exported", "Warned", "Finished", "Event"}
+EVENTS = {
+    "Changed",
+    "Measured",
+    "Started",
+    "StepDone",
+    "Preview",
+    "CheckpointSaved",
+    "Exported",
+    "Warned",
+    "Finished",
+    "Event",
+}
 ERRORS = {  # exit code of each
     "Sds3dError": 1,
     "ConfigError": 2,
