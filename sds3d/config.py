@@ -121,7 +121,7 @@ def load_config(
     layers: list[Mapping[str, Any]] = []
     if preset is not None:
         if preset not in PRESETS:
-            raise ConfigError(f"preset {short(preset)} is unknown", hint=nearest(preset, PRESETS))
+            raise ConfigError(f"preset {short(preset)} is unknown", nearest(preset, PRESETS), "preset")
         layers.append(PRESETS[preset])
     if path is not None:
         layers.append(read_json_object(Path(path)))
@@ -267,9 +267,9 @@ def _part(key: str, value: object) -> object:
     if isinstance(value, Options):
         return value
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{key} = {short(value)} is not allowed: say a name, or an object with a name")
+        raise ConfigError(f"{key} = {short(value)} is not allowed: say a name, or an object with a name", "", key)
     table, default = PARTS[key], RunConfig.model_fields[key].default
     name = value.get("name", default.name)
     if not isinstance(name, str) or name not in table:
-        raise ConfigError(f"{key}.name = {short(name)} is unknown", hint=nearest(str(name), table))
+        raise ConfigError(f"{key}.name = {short(name)} is unknown", nearest(str(name), table), key)
     return validated(table[name], {**value, "name": name}, key + ".")

@@ -19,9 +19,16 @@ class Sds3dError(Exception):
 
 
 class ConfigError(Sds3dError):
-    """A prompt, option, config key or input file that cannot be used."""
+    """A prompt, option, config key or input file that cannot be used.
+
+    `field` is the dotted key of the option that is wrong ("guidance.guidance_scale"), where it is one.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, hint: str = "", field: str = "") -> None:
+        super().__init__(message, hint)
+        self.field = field
 
 
 class PriorUnavailable(Sds3dError):

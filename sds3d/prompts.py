@@ -57,9 +57,9 @@ def judge_words(unknown: Sequence[str], config: PriorConfig, prompt: str, strict
     message = f"the {config.name} prior does not know: {', '.join(_with_nearest(word, config) for word in unknown)}"
     telling = {word for word in re.findall(r"[^\W_]+", prompt.lower()) if word not in SMALL_WORDS}
     if telling <= set(unknown):
-        raise ConfigError(message, hint=f"it knows {config.knows()}")
+        raise ConfigError(message, f"it knows {config.knows()}", "prompt")
     if strict:
-        raise ConfigError(message, hint="say it in other words, or do without strict")
+        raise ConfigError(message, "say it in other words, or do without strict", "prompt")
     return [f"{message}; it goes by the other words"]
 
 

@@ -25,14 +25,15 @@ def _explained(model: type[BaseModel], data: object, error: ValidationError, pre
     if first["type"] == "extra_forbidden":
         known = _fields_at(model, parents)
         return ConfigError(
-            f"{short(dotted, quote=False)} is not an option", hint=nearest(last, known, dotted[: -len(last)])
+            f"{short(dotted, quote=False)} is not an option", nearest(last, known, dotted[: -len(last)]), dotted
         )
     if first["type"] == "missing":
-        return ConfigError(f"{dotted} is missing")
+        return ConfigError(f"{dotted} is missing", field=dotted)
     message = first["msg"].removeprefix("Value error, ")
     return ConfigError(
         f"{short(dotted, quote=False) or 'config'} = {short(first['input'])} is not allowed: "
-        f"{message[:1].lower()}{message[1:]}"
+        f"{message[:1].lower()}{message[1:]}",
+        field=dotted,
     )
 
 

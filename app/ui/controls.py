@@ -8,6 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from sds3d.config import PARTS, RunConfig, load_config
+from sds3d.errors import ConfigError
 from sds3d.options import Options
 
 GROUPS = ("guidance", "scene", "timesteps", "noise", "cameras", "view_words", "optim", "export")
@@ -112,20 +113,18 @@ def config_of(fields: Mapping[str, object], more: object) -> RunConfig:
 
     `fields` are dotted options; those that are None or empty are left to sds3d. `more` has KEY=VALUE lines.
     """
-    from sds3d.errors import ConfigError
-
     said = {key: value for key, value in fields.items() if value is not None and value != ""}
     preset = said.pop("preset", None)
     if preset is not None and not isinstance(preset, str):
-        raise ConfigError(f"preset = {preset!r} is not a name")
+        raise ConfigError(f"preset = {preset!r} is not a name", field="preset")
     if not isinstance(more, str | None):
-        raise ConfigError("further options are not text")
+        raise ConfigError("further options are not text", field="more")
     for line in (more or "").splitlines():
         key, equals, value = line.partition("=")
         if line.strip() and not (key.strip() and equals):
-            raise ConfigError(f"further options: {line.strip()[:60]!r} is not KEY=VALUE")
+            raise ConfigError(f"further options: {line.strip()[:60]!r} is not KEY=VALUE", field="more")
         if line.strip():
             said[key.strip()] = value.strip()
     if "prompt" not in said:
-        raise ConfigError("prompt is empty", hint="say what to make")
+        raise ConfigError("prompt is empty", "say what to make", "prompt")
     return load_config(preset=preset, overrides=said)

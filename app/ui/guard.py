@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hmac
+import re
 import threading
 import time
 from collections import defaultdict, deque
@@ -23,6 +24,12 @@ HEADERS = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
 }
+# What the page itself asks Gradio for. The rest stays shut: uploads, the proxy, files by URL (which the server would
+# look up and fetch for whoever asks), streams, deep links, descriptions of the API.
+GRADIO = "/gradio_api/"
+USED = re.compile(
+    r"(run/predict|queue/(join|data)|heartbeat/\w+|reset|cancel)/?$|file=(?![a-z][a-z0-9+.-]+:|//|\\\\)", re.I
+)
 MAX_BODY = 6 << 20  # bytes of a request
 DELAY, TRIES, WINDOW = 0.5, 10, 300.0  # seconds for a wrong password; so many of them, in so many seconds, and no more
 
@@ -48,11 +55,23 @@ class Guard:
         return response
 
     def _refuse(self, request: Request) -> Response | None:
-        host = request.headers.get("host", "").rsplit(":", 1)[0].strip("[]")
+        called = request.headers.get("host", "").lower()
+        host = called[1:].partition("]")[0] if called.startswith("[") else called.partition(":")[0]
         if host not in self._hosts:
             return PlainTextResponse("this server does not go by that name", 400)
-        length = request.headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > MAX_BODY:
+        path = request.url.path
+        if path.startswith(GRADIO) and not USED.match(path.removeprefix(GRADIO)):
+            return PlainTextResponse("there is no such address", 404)
+        return None if request.method in ("GET", "HEAD") else self._refuse_order(request, called)
+
+    def _refuse_order(self, request: Request, called: str) -> Response | None:
+        origin = request.headers.get("origin")  # told by every browser, so a page of another site cannot give orders
+        if origin is not None and origin.lower().partition("://")[2] != called:
+            return PlainTextResponse("orders are taken from this server's own page only", 403)
+        length = request.headers.get("content-length", "")
+        if not (length.isascii() and length.isdigit()):  # a body without end, in chunks
+            return PlainTextResponse("the request does not say how long it is", 411)
+        if int(length) > MAX_BODY:
             return PlainTextResponse("the request is too large", 413)
         return None
 

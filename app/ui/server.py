@@ -80,6 +80,7 @@ def make_app(works: Works, workers: Workers | None, login: tuple[str, str] | Non
     from fastapi import FastAPI
     from fastapi.responses import FileResponse, PlainTextResponse, Response
 
+    from .calls import Calls
     from .guard import Guard
     from .page import CSS, HEAD, make_page
 
@@ -92,7 +93,9 @@ def make_app(works: Works, workers: Workers | None, login: tuple[str, str] | Non
             workers.end()
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    app.middleware("http")(Guard(login, hosts))
+    blocks = make_page(works)
+    app.middleware("http")(Calls(blocks))
+    app.middleware("http")(Guard(login, hosts))  # the last is the first to be asked
 
     @app.get("/run/{name}/{file}")
     def result(name: str, file: str) -> Response:
@@ -114,12 +117,11 @@ def make_app(works: Works, workers: Workers | None, login: tuple[str, str] | Non
             return PlainTextResponse("there is no such file", 404)
         return FileResponse(known[file], media_type="image/png", headers={"Cache-Control": "max-age=3600"})
 
-    blocks = make_page(works)
     blocks.queue(max_size=32, default_concurrency_limit=4)
     return gr.mount_gradio_app(
         app, blocks, path="/", footer_links=[], run_history=False, allowed_paths=[], show_error=False,
         max_file_size="5mb", ssr_mode=False, enable_monitoring=False, pwa=False, mcp_server=False, css=CSS, head=HEAD,
-        theme=make_theme(),
+        theme=make_theme(), app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
     )  # fmt: skip
 
 

@@ -42,6 +42,7 @@ class AnalyticConfig(PriorConfig):
 
     name: Literal["analytic"] = "analytic"
     knows_density: ClassVar[bool] = True
+    examples: ClassVar[tuple[str, ...]] = ("a red ball", "a blue ball", "a green ball")
     size: Annotated[int, Field(ge=8, le=256, description="image side in pixels")] = 64
     std: Annotated[float, Field(gt=0, le=1, description="spread of each mode, images in [-1, 1]")] = 0.2
 
@@ -57,6 +58,10 @@ class AnalyticConfig(PriorConfig):
     def knows(self) -> str:
         """The colours."""
         return f"a ball in {', '.join(COLORS)}"
+
+    def unknown_words(self, text: str) -> list[str]:
+        """All but the colours and what a ball is called."""
+        return [word for word in dict.fromkeys(_words(text)) if word not in {*COLORS, *SILENT}]
 
 
 class AnalyticPrior:

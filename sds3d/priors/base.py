@@ -112,6 +112,7 @@ class PriorConfig(Options, ABC):
     reads_cameras: ClassVar[bool] = False  # is told where a view is taken from
     reads_views: ClassVar[bool] = False  # understands words such as "front view"
     knows_density: ClassVar[bool] = False  # is a DensityPrior
+    examples: ClassVar[tuple[str, ...]] = ()  # prompts that show what it can do
 
     @abstractmethod
     def build(self, device: torch.device | str) -> Prior:

@@ -22,6 +22,14 @@ class EmbeddedConfig(PriorConfig):
     name: Literal["embedded"] = "embedded"
     reads_cameras: ClassVar[bool] = True
     companions: ClassVar[Mapping[str, Any]] = {"timesteps": {"name": "uniform", "t_min": 0.5}}
+    examples: ClassVar[tuple[str, ...]] = (
+        "a red mug",
+        "a blue car",
+        "a green cactus",
+        "a yellow duck",
+        "a red cone on a blue cube",
+        "a striped red and white mug",
+    )
     weights: Annotated[str | None, Field(description="folder with other weights of the same networks")] = None
 
     def build(self, device: torch.device | str) -> "EmbeddedPrior":

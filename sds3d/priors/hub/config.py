@@ -18,6 +18,11 @@ class DiffusersConfig(PriorConfig):
 
     name: Literal["diffusers"] = "diffusers"
     reads_views: ClassVar[bool] = True
+    examples: ClassVar[tuple[str, ...]] = (
+        "a DSLR photo of a hamburger",
+        "a ceramic teapot shaped like a pumpkin",
+        "a wooden rocking chair, studio lighting",
+    )
     model: Annotated[str, Field(min_length=1, max_length=500, description="folder or hub id of the model")]
     revision: Annotated[
         str,

@@ -1,0 +1,100 @@
+"""What stands before every request."""
+
+import base64
+import time
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the web page is an extra: pip install sds3d[ui]")
+
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from sds3d_app.ui import guard
+from sds3d_app.ui.guard import HEADERS, MAX_BODY, TRIES, Guard, credentials
+
+
+def client(login: tuple[str, str] | None = None, **kwargs: Any) -> TestClient:
+    app = FastAPI()
+    app.middleware("http")(Guard(login, {"localhost", "127.0.0.1", "::1"}))
+    app.add_api_route("/", lambda: "here", methods=["GET", "POST"])
+    return TestClient(app, **{"base_url": "http://localhost:7860", **kwargs})
+
+
+def basic(name: str, password: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost:7860", "localhost", "LOCALHOST:80", "127.0.0.1:7860", "[::1]:7860", "[::1]"]
+)
+def test_its_own_names_are_answered(host: str) -> None:
+    assert client().get("/", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:7860", "localhost.evil.example", "[::2]:7860", "[", "::1", ""]
+)
+def test_other_names_are_refused_so_that_dns_rebinding_finds_nothing(host: str) -> None:
+    answer = client().get("/", headers={"Host": host, "Origin": f"http://{host}"})
+    assert (answer.status_code, answer.text) == (400, "this server does not go by that name")
+
+
+@pytest.mark.parametrize("status", [200, 400, 404, 413])
+def test_every_answer_has_the_headers(status: int) -> None:
+    asked: dict[int, Any] = {
+        200: lambda c: c.get("/"),
+        400: lambda c: c.get("/", headers={"Host": "evil.example"}),
+        404: lambda c: c.get("/nowhere"),
+        413: lambda c: c.post("/", content=b"x" * (MAX_BODY + 1)),
+    }
+    answer = asked[status](client())
+    assert answer.status_code == status
+    assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
+
+
+def test_a_page_of_another_site_gives_no_orders() -> None:
+    for origin in ("http://evil.example", "null", "http://localhost:1234", "http://evil.example/localhost:7860"):
+        assert client().post("/", json={}, headers={"Origin": origin}).status_code == 403, origin
+    assert client().post("/", json={}, headers={"Origin": "http://localhost:7860"}).status_code == 200
+    assert client().post("/", json={}).status_code == 200  # no browser
+
+
+def test_a_body_has_a_length_and_a_limit() -> None:
+    assert client().post("/", content=b"x" * MAX_BODY).status_code == 200
+    assert client().post("/", content=b"x" * (MAX_BODY + 1)).status_code == 413
+    assert client().post("/", content=iter([b"x"] * 3)).status_code == 411  # in chunks
+    assert client().post("/", headers={"Content-Length": "-1"}, content=b"").status_code == 411
+
+
+def test_a_password_is_asked_for_and_a_wrong_one_costs_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "DELAY", 0.2)
+    browser = client(("ann", "correct horse"))
+    first = browser.get("/")
+    assert (first.status_code, first.headers["WWW-Authenticate"]) == (401, 'Basic realm="sds3d"')
+    assert browser.get("/", headers=basic("ann", "correct horse")).status_code == 200
+    for wrong in (basic("ann", "correct hors"), basic("bob", "correct horse"), {"Authorization": "Basic %%%"}):
+        begun = time.monotonic()
+        assert browser.get("/", headers=wrong).status_code == 401
+        waited = time.monotonic() - begun
+        assert waited >= 0.2 or credentials(wrong["Authorization"]) is None
+
+
+def test_after_too_many_wrong_passwords_even_the_right_one_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "DELAY", 0.0)
+    browser = client(("ann", "correct horse"))
+    for _ in range(TRIES):
+        assert browser.get("/", headers=basic("ann", "guess")).status_code == 401
+    assert browser.get("/", headers=basic("ann", "correct horse")).status_code == 429
+    other = TestClient(browser.app, base_url="http://localhost:7860", client=("10.0.0.7", 1))
+    assert other.get("/", headers=basic("ann", "correct horse")).status_code == 200
+    monkeypatch.setattr(guard, "WINDOW", 0.0)
+    assert browser.get("/", headers=basic("ann", "correct horse")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Basic", "Basic !", "Bearer YTpi", "Basic YQ==", "Basic /w==", "Basic " + "A" * 5000]
+)
+def test_what_is_no_password_is_none(header: str) -> None:
+    assert credentials(header) is None
