@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import gradio as gr
@@ -19,7 +19,7 @@ class Calls:
     """A middleware, inside of the Guard, which bounds the body's length."""
 
     def __init__(self, blocks: gr.Blocks) -> None:
-        self._events = dict(blocks.fns)
+        self._blocks = blocks
 
     async def __call__(self, request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
         path = request.url.path.rstrip("/")
@@ -33,22 +33,21 @@ class Calls:
         return await go_on(request)
 
     def allows(self, body: Any, queued: bool) -> bool:
-        """Whether it is a call of an event with as many values as it has inputs, each of the input's kind.
-
-        Events of controls that were made later for one visitor are not known here. They have two inputs, the control
-        and the visitor's own options, and what is no plain value is refused.
-        """
+        """Whether it is a call of an event with as many values as it has inputs, each of the input's kind."""
         if not isinstance(body, dict) or not isinstance(body.get("data"), list):
             return False
         number, data, session = body.get("fn_index"), body["data"], body.get("session_hash")
         if type(number) is not int or not isinstance(session, str) or not SESSION.fullmatch(session):
             return False
-        event = self._events.get(number)
-        if event is None:
-            return queued and number > max(self._events) and len(data) == 2 and all(map(is_plain, data))
-        fits = event.queue is not False if queued else event.queue is False
-        inputs = event.inputs
-        return fits and len(data) == len(inputs) and all(map(is_of, inputs, data))
+        event = self._events(session).get(number)
+        if event is None or event.fn is None or (event.queue is not False) != queued:
+            return False
+        return len(data) == len(event.inputs) and all(map(is_of, event.inputs, data))
+
+    def _events(self, session: str) -> Mapping[int, Any]:
+        """The page's events, and those of the controls that were made for this visitor alone."""
+        visitors = self._blocks.state_holder.session_data
+        return visitors[session].blocks_config.fns if session in visitors else self._blocks.fns
 
 
 def is_of(component: Any, value: object) -> bool:

@@ -100,10 +100,8 @@ def component(control: Control) -> Any:
     makers: Mapping[str, Callable[[], Any]] = {
         "switch": lambda: gr.Checkbox(value=control.value, **common),
         "choice": lambda: gr.Dropdown(list(control.choices), value=control.value, **common),
-        "integer": lambda: gr.Number(
-            value=control.value, precision=0, minimum=control.low, maximum=control.high, **common
-        ),
-        "number": lambda: gr.Number(value=control.value, minimum=control.low, maximum=control.high, **common),
+        "integer": lambda: gr.Number(value=control.value, **common),  # what is wrong is said by the config, by name
+        "number": lambda: gr.Number(value=control.value, **common),
     }
     return makers[control.kind]()
 

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from sds3d.config import PARTS
-from sds3d.errors import Sds3dError
+from sds3d.errors import ConfigError, Sds3dError
 from sds3d.presets import PRESETS
 from sds3d.prompts import judge_words
 
@@ -20,7 +20,8 @@ from .runfiles import for_viewer, formats_of
 from .works import Work, Works
 
 CSS = resources.files("sds3d_app.ui").joinpath("page.css").read_text(encoding="utf-8")
-HEAD = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+SCRIPT = resources.files("sds3d_app.ui").joinpath("page.js").read_text(encoding="utf-8")
+HEAD = f'<meta name="viewport" content="width=device-width, initial-scale=1"><script>{SCRIPT}</script>'
 EXAMPLES = ["a red mug", "a blue car", "a striped red and white mug", "a green cactus", "a red cone on a blue cube"]
 TICK = 1.0  # seconds between looks at the chosen run
 PREVIEW_SECONDS = 1.5
@@ -130,9 +131,8 @@ def start(works: Works, options: Mapping[str, object], more: object, *fields: ob
         name = works.add(config).name
         return name, name, pieces.note(" ".join(warnings)), ""
     except Sds3dError as error:
-        problem = pieces.problem(str(error))
-        of_words = str(error).startswith(("prompt", "negative_prompt", "the embedded prior does not know"))
-        return gr.skip(), gr.skip(), problem if of_words else "", "" if of_words else problem
+        field = error.field if isinstance(error, ConfigError) else ""
+        return gr.skip(), gr.skip(), "", pieces.problem(str(error), field)
 
 
 FIELDS = ("prompt", "negative_prompt", "prior", "guidance", "scene", "preset", "seed", "timesteps", "noise")
@@ -158,7 +158,7 @@ def _asking(works: Works, chosen: gr.State, options: gr.State) -> dict[str, Any]
             elem_id="prior",
             max_length=500,
         )
-        seed = gr.Number(value=0, precision=0, minimum=0, label="Seed", elem_id="seed", info="same seed, same object")
+        seed = gr.Number(value=0, label="Seed", elem_id="seed", info="same seed, same object")
     go = gr.Button("Generate", variant="primary", elem_id="go")
     problem = gr.HTML(elem_id="problem")
     with gr.Accordion("Advanced", open=False, elem_id="advanced"):

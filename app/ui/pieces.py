@@ -215,6 +215,6 @@ def note(message: str) -> str:
     return f'<div class="note">{text(message)}</div>' if message else ""
 
 
-def problem(message: str) -> str:
-    """Something that a person has to mend."""
-    return f'<div class="problem" role="alert">{text(message)}</div>' if message else ""
+def problem(message: str, field: str = "") -> str:
+    """Something that a person has to mend; `field` is the option that it is about, and page.js puts it there."""
+    return f'<div class="problem" role="alert" data-field="{text(field)}">{text(message)}</div>' if message else ""

@@ -13,6 +13,7 @@ from sds3d.errors import ConfigError
 from .works import Workers, Works
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+VISITORS = 200  # open pages whose controls are remembered; Gradio's own limit is fifty times that, and never frees them
 TYPES = {
     ".png": "image/png", ".mp4": "video/mp4", ".glb": "model/gltf-binary", ".json": "application/json",
 }  # fmt: skip
@@ -117,6 +118,7 @@ def make_app(works: Works, workers: Workers | None, login: tuple[str, str] | Non
             return PlainTextResponse("there is no such file", 404)
         return FileResponse(known[file], media_type="image/png", headers={"Cache-Control": "max-age=3600"})
 
+    blocks.state_session_capacity = VISITORS
     blocks.queue(max_size=32, default_concurrency_limit=4)
     return gr.mount_gradio_app(
         app, blocks, path="/", footer_links=[], run_history=False, allowed_paths=[], show_error=False,

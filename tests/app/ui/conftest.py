@@ -35,7 +35,7 @@ class Page:
         """(status, everything that the server says) of one event."""
         self._sessions += 1
         body = {"fn_index": number, "data": data, "session_hash": session or f"session{self._sessions}"}
-        if not self.events[number]["queue"]:
+        if number in self.events and not self.events[number]["queue"]:
             answer = self.client.post("/gradio_api/run/predict", json=body)
             return answer.status_code, answer.text
         joined = self.client.post("/gradio_api/queue/join", json=body)
@@ -45,11 +45,13 @@ class Page:
         return answer.status_code, answer.text
 
     def output(self, number: int, data: object) -> list[Any]:
-        """What an event gives; three times the problem where it goes wrong."""
-        _, text = self.call(number, data)
+        """What an event gives; one text, the problem, where it goes wrong."""
+        status, text = self.call(number, data)
+        if status != 200:
+            return [text]
         found = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ")]
         (done,) = [message for message in found if message["msg"] == "process_completed"]
-        return list(done["output"]["data"]) if done["success"] else [done["output"]["error"]] * 3
+        return list(done["output"]["data"]) if done["success"] else [str(done["output"]["error"])]
 
     def generate(self, **fields: object) -> list[Any]:
         """The outputs of the button Generate, with these fields and small options for the rest."""

@@ -1,0 +1,39 @@
+// What is wrong with an option is said beside its control. Gradio renders the problem below the button; it is moved from
+// there to the field that it names, and the sections that hide that field are opened.
+(() => {
+  const ids = { negative_prompt: "negative", "prior.model": "prior", "prior.name": "prior" };
+  const shown = () => document.querySelectorAll(".problem.beside");
+
+  function control(field) {
+    const id = ids[field] || field.replaceAll(".", "-");
+    return document.getElementById(id) || document.getElementById(id.split("-")[0]);
+  }
+
+  function open(element) {
+    for (let up = element.parentElement; up; up = up.parentElement) {
+      const label = up.querySelector(":scope > button.label-wrap:not(.open)");
+      if (label) label.click();
+    }
+  }
+
+  function place() {
+    const problem = document.querySelector("#problem .problem");
+    shown().forEach((old) => old.remove());
+    document.querySelectorAll(".wrong").forEach((old) => old.classList.remove("wrong"));
+    const beside = problem && problem.dataset.field && control(problem.dataset.field);
+    if (!beside) return;
+    const copy = problem.cloneNode(true);
+    copy.classList.add("beside");
+    open(beside);
+    beside.classList.add("wrong");
+    beside.after(copy);
+    copy.scrollIntoView({ block: "center", behavior: "smooth" });
+  }
+
+  const begin = setInterval(() => {
+    const place_of_problem = document.getElementById("problem");
+    if (!place_of_problem) return;
+    clearInterval(begin);
+    new MutationObserver(place).observe(place_of_problem, { childList: true, subtree: true, characterData: true });
+  }, 200);
+})();
