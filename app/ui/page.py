@@ -12,6 +12,7 @@ from sds3d.config import PARTS
 from sds3d.errors import ConfigError, Sds3dError
 from sds3d.presets import PRESETS
 from sds3d.prompts import judge_words
+from sds3d.session import CHECKPOINTS
 
 from . import pieces
 from .controls import GROUPS, OWN, component, config_of, controls_of
@@ -80,10 +81,10 @@ def refresh(works: Works, name: str, before: dict[str, Any]) -> list[Any]:
         "details": pieces.details(work),
         "results": pieces.results(work),
         "history": pieces.history(every, name),
-        "pause": state == "running",
-        "resume": state == "paused",
-        "stop": state in ("running", "paused", "queued"),
-        "again": state in ("failed", "stopped"),
+        "pause": "Pause" if state == "running" else "",
+        "resume": "Go on" if state == "paused" else "",
+        "stop": STOPS.get(state, ""),
+        "again": _again(work),
         "viewable": _version(viewable),
         "format": formats_of(viewable),
         "first": names,
@@ -94,7 +95,9 @@ def refresh(works: Works, name: str, before: dict[str, Any]) -> list[Any]:
         "formats": viewable is not None and viewable.run.is_dir(),
     }
     makers = {
-        **dict.fromkeys(("pause", "resume", "stop", "again"), lambda value: gr.Button(visible=value)),
+        **dict.fromkeys(
+            ("pause", "resume", "stop", "again"), lambda value: gr.Button(value or "-", visible=bool(value))
+        ),
         **dict.fromkeys(("viewers", "about"), lambda value: gr.Column(visible=value)),
         "formats": lambda value: gr.Row(visible=value),
         **dict.fromkeys(("first", "second", "doomed", "format"), lambda value: gr.Dropdown(choices=value)),
@@ -112,6 +115,17 @@ def models(works: Works, name: str) -> tuple[str | None, str | None]:
     if work is None:
         return None, None
     return for_viewer(work, "mesh.glb", folder), for_viewer(work, "splats.ply", folder)
+
+
+STOPS = {"queued": "Leave the queue", "running": "Stop and keep it", "paused": "Stop and keep it"}
+
+
+def _again(work: Work | None) -> str:
+    """What a run that ended early can do, in the words of its button."""
+    if work is None or work.state not in ("failed", "stopped"):
+        return ""
+    begun = any((work.run / CHECKPOINTS).glob("step-*"))
+    return "Go on from the last checkpoint" if begun else "Try again"
 
 
 def _version(work: Work | None) -> str:

@@ -77,7 +77,7 @@ def progress(work: Work, log: RunLog, place: int) -> str:
     if work.state == "failed":
         return f'<div class="reason"><b>It failed.</b> {text(work.reason) or "No reason is known."}</div>'
     if work.state == "queued" and log.step == 0:
-        ahead = "next in line" if place == 0 else f"{place} before it"
+        ahead = "next in line" if place == 0 else f"{place} run{'s' if place > 1 else ''} before it"
         return f'<div class="facts"><span>{ahead}</span></div>'
     steps = log.steps or work.config.steps
     done = steps if work.state == "done" else min(log.step, steps)
