@@ -18,12 +18,12 @@ BUILD_INPUTS := setup.py pyproject.toml $(wildcard MANIFEST.in) $(shell find cud
 
 export PIP_ROOT_USER_ACTION = ignore
 
-.PHONY: help install demo test test-dcc lint format wheel sanitize clean FORCE
+.PHONY: help install demo test test-dcc test-ui lint format wheel sanitize clean FORCE
 .DELETE_ON_ERROR:
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
-	@echo "also: make install, test-reliability, lint, format, wheel, sanitize, clean; variables: PYTHON, TORCH, PROMPT, ARGS"
+	@echo "also: make install, test-reliability, test-ui, lint, format, wheel, sanitize, clean; variables: PYTHON, TORCH, PROMPT, ARGS"
 
 install: $(STAMPS)/package
 
@@ -74,6 +74,12 @@ test-dcc: install
 	@$(DCC)/blender/bin/python -c "import bpy" 2>/dev/null || $(DCC)/blender/bin/python -m pip install -qq bpy==5.0.1
 	$(QUIET_THREADS) SDS3D_BPY=$(abspath $(DCC))/blender/bin/python \
 	  SDS3D_GLTF_VALIDATOR=$(abspath $(DCC))/node_modules/gltf-validator $(BIN)/python -m pytest tests/dcc $(ARGS)
+
+# The web page in a real browser; on Debian and Ubuntu Chromium is installed where it is missing and may be.
+test-ui: install
+	@command -v chromium >/dev/null || [ -n "$$SDS3D_CHROMIUM" ] || apt-get install -y -qq chromium \
+	  || { echo "no Chromium: install it, or say SDS3D_CHROMIUM=/path/to/it"; exit 1; }
+	$(QUIET_THREADS) SDS3D_BROWSER=1 $(BIN)/python -m pytest tests/app/ui $(ARGS)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

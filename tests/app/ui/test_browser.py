@@ -1,6 +1,7 @@
 """The page as people use it: a real Chromium, a real server, a real worker, the prior that ships."""
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ CHROMIUM = find_chromium()
 pytestmark = [
     pytest.mark.xdist_group("browser"),  # one server and one worker for all
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: make test-ui installs one, or SDS3D_CHROMIUM names it"),
+    pytest.mark.skipif(not os.environ.get("SDS3D_BROWSER"), reason="in a browser only with make test-ui"),
 ]
 LIMIT = 3
 
