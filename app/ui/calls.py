@@ -3,34 +3,48 @@
 import json
 import math
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+MOST_SAMPLES = 100
 LONGEST = 4000  # characters of a text that says no limit of its own
 ONCE, QUEUED = "/gradio_api/run/predict", "/gradio_api/queue/join"
 SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Calls:
-    """A middleware, inside of the Guard, which bounds the body's length."""
+    """An ASGI middleware, inside of the Guard, which bounds the body's length."""
 
-    def __init__(self, blocks: gr.Blocks) -> None:
-        self._blocks = blocks
+    def __init__(self, app: ASGIApp, blocks: gr.Blocks) -> None:
+        self._app, self._blocks = app, blocks
 
-    async def __call__(self, request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-        path = request.url.path.rstrip("/")
-        if request.method == "POST" and path in (ONCE, QUEUED):
-            try:
-                body = json.loads(await request.body())
-            except (ValueError, RecursionError):
-                body = None
-            if not self.allows(body, queued=path == QUEUED):
-                return PlainTextResponse("the page would not say this", 422)
-        return await go_on(request)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "").rstrip("/")
+        if scope["type"] != "http" or scope["method"] != "POST" or path not in (ONCE, QUEUED):
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        try:
+            data = await request.body()
+            body = json.loads(data)
+        except ClientDisconnect:
+            return
+        except (ValueError, RecursionError):
+            body = None
+        if not self.allows(body, queued=path == QUEUED):
+            await PlainTextResponse("the page would not say this", 422)(scope, receive, send)
+            return
+        unread = [{"type": "http.request", "body": data, "more_body": False}]
+
+        async def receive_again() -> Message:
+            return unread.pop() if unread else await receive()
+
+        await self._app(scope, receive_again, send)
 
     def allows(self, body: Any, queued: bool) -> bool:
         """Whether it is a call of an event with as many values as it has inputs, each of the input's kind."""
@@ -59,7 +73,7 @@ def is_of(component: Any, value: object) -> bool:
     if isinstance(component, gr.Number):
         return type(value) in (int, float) and is_plain(value)
     if isinstance(component, gr.Dataset):
-        return type(value) is int and 0 <= value < len(component.samples or [])
+        return type(value) is int and 0 <= value < MOST_SAMPLES  # the visitor's own may be others
     return isinstance(component, gr.Checkbox) and isinstance(value, bool)
 
 

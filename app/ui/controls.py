@@ -96,6 +96,7 @@ def component(control: Control) -> Any:
         "label": control.label,
         "info": control.info or None,
         "elem_id": control.key.replace(".", "-"),
+        "interactive": True,  # made while the page is shown, they would be for looking only
     }
     makers: Mapping[str, Callable[[], Any]] = {
         "switch": lambda: gr.Checkbox(value=control.value, **common),
@@ -104,6 +105,12 @@ def component(control: Control) -> Any:
         "number": lambda: gr.Number(value=control.value, **common),
     }
     return makers[control.kind]()
+
+
+def examples_of(prior: object) -> list[list[str]]:
+    """Prompts that suit a prior by its name; a model's folder or id is one of diffusers."""
+    kind = PARTS["prior"].get(str(prior), PARTS["prior"]["diffusers"])
+    return [[prompt] for prompt in kind.examples]  # type: ignore[attr-defined]
 
 
 def config_of(fields: Mapping[str, object], more: object) -> RunConfig:

@@ -7,11 +7,12 @@ import re
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable
 
 import anyio
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
@@ -33,26 +34,34 @@ USED = re.compile(
 MAX_BODY = 6 << 20  # bytes of a request
 DELAY, TRIES, WINDOW = 0.5, 10, 300.0  # seconds for a wrong password; so many of them, in so many seconds, and no more
 
-Next = Callable[[Request], Awaitable[Response]]
-
 
 class Guard:
-    """A middleware: `app.middleware("http")(Guard(...))`."""
+    """An ASGI middleware: `app.add_middleware(Guard, login=..., hosts=...)`."""
 
-    def __init__(self, login: tuple[str, str] | None, hosts: set[str]) -> None:
+    def __init__(self, app: ASGIApp, login: tuple[str, str] | None, hosts: set[str]) -> None:
         """`hosts` are the names by which the server may be called, without ports."""
-        self._login, self._hosts = login, hosts
+        self._app, self._login, self._hosts = app, login, hosts
         self._wrong: dict[str, deque[float]] = defaultdict(deque)
         self._lock = threading.Lock()
 
-    async def __call__(self, request: Request, go_on: Next) -> Response:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # the page has none
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        request = Request(scope)
         refusal = self._refuse(request)
         if refusal is None and self._login is not None:
             refusal = await self._ask(request, self._login)
-        response = refusal or await go_on(request)
-        for name, value in HEADERS.items():
-            response.headers[name] = value
-        return response
+        await (refusal or self._app)(scope, receive, send_with_headers)
 
     def _refuse(self, request: Request) -> Response | None:
         called = request.headers.get("host", "").lower()

@@ -1,4 +1,4 @@
-// What is wrong with an option is said beside its control. Gradio renders the problem below the button; it is moved from
+// The live view, and: what is wrong with an option is said beside its control. Gradio renders the problem below the button; it is moved from
 // there to the field that it names, and the sections that hide that field are opened.
 (() => {
   const ids = { negative_prompt: "negative", "prior.model": "prior", "prior.name": "prior" };
@@ -29,6 +29,28 @@
     beside.after(copy);
     copy.scrollIntoView({ block: "center", behavior: "smooth" });
   }
+
+  // The large view, once a second; when its run has come into another state, Gradio looks at all the rest too.
+  async function look() {
+    const name = new URLSearchParams(location.search).get("run");
+    const live = document.querySelector("#live .live");
+    if (!name || !live || document.hidden || live.dataset.run !== name) return;
+    const answer = await fetch("live/" + encodeURIComponent(name)).catch(() => null);
+    if (!answer || !answer.ok) return;
+    const made = document.createElement("template");
+    made.innerHTML = await answer.text();
+    const next = made.content.firstElementChild;
+    const old = document.querySelector("#live .live");
+    if (!next || !old || old.dataset.run !== next.dataset.run || old.outerHTML === next.outerHTML) return;
+    const image = next.querySelector("img.view");
+    if (image) await image.decode().catch(() => null); // no flicker
+    const changed = old.dataset.state !== next.dataset.state;
+    old.innerHTML = next.innerHTML; // the element itself is Gradio's
+    old.dataset.state = next.dataset.state;
+    if (changed) sds3dNudge();
+  }
+  setInterval(look, 1000);
+  window.sds3dNudge = () => document.getElementById("nudge")?.click();
 
   const begin = setInterval(() => {
     const place_of_problem = document.getElementById("problem");

@@ -12,10 +12,9 @@ from sds3d.config import PARTS
 from sds3d.errors import ConfigError, Sds3dError
 from sds3d.presets import PRESETS
 from sds3d.prompts import judge_words
-from sds3d.session import CHECKPOINTS
 
 from . import pieces
-from .controls import GROUPS, OWN, component, config_of, controls_of
+from .controls import GROUPS, OWN, component, config_of, controls_of, examples_of
 from .orders import change_run, delete_run, fork_run, make_format, tell
 from .runfiles import for_viewer, formats_of
 from .works import Work, Works
@@ -23,12 +22,12 @@ from .works import Work, Works
 CSS = resources.files("sds3d_app.ui").joinpath("page.css").read_text(encoding="utf-8")
 SCRIPT = resources.files("sds3d_app.ui").joinpath("page.js").read_text(encoding="utf-8")
 HEAD = f'<meta name="viewport" content="width=device-width, initial-scale=1"><script>{SCRIPT}</script>'
-EXAMPLES = ["a red mug", "a blue car", "a striped red and white mug", "a green cactus", "a red cone on a blue cube"]
-TICK = 1.0  # seconds between looks at the chosen run
+TICK = 4.0  # seconds between looks at everything; page.js looks at the chosen run once a second
 PREVIEW_SECONDS = 1.5
-SHOW_ADDRESS = "(name) => { if (name) history.replaceState(null, '', '?run=' + encodeURIComponent(name)); }"
+SHOW_ADDRESS = (
+    "(name) => { if (name) { history.replaceState(null, '', '?run=' + encodeURIComponent(name)); sds3dNudge(); } }"
+)
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-CHOICES = ("guidance", "scene", "timesteps", "noise")
 
 
 def make_page(works: Works) -> gr.Blocks:
@@ -52,8 +51,12 @@ def make_page(works: Works) -> gr.Blocks:
             work = works.find(request.query_params.get("run"))
             return work.name if work is not None else ""
 
-        page.load(begin, None, chosen, **PRIVATE)
-        gr.Timer(TICK).tick(look, [chosen, shown], [shown, *outputs], queue=False, **PRIVATE)
+        def update(event: Any) -> None:
+            event(look, [chosen, shown], [shown, *outputs], queue=False, **PRIVATE)
+
+        update(page.load(begin, None, chosen, **PRIVATE).then)
+        update(gr.Timer(TICK).tick)
+        update(gr.Button(visible="hidden", elem_id="nudge").click)  # page.js, when a run's state is another
         made = [chosen, begun, asked["words"], asked["problem"]]
         asked["go"].click(
             lambda *given: start(works, *given), asked["inputs"], made, concurrency_id="orders", **PRIVATE
@@ -84,7 +87,7 @@ def refresh(works: Works, name: str, before: dict[str, Any]) -> list[Any]:
         "pause": "Pause" if state == "running" else "",
         "resume": "Go on" if state == "paused" else "",
         "stop": STOPS.get(state, ""),
-        "again": _again(work),
+        "again": pieces.again(work),
         "viewable": _version(viewable),
         "format": formats_of(viewable),
         "first": names,
@@ -120,14 +123,6 @@ def models(works: Works, name: str) -> tuple[str | None, str | None]:
 STOPS = {"queued": "Leave the queue", "running": "Stop and keep it", "paused": "Stop and keep it"}
 
 
-def _again(work: Work | None) -> str:
-    """What a run that ended early can do, in the words of its button."""
-    if work is None or work.state not in ("failed", "stopped"):
-        return ""
-    begun = any((work.run / CHECKPOINTS).glob("step-*"))
-    return "Go on from the last checkpoint" if begun else "Try again"
-
-
 def _version(work: Work | None) -> str:
     """The run's name and when its mesh was made; empty where there is nothing to view."""
     if work is None or not (work.run / "report.json").is_file():
@@ -155,7 +150,11 @@ FIELDS = ("prompt", "negative_prompt", "prior", "guidance", "scene", "preset", "
 def _asking(works: Works, chosen: gr.State, options: gr.State) -> dict[str, Any]:
     """What to make and how."""
     prompt = gr.Textbox(label="What to make", placeholder="a red mug", lines=2, max_length=500, elem_id="prompt")
-    gr.Examples(EXAMPLES, prompt, label="The prior that ships knows", elem_id="examples")
+    examples = gr.Dataset(
+        components=[prompt], samples=examples_of("embedded"), type="values", elem_id="examples",
+        label="The chosen prior knows",
+    )  # fmt: skip
+    examples.click(lambda sample: sample[0], examples, prompt, **PRIVATE)
     words = gr.HTML(elem_id="words")
     negative = gr.Textbox(label="What it should not look like", max_length=500, elem_id="negative", lines=1)
     with gr.Row():
@@ -172,6 +171,7 @@ def _asking(works: Works, chosen: gr.State, options: gr.State) -> dict[str, Any]
             elem_id="prior",
             max_length=500,
         )
+        prior.change(lambda name: gr.Dataset(samples=examples_of(name)), prior, examples, **PRIVATE)
         seed = gr.Number(value=0, label="Seed", elem_id="seed", info="same seed, same object")
     go = gr.Button("Generate", variant="primary", elem_id="go")
     problem = gr.HTML(elem_id="problem")
@@ -186,10 +186,6 @@ def _asking(works: Works, chosen: gr.State, options: gr.State) -> dict[str, Any]
         _advanced(options, {"guidance": guidance, "scene": scene, "timesteps": timesteps, "noise": noise})
     fields = [prompt, negative, prior, guidance, scene, preset, seed, timesteps, noise]
     return {"go": go, "words": words, "problem": problem, "inputs": [options, more, *fields]}
-
-
-def _choice(name: str, choices: list[str], value: str) -> gr.Dropdown:
-    return gr.Dropdown(choices, value=value, label=name.capitalize(), elem_id=name, min_width=140)
 
 
 def _advanced(options: gr.State, parts: Mapping[str, Any]) -> None:
@@ -227,13 +223,16 @@ def _looking(works: Works, chosen: gr.State, begun: gr.Textbox) -> dict[str, Any
         again = gr.Button("Go on from the last checkpoint", visible=False, elem_id="again", size="sm")
     for button, order in ((pause, "pause"), (resume, "run"), (stop, "stop"), (again, "retry")):
         button.click(tell(works, order), chosen, problem, concurrency_id="orders", **PRIVATE)
-    with gr.Column(visible=False) as viewers, gr.Tabs():
-        with gr.Tab("Mesh"):
+    with gr.Column(visible=False) as viewers, gr.Tabs() as tabs:
+        with gr.Tab("Mesh", id="mesh"):
             mesh = gr.Model3D(label="mesh.glb", height=360, elem_id="mesh", interactive=False)
-        with gr.Tab("Splats"):
+        with gr.Tab("Splats", id="splats") as behind:
             splats = gr.Model3D(label="splats.ply", height=360, elem_id="splats", interactive=False)
     viewable = gr.Textbox(visible="hidden")
-    viewable.change(lambda name: models(works, name), viewable, [mesh, splats], **PRIVATE)
+    viewable.change(
+        lambda name: (models(works, name)[0], None, gr.Tabs(selected="mesh")), viewable, [mesh, splats, tabs], **PRIVATE
+    )
+    behind.select(lambda name: models(works, name)[1], viewable, splats, **PRIVATE)  # out of sight nothing is drawn
     results = gr.HTML(elem_id="results")
     with gr.Column(visible=False) as about:
         with gr.Accordion("Curves and log", open=True, elem_id="curves"):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sds3d.results import RESULTS, results_of
+from sds3d.session import CHECKPOINTS
 
 from .runlog import RunLog, log_of, newest_preview
 from .works import Work
@@ -125,10 +126,11 @@ def results(work: Work | None) -> str:
     video = ""
     if (work.run / "orbit.mp4").is_file():
         video = f'<video src="{address(work, "orbit.mp4")}" autoplay loop muted playsinline></video>'
-    folder = text(work.run.resolve())
+    folder, log = text(work.run.resolve()), log_of(work.run)
+    again = f"Its options again; {log.altered}, so they make another object" if log.altered else "The same again"
     return (
-        f'<div class="results">{video}<div>{figures(log_of(work.run).stats)}<div class="files">{links}</div>'
-        f"<label>Folder</label><code>{folder}</code><label>The same again</label><code>{text(command(work))}</code>"
+        f'<div class="results">{video}<div>{figures(log.stats)}<div class="files">{links}</div>'
+        f"<label>Folder</label><code>{folder}</code><label>{again}</label><code>{text(command(work))}</code>"
         "</div></div>"
     )
 
@@ -208,6 +210,14 @@ def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in data.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found
+
+
+def again(work: Work | None) -> str:
+    """What a run that ended early can do, in the words of its button."""
+    if work is None or work.state not in ("failed", "stopped"):
+        return ""
+    begun = any((work.run / CHECKPOINTS).glob("step-*"))
+    return "Go on from the last checkpoint" if begun else "Try again"
 
 
 def note(message: str) -> str:

@@ -25,6 +25,7 @@ class RunLog:
     seen: float = 0.0  # when the last event was written
     losses: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
+    altered: str = ""  # why its options alone do not make this object again
     stats: dict[str, Any] = field(default_factory=dict)  # of the mesh
 
     def read(self) -> "RunLog":
@@ -63,6 +64,8 @@ class RunLog:
         kind, self.seen = event["event"], float(event.get("time", self.seen))
         self.step = int(event.get("step", self.step))
         if kind == "Started":
+            if self.steps == 0 and self.step > 0:
+                self.altered = "it began from a checkpoint of another run"
             self.steps, self.started, self.started_step = int(event["steps"]), self.seen, self.step
             self._say(f"begins on {event['device']}" + (f" at step {self.step}" if self.step else ""))
         elif kind == "StepDone":
@@ -76,6 +79,7 @@ class RunLog:
         elif kind == "CheckpointSaved":
             self._say(f"step {self.step}: saved")
         elif kind == "Changed":
+            self.altered = "it was changed on the way"
             self._say(f"step {self.step}: changed " + ", ".join(f"{k} to {v}" for k, v in event["changes"].items()))
         elif kind == "Measured":
             self._say(f"step {self.step}: {json.dumps(event['metrics'])}")

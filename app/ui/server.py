@@ -1,5 +1,7 @@
 """The server: our own application with the page mounted in it, files of runs by name only, and workers beside it."""
 
+import asyncio
+import logging
 import os
 import socket
 import tempfile
@@ -14,9 +16,6 @@ from .works import Workers, Works
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 VISITORS = 200  # open pages whose controls are remembered; Gradio's own limit is fifty times that, and never frees them
-TYPES = {
-    ".png": "image/png", ".mp4": "video/mp4", ".glb": "model/gltf-binary", ".json": "application/json",
-}  # fmt: skip
 
 
 def serve(
@@ -34,7 +33,14 @@ def serve(
         raise ConfigError(f"port {port} of {host} is in use", hint="say another --port")
     shown = "127.0.0.1" if host == "0.0.0.0" else host
     print(f"sds3d: http://{shown}:{port}  (Ctrl-C saves what is under way and ends)", flush=True)
+    logging.getLogger("uvicorn.error").addFilter(is_news)
     uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False, timeout_graceful_shutdown=3)
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """False for what uvicorn says of the pages that are still open when the server ends: that is no error."""
+    cancelled = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not cancelled and "timeout graceful shutdown exceeded" not in record.getMessage()
 
 
 def check_login(host: str, auth: str | None) -> tuple[str, str] | None:
@@ -79,11 +85,11 @@ def make_app(works: Works, workers: Workers | None, login: tuple[str, str] | Non
     """The whole application; `workers` are begun and ended with it."""
     import gradio as gr
     from fastapi import FastAPI
-    from fastapi.responses import FileResponse, PlainTextResponse, Response
 
     from .calls import Calls
     from .guard import Guard
     from .page import CSS, HEAD, make_page
+    from .routes import add_routes
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -95,29 +101,10 @@ def make_app(works: Works, workers: Workers | None, login: tuple[str, str] | Non
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     blocks = make_page(works)
-    app.middleware("http")(Calls(blocks))
-    app.middleware("http")(Guard(login, hosts))  # the last is the first to be asked
+    app.add_middleware(Calls, blocks=blocks)
+    app.add_middleware(Guard, login=login, hosts=hosts)  # the last is the first to be asked
 
-    @app.get("/run/{name}/{file}")
-    def result(name: str, file: str) -> Response:
-        """A result of a run, by a name that the run is known to have."""
-        from .pieces import download_names
-        from .runfiles import made_names
-
-        work = works.find(name)
-        if work is None or file not in {*download_names(work), *made_names(work)} or not (work.run / file).is_file():
-            return PlainTextResponse("there is no such file", 404)
-        path = work.run / file
-        return FileResponse(path, media_type=TYPES.get(path.suffix, "application/octet-stream"))
-
-    @app.get("/run/{name}/previews/{file}")
-    def preview(name: str, file: str) -> Response:
-        work = works.find(name)
-        known = {path.name: path for path in (work.run / "previews").glob("step-*.png")} if work is not None else {}
-        if file not in known:
-            return PlainTextResponse("there is no such file", 404)
-        return FileResponse(known[file], media_type="image/png", headers={"Cache-Control": "max-age=3600"})
-
+    add_routes(app, works)
     blocks.state_session_capacity = VISITORS
     blocks.queue(max_size=32, default_concurrency_limit=4)
     return gr.mount_gradio_app(

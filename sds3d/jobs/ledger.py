@@ -10,6 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -88,6 +89,14 @@ class Ledger:
     def jobs(self) -> list[Job]:
         """All jobs in the order in which they were added. ConfigError names one that is damaged."""
         return sorted((self._read(path.name) for path in self._folders()), key=lambda job: (job.added, job.name))
+
+    def sound_jobs(self) -> list[Job]:
+        """As `jobs`, without those that are damaged, or of another version: they are not to hold up the others."""
+        sound = []
+        for path in self._folders():
+            with suppress(ConfigError):
+                sound.append(self._read(path.name))
+        return sorted(sound, key=lambda job: (job.added, job.name))
 
     def status(self, job: Job) -> Status:
         """As of now: running jobs of dead workers count as queued, or as failed when there were too many of them."""

@@ -37,7 +37,8 @@ class Worker:
         would meet the same disk.
         """
         while not self._stopped:
-            jobs = [job for job in self.ledger.jobs() if self.wanted(job)]
+            found = self.ledger.sound_jobs() if forever else self.ledger.jobs()
+            jobs = [job for job in found if self.wanted(job)]
             taken = next(((job, claim) for job in jobs if (claim := self.ledger.claim(job)) is not None), None)
             if taken is not None:
                 yield from self._do(*taken)

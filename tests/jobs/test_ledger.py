@@ -114,3 +114,13 @@ def test_what_cannot_be_read_is_named(ledger: Ledger) -> None:
     (job.folder / "job.json").write_text('{"added": 1}')
     with pytest.raises(ConfigError, match=r"job\.json is damaged"):
         ledger.jobs()
+
+
+def test_a_damaged_job_does_not_hold_up_the_others(ledger: Ledger, small_config) -> None:
+    job = ledger.add(small_config())
+    for name, text in (("torn", "{"), ("older", '{"added": 1, "config": {"prompt": "a ball", "gone": 1}}')):
+        (ledger.folder / name).mkdir()
+        (ledger.folder / name / "job.json").write_text(text)
+    with pytest.raises(ConfigError):
+        ledger.jobs()
+    assert ledger.sound_jobs() == [job]

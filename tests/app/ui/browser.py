@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ QUICK = {
     "export.color_size": 64,
     "export.texture_size": 128,
 }
-PATIENCE = 90.0  # seconds, for what takes five on a quiet machine
+PATIENCE = 180.0  # seconds, for what takes ten on a quiet machine
 
 
 def find_chromium() -> str | None:
@@ -91,19 +92,19 @@ class Visitor:
         if not url.startswith((address, "data:", "blob:")):
             self.elsewhere.append(url)
 
-    def ask(self, prompt: str, **options: object) -> None:
-        """Fill in the form and press the button."""
+    def ask(self, prompt: str, base: Mapping[str, object] = QUICK, **options: object) -> None:
+        """Fill in the form and press the button; `options` go over those of `base`."""
         self.page.fill("#prompt textarea", prompt)
         if not self.page.is_visible("#more textarea"):
             self.page.click("#advanced button >> nth=0")
-        lines = {**QUICK, **options}
+        lines = {**base, **options}
         self.page.fill("#more textarea", "\n".join(f"{key}={value}" for key, value in lines.items()))
         self.page.click("#go")
 
-    def generate(self, prompt: str, **options: object) -> str:
+    def generate(self, prompt: str, base: Mapping[str, object] = QUICK, **options: object) -> str:
         """As `ask`, for what is in order: the name of the run."""
         before = self.page.url
-        self.ask(prompt, **options)
+        self.ask(prompt, base, **options)
         self.page.wait_for_function("before => location.href !== before", arg=before)
         name = self.page.url.partition("?run=")[2]
         self.page.wait_for_selector(f'#live [data-run="{name}"]')

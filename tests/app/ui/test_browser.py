@@ -53,8 +53,8 @@ def test_watch_a_run_stop_it_and_take_the_mesh_home(visitor: Visitor, server: Se
     visitor.until("running")
     seen = visitor.frames(6)
     waits = [later - earlier for (earlier, _), (later, _) in itertools.pairwise(seen)]
-    assert sum(waits) / len(waits) < 4.0, waits
-    visitor.page.click("#stop button, button#stop")
+    assert sum(waits) / len(waits) < 4.0, waits  # two seconds on a quiet machine: benchmarks/ui.py measures that
+    visitor.page.click("#stop")
     assert visitor.until("stopped", "done", "failed") == "stopped"
     assert visitor.spread("#mesh canvas") > 5
     mesh = trimesh.load(visitor.download('#results a[href$="/mesh.glb"]', tmp_path / "mesh.glb"), force="mesh")
@@ -66,13 +66,13 @@ def test_watch_a_run_stop_it_and_take_the_mesh_home(visitor: Visitor, server: Se
 
 def test_a_closed_tab_stops_nothing(browser: Any, server: Server) -> None:
     first = Visitor(browser, server)
-    name = first.generate("a blue car", steps=400)
+    name = first.generate("a blue car", steps=150)
     first.until("running")
     first.close()
     second = Visitor(browser, server, f"?run={name}")
     assert second.until("running", "done") in ("running", "done")
     assert second.until("done", "failed", "stopped") == "done"
-    assert json.loads((server.folder(name) / "report.json").read_text())["steps"] == 400
+    assert json.loads((server.folder(name) / "report.json").read_text())["steps"] == 150
     assert second.page.locator("#history .card", has_text="a blue car").get_attribute("data-state") == "done"
     second.close()
 
@@ -127,6 +127,14 @@ def test_what_is_wrong_is_said_beside_its_field(
     assert visitor.page.is_visible(field)
 
 
+def test_examples_are_those_of_the_prior(visitor: Visitor) -> None:
+    visitor.page.click("#examples :text('a yellow duck')")
+    visitor.page.wait_for_function("document.querySelector('#prompt textarea').value === 'a yellow duck'")
+    visitor.page.fill("#prior input, #prior textarea", "analytic")
+    visitor.page.click("#examples :text('a green ball')")
+    visitor.page.wait_for_function("document.querySelector('#prompt textarea').value === 'a green ball'")
+
+
 def test_a_control_under_advanced_counts(visitor: Visitor, server: Server) -> None:
     visitor.page.click("#advanced button >> nth=0")
     visitor.page.fill("#log_every input", "7")
@@ -177,7 +185,7 @@ def test_pause_change_fork_and_delete(visitor: Visitor, server: Server) -> None:
 def test_a_server_that_is_killed_goes_on_where_it_was(browser: Any, tmp_path: Path) -> None:
     killed = Server(tmp_path / "outputs")
     first = Visitor(browser, killed)
-    name = first.generate("a red mug", steps=300, checkpoint_every=25)
+    name = first.generate("a red mug", steps=100_000, checkpoint_every=25)
     first.frames(2)
     killed.process.kill()
     killed.process.wait()
@@ -190,7 +198,11 @@ def test_a_server_that_is_killed_goes_on_where_it_was(browser: Any, tmp_path: Pa
     again = Server(tmp_path / "outputs")
     second = Visitor(browser, again)
     second.page.click(f'#history a[href="?run={name}"]')
-    assert second.until("done", "failed", "stopped") == "done"
+    second.until("running")  # by itself: the queue lies on disk
+    second.page.wait_for_selector('#details .log:has-text("at step")')
+    second.page.click("#stop")
+    second.until("stopped")
+    assert (job / "run" / "mesh.glb").is_file()
     events = [json.loads(line) for line in (job / "run" / "events.jsonl").read_text().splitlines()]
     begun = [event["step"] for event in events if event["event"] == "Started"]
     assert len(begun) == 2

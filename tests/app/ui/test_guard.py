@@ -17,7 +17,7 @@ from sds3d_app.ui.guard import HEADERS, MAX_BODY, TRIES, Guard, credentials
 
 def client(login: tuple[str, str] | None = None, **kwargs: Any) -> TestClient:
     app = FastAPI()
-    app.middleware("http")(Guard(login, {"localhost", "127.0.0.1", "::1"}))
+    app.add_middleware(Guard, login=login, hosts={"localhost", "127.0.0.1", "::1"})
     app.add_api_route("/", lambda: "here", methods=["GET", "POST"])
     return TestClient(app, **{"base_url": "http://localhost:7860", **kwargs})
 

@@ -1,6 +1,8 @@
 """The whole application against what a hostile client can send: nothing breaks, nothing is told, nothing is written."""
 
+import asyncio
 import json
+import logging
 import os
 import random
 import socket
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 from sds3d.errors import ConfigError
-from sds3d_app.ui.server import check_login, is_taken
+from sds3d_app.ui.server import check_login, is_news, is_taken
 
 TRAVERSALS = [
     "../../etc/passwd", "..%2f..%2fetc%2fpasswd", "%2e%2e/%2e%2e/etc/passwd", "....//....//etc/passwd", "/etc/passwd",
@@ -243,6 +245,23 @@ def test_what_would_not_be_safe_is_not_served(host: str, auth: str | None, said:
 def test_a_password_may_hold_colons() -> None:
     assert check_login("0.0.0.0", "ann:pass:word:1") == ("ann", "pass:word:1")
     assert check_login("localhost", None) is None
+
+
+def test_the_live_view_of_a_run(page: Any, run: str) -> None:
+    answer = page.client.get(f"/live/{run}")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert f'data-run="{run}" data-state="done"' in answer.text
+    assert page.client.get("/live/nothing").status_code == 404
+
+
+def test_open_pages_are_no_error_when_the_server_ends() -> None:
+    def record(text: str, error: BaseException | None) -> logging.LogRecord:
+        about = None if error is None else (type(error), error, None)
+        return logging.LogRecord("uvicorn.error", logging.ERROR, "", 0, text, None, about)
+
+    assert not is_news(record("Exception in ASGI application", asyncio.CancelledError()))
+    assert not is_news(record("Cancel 1 running task(s), timeout graceful shutdown exceeded", None))
+    assert is_news(record("Exception in ASGI application", ValueError("a bug")))
 
 
 def test_a_port_in_use_is_noticed() -> None:

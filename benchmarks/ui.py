@@ -1,0 +1,168 @@
+"""What the web page costs: `python benchmarks/ui.py`; what it leaves behind: `python benchmarks/ui.py --soak 30`.
+
+Without --soak: seconds from the command to the first page; seconds between preview pictures as Chromium shows them; and
+wall time a step of the same run by the command line, by the server with nobody looking, and by the server with an open
+page, in turn. With it: short runs one after the other for so many minutes, with the memory of server and worker, their
+open files, and the temporary files, a line a minute.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import sync_playwright
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.app.ui.browser import FLAGS, Server, Visitor, find_chromium
+
+EXPORT = {"export.resolution": 32, "export.faces": 2000, "export.texture_size": 128}
+KEEP_PAGE = 10  # runs of the soak that one page sees
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--soak", type=float, metavar="MINUTES")
+    arguments = parser.parse_args()
+    print(f"{os.cpu_count()} CPU cores, load before: {os.getloadavg()[0]:.2f}")
+    with tempfile.TemporaryDirectory(prefix="sds3d-ui-bench-") as folder, browsing() as browser:
+        if arguments.soak is not None:
+            soak(browser, Path(folder), arguments.soak)
+        else:
+            cost(browser, Path(folder), arguments.steps, arguments.rounds)
+
+
+@contextmanager
+def browsing() -> Iterator[Any]:
+    chromium = find_chromium()
+    if chromium is None:
+        raise SystemExit("no Chromium: install one, or name it with SDS3D_CHROMIUM")
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def cost(browser: Any, folder: Path, steps: int, rounds: int) -> None:
+    """The three ways to make one run, in turn, so that what else the machine does meets all of them."""
+    begun = time.perf_counter()
+    server = Server(folder / "ui")
+    print(f"first page after {time.perf_counter() - begun:.1f} s")
+    found: dict[str, list[float]] = {"command line": [], "server, nobody looks": [], "server, open page": []}
+    try:
+        warm = Visitor(
+            browser, server
+        )  # the worker loads the prior once; the command line's load is not counted either
+        warm.generate("a red ball")
+        warm.until("done")
+        warm.close()
+        for seed in range(rounds):
+            options = {"steps": steps, "seed": seed, **EXPORT}
+            found["command line"].append(by_command_line(folder / f"cli-{seed}", options))
+            found["server, nobody looks"].append(by_server(browser, server, options, look=False))
+            found["server, open page"].append(by_server(browser, server, options, look=True))
+    finally:
+        server.end()
+    base = statistics.median(found["command line"])
+    print(f"{steps} steps, median of {rounds}:")
+    for way, seconds in found.items():
+        each = " ".join(f"{1000 * one:.1f}" for one in seconds)
+        median = statistics.median(seconds)
+        print(f"  {way:22} {1000 * median:6.1f} ms a step, {median / base:.3f} of the command line's   ({each})")
+
+
+def by_command_line(out: Path, options: dict[str, object]) -> float:
+    settings = [f"{key}={value}" for key, value in options.items()]
+    command = [sys.executable, "-m", "sds3d_app", "generate", "a red mug", *settings, "--out", str(out), "--quiet"]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count())}  # as the server's worker has
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+    return seconds_a_step(out)
+
+
+def by_server(browser: Any, server: Server, options: dict[str, object], look: bool) -> float:
+    """Through the page; without `look` it is closed as soon as the run is queued. The run is removed at the end."""
+    visitor = Visitor(browser, server)
+    name = visitor.generate("a red mug", base={}, **options)
+    if look:
+        waits = [later - earlier for (earlier, _), (later, _) in pairwise(visitor.frames(6))]
+        print(f"  a new picture every {statistics.mean(waits):.1f} s, at most {max(waits):.1f} s")
+        visitor.until("done")
+    visitor.close()
+    run = server.folder(name)
+    while not (run / "report.json").is_file():
+        time.sleep(0.5)
+    found = seconds_a_step(run)
+    time.sleep(3)  # until the worker has ended the job
+    shutil.rmtree(run.parent)
+    return found
+
+
+def seconds_a_step(run: Path) -> float:
+    """Wall time from the first to the last step that events.jsonl tells of: what a person waits, pictures included."""
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    steps = [event for event in events if event["event"] == "StepDone"]
+    return float((steps[-1]["time"] - steps[0]["time"]) / (steps[-1]["step"] - steps[0]["step"]))
+
+
+def soak(browser: Any, folder: Path, minutes: float) -> None:
+    """Short runs until the time is over."""
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    os.environ.update(TMPDIR=str(temporary), GRADIO_TEMP_DIR=str(temporary / "gradio"))
+    server = Server(folder / "ui", "--queue", "8")
+    end, shown, runs, rows = time.monotonic() + 60 * minutes, 0.0, 0, list[tuple[int, ...]]()
+    print("minute  runs  server MB  worker MB  server files  worker files  temporary files  temporary MB")
+    try:
+        while time.monotonic() < end:
+            visitor = Visitor(browser, server)
+            for _ in range(KEEP_PAGE):
+                visitor.generate("a red mug", seed=runs, steps=20)
+                visitor.until("done")
+                runs += 1
+                if time.monotonic() - shown >= 60 or time.monotonic() >= end:
+                    shown = time.monotonic()
+                    rows.append(sample(server.process.pid, temporary))
+                    minute = minutes - (end - shown) / 60
+                    print(f"{minute:6.1f} {runs:5}" + "".join(f"{value:12}" for value in rows[-1]), flush=True)
+                if time.monotonic() >= end:
+                    break
+            visitor.close()
+    finally:
+        server.end()
+    half = max(1, len(rows) // 2)
+    early, late = (
+        [statistics.median(column) for column in zip(*part, strict=True)] for part in (rows[:half], rows[-half:])
+    )
+    print("median of the first half:", early, "of the second:", late)
+
+
+def sample(server: int, temporary: Path) -> tuple[int, ...]:
+    """Memory in MB and open files of the server and of its worker, and number and MB of the temporary files."""
+    tasks = Path(f"/proc/{server}/task").glob("*/children")  # a thread begins the worker
+    (worker,) = (int(pid) for task in tasks for pid in task.read_text().split())
+    files = [path for path in temporary.rglob("*") if path.is_file()]
+    memory = [_resident(pid) for pid in (server, worker)]
+    opened = [len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in (server, worker)]
+    return (*memory, *opened, len(files), sum(path.stat().st_size for path in files) >> 20)
+
+
+def _resident(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) >> 10 for line in lines if line.startswith("VmRSS:"))
+
+
+if __name__ == "__main__":
+    main()
