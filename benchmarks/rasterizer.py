@@ -3,11 +3,12 @@
     python benchmarks/rasterizer.py [--cases quick|all] [--seconds 4] [--threads 1,2] [--json FILE]
 
 Contestants: the torch compositor (one thread), each instruction set of the CPU kernels, the best of them with more
-threads, and on a CUDA device the CUDA kernels and gsplat. A pair is one pixel of a 16-wide row segment that a splat's
-box meets inside a tile; "ns/pair" divides by all of them, so it includes binning, sorting and the gradient sums. Times
-are the least of many rounds, in each of which every contestant has its turn; on one thread they are that thread's own
-time, since another job that takes the core away would count against slow contestants alone. Compare ratios of one run,
-never milliseconds of two.
+threads, and on a CUDA device gsplat and the CUDA kernels: as they are, without waiting for the device ("async"), and
+with colours in half precision besides. A pair is one pixel of a 16-wide row segment that a splat's box meets inside a
+tile; "ns/pair" divides by all of them, so it includes binning, sorting and the gradient sums. Times are the least of
+many rounds, in each of which every contestant has its turn; on one thread they are that thread's own time, since
+another job that takes the core away would count against slow contestants alone. Compare ratios of one run, never
+milliseconds of two.
 """
 
 import argparse
@@ -48,6 +49,8 @@ class Contestant:
     device: str = "cpu"
     level: int = len(INSTRUCTION_SETS)
     threads: int = 1
+    waits: bool = True  # for the number of tile hits
+    half: bool = False  # colours
 
 
 @dataclass
@@ -133,7 +136,10 @@ def contestants(case: Case, threads: list[int]) -> list[Contestant]:
     if case.splats * case.views <= SLOW_SPLATS and case.size <= SLOW_SIZE:
         found.append(Contestant("torch", "torch"))
     if torch.cuda.is_available():
-        found += [Contestant("cuda", "native", "cuda")] if backend_info().cuda else []
+        if backend_info().cuda:
+            found.append(Contestant("cuda", "native", "cuda"))
+            found.append(Contestant("cuda async", "native", "cuda", waits=False))
+            found.append(Contestant("cuda half", "native", "cuda", waits=False, half=True))
         found += [Contestant("gsplat", "gsplat", "cuda")]
     return found
 
@@ -159,9 +165,14 @@ def time_once(contestant: Contestant, case: Case) -> tuple[float, float]:
     torch.set_num_threads(contestant.threads)
     torch.ops.sds3d.limit_instruction_set(contestant.level)
     inputs, rest, upstream = case.on(contestant.device)
+    if contestant.half:
+        inputs = [*inputs[:3], inputs[3].detach().half().requires_grad_()]
+    room = 0 if contestant.waits else case.pairs // 16  # a hit is a row or more
 
     def forward() -> tuple[Tensor, Tensor]:
-        return rasterize_gaussians(*inputs, *rest, case.size, case.size, rasterizer=contestant.rasterizer)
+        return rasterize_gaussians(
+            *inputs, *rest, case.size, case.size, rasterizer=contestant.rasterizer, max_hits=room
+        )
 
     ahead, images = seconds(forward, contestant)
     back, _ = seconds(lambda: torch.autograd.grad(images, inputs, upstream), contestant)

@@ -1,20 +1,23 @@
 """What the web page costs: `python benchmarks/ui.py`; what it leaves behind: `python benchmarks/ui.py --soak 30`.
 
 Without --soak: seconds from the command to the first page; seconds between preview pictures as Chromium shows them; and
-wall time a step of the same run by the command line, by the server with nobody looking, and by the server with an open
-page, in turn. With it: short runs one after the other for so many minutes, with the memory of server and worker, their
-open files, and the temporary files, a line a minute.
+wall time a step of the same run by the command line, by the server with nobody looking, with a page open on another
+machine (something that asks for what the page asks for and draws nothing), and with a page open in a Chromium that
+draws on the same cores, in turn. With --soak: short runs one after the other for so many minutes, with the memory of
+server and worker, their open files, and the temporary files, a line a minute.
 """
 
 import argparse
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -28,6 +31,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.app.ui.browser import FLAGS, Server, Visitor, find_chromium
 
 EXPORT = {"export.resolution": 32, "export.faces": 2000, "export.texture_size": 128}
+# Milliseconds at which the live view shows another preview.
+NOTE_PICTURES = """() => {
+  window.pictures = [];
+  let last = "";
+  const look = () => {
+    const image = document.querySelector('#live img[src*="/previews/"]');
+    if (image && image.src !== last) { last = image.src; window.pictures.push(performance.now()); }
+  };
+  new MutationObserver(look).observe(document.querySelector("#live"), { childList: true, subtree: true });
+}"""
 KEEP_PAGE = 10  # runs of the soak that one page sees
 
 
@@ -61,7 +74,12 @@ def cost(browser: Any, folder: Path, steps: int, rounds: int) -> None:
     begun = time.perf_counter()
     server = Server(folder / "ui")
     print(f"first page after {time.perf_counter() - begun:.1f} s")
-    found: dict[str, list[float]] = {"command line": [], "server, nobody looks": [], "server, open page": []}
+    found: dict[str, list[float]] = {
+        "command line": [],
+        "server, nobody looks": [],
+        "server, page elsewhere": [],
+        "server, page here": [],
+    }
     try:
         warm = Visitor(
             browser, server
@@ -72,8 +90,8 @@ def cost(browser: Any, folder: Path, steps: int, rounds: int) -> None:
         for seed in range(rounds):
             options = {"steps": steps, "seed": seed, **EXPORT}
             found["command line"].append(by_command_line(folder / f"cli-{seed}", options))
-            found["server, nobody looks"].append(by_server(browser, server, options, look=False))
-            found["server, open page"].append(by_server(browser, server, options, look=True))
+            for way, look in looks.items():
+                found[way].append(by_server(browser, server, options, look))
     finally:
         server.end()
     base = statistics.median(found["command line"])
@@ -92,22 +110,33 @@ def by_command_line(out: Path, options: dict[str, object]) -> float:
     return seconds_a_step(out)
 
 
-def by_server(browser: Any, server: Server, options: dict[str, object], look: bool) -> float:
-    """Through the page; without `look` it is closed as soon as the run is queued. The run is removed at the end."""
+def by_server(browser: Any, server: Server, options: dict[str, object], look: str) -> float:
+    """Through the page, which is closed as soon as the run is queued unless it draws. The run is removed at the end."""
     visitor = Visitor(browser, server)
     name = visitor.generate("a red mug", base={}, **options)
-    if look:
-        waits = [later - earlier for (earlier, _), (later, _) in pairwise(visitor.frames(6))]
+    visitor.page.evaluate(NOTE_PICTURES) if look == "draws" else visitor.close()
+    run, seen = server.folder(name), ""
+    while not (run / "report.json").is_file():  # the browser is left alone: to be asked costs it time, too
+        time.sleep(0.7)
+        seen = ask_as_the_page(server, name, seen) if look == "asks" else ""
+    if look == "draws":
+        waits = [(later - earlier) / 1000 for earlier, later in pairwise(visitor.page.evaluate("window.pictures"))]
         print(f"  a new picture every {statistics.mean(waits):.1f} s, at most {max(waits):.1f} s")
-        visitor.until("done")
-    visitor.close()
-    run = server.folder(name)
-    while not (run / "report.json").is_file():
-        time.sleep(0.5)
+        visitor.close()
     found = seconds_a_step(run)
     time.sleep(3)  # until the worker has ended the job
     shutil.rmtree(run.parent)
     return found
+
+
+def ask_as_the_page(server: Server, name: str, seen: str) -> str:
+    """The live view and, where it is another than `seen`, its picture; the picture's address."""
+    with urllib.request.urlopen(f"{server.address}live/{name}", timeout=30) as answer:
+        source = re.search(r'src="/([^"]+)"', answer.read().decode())
+    address = source[1] if source else ""
+    if address and address != seen:
+        urllib.request.urlopen(server.address + address, timeout=30).close()
+    return address
 
 
 def seconds_a_step(run: Path) -> float:

@@ -89,6 +89,11 @@ inline void require_few_hits(int64_t total) {
                            "; they are far too large for this image, or too many views are rendered at once");
 }
 
+// Colours may be in half precision; everything else is float32.
+inline ScalarType feature_type(const Tensor& features) {
+  return features.scalar_type() == ScalarType::Half ? ScalarType::Half : FLOAT;
+}
+
 struct RasterArguments {
   RasterShape shape;
   Tensor means2d, conics, opacities, features, extents, depths, background;
@@ -101,7 +106,8 @@ struct RasterArguments {
         means2d(checked(means2d_, "means2d", FLOAT, {shape.views, shape.splats, 2}, features_)),
         conics(checked(conics_, "conics", FLOAT, {shape.views, shape.splats, 3}, features_)),
         opacities(checked(opacities_, "opacities", FLOAT, {shape.splats}, features_)),
-        features(checked(features_, "features", FLOAT, {shape.views, shape.splats, shape.channels}, features_)),
+        features(checked(features_, "features", feature_type(features_), {shape.views, shape.splats, shape.channels},
+                         features_)),
         extents(checked(extents_, "extents", FLOAT, {shape.views, shape.splats, 2}, features_)),
         depths(checked(depths_, "depths", FLOAT, {shape.views, shape.splats}, features_)),
         background(checked(background_, "background", FLOAT, {shape.views, shape.channels}, features_)),
@@ -153,7 +159,7 @@ struct RasterBackward {
     const int64_t b = shape.views, n = shape.splats, c = shape.channels, h = shape.height, w = shape.width;
     conics = checked(conics_, "conics", FLOAT, {b, n, 3}, features_);
     opacities = checked(opacities_, "opacities", FLOAT, {n}, features_);
-    features = checked(features_, "features", FLOAT, {b, n, c}, features_);
+    features = checked(features_, "features", feature_type(features_), {b, n, c}, features_);
     image = checked(image_, "image", FLOAT, {b, h, w, c}, features_);
     transmittance = checked(transmittance_, "transmittance", FLOAT, {b, h, w, 1}, features_);
     splats = checked(splats_, "splats", FLOAT, {b, n, SPLAT_FLOATS}, features_);

@@ -34,7 +34,8 @@ STABLE_TORCH_LIBRARY(sds3d, m) {
       "int width, float near, float dilation) -> (Tensor, Tensor, Tensor)");
   m.def(
       "rasterize_gaussians(Tensor means2d, Tensor conics, Tensor opacities, Tensor features, Tensor extents, "
-      "Tensor depths, Tensor background, int height, int width) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "Tensor depths, Tensor background, int height, int width, int max_hits) -> "
+      "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "rasterize_gaussians_backward(Tensor conics, Tensor opacities, Tensor features, Tensor image, "
       "Tensor transmittance, Tensor splats, Tensor tile_offsets, Tensor record_offsets, Tensor hits, Tensor grad_image, "

@@ -103,8 +103,9 @@ int64_t offsets_from_counts(const RasterShape& shape, const int64_t* tile_counts
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> rasterize_gaussians_cpu(
     Tensor means2d, Tensor conics, Tensor opacities, Tensor features, Tensor extents, Tensor depths, Tensor background,
-    int64_t height, int64_t width) {
+    int64_t height, int64_t width, int64_t /*max_hits: there is no device to wait for*/) {
   const RasterArguments a(means2d, conics, opacities, features, extents, depths, background, height, width);
+  require(a.features.scalar_type() == FLOAT, "rasterize_gaussians: colours in half precision are for CUDA");
   const int64_t b = a.shape.views, n = a.shape.splats, tiles = a.shape.tiles();
   const TileKernels& kernels = SDS3D_CHOSEN(TILE_KERNELS);
   RasterLists l(a);

@@ -68,8 +68,13 @@ std::tuple<Tensor, Tensor, Tensor> project_gaussians_backward_cuda(
   return {r.grad_means, r.grad_quats, r.grad_scales};
 }
 
-// Fills the tile lists. Waits for the device once: the number of hits decides how much memory they take.
-void fill_lists(const RasterArguments& a, RasterLists* l, cudaStream_t stream) {
+Features colors_of(const Tensor& features) {
+  return {features.const_data_ptr(), features.scalar_type() == ScalarType::Half};
+}
+
+// Fills the tile lists; returns the number of hits, on the device, at the end of the tensor. It decides how much memory they
+// take: either the device is waited for once, or there is room for `max_hits` and it is not.
+Tensor fill_lists(const RasterArguments& a, int64_t max_hits, RasterLists* l, cudaStream_t stream) {
   const int64_t splats = a.shape.views * a.shape.splats;
   const Tensor boxes = empty({splats, int64_t(sizeof(TileBox) / sizeof(int32_t))}, INT, a.features);
   const Tensor counts = empty({splats + 1}, LONG, a.features), offsets = empty({splats + 1}, LONG, a.features);
@@ -80,17 +85,19 @@ void fill_lists(const RasterArguments& a, RasterLists* l, cudaStream_t stream) {
   check(exclusive_sum(data<void>(scan.memory), scan.bytes, data<int64_t>(counts), data<int64_t>(offsets), splats + 1,
                       stream),
         "rasterize_gaussians: scan");
-  int64_t total = 0;
-  check(cudaMemcpyAsync(&total, data<int64_t>(offsets) + splats, sizeof(total), cudaMemcpyDeviceToHost, stream),
-        "rasterize_gaussians: number of hits");
-  check(cudaStreamSynchronize(stream), "rasterize_gaussians: number of hits");
+  int64_t total = max_hits;
+  if (max_hits == 0) {
+    check(cudaMemcpyAsync(&total, data<int64_t>(offsets) + splats, sizeof(total), cudaMemcpyDeviceToHost, stream),
+          "rasterize_gaussians: number of hits");
+    check(cudaStreamSynchronize(stream), "rasterize_gaussians: number of hits");
+  }
   require_few_hits(total);
 
   l->hits = empty({total, 2}, INT, a.features);
   const Tensor unsorted = empty({total, 2}, INT, a.features);
   const Tensor keys = empty({total}, LONG, a.features), sorted_keys = empty({total}, LONG, a.features);
   const TileLists lists = l->pointers();
-  check(launch_list_hits(a.shape, a.in.depths, data<TileBox>(boxes), data<int64_t>(offsets), lists.record_offsets,
+  check(launch_list_hits(a.shape, a.in.depths, data<TileBox>(boxes), data<int64_t>(offsets), total, lists,
                          data<uint64_t>(keys), data<TileHit>(unsorted), stream),
         "rasterize_gaussians: list");
   if (total > 0) {
@@ -101,17 +108,21 @@ void fill_lists(const RasterArguments& a, RasterLists* l, cudaStream_t stream) {
   }
   check(launch_tile_offsets(a.shape, data<uint64_t>(sorted_keys), total, lists.tile_offsets, stream),
         "rasterize_gaussians: tile offsets");
+  return offsets;
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> rasterize_gaussians_cuda(
     Tensor means2d, Tensor conics, Tensor opacities, Tensor features, Tensor extents, Tensor depths, Tensor background,
-    int64_t height, int64_t width) {
+    int64_t height, int64_t width, int64_t max_hits) {
   const RasterArguments a(means2d, conics, opacities, features, extents, depths, background, height, width);
+  require(max_hits >= 0, "rasterize_gaussians: max_hits must be 0 or more");
   const OnDevice on(a.features);
   RasterLists l(a);
-  fill_lists(a, &l, on.stream);
+  const Tensor offsets = fill_lists(a, max_hits, &l, on.stream);
+  const int64_t* needed = data<int64_t>(offsets) + a.shape.views * a.shape.splats;
   const RasterResults r(a);
-  check(launch_rasterize_forward(a.shape, a.in.features, l.pointers(), r.out, on.stream), "rasterize_gaussians");
+  check(launch_rasterize_forward(a.shape, colors_of(a.features), l.pointers(), needed, l.hits.size(0), r.out, on.stream),
+        "rasterize_gaussians");
   return {r.image, r.transmittance, l.splats, l.tile_offsets, l.record_offsets, l.hits};
 }
 
@@ -127,7 +138,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> rasterize_gaussians_backward_cuda(
   r.grad.records = floats_out(sums);
   const char* what = "rasterize_gaussians_backward";
   if (records > 0) check(cudaMemsetAsync(r.grad.records, 0, records * RECORD * sizeof(float), on.stream), what);
-  check(launch_rasterize_backward(r.shape, r.in.features, r.lists, r.grad, deterministic, on.stream), what);
+  check(launch_rasterize_backward(r.shape, colors_of(r.features), r.lists, r.grad, deterministic, on.stream), what);
   check(launch_splat_gradients(r.shape, r.in, r.lists.record_offsets, r.grad.records, deterministic, r.out, on.stream),
         what);
   return {r.grad_means2d, r.grad_conics, r.grad_opacities, r.grad_features};

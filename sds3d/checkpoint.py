@@ -24,7 +24,7 @@ from sds3d.errors import CheckpointError
 from sds3d.files import remove_tree, sync_folder, write_synced, writing
 
 FORMAT = 1
-KEPT = 2
+KEPT = 2  # newest ones, where nothing else is said
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 
 
@@ -36,6 +36,7 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     seconds: Mapping[str, float] = field(default_factory=dict)  # spent so far, by part
     forwards: int = 0  # asked of the prior so far
+    rate: float = 1.0  # factor on all learning rates, see sds3d.recovery
 
 
 def pack(
@@ -86,9 +87,13 @@ def unpack_scene(tensors: Mapping[str, Tensor], scene: nn.Module) -> None:
         raise CheckpointError(f"the checkpoint does not fit this configuration: {error}") from error
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write into `folder`/step-N and drop all but the newest two; OutputError where the disk refuses."""
-    state = {"step": checkpoint.step, "seconds": dict(checkpoint.seconds), "forwards": checkpoint.forwards}
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, kept: int = KEPT, milestone_every: int = 0) -> Path:
+    """Write into `folder`/step-N and drop all but the newest `kept` and the milestones, whose step is a multiple of
+    `milestone_every` (0: there are none); OutputError where the disk refuses."""
+    state = {
+        "step": checkpoint.step, "seconds": dict(checkpoint.seconds), "forwards": checkpoint.forwards,
+        "rate": checkpoint.rate,
+    }  # fmt: skip
     contents = {TENSORS: save(dict(checkpoint.tensors)), STATE: json.dumps(state).encode()}
     final = folder / f"step-{checkpoint.step:06d}"
     temporary = folder / f".{final.name}.saving"
@@ -108,8 +113,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         except BaseException:
             remove_tree(temporary)
             raise
-    for old in checkpoints_in(folder)[KEPT:]:
-        remove_tree(old)
+    for old in checkpoints_in(folder)[kept:]:
+        if not (milestone_every and step_of(old) % milestone_every == 0):
+            remove_tree(old)
     return final
 
 
@@ -125,7 +131,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path / (bad or [MANIFEST])[0]} is damaged: its checksum is not the one in {MANIFEST}")
     state = _read_json(path / STATE, contents[STATE])
     try:
-        return Checkpoint(int(state["step"]), load(contents[TENSORS]), dict(state["seconds"]), int(state["forwards"]))
+        tensors, rate = load(contents[TENSORS]), float(state.get("rate", 1.0))  # older ones know no rate
+        return Checkpoint(int(state["step"]), tensors, dict(state["seconds"]), int(state["forwards"]), rate)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
 
@@ -149,16 +156,21 @@ def load_wanted(folder: Path, step: int | None) -> tuple[Checkpoint | None, list
         return load_newest(folder)
     there = checkpoints_in(folder)
     for path in there:
-        if int(path.name.removeprefix("step-")) == step:
+        if step_of(path) == step:
             return load_checkpoint(path), []
-    steps = ", ".join(str(int(path.name.removeprefix("step-"))) for path in reversed(there)) or "none"
+    steps = ", ".join(str(step_of(path)) for path in reversed(there)) or "none"
     raise CheckpointError(f"{folder} has no checkpoint of step {step}", hint=f"there are: {steps}")
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
     """Checkpoint folders, newest first."""
     found = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdecimal()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+    return sorted(found, key=step_of, reverse=True)
+
+
+def step_of(path: Path) -> int:
+    """The step of a checkpoint folder, from its name."""
+    return int(path.name.removeprefix("step-"))
 
 
 def _manifest(contents: Mapping[str, bytes]) -> bytes:

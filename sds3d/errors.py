@@ -51,6 +51,10 @@ class NumericsError(Sds3dError):
     """A loss, gradient or parameter stopped being finite."""
 
 
+class OutOfMemory(Sds3dError):
+    """A step does not fit into memory, whatever is done about it."""
+
+
 class ExportError(Sds3dError):
     """The scene gives no file worth handing over, or the file could not be written."""
 

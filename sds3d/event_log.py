@@ -2,12 +2,14 @@
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from sds3d.events import Event, StepDone
 from sds3d.files import write_atomic, writing
 
-TAIL = 16_384  # bytes: many events
+TAIL = 65_536  # bytes: many events
 
 
 class EventLog:
@@ -38,17 +40,30 @@ class EventLog:
 
 def last_step(path: Path) -> int | None:
     """The last step that the file of a run under way speaks of; None where there is none yet. Reads its end only."""
+    return next((step for event in _latest(path) if isinstance(step := event.get("step"), int)), None)
+
+
+def finished_report(run: Path) -> dict[str, Any] | None:
+    """The report of a run folder whose last event says that the run has ended with it; None otherwise."""
+    last = next(_latest(run / "events.jsonl"), None)
+    if last is None or last.get("event") != "Finished" or last.get("interrupted"):
+        return None
+    report = last.get("report")
+    return report if isinstance(report, dict) and (run / "report.json").is_file() else None
+
+
+def _latest(path: Path) -> Iterator[dict[str, Any]]:
+    """The events at the end of the file, the newest first."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - TAIL))
             lines = file.read().splitlines()
     except OSError:
-        return None
+        return
     for line in reversed(lines):
         try:
-            step = json.loads(line).get("step")
-        except (ValueError, AttributeError):
+            event = json.loads(line)
+        except ValueError:
             continue  # the first line of the part may be cut, the last torn
-        if isinstance(step, int):
-            return step
-    return None
+        if isinstance(event, dict):
+            yield event

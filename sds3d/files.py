@@ -1,5 +1,6 @@
 """Writing files so that a reader finds the old one or the new one, and never half of either."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -29,6 +30,11 @@ def write_atomic(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
+
+
+def write_json(path: Path, value: object) -> None:
+    """`write_atomic` of a JSON value, for people too."""
+    write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 @contextmanager

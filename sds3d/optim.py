@@ -110,9 +110,9 @@ def visible_rows(out: RenderOutput) -> dict[Tensor, Bool[Tensor, "N"]]:
     return rows
 
 
-def set_learning_rates(config: OptimConfig, optimizer: Optimizer, progress: float) -> None:
-    """lr_g = base_lr_g * lr_scale * group_lr_scale_g at `progress`, the part of the run that is done."""
-    overall = value_at(config.lr_scale, progress)
+def set_learning_rates(config: OptimConfig, optimizer: Optimizer, progress: float, rate: float = 1.0) -> None:
+    """lr_g = rate * base_lr_g * lr_scale * group_lr_scale_g at `progress`, the part of the run that is done."""
+    overall = rate * value_at(config.lr_scale, progress)
     for group in optimizer.param_groups:
         own = value_at(config.group_lr_scale.get(group["name"], 1.0), progress)
         group["lr"] = group["base_lr"] * overall * own

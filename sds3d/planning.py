@@ -107,6 +107,16 @@ def measure_step(config: RunConfig, prior: Prior, device: torch.device) -> tuple
     return (None if peak is None or before is None else max(0, peak - before)), seconds
 
 
+def find_device(name: str) -> torch.device:
+    """The device of this machine that a config means by `name`; ConfigError where it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device = {name!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
 def free_memory(device: torch.device) -> int | None:
     """Bytes that a run could still take; None where the system does not tell."""
     if device.type == "cuda":

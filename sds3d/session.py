@@ -1,7 +1,6 @@
 """A run from start to end: builds the parts, steps, saves, shows previews, exports. The only place that wires parts."""
 
 import itertools
-import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,11 +15,12 @@ from sds3d.config import RunConfig, read_json_object
 from sds3d.errors import CheckpointError, ConfigError, ExportError, NumericsError
 from sds3d.event_log import EventLog
 from sds3d.events import Changed, CheckpointSaved, Event, Exported, Finished, Measured, Preview, Started, Warned
-from sds3d.files import write_atomic, writing
-from sds3d.planning import make_room
+from sds3d.files import write_json, writing
+from sds3d.planning import find_device, make_room
 from sds3d.previews import Previews
 from sds3d.priors.base import Prior
 from sds3d.prompts import check_words
+from sds3d.recovery import Recovery
 from sds3d.report import build_report
 from sds3d.results import OVERVIEW, Made, checked_format, draw, particle_folder, write_preview, write_result
 from sds3d.run_folder import claim_folder, run_name
@@ -30,7 +30,6 @@ from sds3d.trainer import Trainer
 
 CONFIG, EVENTS, REPORT, CHECKPOINTS, PREVIEWS = "config.json", "events.jsonl", "report.json", "checkpoints", "previews"
 PAUSE_POLL = 0.05  # seconds
-LEFT_OUT = 4  # steps in a row whose loss or gradient is not finite; one more ends the run
 TOTAL = "total"  # wall time of the whole run, among the seconds by part
 
 
@@ -167,13 +166,7 @@ class Session:
 
     def device(self) -> torch.device:
         """The device that the config means on this machine."""
-        name = self.config.device
-        if name == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        device = torch.device(name)
-        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-            raise ConfigError(f"device = {name!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
-        return device
+        return find_device(self.config.device)
 
     def export(self, file_format: str, particle: int = 1) -> Path:
         """Write one result again, such as glb or ply. ExportError where the scene gives nothing fit to export."""
@@ -203,36 +196,47 @@ class Session:
     def _open_folder(self) -> None:
         if not self._resumed:
             self.out_dir = claim_folder(self.out_dir)
-            write_atomic(self.out_dir / CONFIG, _json(self.config.to_dict()))
+            write_json(self.out_dir / CONFIG, self.config.to_dict())
         for name in (CHECKPOINTS, PREVIEWS):
             with writing(self.out_dir / name):
                 (self.out_dir / name).mkdir(exist_ok=True)
 
     def _train(self, trainer: Trainer) -> Iterator[Event]:
-        config, left_out, previews = self.config, 0, Previews(self.out_dir / PREVIEWS, self.config)
+        config, previews = self.config, Previews(self.out_dir / PREVIEWS, self.config)
+        recovery = Recovery(trainer, self.out_dir / CHECKPOINTS, config.rollbacks)
         while trainer.step < config.steps and not (self._stopped or self._finishes_early):
             if self._changes is not None:
                 yield from self._apply(trainer)
             try:
-                yield trainer.advance()
-                left_out = 0
-            except NumericsError as error:
-                left_out += 1
-                if left_out > LEFT_OUT:
-                    yield self._save(trainer)
-                    raise
-                trainer.leave_out()
-                yield Warned(f"{error.args[0]}: the step is left out ({left_out} of at most {LEFT_OUT} in a row)")
+                done = trainer.advance()
+                if self._is_save_due(trainer):
+                    recovery.look()
+            except Exception as error:
+                yield from self._recover(trainer, recovery, error)
+            else:
+                recovery.went_well()
+                yield done
             if previews.due(trainer.step):
                 yield Preview(trainer.step, previews.make(self.scenes(), trainer.step))
             if config.janus_every and trainer.step % config.janus_every == 0 and (found := trainer.janus()) is not None:
                 yield Measured(trainer.step, {"janus": found.to_dict()})
-            if trainer.step % config.checkpoint_every == 0 or trainer.step == config.steps:
+            if self._is_save_due(trainer):
                 yield self._save(trainer)
+                recovery.saved()
             while self._paused and not (self._stopped or self._finishes_early):
                 time.sleep(PAUSE_POLL)
         if trainer.step < config.steps and trainer.step % config.checkpoint_every != 0:
             yield self._save(trainer)
+
+    def _is_save_due(self, trainer: Trainer) -> bool:
+        return trainer.step % self.config.checkpoint_every == 0 or trainer.step == self.config.steps
+
+    def _recover(self, trainer: Trainer, recovery: Recovery, error: Exception) -> Iterator[Event]:
+        said, went_back = recovery.recover(error)
+        yield Warned(said)
+        if went_back:  # with the rate that it goes on with, so that a resumed run is the same
+            yield self._save(trainer)
+            recovery.saved()
 
     def _apply(self, trainer: Trainer) -> Iterator[Event]:
         config, self._changes = self._changes, None
@@ -241,7 +245,7 @@ class Session:
         yield self._save(trainer)
         trainer.change(config)
         self.config = config
-        write_atomic(self.out_dir / CONFIG, _json(config.to_dict()))
+        write_json(self.out_dir / CONFIG, config.to_dict())
         yield Changed(trainer.step, said)
 
     def _finish(self, trainer: Trainer) -> Iterator[Event]:
@@ -280,7 +284,7 @@ class Session:
         seconds = {**trainer.seconds, "export": export_seconds, TOTAL: time.perf_counter() - self._begun}
         facts = (trainer.device, seconds, trainer.step, trainer.forwards_per_step(), meshes, self.prior())
         report = build_report(self.config, self.scenes(), *facts)
-        write_atomic(self.out_dir / REPORT, _json(report))
+        write_json(self.out_dir / REPORT, report)
         return report
 
     def _save(self, trainer: Trainer) -> CheckpointSaved:
@@ -288,8 +292,5 @@ class Session:
         if not trainer.is_finite():
             raise NumericsError(f"the scene is not finite at step {trainer.step}", hint="lower the learning rates")
         trainer.seconds[TOTAL] = time.perf_counter() - self._begun
-        return CheckpointSaved(trainer.step, save_checkpoint(self.out_dir / CHECKPOINTS, trainer.checkpoint()))
-
-
-def _json(value: object) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+        kept = self.config.checkpoints_kept, self.config.milestone_every
+        return CheckpointSaved(trainer.step, save_checkpoint(self.out_dir / CHECKPOINTS, trainer.checkpoint(), *kept))

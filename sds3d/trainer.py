@@ -20,15 +20,17 @@ from sds3d.events import StepDone
 from sds3d.guidance.base import Query
 from sds3d.guidance.gradient import clip_gradient, inject_gradient
 from sds3d.guidance.noise import Draw
+from sds3d.health import ailment
 from sds3d.losses import weighted_sum
 from sds3d.optim import build_optimizer, set_learning_rates, take_step
 from sds3d.options import value_at
 from sds3d.pictures import PICTURE_WEIGHTS, Picture
-from sds3d.priors.base import Prior
+from sds3d.priors.base import FrugalPrior, Prior
 from sds3d.priors.counting import ForwardCounter
 from sds3d.prompts import Prompts
 from sds3d.scenes import ParamGroup, Scene, Training
 from sds3d.scenes.background import LearnedBackground, SphereMap
+from sds3d.scenes.base import FrugalScene
 from sds3d.scenes.particles import Particles, scenes_of
 from sds3d.types import ViewCondition
 
@@ -59,6 +61,7 @@ class Trainer:
         self._check_names()
         self.picture = None if config.picture is None else Picture(config.picture, device)
         self.step = 0  # steps done
+        self.rate = 1.0  # factor on all learning rates; less after the run went back, see sds3d.recovery
         self.seconds = dict.fromkeys(PARTS, 0.0)
         self._counter = ForwardCounter.of(prior)
         self._counted_from = self._counter.forwards  # a prior may have been asked by other runs before
@@ -72,7 +75,7 @@ class Trainer:
         """One step. NumericsError where a loss or gradient is not finite; the scene is then as before the step."""
         config, scene, prior, generator = self.config, self.scene, self.prior, self.generator
         started, progress, views = time.perf_counter(), self.step / config.steps, config.cameras.views
-        set_learning_rates(config.optim, self.optimizer, progress)
+        set_learning_rates(config.optim, self.optimizer, progress, self.rate)
         cameras = sample_cameras(config.cameras, generator, progress).to(self.device)
         background = config.scene.background.sample(views, generator).to(self.device)
         times = 1 if config.cameras.together else views
@@ -133,15 +136,29 @@ class Trainer:
         parameters = cast(nn.Module, self.scene).parameters()
         return all(bool(torch.isfinite(parameter).all()) for parameter in parameters)
 
+    def ailment(self) -> str | None:
+        """What is wrong with the pictures of the scene, or of one of several; None where nothing is."""
+        return next((found for scene in scenes_of(self.scene) if (found := ailment(scene)) is not None), None)
+
+    def economize(self) -> str | None:
+        """Do with less memory from the next step on, at the cost of time; how, or None where there is no way left."""
+        prior, scenes = self.prior, [scene for scene in scenes_of(self.scene) if isinstance(scene, FrugalScene)]
+        if isinstance(prior, FrugalPrior) and prior.economy + 1 < len(prior.economies()):
+            prior.economize(prior.economy + 1)
+            return prior.economies()[prior.economy]
+        found = [scene.economize() for scene in scenes]
+        return found[0] if found else None
+
     def checkpoint(self) -> Checkpoint:
         """The run as it stands."""
         tensors = pack(cast(nn.Module, self.scene), self.optimizer, self._states(), self.generator)
-        return Checkpoint(self.step, tensors, dict(self.seconds), self._counter.forwards - self._counted_from)
+        forwards = self._counter.forwards - self._counted_from
+        return Checkpoint(self.step, tensors, dict(self.seconds), forwards, self.rate)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of the same configuration, bit for bit on the CPU."""
         unpack(checkpoint.tensors, cast(nn.Module, self.scene), self.optimizer, self._states(), self.generator)
-        self.step = checkpoint.step
+        self.step, self.rate = checkpoint.step, checkpoint.rate
         self.seconds |= checkpoint.seconds
         self._counted_from = self._counter.forwards - checkpoint.forwards
 

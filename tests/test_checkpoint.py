@@ -21,6 +21,7 @@ from sds3d.checkpoint import (
     load_newest,
     pack,
     save_checkpoint,
+    step_of,
     unpack,
 )
 from sds3d.errors import CheckpointError, OutputError
@@ -135,6 +136,15 @@ def test_an_older_checkpoint_stands_in_for_a_damaged_one(tmp_path: Path) -> None
     shutil.rmtree(tmp_path / "step-000001")
     with pytest.raises(CheckpointError, match=TENSORS):
         load_newest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kept", "milestones", "stay"), [(1, 0, [50]), (3, 0, [50, 40, 30]), (2, 20, [50, 40, 20]), (1, 25, [50, 25])]
+)
+def test_the_newest_and_the_milestones_stay(tmp_path: Path, kept: int, milestones: int, stay: list[int]) -> None:
+    for step in (10, 20, 25, 30, 40, 50):
+        save_checkpoint(tmp_path, checkpoint(step), kept, milestones)
+    assert [step_of(path) for path in checkpoints_in(tmp_path)] == stay
 
 
 def test_no_checkpoint_is_not_an_error(tmp_path: Path) -> None:

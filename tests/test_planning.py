@@ -22,13 +22,13 @@ class Frugal(AnalyticPrior):
 
     def __init__(self):
         vars(self).update(vars(AnalyticConfig(size=8).build("cpu")))
-        self.level = None
+        self.level = self.economy = 0
 
     def economies(self):
         return ["whole", "half", "quarter", "eighth"]
 
     def economize(self, level):
-        self.level = level
+        self.level = self.economy = level
 
 
 def needs(sizes):

@@ -24,7 +24,7 @@ def broken_encode(session: Session, monkeypatch: pytest.MonkeyPatch, breaks: Cal
     monkeypatch.setattr(prior, "encode", lambda image: encode(image) * (float("nan") if breaks(next(calls)) else 1))
 
 
-def test_numbers_that_explode_save_a_checkpoint_and_end_the_run(
+def test_numbers_that_explode_end_the_run_with_a_sound_checkpoint(
     small_config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session, seen = Session(small_config(), tmp_path / "run"), []
@@ -34,11 +34,11 @@ def test_numbers_that_explode_save_a_checkpoint_and_end_the_run(
         for event in session.run():
             seen.append(event)
 
-    with pytest.raises(NumericsError, match="step 9"):
+    with pytest.raises(NumericsError, match=r"is not finite at step .* going back 3 times did not help"):
         consume()
     assert len(steps(seen)) == 5
-    assert sum(isinstance(event, Warned) for event in seen) == 4
-    assert seen[-1] == CheckpointSaved(9, tmp_path / "run" / "checkpoints" / "step-000009")
+    assert sum(isinstance(event, Warned) for event in seen) == 4 * 4 + 3  # four steps are left out, then it goes back
+    assert isinstance(seen[-5], CheckpointSaved)
     assert all(torch.isfinite(p).all() for p in Session.resume(tmp_path / "run").scene().parameters())
     assert not (tmp_path / "run" / "mesh.glb").exists()
 

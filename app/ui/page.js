@@ -30,7 +30,13 @@
     copy.scrollIntoView({ block: "center", behavior: "smooth" });
   }
 
-  // The large view, once a second; when its run has come into another state, Gradio looks at all the rest too.
+  // The large view; when its run has come into another state, Gradio looks at all the rest too. Numbers alone wait for the
+  // next picture, or STALE milliseconds: each change is a repaint of the page.
+  const LOOK = 500;
+  const STALE = 2500;
+  let shownAt = 0;
+  const picture = (element) => element.querySelector("img.view")?.getAttribute("src");
+
   async function look() {
     const name = new URLSearchParams(location.search).get("run");
     const live = document.querySelector("#live .live");
@@ -42,14 +48,16 @@
     const next = made.content.firstElementChild;
     const old = document.querySelector("#live .live");
     if (!next || !old || old.dataset.run !== next.dataset.run || old.outerHTML === next.outerHTML) return;
+    const changed = old.dataset.state !== next.dataset.state;
+    if (!changed && picture(old) === picture(next) && performance.now() - shownAt < STALE) return;
     const image = next.querySelector("img.view");
     if (image) await image.decode().catch(() => null); // no flicker
-    const changed = old.dataset.state !== next.dataset.state;
     old.innerHTML = next.innerHTML; // the element itself is Gradio's
     old.dataset.state = next.dataset.state;
+    shownAt = performance.now();
     if (changed) sds3dNudge();
   }
-  setInterval(look, 1000);
+  setInterval(look, LOOK);
   window.sds3dNudge = () => document.getElementById("nudge")?.click();
 
   const begin = setInterval(() => {

@@ -22,8 +22,8 @@ from .works import Work, Works
 CSS = resources.files("sds3d_app.ui").joinpath("page.css").read_text(encoding="utf-8")
 SCRIPT = resources.files("sds3d_app.ui").joinpath("page.js").read_text(encoding="utf-8")
 HEAD = f'<meta name="viewport" content="width=device-width, initial-scale=1"><script>{SCRIPT}</script>'
-TICK = 4.0  # seconds between looks at everything; page.js looks at the chosen run once a second
-PREVIEW_SECONDS = 1.5
+TICK = 4.0  # seconds between looks at everything; page.js looks at the chosen run more often
+PREVIEW_SECONDS = 1.1  # and up to half a second until page.js looks: a new picture within two seconds
 SHOW_ADDRESS = (
     "(name) => { if (name) { history.replaceState(null, '', '?run=' + encodeURIComponent(name)); sds3dNudge(); } }"
 )

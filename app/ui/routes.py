@@ -38,7 +38,7 @@ def add_routes(app: FastAPI, works: Works) -> None:
 
     @app.get("/live/{name}")
     def live(name: str) -> Response:
-        """The large view of a run as HTML; page.js asks for it once a second, which is cheaper than Gradio's events."""
+        """The large view of a run as HTML; page.js asks for it all the time, which is cheaper than Gradio's events."""
         work = works.find(name)
         if work is None:
             return PlainTextResponse("there is no such run", 404)

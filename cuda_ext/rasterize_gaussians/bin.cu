@@ -9,6 +9,16 @@ namespace {
 
 constexpr int DEPTH_BITS = 32;  // the low bits of a key
 
+// Calls `act(x, y)` for the tiles of the box that the splat reaches, row by row.
+template <class Act>
+__device__ __forceinline__ void for_each_tile_reached(const Splat& splat, const TileBox& box, Act act) {
+  for (int y = box.y0; y < box.y1; ++y) {
+    for (int x = box.x0; x < box.x1; ++x) {
+      if (reaches_tile(splat, x, y)) act(x, y);
+    }
+  }
+}
+
 __global__ void prepare_splats_kernel(RasterShape shape, SplatInputs in, Splat* splats, TileBox* boxes,
                                       int64_t* counts) {
   const int64_t k = int64_t(blockIdx.x) * THREADS + threadIdx.x, total = shape.views * shape.splats;
@@ -20,27 +30,30 @@ __global__ void prepare_splats_kernel(RasterShape shape, SplatInputs in, Splat* 
     box = tile_box(splats[k], in.extents + 2 * k, shape.width, shape.height);
   }
   boxes[k] = box;
-  counts[k] = box.count();
+  int64_t count = 0;
+  for_each_tile_reached(splats[k], box, [&](int, int) { ++count; });
+  counts[k] = count;
 }
 
-__global__ void list_hits_kernel(RasterShape shape, const float* depths, const TileBox* boxes, const int64_t* offsets,
-                                 int32_t* record_offsets, uint64_t* keys, TileHit* hits) {
+__global__ void list_hits_kernel(RasterShape shape, const float* depths, const Splat* splats, const TileBox* boxes,
+                                 const int64_t* offsets, int64_t capacity, int32_t* record_offsets, uint64_t* keys,
+                                 TileHit* hits) {
   const int64_t k = int64_t(blockIdx.x) * THREADS + threadIdx.x, total = shape.views * shape.splats;
   if (k > total) return;
   int64_t slot = offsets[k];
-  record_offsets[k] = int32_t(slot);
+  record_offsets[k] = int32_t(slot < capacity ? slot : capacity);
   if (k == total) return;
   const int64_t first_tile = k / shape.splats * shape.tiles();
   const TileBox box = boxes[k];
   const uint32_t depth = sortable_bits(depths[k]);
-  for (int y = box.y0; y < box.y1; ++y) {
-    for (int x = box.x0; x < box.x1; ++x) {
+  for_each_tile_reached(splats[k], box, [&](int x, int y) {
+    if (slot < capacity) {
       const uint64_t tile = uint64_t(first_tile + int64_t(y) * shape.tiles_x() + x);
       keys[slot] = tile << DEPTH_BITS | depth;
       hits[slot] = TileHit{int32_t(k), int32_t(slot)};
-      ++slot;
     }
-  }
+    ++slot;
+  });
 }
 
 __global__ void tile_offsets_kernel(int64_t tiles, const uint64_t* sorted_keys, int64_t total, int32_t* tile_offsets) {
@@ -95,11 +108,13 @@ cudaError_t launch_prepare_splats(const RasterShape& shape, const SplatInputs& i
 }
 
 cudaError_t launch_list_hits(const RasterShape& shape, const float* depths, const TileBox* boxes,
-                             const int64_t* offsets, int32_t* record_offsets, uint64_t* keys, TileHit* hits,
-                             cudaStream_t stream) {
+                             const int64_t* offsets, int64_t capacity, const TileLists& lists, uint64_t* keys,
+                             TileHit* hits, cudaStream_t stream) {
   const int64_t items = shape.views * shape.splats + 1;
-  SDS3D_LAUNCH(list_hits_kernel, blocks_for(items), THREADS, stream, shape, depths, boxes, offsets, record_offsets,
-               keys, hits);
+  const cudaError_t error = cudaMemsetAsync(keys, 0xff, capacity * sizeof(uint64_t), stream);
+  if (error != cudaSuccess) return error;
+  SDS3D_LAUNCH(list_hits_kernel, blocks_for(items), THREADS, stream, shape, depths, lists.splats, boxes, offsets,
+               capacity, lists.record_offsets, keys, hits);
   return cudaGetLastError();
 }
 

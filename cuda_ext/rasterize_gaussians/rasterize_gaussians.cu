@@ -48,7 +48,7 @@ __device__ __forceinline__ float log2_alpha_at(const Splat& splat, float dx, flo
 // One hit per thread; returns how many there are. The caller synchronizes before and after. Records are one per hit, or
 // one per splat that all its hits add to.
 template <int C, bool PER_HIT>
-__device__ __forceinline__ int load_batch(const float* features, const TileLists& lists, int32_t begin, int32_t end,
+__device__ __forceinline__ int load_batch(const Features& features, const TileLists& lists, int32_t begin, int32_t end,
                                           Batch<C>* batch) {
   const int thread = threadIdx.x, count = end - begin < PIXELS ? end - begin : PIXELS;
   if (thread < count) {
@@ -56,14 +56,15 @@ __device__ __forceinline__ int load_batch(const float* features, const TileLists
     const int32_t index = hit.splat;
     batch->record[thread] = PER_HIT ? hit.record : hit.splat;
     batch->splats[thread] = lists.splats[index];
-    for (int c = 0; c < C; ++c) batch->features[thread][c] = features[int64_t(index) * C + c];
+    for (int c = 0; c < C; ++c) batch->features[thread][c] = features.at(int64_t(index) * C + c);
   }
   return count;
 }
 
 template <int C>
 __global__ void __launch_bounds__(PIXELS)
-    rasterize_forward_kernel(RasterShape shape, const float* features, TileLists lists, RasterImages out) {
+    rasterize_forward_kernel(RasterShape shape, Features features, TileLists lists, const int64_t* needed,
+                             int64_t capacity, RasterImages out) {
   __shared__ Batch<C> batch;
   const Pixel pixel(shape, blockIdx.x, threadIdx.x);
   float transmittance = pixel.inside ? 1.0f : -1.0f;  // negative: the pixel has ended
@@ -87,7 +88,7 @@ __global__ void __launch_bounds__(PIXELS)
   }
 
   if (!pixel.inside) return;
-  const float rest = ::fabsf(transmittance);
+  const float rest = *needed > capacity ? NAN : ::fabsf(transmittance);
   out.transmittance[pixel.index] = rest;
   for (int c = 0; c < C; ++c) {
     out.image[pixel.index * C + c] = color[c] + rest * out.background[pixel.view * C + c];
@@ -133,7 +134,7 @@ __device__ __forceinline__ void write_records(const WarpSums& sums, const int32_
 // splat's record with atomics, in whatever order they come; with PER_HIT a block writes each hit's record once instead.
 template <int C, bool PER_HIT>
 __global__ void __launch_bounds__(PIXELS)
-    rasterize_backward_kernel(RasterShape shape, const float* features, TileLists lists, RasterGradients grad) {
+    rasterize_backward_kernel(RasterShape shape, Features features, TileLists lists, RasterGradients grad) {
   __shared__ Batch<C> batch;
   __shared__ WarpSums sums;
   constexpr int FIELDS = SUM_FEATURES + C;
@@ -194,15 +195,15 @@ __global__ void __launch_bounds__(PIXELS)
 }
 
 template <int C>
-cudaError_t forward(const RasterShape& shape, const float* features, const TileLists& lists, const RasterImages& out,
-                    cudaStream_t stream) {
+cudaError_t forward(const RasterShape& shape, const Features& features, const TileLists& lists, const int64_t* needed,
+                    int64_t capacity, const RasterImages& out, cudaStream_t stream) {
   SDS3D_LAUNCH(rasterize_forward_kernel<C>, unsigned(shape.views * shape.tiles()), PIXELS, stream, shape, features,
-               lists, out);
+               lists, needed, capacity, out);
   return cudaGetLastError();
 }
 
 template <int C>
-cudaError_t backward(const RasterShape& shape, const float* features, const TileLists& lists,
+cudaError_t backward(const RasterShape& shape, const Features& features, const TileLists& lists,
                      const RasterGradients& grad, bool per_hit, cudaStream_t stream) {
   const unsigned blocks = unsigned(shape.views * shape.tiles());
   if (per_hit) {
@@ -215,15 +216,16 @@ cudaError_t backward(const RasterShape& shape, const float* features, const Tile
 
 }  // namespace
 
-cudaError_t launch_rasterize_forward(const RasterShape& shape, const float* features, const TileLists& lists,
-                                     const RasterImages& out, cudaStream_t stream) {
+cudaError_t launch_rasterize_forward(const RasterShape& shape, const Features& features, const TileLists& lists,
+                                     const int64_t* needed, int64_t capacity, const RasterImages& out,
+                                     cudaStream_t stream) {
   if (shape.views == 0) return cudaSuccess;
-  if (shape.channels == 3) return forward<3>(shape, features, lists, out, stream);
-  if (shape.channels == 4) return forward<4>(shape, features, lists, out, stream);
-  return forward<7>(shape, features, lists, out, stream);
+  if (shape.channels == 3) return forward<3>(shape, features, lists, needed, capacity, out, stream);
+  if (shape.channels == 4) return forward<4>(shape, features, lists, needed, capacity, out, stream);
+  return forward<7>(shape, features, lists, needed, capacity, out, stream);
 }
 
-cudaError_t launch_rasterize_backward(const RasterShape& shape, const float* features, const TileLists& lists,
+cudaError_t launch_rasterize_backward(const RasterShape& shape, const Features& features, const TileLists& lists,
                                       const RasterGradients& grad, bool per_hit, cudaStream_t stream) {
   if (shape.views == 0) return cudaSuccess;
   if (shape.channels == 3) return backward<3>(shape, features, lists, grad, per_hit, stream);

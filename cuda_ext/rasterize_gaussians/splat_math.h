@@ -111,6 +111,38 @@ SDS3D_HD TileBox tile_box(const Splat& splat, const float* extent, int width, in
           int16_t(last_tile(top, bottom, h))};
 }
 
+// The least of p^2 + q^2 (see Splat) over a rectangle around which [left, right] x [top, bottom] are offsets from the mean.
+// It is convex: the least lies at the mean if that is inside, and else on an edge that faces the mean.
+SDS3D_HD float clamped(float x, float low, float high) { return ::fminf(::fmaxf(x, low), high); }
+SDS3D_HD float power_at(const Splat& splat, float dx, float dy) {
+  const float p = splat.slope * dx + splat.shear * dy, q = splat.rise * dy;
+  return p * p + q * q;
+}
+SDS3D_HD float least_power(const Splat& splat, float left, float right, float top, float bottom) {
+  const bool beside = left > 0.0f || right < 0.0f, above = top > 0.0f || bottom < 0.0f;
+  if (!beside && !above) return 0.0f;
+  float least = INFINITY;
+  if (beside) {
+    const float dx = left > 0.0f ? left : right;
+    const float dy = -splat.shear * splat.slope * dx / (splat.shear * splat.shear + splat.rise * splat.rise);
+    least = power_at(splat, dx, clamped(dy, top, bottom));
+  }
+  if (above) {
+    const float dy = top > 0.0f ? top : bottom;
+    least = ::fminf(least, power_at(splat, clamped(-splat.shear * dy / splat.slope, left, right), dy));
+  }
+  return least;
+}
+
+// Whether the splat's ellipse of alpha 1/255 may reach a pixel centre of tile (x, y): the box of a slanted splat meets tiles
+// that the splat does not. The pixel loops decide exactly; the slack covers the rounding here.
+constexpr float REACH_SLACK = 0.01f;  // of log2 alpha
+SDS3D_HD bool reaches_tile(const Splat& splat, int x, int y) {
+  const float left = float(x * TILE) + 0.5f - splat.x, top = float(y * TILE) + 0.5f - splat.y;
+  const float least = least_power(splat, left, left + float(TILE - 1), top, top + float(TILE - 1));
+  return splat.log2_opacity - least >= LOG2_ALPHA_CUT - REACH_SLACK;
+}
+
 // Sorts like the float does, NaN aside.
 SDS3D_HD uint32_t sortable_bits(float depth) {
   union {

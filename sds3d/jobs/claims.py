@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sds3d.checkpoint import checkpoints_in, step_of
 from sds3d.files import write_atomic, writing
 
 
@@ -46,7 +47,9 @@ class Claim:
 def take(folder: Path, number: int) -> Claim | None:
     """Claim `number` of a job; None where another was faster."""
     claim = Claim(folder, number)
-    about = json.dumps({"machine": machine(), "pid": os.getpid(), "begun": process_start(os.getpid())}).encode()
+    about = json.dumps(
+        {"machine": machine(), "pid": os.getpid(), "begun": process_start(os.getpid()), "step": saved_step(folder)}
+    ).encode()
     with writing(claim.path):
         try:
             handle = os.open(claim.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
@@ -65,6 +68,18 @@ def claims(folder: Path) -> list[Claim]:
         if path.name.removeprefix("claim-").isdecimal()
     )
     return [Claim(folder, number) for number in numbers]
+
+
+def saved_step(folder: Path) -> int:
+    """How far a job is saved; 0 where it is not."""
+    newest = next(iter(checkpoints_in(folder / "run" / "checkpoints")), None)
+    return 0 if newest is None else step_of(newest)
+
+
+def came_further(claim: Claim, then: int) -> bool:
+    """Whether the job was saved at a later step than it began at, by the time that it was saved at `then`."""
+    began = owner_of(claim).get("step", 0)
+    return isinstance(began, int) and then > began
 
 
 def failure_of(claim: Claim) -> str | None:

@@ -19,13 +19,13 @@ from sds3d.changing import changed
 from sds3d.config import RunConfig, read_json_object
 from sds3d.errors import ConfigError, Sds3dError
 from sds3d.files import write_atomic, writing
-from sds3d.jobs.claims import Claim, claims, failure_of, is_alive, owner_of, take
+from sds3d.jobs.claims import Claim, came_further, claims, failure_of, is_alive, owner_of, saved_step, take
 from sds3d.run_folder import run_name
 from sds3d.session import REPORT
 
 JOB, RESULT, ORDER, CHANGE, RUN = "job.json", "result.json", "order.json", "change.json", "run"
 LEASE = 60.0  # seconds without a heartbeat after which a job may be taken over
-ATTEMPTS = 3  # that may fail, or end with their process, before a job is set aside
+ATTEMPTS = 3  # that may fail, or end with their process and no progress, before a job is set aside
 
 State = Literal["queued", "running", "paused", "stopped", "failed", "done"]
 Order = Literal["run", "pause", "stop"]
@@ -198,12 +198,16 @@ class Ledger:
         return [path.parent for path in self.folder.glob(f"*/{JOB}")]
 
     def _failures(self, made: list[Claim]) -> list[str]:
-        """Reasons of the claims that failed; "" for one whose process ended without a word."""
+        """Reasons of the claims that failed; "" for one whose process ended without a word and had come no further.
+
+        A machine that is taken away again and again is not the job's fault, as long as it gets on.
+        """
         failures = []
-        for claim in made:
-            reason = failure_of(claim)
-            if reason is None and (claim is not made[-1] or not is_alive(claim, self.lease)):
-                failures.append("")
+        for index, claim in enumerate(made):
+            reason, last = failure_of(claim), index + 1 == len(made)
+            if reason is None and not (last and is_alive(claim, self.lease)):
+                then = saved_step(claim.folder) if last else int(owner_of(made[index + 1]).get("step", 0))
+                failures += [] if came_further(claim, then) else [""]
             elif reason:
                 failures.append(reason)
         return failures

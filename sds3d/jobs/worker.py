@@ -3,14 +3,16 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from sds3d.config import RunConfig
 from sds3d.errors import ConfigError, OutputError, Sds3dError
+from sds3d.event_log import finished_report
 from sds3d.events import Event, Finished
 from sds3d.jobs.claims import Claim
-from sds3d.jobs.ledger import Job, Ledger
+from sds3d.jobs.ledger import Job, Ledger, State
 from sds3d.priors.base import Prior
 from sds3d.session import CONFIG, Session
 
@@ -58,6 +60,10 @@ class Worker:
         last: Event | None = None
         with self._kept(job, claim) as lost:  # from here on, for a large prior takes its time to load
             try:
+                report = finished_report(job.run)
+                if report is not None:  # its worker ended between the last event and the result
+                    self.ledger.finish(job, claim, _end_of(job, report))
+                    return
                 session = self._session = self._open(job)
                 if self._stopped:
                     session.stop()
@@ -75,7 +81,7 @@ class Worker:
         if last.interrupted:
             claim.end()
         else:
-            self.ledger.finish(job, claim, "done" if last.report["steps"] == job.config.steps else "stopped")
+            self.ledger.finish(job, claim, _end_of(job, last.report))
 
     def _open(self, job: Job) -> Session:
         """The job's session, new or resumed, with the prior of the job before where it is the same."""
@@ -154,6 +160,10 @@ class Worker:
             session.finish_early()
         else:
             session.unpause()
+
+
+def _end_of(job: Job, report: Mapping[str, Any]) -> State:
+    return "done" if report.get("steps") == job.config.steps else "stopped"
 
 
 def _prior_key(config: RunConfig) -> tuple[object, str]:

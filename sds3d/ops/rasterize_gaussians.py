@@ -24,6 +24,7 @@ def rasterize_gaussians(
     height: int,
     width: int,
     rasterizer: Rasterizer = "auto",
+    max_hits: int = 0,
 ) -> tuple[Float[Tensor, "B H W C"], Float[Tensor, "B H W 1"]]:
     """The image over the background, and its opacity.
 
@@ -34,14 +35,21 @@ def rasterize_gaussians(
     0 for culled splats; splats with non-finite geometry are skipped. C is 3, 4 or 7 (compiled). Differentiable in
     means2d, conics, opacities, features and background. `rasterizer` says what computes it (see choose_rasterizer).
     Gradients of the CPU kernels do not depend on threads; those of the CUDA kernels are the same from run to run under
-    torch.use_deterministic_algorithms(True), at some cost in time and memory.
+    torch.use_deterministic_algorithms(True), at some cost in time and memory. `features` may be in half
+    precision; sums and results are float32.
+
+    The CUDA kernels wait for the device once, to learn how many tiles the splats meet. With `max_hits` above 0 they do
+    not, and take room for so many: then the call can be captured in a CUDA graph, and where more are met all of
+    the image and its opacity is NaN. Elsewhere `max_hits` has no use and no effect.
     """
     chosen = choose_rasterizer(rasterizer, means2d.device, "rasterize_gaussians")
+    if features.dtype == torch.float16 and not (chosen == "native" and features.is_cuda):
+        features = features.float()
     if chosen != "native":
         compute = rasterize_with_gsplat if chosen == "gsplat" else rasterize_gaussians_reference
         return compute(means2d, conics, opacities, features, extents, depths, background, height, width)
     image, transmittance, *_ = torch.ops.sds3d.rasterize_gaussians(
-        means2d, conics, opacities, features, extents.detach(), depths.detach(), background, height, width
+        means2d, conics, opacities, features, extents.detach(), depths.detach(), background, height, width, max_hits
     )
     return image, 1.0 - transmittance
 
@@ -124,12 +132,13 @@ def rasterize_fake(
     background: Tensor,
     height: int | torch.SymInt,
     width: int | torch.SymInt,
+    max_hits: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Shapes for torch.compile and export: image, transmittance, then what the backward pass reads."""
     views, splats, channels = features.shape
     tiles = (-(-height // TILE)) * (-(-width // TILE))
-    hits = torch.library.get_ctx().new_dynamic_size()
-    new = features.new_empty
+    hits = max_hits if features.is_cuda and max_hits > 0 else torch.library.get_ctx().new_dynamic_size()
+    new = means2d.new_empty
     return (
         new((views, height, width, channels)),
         new((views, height, width, 1)),
@@ -145,8 +154,8 @@ def rasterize_backward_fake(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Shapes of the backward op."""
     views, splats, _ = features.shape
-    grads = features.new_empty(views, splats, 2), features.new_empty(views, splats, 3)
-    return *grads, opacities.new_empty(splats), features.new_empty(features.shape)
+    grads = conics.new_empty(views, splats, 2), conics.new_empty(views, splats, 3)
+    return *grads, opacities.new_empty(splats), conics.new_empty(features.shape)
 
 
 def save_for_backward(ctx, inputs: tuple, output: tuple) -> None:
@@ -167,7 +176,7 @@ def rasterize_backward(ctx, grad_image: Tensor, grad_transmittance: Tensor, *_: 
     grad_background = None
     if ctx.needs_input_grad[6]:
         grad_background = (transmittance * grad_image).sum(dim=(1, 2))
-    return *grads, None, None, grad_background, None, None
+    return *grads, None, None, grad_background, None, None, None
 
 
 if compiled():

@@ -90,6 +90,7 @@ class FrugalPrior(Prior, Protocol):
     """A prior that can do with less memory, for more time."""
 
     plans: bool  # whether a run is to find out what it needs; else it is used as it was configured
+    economy: int  # the level in use
 
     def economies(self) -> list[str]:
         """Ways to ask it, each in a few words, from the fastest (as configured) to the smallest."""

@@ -71,6 +71,15 @@ class Scene(Protocol):
         ...
 
 
+@runtime_checkable
+class FrugalScene(Protocol):
+    """A scene that can do with less memory, for more time."""
+
+    def economize(self) -> str | None:
+        """Render in smaller parts from now on, to the same result; how, or None where they are as small as can be."""
+        ...
+
+
 class SceneConfig(Options, ABC):
     """How a scene is chosen: its name, its options, and what it is rendered over in training.
 

@@ -72,6 +72,9 @@ class NerfConfig(SceneConfig):
         return Nerf(self, generator)
 
 
+MIN_CHUNK = 256  # rays; fewer save nothing that matters
+
+
 @dataclass(frozen=True)
 class NerfTrace:
     """What a render in training leaves behind."""
@@ -85,7 +88,7 @@ class Nerf(nn.Module):
 
     def __init__(self, config: NerfConfig, generator: torch.Generator) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.chunk = config, config.chunk
         self.field = NerfField(config.field, config.bound_radius, generator)
         seed = torch.randint(2**31, (), generator=generator)
         self.occupancy = Occupancy(config.occupancy, config.bound_radius, value_at(config.step, 1.0), seed)
@@ -95,6 +98,13 @@ class Nerf(nn.Module):
         config = self.config
         step = value_at(config.step, 1.0) / 2 if training is None else value_at(config.step, training.progress)
         return Marching(step, math.ceil(2 * config.bound_radius / step) + 1, config.normal_step)
+
+    def economize(self) -> str | None:
+        """Half as many rays at once."""
+        if self.chunk <= MIN_CHUNK:
+            return None
+        self.chunk = max(MIN_CHUNK, self.chunk // 2)
+        return f"{self.chunk} rays at once"
 
     def render(
         self,
@@ -120,7 +130,7 @@ class Nerf(nn.Module):
             wanted = Wanted(normals, [name for name in RAY_LOSSES if name in training.losses], light)
         views = torch.arange(len(cameras), device=background.device).repeat_interleave(len(rays) // len(cameras))
         maps = render_rays(
-            self.field, self.occupancy, rays, views, jitter, self._marching(training), wanted, self.config.chunk
+            self.field, self.occupancy, rays, views, jitter, self._marching(training), wanted, self.chunk
         )
         opacity = maps["opacity"].view(shape)
         rgb = maps["color"].view(shape) + (1 - opacity) * background[:, None, None]

@@ -8,8 +8,8 @@ import pytest
 
 from sds3d import RunConfig, load_config
 from sds3d.errors import ConfigError
-from sds3d.jobs import Ledger
-from sds3d.jobs.claims import take
+from sds3d.jobs import Job, Ledger
+from sds3d.jobs.claims import owner_of, take
 from sds3d.jobs.ledger import job_name
 
 
@@ -75,6 +75,31 @@ def test_after_so_many_failures_it_is_set_aside_with_the_last_reason(ledger: Led
     ledger.retry(job)
     assert ledger.status(job).state == "queued"
     assert ledger.status(job).attempts == 0
+
+
+def die(ledger: Ledger, job: Job) -> None:
+    """A worker takes the job and its process ends without a word."""
+    claim = ledger.claim(job)
+    assert claim is not None
+    claim.path.write_text(json.dumps({**owner_of(claim), "begun": "another process"}))
+
+
+def save(job: Job, step: int) -> None:
+    (job.run / "checkpoints" / f"step-{step:06d}").mkdir(parents=True)
+
+
+def test_a_job_that_dies_and_gets_on_is_not_set_aside(ledger: Ledger) -> None:
+    job = ledger.add(config())
+    for step in (100, 200, 300, 400, 500):
+        die(ledger, job)
+        save(job, step)
+        assert ledger.status(job).state == "queued"
+    for _ in range(2):
+        die(ledger, job)
+        assert ledger.status(job).state == "queued"
+    die(ledger, job)
+    assert ledger.status(job).state == "failed"
+    assert "ended without a word" in ledger.status(job).reason
 
 
 def test_giving_back_is_no_failure(ledger: Ledger) -> None:

@@ -181,3 +181,22 @@ def test_a_heartbeat_that_the_disk_refuses_for_a_while(
     list(Worker(ledger).run())
     assert states(ledger) == ["done"]
     assert ledger.status(job).attempts == attempts
+
+
+def test_a_run_that_had_ended_when_its_worker_was_killed_is_not_run_again(
+    ledger: Ledger, small_config, monkeypatch
+) -> None:
+    """The worker dies after the last event and before the result."""
+    job = ledger.add(small_config(steps=4))
+    list(Session(job.config, job.run).run())
+    monkeypatch.setattr(Session, "run", lambda self: pytest.fail("it is run again"))
+    assert list(Worker(ledger).run()) == []
+    assert ledger.status(job).state == "done"
+
+
+def test_a_run_whose_report_is_gone_is_run_again(ledger: Ledger, small_config) -> None:
+    job = ledger.add(small_config(steps=4))
+    list(Session(job.config, job.run).run())
+    (job.run / "report.json").unlink()
+    assert list(Worker(ledger).run())
+    assert (job.run / "report.json").is_file()

@@ -1,6 +1,7 @@
 """The CUDA kernels, on a GPU and emulated, where their results must be the CPU's, and what only they can get wrong."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -31,25 +32,157 @@ def splat_arguments(views: int, height: int, width: int, count: int = 500, chann
 
 def both(arguments: dict[str, Tensor], height: int, width: int, device: str) -> tuple[list[Tensor], list[Tensor]]:
     """All outputs of the CUDA operator and of the CPU's."""
-    got = torch.ops.sds3d.rasterize_gaussians(*(t.to(device) for t in arguments.values()), height, width)
-    return [t.cpu() for t in got], list(CPU.rasterize_gaussians(*arguments.values(), height, width))
+    got = torch.ops.sds3d.rasterize_gaussians(*(t.to(device) for t in arguments.values()), height, width, 0)
+    return [t.cpu() for t in got], list(CPU.rasterize_gaussians(*arguments.values(), height, width, 0))
+
+
+def hits_by_tile(outputs: list[Tensor]) -> list[list[int]]:
+    """The splats of each tile, as indices into [B, N], flattened."""
+    ends, splats = outputs[LISTS["tile_offsets"]].tolist(), outputs[LISTS["hits"]][:, 0].tolist()
+    return [splats[begin:end] for begin, end in pairwise(ends)]
+
+
+def least_of_the_ellipse(arguments: dict[str, Tensor], splat: int, left: float, top: float) -> float:
+    """log2 of the largest alpha over the tile whose first pixel centre is (left, top); float64, by brute force."""
+    count = arguments["opacities"].shape[0]
+    conic = arguments["conics"].flatten(0, 1)[splat].double()
+    steps = torch.linspace(0, 15, 61, dtype=torch.float64)  # four a pixel: between the centres, too
+    dx, dy = torch.meshgrid(left + steps, top + steps, indexing="xy")
+    mean = arguments["means2d"].flatten(0, 1)[splat].double()
+    dx, dy = dx - mean[0], dy - mean[1]
+    power = 0.5 * (conic[0] * dx * dx + conic[2] * dy * dy) + conic[1] * dx * dy
+    opacity = arguments["opacities"][splat % count].double()
+    return float(torch.log2(opacity) - power.min() / math.log(2))
 
 
 @pytest.mark.parametrize(("views", "height", "width"), [(1, 1, 1), (2, 16, 17), (4, 100, 70)])
-def test_tile_lists_are_those_of_the_cpu(cuda_kernels, views, height, width):
-    got, want = both(splat_arguments(views, height, width), height, width, cuda_kernels)
-    for name, index in LISTS.items():
-        if name == "splats":  # square roots and logarithms may round differently
-            assert_agrees(got[index], want[index], name, relative=1e-6)
-        else:
-            assert torch.equal(got[index], want[index]), name
+def test_tile_lists_are_those_of_the_cpu_without_tiles_that_a_splat_does_not_reach(cuda_kernels, views, height, width):
+    arguments = splat_arguments(views, height, width)
+    got, want = both(arguments, height, width, cuda_kernels)
+    assert_agrees(got[LISTS["splats"]], want[LISTS["splats"]], "splats", relative=1e-6)  # logarithms round differently
+    tiles_x = -(-width // 16)
+    per_view = tiles_x * -(-height // 16)
+    left_out = 0
+    for tile, (ours, boxes) in enumerate(zip(hits_by_tile(got), hits_by_tile(want), strict=True)):
+        kept = set(ours)
+        assert ours == [splat for splat in boxes if splat in kept]
+        x, y = tile % per_view % tiles_x * 16 + 0.5, tile % per_view // tiles_x * 16 + 0.5
+        for splat in set(boxes) - kept:
+            assert least_of_the_ellipse(arguments, splat, x, y) < math.log2(1 / 255)
+            left_out += 1
+        for splat in ours:
+            assert least_of_the_ellipse(arguments, splat, x, y) > math.log2(1 / 255) - 0.3  # 1/4 pixel off the least
+    assert left_out > 0 or height < 100
+    records = got[LISTS["record_offsets"]].long()
+    hits = got[LISTS["hits"]].long()
+    assert records[-1] == len(hits)
+    assert ((hits[:, 1] >= records[hits[:, 0]]) & (hits[:, 1] < records[hits[:, 0] + 1])).all()
+    assert hits[:, 1].unique().numel() == len(hits)
 
 
 def test_equal_depths_go_by_index(cuda_kernels):
     arguments = splat_arguments(2, 40, 40)
     arguments["depths"] = torch.ones_like(arguments["depths"])
-    got, want = both(arguments, 40, 40, cuda_kernels)
-    assert torch.equal(got[LISTS["hits"]], want[LISTS["hits"]])
+    got, _ = both(arguments, 40, 40, cuda_kernels)
+    assert all(splats == sorted(splats) for splats in hits_by_tile(got))
+
+
+def outputs_and_gradients(arguments: dict[str, Tensor], device: str, max_hits: int) -> list[Tensor]:
+    """Image, opacity, and the gradients of their sums over random weights."""
+    on_device = {name: t.to(device) for name, t in arguments.items()}
+    inputs = [on_device[name].requires_grad_() for name in ("means2d", "conics", "opacities", "features")]
+    images = rasterize_gaussians(**on_device, height=40, width=36, max_hits=max_hits)
+    generator = torch.Generator().manual_seed(5)
+    upstream = [torch.randn(image.shape, generator=generator).to(device) for image in images]
+    return [t.cpu() for t in (*images, *torch.autograd.grad(images, inputs, upstream))]
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_room_for_so_many_hits_changes_nothing_where_it_is_enough(cuda_kernels, deterministic):
+    arguments = splat_arguments(2, 40, 36)
+    needed = both(arguments, 40, 36, cuda_kernels)[0][LISTS["hits"]].shape[0]
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        want, *others = (outputs_and_gradients(arguments, cuda_kernels, room) for room in (0, needed, 3 * needed))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for got in others:
+        for a, b in zip(got, want, strict=True):
+            assert torch.equal(a, b) if deterministic else torch.allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_an_image_that_there_was_no_room_for_is_nan(cuda_kernels):
+    arguments = splat_arguments(2, 40, 36)
+    needed = both(arguments, 40, 36, cuda_kernels)[0][LISTS["hits"]].shape[0]
+    for room in (needed - 1, 1):
+        image, opacity, *_ = outputs_and_gradients(arguments, cuda_kernels, room)
+        assert image.isnan().all()
+        assert opacity.isnan().all()
+
+
+@pytest.mark.parametrize("channels", [3, 7])
+def test_colours_in_half_precision_are_the_same_numbers(cuda_kernels, channels):
+    arguments = splat_arguments(1, 24, 24, count=60, channels=channels)
+    halves = {**arguments, "features": arguments["features"].half()}
+    floats = {**arguments, "features": halves["features"].float()}
+    images, gradients = [], []
+    for inputs in ({name: t.to(cuda_kernels) for name, t in a.items()} for a in (halves, floats)):
+        outputs = torch.ops.sds3d.rasterize_gaussians(*inputs.values(), 24, 24, 0)
+        upstream = [torch.ones_like(t) for t in outputs[:2]]
+        read = [inputs[name] for name in ("conics", "opacities", "features")]
+        gradients.append(torch.ops.sds3d.rasterize_gaussians_backward(*read, *outputs, *upstream, True))
+        images.append(outputs[0])
+    assert torch.equal(*images)
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_every_kind_of_half_is_read_right(cuda_kernels):
+    """Zero, the least and largest numbers below and above the normal ones, infinities, and random bits."""
+    special = torch.tensor([0.0, -0.0, 6e-8, -6e-8, 6.09e-5, 6.11e-5, 1.0, 65504.0, -65504.0, math.inf, -math.inf])
+    bits = torch.randint(-(2**15), 2**15, (49,), generator=torch.Generator().manual_seed(0)).to(torch.int16)
+    values = torch.cat([special.half(), bits.view(torch.half)]).view(20, 1, 3)
+    values[values.isnan()] = 0.5
+    views = len(values)
+    arguments = [
+        torch.full((views, 1, 2), 0.5), torch.tensor([1.0, 0.0, 1.0]).repeat(views, 1, 1), torch.tensor([0.5]), values,
+        torch.full((views, 1, 2), 2.0), torch.ones(views, 1), torch.zeros(views, 3),
+    ]  # fmt: skip
+    image = torch.ops.sds3d.rasterize_gaussians(*(t.to(cuda_kernels) for t in arguments), 1, 1, 0)[0]
+    assert torch.equal(image.cpu().view(views, 1, 3), 0.5 * values.float())
+
+
+def test_halves_on_the_cpu_are_computed_in_single_precision():
+    arguments = splat_arguments(1, 24, 24, count=60)
+    halves = arguments["features"].half().requires_grad_()
+    image, _ = rasterize_gaussians(**{**arguments, "features": halves}, height=24, width=24)
+    want, _ = rasterize_gaussians(**{**arguments, "features": halves.detach().float()}, height=24, width=24)
+    assert torch.equal(image, want)
+    image.sum().backward()
+    assert halves.grad is not None
+    assert halves.grad.dtype == torch.half
+
+
+@pytest.mark.cuda
+def test_with_room_given_a_step_can_be_captured_in_a_graph():
+    arguments = {name: t.to("cuda") for name, t in splat_arguments(2, 64, 64).items()}
+    inputs = [arguments[name].requires_grad_() for name in ("means2d", "conics", "opacities", "features")]
+
+    def step() -> list[Tensor]:
+        image, opacity = rasterize_gaussians(**arguments, height=64, width=64, max_hits=1 << 16)
+        return [image.detach(), opacity.detach(), *torch.autograd.grad(image.square().sum() + opacity.sum(), inputs)]
+
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        step()
+    stream.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    with torch.no_grad():
+        arguments["means2d"] += 0.7
+    graph.replay()
+    for got, want in zip(captured, step(), strict=True):
+        assert_agrees(got, want, "replayed")
 
 
 def test_tiles_with_more_splats_than_a_batch_agree(cuda_kernels):

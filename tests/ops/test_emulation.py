@@ -63,7 +63,7 @@ def test_the_order_of_threads_reaches_the_last_bits_of_summed_gradients_unless_t
     images, gradients = [], []
     for seed in range(2):
         library.emulation_seed(seed)
-        outputs = op.rasterize_gaussians(*arguments.values(), 48, 48)
+        outputs = op.rasterize_gaussians(*arguments.values(), 48, 48, 0)
         grads = op.rasterize_gaussians_backward(*inputs, *outputs, *upstream, deterministic)
         images.append(outputs[0])
         gradients.append(torch.cat([grad.flatten() for grad in grads]))

@@ -214,7 +214,7 @@ def test_results_do_not_depend_on_the_number_of_threads():
 def test_operator_is_registered_consistently():
     case = Case(12, 20, 2, 20, 24)
     inputs = leaves([case.means2d, case.conics, case.opacities, case.features], torch.float32)
-    tail = (case.extents, case.depths, case.background, *case.size)
+    tail = (case.extents, case.depths, case.background, *case.size, 0)
     torch.library.opcheck(torch.ops.sds3d.rasterize_gaussians.default, (*inputs, *tail))
 
 

@@ -106,6 +106,7 @@ class DiffusersPrior:
 
     def economize(self, level: int) -> None:
         """Takes effect with the next question."""
+        self.economy = level
         change = {} if level == 0 else ECONOMIES[level - 1][1]
         self.config = self._configured.model_copy(update=change)
         if self.vae is not None:
