@@ -1,8 +1,10 @@
 """For all tests: shapes are checked at run time, one thread, no network, and CUDA tests are skipped in one place."""
 
-import ipaddress
+import os
+import runpy
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jaxtyping
@@ -25,46 +27,39 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(skip)
 
 
-def is_local(address: Any) -> bool:
-    """True for Unix sockets and the loopback interface."""
-    if not isinstance(address, tuple):
-        return True
-    host = address[0]
-    try:
-        return host in ("localhost", "") or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+# Also read by every Python process that a test starts; pytest's own workers among them.
+GUARD = Path(__file__).parent / "guard"
+guard = runpy.run_path(str(GUARD / "sitecustomize.py"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def network_log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where attempts to leave the machine are noted, of this process and of those that it starts."""
+    log = tmp_path_factory.mktemp("network") / "attempts"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(guard["LOG"], str(log))
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(GUARD), os.environ.get("PYTHONPATH", "")])))
+        for name in ("connect", "connect_ex", "sendto"):
+            patch.setattr(socket.socket, name, getattr(socket.socket, name))  # as they are put back at the end
+        patch.setattr(socket, "getaddrinfo", socket.getaddrinfo)
+        guard["install"]()
+        yield log
 
 
 @pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """Any connection off this machine fails the test, also where the code swallows the error. Yields the attempts."""
-    attempts: list[Any] = []
+def no_network(network_log: Path) -> Iterator[Callable[[], list[str]]]:
+    """Any connection off this machine fails the test, also where the code swallows the error. Yields what reads and
+    forgets the attempts so far."""
 
-    def guarded(name: str) -> Any:
-        original = getattr(socket.socket, name)
+    def attempts() -> list[str]:
+        found = network_log.read_text().splitlines() if network_log.is_file() else []
+        network_log.unlink(missing_ok=True)
+        return found
 
-        def connect(self: socket.socket, *args: Any) -> Any:
-            if not is_local(args[-1]):
-                attempts.append(args[-1])
-                raise OSError(f"the tests run without network, and this one asked for {args[-1]}")
-            return original(self, *args)
-
-        return connect
-
-    for name in ("connect", "connect_ex", "sendto"):
-        monkeypatch.setattr(socket.socket, name, guarded(name))
-    lookup = socket.getaddrinfo
-
-    def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
-        if host is not None and not is_local((host,)):
-            attempts.append(host)
-            raise socket.gaierror(f"the tests run without network, and this one looked up {host!r}")
-        return lookup(host, *args, **kwargs)
-
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    attempts()
     yield attempts
-    assert not attempts, f"connections off this machine: {attempts}"
+    found = attempts()
+    assert not found, f"connections off this machine: {found}"
 
 
 @pytest.fixture(scope="session")

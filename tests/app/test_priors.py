@@ -65,7 +65,7 @@ def test_check_and_pull_never_go_online_when_told_not_to(capsys, no_network):
     error = capsys.readouterr().err
     assert error.startswith("error: cannot load someone/some-model offline")
     assert error.count("\n") == 1
-    assert no_network == []
+    assert no_network() == []
 
 
 def test_pulling_a_folder_fetches_nothing(model_folder, capsys):  # noqa: F811

@@ -2,18 +2,26 @@
 
 import json
 import random
+import shutil
 import time
+import zlib
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
+import numpy as np
+import PIL.Image as PIL
 import pytest
 
 from sds3d import Session, load_config
 from sds3d.checkpoint import checkpoints_in, load_checkpoint
 from sds3d.errors import Sds3dError
 from sds3d.event_log import last_step
+from sds3d.export.info import read_info
 from sds3d.export.ply import read_splats_ply
 from sds3d.jobs.job_list import read_job_list
+from sds3d.pictures import read_image
+from sds3d.priors.embedded.prior import load_embedded
 
 LISTS = {
     "list.csv": b"prompt,seed,guidance.guidance_scale\na red ball,3,7.5\na blue ball,,\n",
@@ -108,6 +116,54 @@ def test_splats(count: int, run: Path, tmp_path: Path) -> None:
 def test_events(count: int, run: Path, tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     assert attack(lambda: last_step(path), path, (run / "events.jsonl").read_bytes(), count) == 0
+
+
+def test_meshes(count: int, run: Path, tmp_path: Path) -> None:
+    """What `sds3d info` says of them; its reader believes no number that the file's own length contradicts."""
+    path = tmp_path / "mesh.glb"
+    whole = (run / "mesh.glb").read_bytes()
+    assert attack(lambda: read_info(path), path, whole[: len(whole) // 8], count) > 0.2 * count
+    attack(lambda: read_info(path), path, whole, count)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
+def test_pictures(kind: str, count: int, tmp_path: Path) -> None:
+    path, pixels = tmp_path / f"picture.{kind}", np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    PIL.fromarray(pixels).save(path)
+    assert attack(lambda: read_image(str(path), "path"), path, path.read_bytes(), count) > 0.1 * count
+
+
+def test_a_picture_that_claims_to_be_huge_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    PIL.new("RGB", (16, 16)).save(path)
+    data = bytearray(path.read_bytes())
+    data[16:24] = b"\x00\x00\xff\xff\x00\x00\xff\xff"  # width and height
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    path.write_bytes(data)
+    with pytest.raises(Sds3dError, match=r"65535 x 65535|exceeds limit"):
+        read_image(str(path), "path")
+
+
+@pytest.mark.parametrize("name", ["unet/config.json", "text/config.json", "scheduler/scheduler_config.json"])
+def test_priors(name: str, count: int, tmp_path: Path) -> None:
+    """Each takes some tenths of a second to load, so there are fewer."""
+    folder = tmp_path / "prior"
+    shutil.copytree(str(resources.files("sds3d_assets") / "embedded_prior"), folder)
+    whole = (folder / name).read_bytes()
+    load_embedded(str(folder))  # imports
+    assert attack(lambda: load_embedded(str(folder)), folder / name, whole, max(10, count // 50)) > 3
+
+
+@pytest.mark.parametrize("name", ["unet", "text"])
+def test_a_prior_whose_configuration_asks_for_gigabytes_is_refused(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "prior"
+    shutil.copytree(str(resources.files("sds3d_assets") / "embedded_prior"), folder)
+    path = folder / name / "config.json"
+    config = json.loads(path.read_text())
+    config |= {"block_out_channels": [64, 128, 224_000]} if name == "unet" else {"width": 128_000}
+    path.write_text(json.dumps(config))
+    with pytest.raises(Sds3dError, match=r"describes [0-9,]+ weights"):
+        load_embedded(str(folder))
 
 
 def test_the_damage_is_varied() -> None:

@@ -159,10 +159,14 @@ def load_embedded(folder: str | None = None, device: torch.device | str = "cpu")
 
     with _weights(folder) as path:
         try:
-            unet = UNet2DConditionModel.from_pretrained(path / "unet", use_safetensors=True, low_cpu_mem_usage=False)
-            scheduler = DDPMScheduler.from_pretrained(path / "scheduler")
             settings = json.loads((path / "text" / "config.json").read_text())
             words = settings.pop("words")
+            with torch.device("meta"):  # damaged, they could ask for networks of any size
+                unet_config = UNet2DConditionModel.load_config(path / "unet")
+                _check_size(UNet2DConditionModel.from_config(unet_config), path / "unet")
+                _check_size(TextEncoder(len(words), **settings), path / "text")
+            unet = UNet2DConditionModel.from_pretrained(path / "unet", use_safetensors=True, low_cpu_mem_usage=False)
+            scheduler = DDPMScheduler.from_pretrained(path / "scheduler")
             text = TextEncoder(len(words), **settings)
             weak = weak_kinds(path / "figures.json")
             tensors = load_file(path / "text" / "model.safetensors")
@@ -170,6 +174,14 @@ def load_embedded(folder: str | None = None, device: torch.device | str = "cpu")
         except Exception as error:  # diffusers and safetensors raise many types; all mean "this file is no good"
             raise PriorUnavailable(f"cannot read the embedded prior in {path}: {_first_line(error)}", HINT) from error
     return EmbeddedPrior(unet, text, scheduler, words, device, weak)
+
+
+def _check_size(network: nn.Module, folder: Path) -> None:
+    """ValueError where the weights in `folder` are fewer than the network has, at two bytes each."""
+    (file,) = folder.glob("*.safetensors")
+    wanted, there = sum(parameter.numel() for parameter in network.parameters()), file.stat().st_size // 2
+    if wanted > there:
+        raise ValueError(f"{folder.name}/config.json describes {wanted:,} weights, and {file.name} holds {there:,}")
 
 
 @contextmanager

@@ -90,7 +90,7 @@ def test_the_cache_is_used_without_a_connection(hub_cache, model_folder, no_netw
     found = find_model(MODEL)
     assert found.folder == snapshot
     assert found.revision == COMMIT
-    assert no_network == []
+    assert no_network() == []
 
 
 def test_offline_says_what_is_missing_and_opens_no_socket(hub, hub_cache, model_folder, no_network, monkeypatch):
@@ -101,7 +101,7 @@ def test_offline_says_what_is_missing_and_opens_no_socket(hub, hub_cache, model_
     shutil.rmtree(snapshot / "vae")
     with pytest.raises(PriorUnavailable, match=r"offline.*lacks the folder vae.*priors pull"):
         find_model(MODEL)
-    assert no_network == []
+    assert no_network() == []
     assert hub[1] == []
 
 
