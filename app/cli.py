@@ -89,6 +89,12 @@ def generate(
         list[str] | None, Option("--set", metavar="KEY=VALUE", help="any option: guidance.guidance_scale=20")
     ] = None,
     out: Annotated[Path | None, Option(metavar="DIR", help="the run folder; outputs/PROMPT-SEED if not given")] = None,
+    best_of: Annotated[
+        int | None, Option(min=2, max=64, metavar="N", help="begin N seeds, judge them on the way, finish the best")
+    ] = None,
+    until: Annotated[
+        int | None, Option(metavar="STEP", help="with --best-of: the step to judge at; a quarter of all if not given")
+    ] = None,
     print_config: Annotated[bool, Option("--print-config", help="print the resolved options and stop")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="check everything, make nothing")] = False,
     strict: Annotated[bool, Option("--strict", help="refuse a prompt with words the prior does not know")] = False,
@@ -111,6 +117,7 @@ def generate(
     given = {key: value for key, value in named.items() if value is not None}
     overrides = {**given, **parse_settings([*(assignments or []), *(settings or [])])}
     from sds3d.config import load_config
+    from sds3d.errors import ConfigError
 
     from .runs import start
 
@@ -118,6 +125,12 @@ def generate(
     if print_config:
         print(json.dumps(config.to_dict(), indent=2))
         return DONE
+    if until is not None and best_of is None:
+        raise ConfigError("--until goes with --best-of")
+    if best_of is not None and not dry_run:
+        from .best import start_best
+
+        return start_best(config, best_of, until, out, quiet, as_json)
     return start(config, out, strict=strict, dry_run=dry_run, quiet=quiet, as_json=as_json)
 
 

@@ -1,10 +1,11 @@
 """Runs a Session for the command line: shows its events, hears signals, and says at the end where everything is."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sds3d import RunConfig, Session
-from sds3d.events import Finished
 
 from .console import choose_display, follow
 from .exporting import describe_mesh
@@ -39,17 +40,17 @@ def run(session: Session, quiet: bool, as_json: bool) -> int:
     if quiet:
         print(session.out_dir)
     elif not as_json:
-        print(summary(session.out_dir, last))
+        print(summary(session.out_dir, last.report))
     return DONE
 
 
-def summary(folder: Path, last: Finished) -> str:
+def summary(folder: Path, report: Mapping[str, Any]) -> str:
     """What was made, where, and how long it took."""
-    mesh = last.report["mesh"]
-    several = last.report.get("particles", [])
+    mesh = report["mesh"]
+    several = report.get("particles", [])
     first = "particles.png" if several else "sheet.png"
     notes = {first: "look at this first", "mesh.glb": describe_mesh(mesh) if mesh else ""}
-    lines = [f"{folder}/ in {last.report['seconds']['total']:.0f} s"]
+    lines = [f"{folder}/ in {report['seconds']['total']:.0f} s"]
     lines += [f"  {name:13} {notes.get(name, '')}".rstrip() for name in SHOWN if (folder / name).exists()]
     lines += [f"  particle-{number}/" for number in range(2, len(several) + 1)]
     return "\n".join(lines)

@@ -25,6 +25,7 @@ LAYERS = [
     {"session"},
     {"many", "jobs", "exporting"},
     {"compare", "evaluation"},
+    {"best_of"},
     {"__init__"},
     {"app"},
 ]
