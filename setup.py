@@ -216,11 +216,13 @@ setup(
     extras_require={
         "ui": ["gradio>=6.31,<7"],
         "usd": ["usd-core>=24.8"],
+        "ray": ["ray>=2.50"],
         "dev": [
             *("pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "beartype>=0.18", "ruff>=0.6", "mypy>=1.11"),
             "usd-core>=24.8",
             "gradio>=6.31,<7",
             "playwright>=1.48",
+            "ray>=2.50",
         ],
     },
     entry_points={"console_scripts": ["sds3d = sds3d_app.cli:main"]},

@@ -8,7 +8,8 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,23 @@ LOOK_EVERY = 1.0  # seconds
 ROWS = 20  # of the table on a terminal
 
 
+@dataclass(frozen=True)
+class Crewing:
+    """Who works: processes of this machine, or with `ray` (an address) actors of a Ray cluster."""
+
+    workers: int | None = None  # one, or as many as the cluster has room for
+    ray: str | None = None
+    gpus: float | None = None  # of each actor; None: one where the jobs are for CUDA
+
+
 def run_batch(
-    configs: Sequence[RunConfig], folder: Path, workers: int, attempts: int, again: bool, dry_run: bool, as_json: bool
+    configs: Sequence[RunConfig],
+    folder: Path,
+    crewing: Crewing,
+    attempts: int,
+    again: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> int:
     """Everything of the list that is not done yet; the exit code."""
     ledger = Ledger(folder, attempts=attempts)
@@ -44,7 +60,7 @@ def run_batch(
             if ledger.status(job).state == "failed":
                 ledger.retry(job)
     interrupted = threading.Event()
-    with stopped_by_signals(interrupted.set), display(as_json) as show, started(ledger, jobs, workers) as crew:
+    with stopped_by_signals(interrupted.set), display(as_json) as show, crew_of(ledger, jobs, crewing) as crew:
         while crew.at_work() and not interrupted.wait(LOOK_EVERY):
             show(ledger, outcomes(ledger, jobs))
     found = outcomes(ledger, jobs)
@@ -112,6 +128,30 @@ class Crew:
     def problem(self) -> int:
         """The exit code of a worker that ended with an error; 0 where none did."""
         return next((p.returncode for p in self.processes if p.returncode not in (DONE, INTERRUPTED)), 0)
+
+
+def crew_of(ledger: Ledger, jobs: Sequence[Job], crewing: Crewing) -> AbstractContextManager[Any]:
+    """A Crew, or a RayCrew, at work; told to save and end where the block is left early."""
+    if crewing.ray is None:
+        return started(ledger, jobs, crewing.workers or 1)
+    return started_on_ray(ledger, jobs, crewing)
+
+
+@contextmanager
+def started_on_ray(ledger: Ledger, jobs: Sequence[Job], crewing: Crewing) -> Iterator[Any]:
+    """Actors of the cluster at crewing.ray."""
+    from .ray_crew import RayCrew, connect, slots_of
+
+    assert crewing.ray is not None
+    connect(crewing.ray)
+    gpus = crewing.gpus
+    if gpus is None:
+        gpus = 1.0 if any(job.config.device.startswith("cuda") for job in jobs) else 0.0
+    crew = RayCrew(ledger, jobs, crewing.workers or slots_of(gpus), gpus)
+    try:
+        yield crew
+    finally:
+        crew.end()
 
 
 @contextmanager

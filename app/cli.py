@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from . import priors, serving
+from . import batches, priors, serving
 from .failures import DONE, FAILED, guarded
 from .settings import parse_settings, part_of_prior
 from .switches import take_switches
@@ -26,6 +26,7 @@ app = typer.Typer(
 
 app.add_typer(priors.app, name="priors")
 app.command()(serving.ui)
+app.command()(batches.batch)
 
 Run = Annotated[Path, Argument(metavar="RUN", help="a run folder, such as outputs/a-red-mug-0")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="print nothing but the run folder (and warnings)")]
@@ -192,37 +193,6 @@ def compare(
     names = [name.strip() for name in guidance.split(",") if name.strip()]
     configs = configs_for(names, range(seed, seed + seeds), preset, given, settings)
     return compare_guidances(configs, out, as_json)
-
-
-@app.command()
-def batch(
-    job_list: Annotated[Path, Argument(metavar="LIST", help="prompts or options: .txt, .csv, .jsonl or .yaml")],
-    jobs: Annotated[int, Option("--jobs", "-j", min=1, max=64, help="worker processes; each loads the prior once")] = 1,
-    vary: Annotated[
-        list[str] | None, Option(metavar="KEY=A,B", help="each item with every value: --vary seed=0,1,2")
-    ] = None,
-    preset: Annotated[str | None, Option(help="draft, default or fine")] = None,
-    assignments: Annotated[
-        list[str] | None, Option("--set", metavar="KEY=VALUE", help="any option of all runs; the list goes before it")
-    ] = None,
-    config_file: Annotated[
-        Path | None, Option("--config", metavar="FILE", help="options of all runs as a JSON object")
-    ] = None,
-    shard: Annotated[str | None, Option(metavar="I/N", help="only every N-th job, from the I-th on")] = None,
-    attempts: Annotated[int, Option(min=1, max=100, help="that may crash before a job is set aside")] = 3,
-    retry: Annotated[bool, Option("--retry", help="try failed jobs again")] = False,
-    dry_run: Annotated[bool, Option("--dry-run", help="check the list and say what would be done")] = False,
-    out: Annotated[Path | None, Option(metavar="DIR", help="default: outputs/batch-LIST")] = None,
-    as_json: AsJson = False,
-) -> int:
-    """Make everything in LIST. Say it again to go on; on several machines with one DIR they share the work."""
-    from sds3d.jobs.job_list import read_job_list
-
-    from .batching import parse_vary, run_batch, shard_of
-
-    configs = read_job_list(job_list, preset, config_file, parse_settings(assignments or []), parse_vary(vary or []))
-    folder = out or Path("outputs") / f"batch-{job_list.stem}"
-    return run_batch(shard_of(configs, shard), folder, jobs, attempts, retry, dry_run, as_json)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Every global name that the code reads exists: to lint, the axes of jaxtyping's shapes look like missing names, too."""
+"""Every global name that the code reads exists: to lint, the axes of jaxtyping's shapes look like missing names."""
 
 import builtins
 import dis

@@ -11,14 +11,21 @@ LOG = "SDS3D_NETWORK_LOG"
 
 
 def is_local(address):
-    """True for Unix sockets and the loopback interface."""
-    if not isinstance(address, tuple):
+    """True for Unix sockets and the addresses of this machine."""
+    if not isinstance(address, tuple) or address[0] in ("localhost", "", None):
         return True
-    host = address[0]
     try:
-        return host in ("localhost", "", None) or ipaddress.ip_address(host).is_loopback
+        found = ipaddress.ip_address(address[0])
     except ValueError:
         return False
+    if found.is_loopback:
+        return True
+    try:  # only an address of one's own can be bound
+        with socket.socket(socket.AF_INET if found.version == 4 else socket.AF_INET6) as probe:
+            probe.bind((address[0], 0))
+    except OSError:
+        return False
+    return True
 
 
 def note(address):
