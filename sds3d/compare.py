@@ -126,7 +126,7 @@ def _row(name: str, paths: list[Path], configs: list[RunConfig], renders: list[n
         return round(float(np.mean(values)), 4)
 
     parts = ("prior", "render", "backward", "optimizer")
-    per_step = [sum(r["seconds"][part] for part in parts) / r["steps"] for r in reports]
+    per_step = [sum(r["seconds"][part] for part in parts) / max(1, r["steps"]) for r in reports]
     scenes = [scene for report in reports for scene in report.get("particles", [report])]
     images = torch.from_numpy(np.stack(renders))
     return Row(

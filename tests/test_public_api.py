@@ -27,6 +27,7 @@ ERRORS = {  # exit code of each
     "CheckpointError": 2,
     "ExtensionUnavailable": 1,
     "NumericsError": 1,
+    "OutOfMemory": 1,
     "ExportError": 1,
     "OutputError": 1,
 }
