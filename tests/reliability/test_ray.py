@@ -21,24 +21,32 @@ needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="
 PATIENCE = 300.0  # seconds, for what takes half a minute on a quiet machine
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
     """Three nodes with room for one actor each."""
-    import ray
     from ray.cluster_utils import Cluster
 
     from sds3d_app.ray_crew import QUIET
 
-    for name, value in QUIET.items():
-        monkeypatch.setenv(name, value)
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    for _ in range(2):
-        made.add_node(num_cpus=1)
-    made.wait_for_nodes()
-    ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
-    yield made
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in QUIET.items():
+            patch.setenv(name, value)
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        for _ in range(2):
+            made.add_node(num_cpus=1)
+        made.wait_for_nodes()
+        yield made
+        made.shutdown()
+
+
+@pytest.fixture
+def cluster(nodes: Any) -> Iterator[Any]:
+    """The nodes, connected to; a crew that ends lets go of them."""
+    import ray
+
+    ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
+    yield nodes
     ray.shutdown()
-    made.shutdown()
 
 
 @pytest.fixture
@@ -77,36 +85,6 @@ def kill(pid: int) -> None:
 def finished(job: Job) -> int:
     lines = (job.run / "events.jsonl").read_text().splitlines()
     return sum(json.loads(line)["event"] == "Finished" for line in lines)
-
-
-@needs_ray
-def test_each_job_is_done_once_with_a_worker_and_a_node_killed_and_poison_is_set_aside(
-    cluster: Any, ledger: Ledger, small_config: Any, full: bool
-) -> None:
-    jobs = [ledger.add(small_config(seed=seed, steps=60, checkpoint_every=5)) for seed in range(40 if full else 4)]
-    poison = ledger.add(small_config(seed=1000, steps=900, checkpoint_every=900))
-    crew, killed, nodes = crew_on(ledger, [*jobs, poison], 3), [], list(cluster.worker_nodes)
-
-    def harm() -> None:
-        bad = at_work_on(ledger, poison)
-        if bad is not None:
-            time.sleep(0.3)
-            kill(bad)  # whoever takes it dies of it
-        busy = [pid for job in jobs if (pid := at_work_on(ledger, job)) is not None]
-        if busy and not killed:
-            killed.append(busy[0])
-            kill(busy[0])
-        elif busy and nodes and len(killed) == 1:
-            killed.append(0)
-            cluster.remove_node(nodes.pop())
-
-    until_done(crew, harm)
-    assert len(killed) == 2
-    assert [ledger.status(job).state for job in jobs] == ["done"] * len(jobs)
-    assert [finished(job) for job in jobs] == [1] * len(jobs)
-    assert ledger.status(poison).state == "failed"
-    assert ledger.status(poison).reason.startswith("set aside after 3 attempts")
-    assert not (ledger.folder / ".ray-probe").exists()
 
 
 @needs_ray
@@ -150,6 +128,36 @@ def test_ending_early_saves_and_gives_the_jobs_back(cluster: Any, ledger: Ledger
     crew.end()
     assert [ledger.status(job).state for job in jobs] == ["queued", "queued"]
     assert [ledger.status(job).reason for job in jobs] == ["", ""]
+
+
+@needs_ray
+def test_each_job_is_done_once_with_a_worker_and_a_node_killed_and_poison_is_set_aside(
+    cluster: Any, ledger: Ledger, small_config: Any, full: bool
+) -> None:
+    jobs = [ledger.add(small_config(seed=seed, steps=60, checkpoint_every=5)) for seed in range(40 if full else 4)]
+    poison = ledger.add(small_config(seed=1000, steps=900, checkpoint_every=900))
+    crew, killed, nodes = crew_on(ledger, [*jobs, poison], 3), [], list(cluster.worker_nodes)
+
+    def harm() -> None:
+        bad = at_work_on(ledger, poison)
+        if bad is not None:
+            time.sleep(0.3)
+            kill(bad)  # whoever takes it dies of it
+        busy = [pid for job in jobs if (pid := at_work_on(ledger, job)) is not None]
+        if busy and not killed:
+            killed.append(busy[0])
+            kill(busy[0])
+        elif busy and nodes and len(killed) == 1:
+            killed.append(0)
+            cluster.remove_node(nodes.pop())
+
+    until_done(crew, harm)
+    assert len(killed) == 2
+    assert [ledger.status(job).state for job in jobs] == ["done"] * len(jobs)
+    assert [finished(job) for job in jobs] == [1] * len(jobs)
+    assert ledger.status(poison).state == "failed"
+    assert ledger.status(poison).reason.startswith("set aside after 3 attempts")
+    assert not (ledger.folder / ".ray-probe").exists()
 
 
 @needs_ray
