@@ -16,6 +16,7 @@ from sds3d.presets import PRESETS
 from sds3d.priors import PRIORS, DiffusersConfig
 from sds3d.priors.base import DensityPrior
 from sds3d.prompts import VIEW_WORDS
+from tests.sizes import FULL
 
 
 def config(**overrides: object) -> RunConfig:
@@ -166,7 +167,7 @@ JSON = st.recursive(
 KEYS = st.sampled_from([*RunConfig.model_fields, "name", "scene.densify", "timesteps.t_max", "x", ""])
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=10_000 if FULL else 300, deadline=None, derandomize=True)
 @given(st.dictionaries(KEYS, JSON, max_size=4))
 def test_anything_at_all_is_a_config_or_a_config_error(overrides: dict) -> None:
     for read in (lambda: load_config(overrides=overrides), lambda: RunConfig.from_dict(overrides)):

@@ -1,10 +1,10 @@
 """Sizes: small in `make test`, those of the promises under SDS3D_FULL=1 (`make test-reliability`)."""
 
-import os
-
 import pytest
+
+from tests.sizes import FULL
 
 
 @pytest.fixture(scope="session")
 def full() -> bool:
-    return os.environ.get("SDS3D_FULL", "0") not in ("", "0")
+    return FULL

@@ -1,0 +1,5 @@
+"""Whether tests run at the sizes that docs/reliability.md promises (`make test-reliability`), or at small ones."""
+
+import os
+
+FULL = os.environ.get("SDS3D_FULL", "0") not in ("", "0")
