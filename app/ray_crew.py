@@ -8,6 +8,7 @@ what comes back into the folder.
 import importlib.util
 import os
 import secrets
+import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,10 +55,11 @@ def connect(address: str) -> None:
     if address not in ("local", "auto") and not (host and colon and port.isdecimal()):
         raise ConfigError(f"--ray {address[:60]!r} is no address", hint="say HOST:PORT, auto or local")
     given = {"log_to_driver": False, "logging_level": "ERROR", "ignore_reinit_error": True}
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         if address == "local":
             with environment(QUIET):
-                ray.init(include_dashboard=False, _node_ip_address=LOOPBACK, **given)
+                ray.init(address="local", include_dashboard=False, _node_ip_address=LOOPBACK, **given)
         else:
             if colon:  # Ray itself would try for minutes
                 socket.create_connection((host, int(port)), ANSWER).close()
@@ -66,6 +68,8 @@ def connect(address: str) -> None:
         reason = str(error).strip().split("\n", 1)[0]
         hint = "start one with `ray start --head`, or say --ray local"
         raise ConfigError(f"--ray {address}: no Ray cluster answers there: {reason}", hint=hint) from error
+    finally:
+        signal.signal(signal.SIGTERM, handler)  # Ray has put its own there, which does not save
 
 
 @contextmanager

@@ -53,6 +53,7 @@ THIRD_PARTY = {  # package: the parts that may import it
     "typer": {"app"},
     "click": {"app"},
     "rich": {"app"},
+    "ray": {"app"},
 }
 
 

@@ -124,8 +124,7 @@ class Ledger:
             self._write_result(job, "failed", status.reason)
         if status.state != "queued":
             return None
-        made = claims(job.folder)
-        claim = take(job.folder, made[-1].number + 1 if made else 1)
+        claim = take(job.folder, status.attempts + 1)  # the next after those that were judged, if nobody has it yet
         if claim is not None and _result(job) is not None:  # it ended between the two looks
             claim.end()
             return None

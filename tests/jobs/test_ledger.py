@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -149,3 +150,16 @@ def test_a_damaged_job_does_not_hold_up_the_others(ledger: Ledger, small_config)
     with pytest.raises(ConfigError):
         ledger.jobs()
     assert ledger.sound_jobs() == [job]
+
+
+def test_a_job_that_is_taken_between_two_looks_of_another_is_left_to_its_owner(ledger: Ledger, monkeypatch) -> None:
+    job, look, taken = ledger.add(config()), ledger.status, []
+
+    def slow(job: Job) -> Any:
+        found = look(job)
+        taken.append(Ledger(ledger.folder).claim(job))
+        return found
+
+    monkeypatch.setattr(ledger, "status", slow)
+    assert ledger.claim(job) is None
+    assert taken[0].beat()

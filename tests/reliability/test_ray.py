@@ -15,9 +15,11 @@ import pytest
 from sds3d.jobs import Job, Ledger
 from sds3d_app.cli import invoke
 from sds3d_app.ray_slot import packed, unpacked
+from tests.sizes import FULL
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.slow]
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+at_length = pytest.mark.skipif(not FULL, reason="a minute: with make test-reliability")
 PATIENCE = 300.0  # seconds, for what takes half a minute on a quiet machine
 
 
@@ -118,6 +120,7 @@ def test_where_no_folder_is_shared_the_results_are_brought_back(
 
 
 @needs_ray
+@at_length
 def test_ending_early_saves_and_gives_the_jobs_back(cluster: Any, ledger: Ledger, small_config: Any) -> None:
     jobs = [ledger.add(small_config(seed=seed, steps=5000, checkpoint_every=10)) for seed in range(2)]
     crew, end = crew_on(ledger, jobs, 2), time.monotonic() + PATIENCE
@@ -131,6 +134,7 @@ def test_ending_early_saves_and_gives_the_jobs_back(cluster: Any, ledger: Ledger
 
 
 @needs_ray
+@at_length
 def test_each_job_is_done_once_with_a_worker_and_a_node_killed_and_poison_is_set_aside(
     cluster: Any, ledger: Ledger, small_config: Any, full: bool
 ) -> None:
