@@ -218,7 +218,8 @@ setup(
         "usd": ["usd-core>=24.8"],
         "ray": ["ray>=2.50"],
         "dev": [
-            *("pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "beartype>=0.18", "ruff>=0.6", "mypy>=1.11"),
+            *("pytest>=8", "pytest-xdist>=3.5", "pytest-timeout>=2.3", "hypothesis>=6.100", "beartype>=0.18"),
+            *("ruff>=0.6", "mypy>=1.11"),
             "usd-core>=24.8",
             "gradio>=6.31,<7",
             "playwright>=1.48",

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sds3d.events import Finished
 from sds3d_app.cli import invoke
 from sds3d_app.runs import summary
 
@@ -154,7 +153,7 @@ def test_the_summary_names_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "sheet.png").touch()
     (tmp_path / "mesh.glb").touch()
     mesh = {"faces": 8012, "pieces": 2, "watertight": True, "extent": [0.9, 0.72, 0.8]}
-    text = summary(tmp_path, Finished({"seconds": {"total": 93.4}, "mesh": mesh}))
+    text = summary(tmp_path, {"seconds": {"total": 93.4}, "mesh": mesh})
     assert f"{tmp_path}/ in 93 s" in text
     assert "mesh.glb" in text
     assert "8012 triangles, 2 pieces, closed, 0.90 x 0.72 x 0.80" in text
