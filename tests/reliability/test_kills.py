@@ -1,61 +1,40 @@
 """R1 and R15: processes that are killed at random moments lose no more than they may."""
 
 import json
-import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from sds3d import RunConfig, Session
 from sds3d.checkpoint import load_newest
 from sds3d.event_log import last_step
-from sds3d.jobs import Ledger, Worker
-from sds3d.session import CONFIG
+from sds3d.jobs import Ledger
+from tests.reliability.children import POISON, ended, go_on, started, work
+
+pytestmark = pytest.mark.xdist_group("children")
 
 INTERVAL = 5  # steps between checkpoints
 
 
-def in_a_child(work: Callable[[], object]) -> int:
-    """Runs `work` in a copy of this process, in which everything is loaded already; its number."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        finally:
-            os._exit(0)
-    return child
-
-
-def ended(child: int) -> bool:
-    return os.waitpid(child, os.WNOHANG)[0] == child
-
-
-def kill_after(child: int, seconds: float) -> bool:
+def kill_after(child: BaseProcess, seconds: float) -> bool:
     """Whether the child was still there to be killed."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if ended(child):
-            return False
-        time.sleep(0.01)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return True
+    child.join(seconds)
+    child.kill()
+    code = ended(child)
+    assert code in (0, -signal.SIGKILL)
+    return code != 0
 
 
 def killed_and_resumed(config: RunConfig, run: Path, rng: random.Random, most: int) -> int:
     """Kills the run up to `most` times, resuming it each time, and then lets it end; how often it was killed."""
     kills, reached = 0, 0
-
-    def go_on() -> None:
-        session = Session.resume(run) if (run / CONFIG).is_file() else Session(config, run)
-        list(session.run())
-
-    while kills < most and kill_after(in_a_child(go_on), rng.uniform(0.05, 0.6)):
+    while kills < most and kill_after(started(go_on, config, run), rng.uniform(0.05, 0.6)):
         kills += 1
         seen = last_step(run / "events.jsonl") or 0
         checkpoint, problems = load_newest(run / "checkpoints")
@@ -64,7 +43,7 @@ def killed_and_resumed(config: RunConfig, run: Path, rng: random.Random, most: i
         assert seen - saved <= INTERVAL + 1  # of a step that was saved and not yet told
         assert saved >= reached
         reached = saved
-    go_on()
+    go_on(config, run)
     return kills
 
 
@@ -91,37 +70,24 @@ def read_events(run: Path) -> list[dict[str, Any]]:
 
 def test_every_job_is_done_once_whoever_is_killed(small_config, tmp_path: Path, full: bool) -> None:
     """R15. Workers are killed and replaced until all jobs are done; one job always crashes and is set aside."""
-    # in this process, so that its children have nothing left to load
-    list(Session(small_config(steps=10), tmp_path / "first").run())
     rng, ledger = random.Random(1), Ledger(tmp_path / "queue")
     good = [
         ledger.add(small_config(seed=seed, steps=10, checkpoint_every=INTERVAL)) for seed in range(40 if full else 4)
     ]
-    poison = ledger.add(small_config(seed=1000, steps=10))
+    poison = ledger.add(small_config(seed=POISON, steps=10))
     workers, kills = 3 if full else 2, 0
 
-    def work() -> None:
-        run = Session.run
-
-        def poisoned(self: Session):
-            if self.config.seed == 1000:
-                raise ValueError("poison")
-            return run(self)
-
-        Session.run = poisoned  # in this child only
-        list(Worker(Ledger(tmp_path / "queue")).run())
-
-    crew = [in_a_child(work) for _ in range(workers)]
+    crew = [started(work, ledger.folder) for _ in range(workers)]
     limit = time.monotonic() + (1200.0 if full else 120.0)
     while crew and time.monotonic() < limit:
         time.sleep(5.0 if full else rng.uniform(0.5, 1.5))
-        crew = [child for child in crew if not ended(child)]
+        crew = [child for child in crew if child.exitcode is None]
         if crew and kills < (30 if full else 2):
             victim = rng.choice(crew)
-            os.kill(victim, signal.SIGKILL)
-            os.waitpid(victim, 0)
+            victim.kill()
+            ended(victim)
             kills += 1
-            crew = [child for child in crew if child != victim] + [in_a_child(work)]
+            crew = [child for child in crew if child is not victim] + [started(work, ledger.folder)]
     assert not crew
     assert {ledger.status(job).state for job in good} <= {"done", "failed"}
     lost = [job for job in good if ledger.status(job).state == "failed"]

@@ -1,0 +1,23 @@
+"""Imported once, by the process that the children of `children.py` are copies of: they have nothing left to load."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from sds3d import Session, load_config
+
+torch.set_num_threads(1)
+
+SMALL = {
+    "prompt": "a red ball",
+    "prior": {"name": "analytic", "size": 24},
+    "cameras": {"views": 2, "size": 24},
+    "scene": {"count": 150},
+    "export": {"resolution": 32, "faces": 500, "texture_size": 64},
+    "loss_weights": {"sparsity": 50.0},
+    "steps": 24,
+}
+
+with tempfile.TemporaryDirectory() as folder:
+    list(Session(load_config(overrides=SMALL), Path(folder) / "run").run())
