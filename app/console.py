@@ -4,6 +4,7 @@ What a run made goes to stdout; how it is getting on goes to stderr.
 """
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterable
@@ -72,7 +73,7 @@ class PlainLines(WarningsOnly):
 
     def __init__(self) -> None:
         self.steps = 0
-        self.last_line = 0.0
+        self.last_line = -math.inf
         self.losses = ""
         self.speed = Speed()
 

@@ -1,5 +1,6 @@
 """Pictures of a run on the way: when one is due, and how many are kept."""
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ class Previews:
 
     def __init__(self, folder: Path, config: RunConfig) -> None:
         self.folder, self._every, self._seconds = folder, config.preview_every, config.preview_seconds
-        self._shown = 0.0
+        self._shown = -math.inf  # of a clock that may have begun a moment ago
 
     def due(self, step: int) -> bool:
         """After every so many steps, and whenever so much time has passed."""

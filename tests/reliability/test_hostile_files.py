@@ -61,8 +61,8 @@ def attack(read: Callable[[], object], path: Path, whole: bytes, count: int) -> 
     refused = 0
     for seed in range(count):
         path.write_bytes(damaged(whole, random.Random(seed)))
-        begun, message = time.monotonic(), refusal(read)
-        assert time.monotonic() - begun < 2.0, seed
+        begun, message = time.process_time(), refusal(read)
+        assert time.process_time() - begun < 2.0, seed
         assert "\n" not in (message or ""), seed
         refused += message is not None
     return refused
