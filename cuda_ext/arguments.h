@@ -73,7 +73,8 @@ struct ProjectBackward {
 inline RasterShape raster_shape(const Tensor& features, int64_t height, int64_t width) {
   require(features.dim() == 3, "features: expected [B, N, C]");
   const int64_t c = features.size(2);
-  require(c == 3 || c == 4 || c == 7, "features: C must be 3 (rgb), 4 (rgb, depth) or 7 (rgb, depth, normal)");
+  require(c == 3 || c == 4 || c == 5 || c == 8,
+          "features: C must be 3 (rgb), 4 (rgb, depth), 5 (rgb, depth, its square) or 8 (the same and the normal)");
   require_image_size(height, width);
   const RasterShape shape = {features.size(0), features.size(1), int(c), int(height), int(width)};
   require(shape.views * shape.splats < INT32_MAX && shape.views * shape.tiles() < INT32_MAX,

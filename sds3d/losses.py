@@ -29,6 +29,20 @@ def opacity_sparsity(opacity: Float[Tensor, "..."]) -> Float[Tensor, ""]:
     return (opacity.square() + 0.01).sqrt().mean() - 0.1
 
 
+def depth_spread(
+    opacity: Float[Tensor, "B H W 1"], sum_z: Float[Tensor, "B H W 1"], sum_zz: Float[Tensor, "B H W 1"], size: float
+) -> Float[Tensor, ""]:
+    """Variance of the depth that a pixel sees, bounded: 0 for a thin surface (HiFA's z-variance, for rendered sums).
+
+    mean(o v / (v + size^2)),   v = sum_i w_i z_i^2 / o - (sum_i w_i z_i / o)^2,   o = sum_i w_i
+    The bound (Geman and McClure 1985) lets go of pixels that see two surfaces, or gaps between parts would be filled.
+    No gradient flows into the o in front, or the object would fade.
+    """
+    o = opacity.clamp_min(1e-3)
+    variance = (sum_zz / o - (sum_z / o).square()).clamp_min(0)
+    return (opacity.detach() * variance / (variance + size**2)).mean()
+
+
 def scale_penalty(scales: Float[Tensor, "N 3"]) -> Float[Tensor, ""]:
     """Mean splat size in world units: keeps splats from growing into fog (the "scales" loss of threestudio-3dgs)."""
     return scales.mean()

@@ -5,6 +5,7 @@ import torch
 
 from sds3d.losses import (
     anisotropic_variation,
+    depth_spread,
     distortion,
     normal_smoothness,
     opacity_entropy,
@@ -32,6 +33,32 @@ def test_entropy_pushes_away_from_one_half() -> None:
 def test_sparsity_is_zero_when_empty_and_pushes_down() -> None:
     assert opacity_sparsity(torch.zeros(3)) == pytest.approx(0, abs=1e-7)
     assert opacity_sparsity(torch.ones(3)) == pytest.approx(math.sqrt(1.01) - 0.1)
+
+
+def spread_of(near: float, far: float, shares: float) -> torch.Tensor:
+    """Of one pixel, half opaque, that sees two depths with these shares of what it sees."""
+    weights = torch.tensor([0.5 * shares, 0.5 * (1 - shares)], requires_grad=True)
+    depths = torch.tensor([near, far])
+    sums = (weights.sum(), (weights * depths).sum(), (weights * depths.square()).sum())
+    opacity, sum_z, sum_zz = (value.reshape(1, 1, 1, 1) for value in sums)
+    return depth_spread(opacity, sum_z, sum_zz, 0.1)
+
+
+def test_depth_spread_is_a_bounded_variance_that_counts_by_opacity() -> None:
+    assert spread_of(0.2, 0.2, 0.7).item() == pytest.approx(0, abs=1e-6)
+    variance = 0.7 * 0.3 * 0.04**2
+    assert spread_of(0.2, 0.24, 0.7).item() == pytest.approx(0.5 * variance / (variance + 0.01), rel=1e-4)
+    assert spread_of(-1, 1, 0.5).item() == pytest.approx(0.5, rel=0.02)
+
+
+def test_depth_spread_lets_go_of_what_is_far_apart_and_does_not_fade_the_object() -> None:
+    sums = [torch.full((1, 1, 1, 1), value, requires_grad=True) for value in (0.5, 0.0, 0.5 * 0.1**2)]
+    depth_spread(*sums, 0.1).backward()
+    # as if the o in front were a constant: v = 0.01 = size^2, and d/d zz of v / (v + s^2) = s^2 / (v + s^2)^2 / o
+    assert sums[2].grad.item() == pytest.approx(0.5 * 0.01 / 0.02**2 / 0.5)
+    far = torch.full((1, 1, 1, 1), 0.5 * 2.0**2, requires_grad=True)
+    depth_spread(sums[0].detach(), sums[1].detach(), far, 0.1).backward()
+    assert far.grad.item() < 1e-3 * sums[2].grad.item()
 
 
 def test_scale_penalty_is_the_mean_size() -> None:

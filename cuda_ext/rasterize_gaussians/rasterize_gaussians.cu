@@ -222,7 +222,8 @@ cudaError_t launch_rasterize_forward(const RasterShape& shape, const Features& f
   if (shape.views == 0) return cudaSuccess;
   if (shape.channels == 3) return forward<3>(shape, features, lists, needed, capacity, out, stream);
   if (shape.channels == 4) return forward<4>(shape, features, lists, needed, capacity, out, stream);
-  return forward<7>(shape, features, lists, needed, capacity, out, stream);
+  if (shape.channels == 5) return forward<5>(shape, features, lists, needed, capacity, out, stream);
+  return forward<8>(shape, features, lists, needed, capacity, out, stream);
 }
 
 cudaError_t launch_rasterize_backward(const RasterShape& shape, const Features& features, const TileLists& lists,
@@ -230,7 +231,8 @@ cudaError_t launch_rasterize_backward(const RasterShape& shape, const Features& 
   if (shape.views == 0) return cudaSuccess;
   if (shape.channels == 3) return backward<3>(shape, features, lists, grad, per_hit, stream);
   if (shape.channels == 4) return backward<4>(shape, features, lists, grad, per_hit, stream);
-  return backward<7>(shape, features, lists, grad, per_hit, stream);
+  if (shape.channels == 5) return backward<5>(shape, features, lists, grad, per_hit, stream);
+  return backward<8>(shape, features, lists, grad, per_hit, stream);
 }
 
 }  // namespace sds3d

@@ -227,14 +227,16 @@ static void forward(const RasterShape& shape, const float* features, const TileL
                     int64_t tile) {
   if (shape.channels == 3) return forward_tile<3>(shape, features, lists, out, tile);
   if (shape.channels == 4) return forward_tile<4>(shape, features, lists, out, tile);
-  return forward_tile<7>(shape, features, lists, out, tile);
+  if (shape.channels == 5) return forward_tile<5>(shape, features, lists, out, tile);
+  return forward_tile<8>(shape, features, lists, out, tile);
 }
 
 static void backward(const RasterShape& shape, const float* features, const TileLists& lists, const RasterGradients& g,
                      int64_t tile) {
   if (shape.channels == 3) return backward_tile<3>(shape, features, lists, g, tile);
   if (shape.channels == 4) return backward_tile<4>(shape, features, lists, g, tile);
-  return backward_tile<7>(shape, features, lists, g, tile);
+  if (shape.channels == 5) return backward_tile<5>(shape, features, lists, g, tile);
+  return backward_tile<8>(shape, features, lists, g, tile);
 }
 
 }  // namespace SDS3D_ISA

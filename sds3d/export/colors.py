@@ -10,7 +10,7 @@ from numpy import ndarray
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from sds3d.export.compare import compare_colors
+from sds3d.export.compare import compare_colors, picture_error
 from sds3d.export.mesh import Mesh, vertex_normals
 from sds3d.export.rasterize_mesh import rasterize_mesh
 from sds3d.export.render_mesh import render_mesh
@@ -20,7 +20,7 @@ from sds3d.scenes.base import Scene
 
 Source = Literal["projection", "field"]
 MIN_COSINE = 0.15  # a surface seen at a flatter angle mixes with what is behind it
-SHARPNESS = 4  # of the weight's falling with the angle
+SHARPNESS = 2  # of the weight's falling with the angle
 SURFACE_SLACK = 0.01  # in object sizes: how far behind the mesh's z-buffer a point is still its surface
 RENDER_SLACK = 0.08  # the same for the render's depth, which averages over splats in front of and behind the surface
 POINTS_AT_ONCE = 1 << 18
@@ -41,6 +41,7 @@ class Colors:
 
     at_vertices: Float[ndarray, "V 3"]
     source: Source
+    error: float  # of the judged pictures with them: compare.picture_error
 
 
 def projector(surface: Surface, views: SceneViews) -> Projector:
@@ -56,12 +57,12 @@ def best_colors(scene: Scene, surface: Surface, projected: Projector, judged: Sc
         "projection": vertex_colors(surface, projected, field),
         "field": field,
     }
-    scores = {}
-    for source, colors in choices.items():
-        mesh = Mesh(surface[0].astype(np.float32), surface[1], colors)
-        scores[source] = compare_colors(render_mesh(mesh, judged.cameras), judged)
-    best = max(choices, key=lambda source: scores[source])
-    return Colors(choices[best], best)
+    seen = {
+        source: render_mesh(Mesh(surface[0].astype(np.float32), surface[1], colors), judged.cameras)
+        for source, colors in choices.items()
+    }
+    best = max(choices, key=lambda source: compare_colors(seen[source], judged))
+    return Colors(choices[best], best, picture_error(seen[best], judged))
 
 
 def vertex_colors(surface: Surface, projected: Projector, hidden: Float[ndarray, "V 3"]) -> Float[ndarray, "V 3"]:
@@ -84,7 +85,7 @@ def projected_colors(
 ) -> tuple[Float[ndarray, "P 3"], Float[ndarray, "P"]]:
     """sRGB colours that show what the renders show, and how well each was seen; 0 where no view sees the place.
 
-    color_p = sum_k w_pk rgb_k(p) / sum_k w_pk opacity_k(p),   w = cosine^4 where view k sees p, else 0
+    color_p = sum_k w_pk rgb_k(p) / sum_k w_pk opacity_k(p),   w = cosine^2 where view k sees p, else 0
     A view whose own depth at p is clearly nearer looks at a floater that the mesh left out.
     """
     places, facing = torch.from_numpy(points).float(), torch.from_numpy(normals).float()

@@ -7,6 +7,7 @@ from numpy import ndarray
 from sds3d.export.fuse import SOLID
 from sds3d.export.views import SceneViews
 
+BACKGROUNDS = (0.0, 0.5, 1.0)  # an outline that is wrong shows before at least one of them
 MOST_DB = 60.0  # of pictures that are equal
 
 
@@ -28,3 +29,9 @@ def compare_colors(first: SceneViews, second: SceneViews) -> float:
     mine, theirs = (views.rgb[both] / views.opacity[both][:, None] for views in (first, second))
     error = float(np.square(np.clip(mine, 0, 1) - np.clip(theirs, 0, 1)).mean())
     return float(min(-10.0 * np.log10(max(error, 1e-12)), MOST_DB))
+
+
+def picture_error(first: SceneViews, second: SceneViews) -> float:
+    """Mean squared difference of the whole pictures, outlines and colours, before black, grey and white."""
+    rgb, opacity = first.rgb - second.rgb, (first.opacity - second.opacity)[..., None]
+    return float(np.mean([np.square(rgb - opacity * background).mean() for background in BACKGROUNDS]))

@@ -7,9 +7,9 @@ import numpy as np
 from sds3d.cameras import orbit
 from sds3d.errors import ExportError
 from sds3d.export.bake import textured
-from sds3d.export.colors import best_colors, projector
 from sds3d.export.config import ExportConfig
 from sds3d.export.grid import MORE_STEPS, WORLD, object_bounds, sample_density, solid_density, whole_scene
+from sds3d.export.inset import best_inset, colored
 from sds3d.export.level import KINDS, Candidates, Choice, Fit, best_choices, candidates, checked_level, fit_to
 from sds3d.export.mesh import Mesh
 from sds3d.export.surface import Surface, decimate, is_solid, separated, smooth
@@ -42,20 +42,24 @@ def extract_mesh(scene: Scene, config: ExportConfig) -> Mesh:
         raise ExportError("there is no object to export: no view of the scene is even half opaque", hint=MORE_STEPS)
     judged = _judged_views(scene, min(JUDGED_PIXELS, config.color_size))
     shape = extract_shape(scene, views, judged, config)
-    projected = projector(shape.surface, views)
-    colors = best_colors(scene, shape.surface, projected, judged)
+    if config.level is None:
+        found = best_inset(scene, shape.surface, views, judged)
+    else:  # a surface that was asked for stays where it is
+        found = colored(scene, shape.surface, views, judged)
     mesh = Mesh(
-        shape.surface[0].astype(np.float32),
-        shape.surface[1],
-        colors.at_vertices,
+        found.surface[0].astype(np.float32),
+        found.surface[1],
+        found.colors.at_vertices,
         surface=shape.choice.kind,
         level=shape.choice.level,
-        colored_by=colors.source,
+        colored_by=found.colors.source,
         dropped_share=shape.dropped_share,
         roughness=config.roughness,
         metallic=config.metallic,
     )
-    return textured(mesh, scene, projected, colors.source, config.texture_size) if config.color == "texture" else mesh
+    if config.color == "vertex":
+        return mesh
+    return textured(mesh, scene, found.projected, found.colors.source, config.texture_size)
 
 
 def extract_shape(scene: Scene, views: SceneViews, judged: SceneViews, config: ExportConfig) -> Shape:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from sds3d.losses import opacity_entropy, opacity_sparsity, scale_penalty
+from sds3d.losses import depth_spread, opacity_entropy, opacity_sparsity, scale_penalty
 from sds3d.ops.extension import Rasterizer
 from sds3d.ops.project_gaussians import project_gaussians, rotation_matrices
 from sds3d.ops.rasterize_gaussians import rasterize_gaussians
@@ -25,6 +25,7 @@ from sds3d.types import Cameras, RenderOutput
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 NAMES = ("raw_means", "raw_quats", "raw_scales", "raw_opacities", "raw_colors")
+SURFACE = 0.1  # world units: splats in a pixel farther apart than this may be two surfaces
 HARMONICS = "raw_harmonics"  # with sh_degree only
 
 
@@ -32,7 +33,12 @@ class GaussiansConfig(SceneConfig):
     """How splats start, how fast each of their parameters moves, and when they multiply."""
 
     name: Literal["gaussians"] = "gaussians"
-    losses: ClassVar[tuple[str, ...]] = ("sparsity", "opaque", "opacity", "scale", "flatness")
+    losses: ClassVar[tuple[str, ...]] = ("sparsity", "opaque", "opacity", "scale", "flatness", "z_variance")
+    companions: ClassVar[Mapping[str, Any]] = {
+        # without it surfaces stay a thick layer of faint splats, whose colours slide over each other from view to view;
+        # late: it holds on to the shape that there is
+        "loss_weights": {"z_variance": {"start": 0.0, "end": 1000.0, "begin_at": 0.3, "end_at": 0.8}}
+    }
     count: Annotated[int, Field(ge=4, le=1_000_000, description="Splats at the start")] = 4000
     init_radius: Annotated[float, Field(gt=0, le=1, description="Radius of the ball they start in, world units")] = 0.5
     init_opacity: Annotated[float, Field(gt=0, lt=1, description="Opacity they start with")] = 0.1
@@ -67,6 +73,8 @@ class SplatTrace:
     means2d: Float[Tensor, "B N 2"]  # its gradient says how hard the image pulls at each splat
     visible: Bool[Tensor, "B N"]
     parameters: tuple[nn.Parameter, ...]  # of the scene that made it, one row a splat
+    # sums of w z and w z^2 over the splats of a pixel, z from the middle of the world; where they were asked for
+    depths: tuple[Float[Tensor, "B H W 1"], Float[Tensor, "B H W 1"]] | None = None
 
 
 class Gaussians(nn.Module):
@@ -159,6 +167,9 @@ class Gaussians(nn.Module):
             projected.means2d.retain_grad()
         views = len(cameras)
         features = [self.colors_in(cameras), projected.depths[..., None]]
+        spread = training is not None and "z_variance" in training.losses
+        if spread or with_normal:  # from the middle, as differences of squares of large numbers are not exact
+            features.append((projected.depths - cameras.distance[:, None]).square()[..., None])
         if with_normal:
             features.append(self._facing_normals(cameras))
         stacked = torch.cat(features, dim=-1)
@@ -167,10 +178,12 @@ class Gaussians(nn.Module):
             projected.means2d, projected.conics, opacities, stacked, projected.extents, projected.depths, behind,
             cameras.height, cameras.width, rasterizer,
         )  # fmt: skip
-        normal = F.normalize(image[..., 4:7], dim=-1, eps=1e-6) if with_normal else None
+        depth = image[..., 3:4]
+        depths = (depth - opacity * cameras.distance[:, None, None, None], image[..., 4:5]) if spread else None
+        normal = F.normalize(image[..., 5:8], dim=-1, eps=1e-6) if with_normal else None
         shown = (projected.extents > 0).all(dim=-1)
-        trace = SplatTrace(projected.means2d, shown, tuple(getattr(self, name) for name in self.names))
-        return RenderOutput(image[..., :3], opacity, image[..., 3:4], normal, trace)
+        trace = SplatTrace(projected.means2d, shown, tuple(getattr(self, name) for name in self.names), depths)
+        return RenderOutput(image[..., :3], opacity, depth, normal, trace)
 
     def _facing_normals(self, cameras: Cameras) -> Float[Tensor, "B N 3"]:
         shortest = self.raw_scales.argmin(dim=-1)
@@ -189,11 +202,14 @@ class Gaussians(nn.Module):
 
     def regularizers(self, out: RenderOutput) -> Mapping[str, Float[Tensor, ""]]:
         """Losses against fog, specks and needles: the rendered opacity's `sparsity` and `opaque` (entropy), the splats'
-        mean `opacity` and mean `scale`, and `flatness` = mean of shortest / middle axis, low when splats lie along a
-        surface.
+        mean `opacity` and mean `scale`, `flatness` = mean of shortest / middle axis, low when splats lie along a
+        surface, and where the render was asked for it `z_variance`, low where what a pixel sees is a thin surface.
         """
         axes = self.scales.sort(dim=-1).values
+        assert isinstance(out.aux, SplatTrace), f"not a render of this scene: {type(out.aux)}"
+        spread = {"z_variance": depth_spread(out.opacity, *out.aux.depths, SURFACE)} if out.aux.depths else {}
         return {
+            **spread,
             "sparsity": opacity_sparsity(out.opacity),
             "opaque": opacity_entropy(out.opacity),
             "opacity": self.opacities.mean(),

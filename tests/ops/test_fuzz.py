@@ -24,7 +24,7 @@ def scene(seed: int) -> Case:
     height, width = torch.randint(1, 50, (2,), generator=generator).tolist()
     count = int(torch.randint(1, 200, (), generator=generator))
     kind = KINDS[seed % len(KINDS)]
-    case = Case(seed, count, 1 + seed % 2, 1 if kind == "one row" else height, width, (3, 4, 7)[seed % 3])
+    case = Case(seed, count, 1 + seed % 2, 1 if kind == "one row" else height, width, (3, 4, 5, 8)[seed % 4])
     some = torch.rand(case.extents.shape[:2], generator=generator) < 0.3
     if kind == "opaque":
         case.opacities = case.opacities.clamp(min=0.97)

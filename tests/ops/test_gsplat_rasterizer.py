@@ -46,7 +46,7 @@ def gsplat_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gsplat, "rasterize_to_pixels", rasterize_listed)
 
 
-@pytest.mark.parametrize("channels", [3, 7])
+@pytest.mark.parametrize("channels", [3, 8])
 def test_it_is_handed_the_lists_and_tensors_of_our_op(gsplat_on_cpu, channels):
     case = Case(7, 60, 2, 33, 47, channels)
     case.means2d[0, 3, 0] = torch.nan
@@ -58,7 +58,7 @@ def test_it_is_handed_the_lists_and_tensors_of_our_op(gsplat_on_cpu, channels):
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("channels", [3, 4, 7])
+@pytest.mark.parametrize("channels", [3, 4, 5, 8])
 def test_gsplat_agrees_with_the_reference(channels):
     case = Case(7, 300, 3, 65, 47, channels)
     case.keep_off_thresholds()

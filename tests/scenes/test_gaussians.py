@@ -6,6 +6,7 @@ import torch
 
 from sds3d.cameras import orbit
 from sds3d.scenes import SCENES, Gaussians, GaussiansConfig, Scene
+from sds3d.scenes.base import Training
 from sds3d.scenes.densify import DensifyConfig
 
 
@@ -222,12 +223,44 @@ def test_load_refuses_another_layout():
 
 def test_regularizers_are_scalars_that_can_be_minimized():
     scene = make_scene()
-    out = scene.render(orbit(1, size=16), torch.ones(1, 3))
-    losses = scene.regularizers(out)
+    cameras, white = orbit(1, size=16), torch.ones(1, 3)
+    assert "z_variance" not in scene.regularizers(scene.render(cameras, white))  # costs a channel
+    losses = scene.regularizers(scene.render(cameras, white, wants_thickness()))
     assert set(losses) == set(GaussiansConfig.losses)
     sum(losses.values()).backward()
     assert torch.isfinite(scene.raw_scales.grad).all()
     assert scene.raw_opacities.grad.abs().max() > 0
+
+
+def wants_thickness():
+    return Training(0.5, ["z_variance"], torch.Generator())
+
+
+def test_z_variance_is_that_of_the_depths_in_a_pixel():
+    # both in the middle of the view, which is 3 from the camera; the nearer takes 0.6, the farther 0.5 of the rest
+    scene = set_splats(make_scene(), [[0.03, 0.0, 0.0], [-0.05, 0.0, 0.0]], opacities=[0.6, 0.5])
+    cameras = orbit(1, elevation_deg=0, size=33)
+    out = scene.render(cameras, torch.zeros(1, 3), wants_thickness())
+    near, far = 0.6, 0.4 * 0.5
+    sum_z, sum_zz = (values[0, 16, 16, 0].item() for values in out.aux.depths)
+    assert out.opacity[0, 16, 16].item() == pytest.approx(near + far, abs=1e-3)
+    assert sum_z == pytest.approx(-0.03 * near + 0.05 * far, abs=1e-4)
+    assert sum_zz == pytest.approx(0.03**2 * near + 0.05**2 * far, abs=1e-5)
+
+
+def test_z_variance_makes_a_thick_layer_thin():
+    scene, cameras = make_scene(init_opacity=0.3, count=200), orbit(3, size=24)
+    optimizer = make_optimizer(scene)
+    seen = []
+    for _ in range(60):
+        out = scene.render(cameras, torch.zeros(3, 3), wants_thickness())
+        loss = scene.regularizers(out)["z_variance"]
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        seen.append((loss.item(), out.opacity.mean().item()))
+    assert seen[-1][0] < 0.3 * seen[0][0]
+    assert seen[-1][1] > 0.5 * seen[0][1]  # and it is still there
 
 
 def test_param_groups_cover_every_parameter_with_its_rate():
