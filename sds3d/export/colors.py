@@ -10,7 +10,7 @@ from numpy import ndarray
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from sds3d.export.compare import compare_colors, picture_error
+from sds3d.export.compare import compare_colors, compare_silhouettes, picture_error
 from sds3d.export.mesh import Mesh, vertex_normals
 from sds3d.export.rasterize_mesh import rasterize_mesh
 from sds3d.export.render_mesh import render_mesh
@@ -41,7 +41,10 @@ class Colors:
 
     at_vertices: Float[ndarray, "V 3"]
     source: Source
-    error: float  # of the judged pictures with them: compare.picture_error
+    # of the judged pictures with them; see compare.py
+    error: float
+    psnr: float
+    silhouette_iou: float
 
 
 def projector(surface: Surface, views: SceneViews) -> Projector:
@@ -61,8 +64,10 @@ def best_colors(scene: Scene, surface: Surface, projected: Projector, judged: Sc
         source: render_mesh(Mesh(surface[0].astype(np.float32), surface[1], colors), judged.cameras)
         for source, colors in choices.items()
     }
-    best = max(choices, key=lambda source: compare_colors(seen[source], judged))
-    return Colors(choices[best], best, picture_error(seen[best], judged))
+    psnr = {source: compare_colors(pictures, judged) for source, pictures in seen.items()}
+    best = max(choices, key=lambda source: psnr[source])
+    overlap = float(compare_silhouettes(seen[best], judged).mean())
+    return Colors(choices[best], best, picture_error(seen[best], judged), psnr[best], overlap)
 
 
 def vertex_colors(surface: Surface, projected: Projector, hidden: Float[ndarray, "V 3"]) -> Float[ndarray, "V 3"]:

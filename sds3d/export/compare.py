@@ -8,6 +8,7 @@ from sds3d.export.fuse import SOLID
 from sds3d.export.views import SceneViews
 
 BACKGROUNDS = (0.0, 0.5, 1.0)  # an outline that is wrong shows before at least one of them
+GOOD_IOU, GOOD_DB = 0.95, 22.0  # what a mesh is to reach against its scene
 MOST_DB = 60.0  # of pictures that are equal
 
 

@@ -8,7 +8,7 @@ import torch
 
 from sds3d.cameras import orbit_cameras
 from sds3d.export.check import check_mesh
-from sds3d.export.compare import compare_colors, compare_silhouettes
+from sds3d.export.compare import GOOD_DB, GOOD_IOU, compare_colors, compare_silhouettes
 from sds3d.export.mesh import Mesh
 from sds3d.export.render_mesh import render_mesh
 from sds3d.export.views import SceneViews, render_views
@@ -19,7 +19,6 @@ from sds3d.types import Cameras
 VIEWS, PIXELS = 8, 256
 FIRST_AZIMUTH_DEG = 20.0  # between those that the surface and its colours were made from
 ELEVATIONS_DEG = (5.0, 25.0, -20.0, 50.0)  # one after the other, around
-GOOD_IOU, GOOD_DB = 0.95, 22.0
 FEW_USED = 0.3  # of the texture
 
 

@@ -6,8 +6,9 @@ import torch
 import trimesh
 
 from sds3d.cameras import orbit
+from sds3d.export.colors import Colors
 from sds3d.export.compare import picture_error
-from sds3d.export.inset import INSETS, best_inset, colored, moved_inwards
+from sds3d.export.inset import INSETS, best_inset, colored, is_better, moved_inwards
 from sds3d.export.surface import Surface, is_solid
 from sds3d.export.views import SceneViews, render_views
 from sds3d.scenes import Gaussians
@@ -51,6 +52,21 @@ def test_a_surface_too_far_outside_is_moved_to_what_is_seen(striped_ball: Gaussi
     assert 1 - 2 * INSETS[-1] - 1e-4 <= size < 1 - 1e-3
     inside = ball_mesh(outline * 0.9)
     assert best_inset(striped_ball, inside, views, judged).surface is inside
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "better"),
+    [
+        ((3e-3, 25, 0.99), (2e-3, 26, 0.98), True),
+        ((3e-3, 25, 0.99), (4e-3, 26, 0.98), False),  # good as it is
+        ((3e-3, 20, 0.99), (4e-3, 21, 0.98), True),  # the colours are not good yet
+        ((3e-3, 20, 0.96), (4e-3, 21, 0.94), False),  # not at the outline's cost
+        ((3e-3, 20, 0.96), (2e-3, 21, 0.94), True),
+    ],
+)
+def test_a_step_inwards_is_worth_a_better_picture_or_colours_that_become_good(outer, inner, better) -> None:
+    none = np.zeros((0, 3), dtype=np.float32)
+    assert is_better(Colors(none, "field", *map(float, inner)), Colors(none, "field", *map(float, outer))) == better
 
 
 def test_the_pictures_error_sees_outlines_and_colours() -> None:
