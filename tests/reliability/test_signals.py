@@ -33,7 +33,7 @@ def wait_for(path: Path) -> None:
 def test_a_run_ends_soon_whenever_it_is_told_to(small_config, tmp_path: Path, full: bool, capfd) -> None:
     rng, told, slowest = random.Random(2), 0, 0.0
     small = {"resolution": 32, "faces": 500, "texture_size": 64}
-    config = small_config(steps=2000 if full else 400, checkpoint_every=50, export=small, loss_weights={})
+    config = small_config(steps=2000 if full else 400, checkpoint_every=50, export=small)
     folder = tmp_path / "run"
     for number in range(20 if full else 4):
         child = started(go_on_as_told, config, folder)
