@@ -33,7 +33,7 @@ demo: install
 test: install
 	$(QUIET_THREADS) $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
-# The promises of docs/reliability.md at their full sizes: about six minutes.
+# The promises of docs/reliability.md at their full sizes: under ten minutes.
 test-reliability: install
 	SDS3D_FULL=1 $(QUIET_THREADS) $(BIN)/python -m pytest -n 2 --dist loadgroup tests/reliability tests/test_checkpoint.py tests/test_config.py $(ARGS)
 
