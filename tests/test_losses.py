@@ -56,6 +56,7 @@ def test_depth_spread_lets_go_of_what_is_far_apart_and_does_not_fade_the_object(
     depth_spread(*sums, 0.1).backward()
     # as if the o in front were a constant: v = 0.01 = size^2, and d/d zz of v / (v + s^2) = s^2 / (v + s^2)^2 / o
     assert sums[2].grad.item() == pytest.approx(0.5 * 0.01 / 0.02**2 / 0.5)
+    assert sums[0].grad.item() == pytest.approx(-0.25)  # and not + f(v) = 0.5 besides
     far = torch.full((1, 1, 1, 1), 0.5 * 2.0**2, requires_grad=True)
     depth_spread(sums[0].detach(), sums[1].detach(), far, 0.1).backward()
     assert far.grad.item() < 1e-3 * sums[2].grad.item()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from sds3d import RunConfig, Session
 from sds3d.jobs import Ledger, Worker
@@ -58,5 +59,5 @@ def work(queue: Path) -> None:
             raise ValueError("poison")
         return whole(self)
 
-    Session.run = poisoned  # type: ignore[method-assign]  # in this process only
-    list(Worker(Ledger(queue)).run())
+    with mock.patch.object(Session, "run", poisoned):
+        list(Worker(Ledger(queue)).run())

@@ -145,7 +145,6 @@ def test_a_picture_that_claims_to_be_huge_is_refused_before_it_is_read(tmp_path:
 
 
 @pytest.mark.parametrize("name", ["unet/config.json", "text/config.json", "scheduler/scheduler_config.json"])
-@pytest.mark.timeout(1800)
 def test_priors(name: str, count: int, full: bool, tmp_path: Path) -> None:
     """Each takes some tenths of a second to load, so `count` is of the three files together."""
     folder = tmp_path / "prior"
