@@ -138,7 +138,7 @@ def generate(
 @app.command()
 def evaluate(
     runs: Annotated[list[Path] | None, Argument(metavar="[RUN]...", help="finished run folders")] = None,
-    suite: Annotated[str | None, Option(help="run this suite of prompts first: quick or standard")] = None,
+    suite: Annotated[str | None, Option(help="run this suite of prompts first: quick, standard or seen")] = None,
     guidance: Annotated[str, Option(help="with --suite: guidances, with commas between them")] = "sds",
     scene: Annotated[str, Option(help="with --suite: scenes, with commas between them")] = "gaussians",
     seeds: Annotated[int, Option(min=1, max=100, help="with --suite: runs of each")] = 1,

@@ -25,9 +25,10 @@ def main() -> None:
     arguments = parser.parse_args()
 
     import torch
+    from safetensors.torch import load_file
 
-    from sds3d.evaluation.judge import Judge, JudgeNetwork, load_judge, save_judge
-    from sds3d.evaluation.judge_training import measure, train_judge
+    from sds3d.evaluation.judge import Judge, JudgeNetwork, save_judge
+    from sds3d.evaluation.judge_training import carry_over, measure, train_judge
     from sds3d.priors.embedded.data import Dataset, read_shard, write_shard
 
     torch.set_num_threads(arguments.threads)
@@ -38,8 +39,7 @@ def main() -> None:
     datasets = [Dataset(arguments.data, leave=KEPT), Dataset(beside, leave=KEPT)]
     network, begun = JudgeNetwork(), time.monotonic()
     if arguments.start_from:
-        network.load_state_dict(load_judge(folder=arguments.start_from).network.state_dict())
-        network.requires_grad_(True)
+        carry_over(network, load_file(arguments.start_from / "model.safetensors"))
     losses: list[float] = []
     for step, loss in enumerate(train_judge(network, datasets, arguments.steps, lr=arguments.lr), 1):
         losses.append(loss)

@@ -43,6 +43,7 @@ FRONTED = (
 SIZE, BLOCK = 64, 4
 WIDTHS = (96, 160, 224)  # channels at 16, 8 and 4 pixels
 CAMERA = 6
+LOOKS, KEY = 6, 48  # of attention
 
 
 def attributes_of(description: Description) -> dict[str, str]:
@@ -117,19 +118,39 @@ class JudgeNetwork(nn.Module):
             _convolution(second, third, stride=2),
             _Residual(third),
         )
-        self.place = nn.Conv2d(third, 48, 1)
-        features = 48 * 16 + third
-        self.mix = nn.Sequential(nn.Linear(features + CAMERA, 384), nn.GELU())
+        self.place = nn.Conv2d(third, KEY, 1)
+        features = KEY * 16 + third
+        self.look = _Look(second, third)
+        self.mix = nn.Sequential(nn.Linear(features + CAMERA + LOOKS * second, 384), nn.GELU())
         self.heads = nn.ModuleDict({name: nn.Linear(384, len(labels)) for name, labels in LABELS.items()})
         self.view = nn.Sequential(nn.Linear(features, 128), nn.GELU(), nn.Linear(128, len(VIEWS)))
 
     def forward(
         self, images: Float[Tensor, "B 3 64 64"], camera: Float[Tensor, "B 6"]
     ) -> tuple[dict[str, Float[Tensor, "B K"]], Float[Tensor, "B 4"]]:
-        maps = self.trunk(2.0 * images - 1.0)
-        features = torch.cat([self.place(maps).flatten(1), maps.mean((2, 3))], dim=1)
-        mixed = self.mix(torch.cat([features, camera], dim=1))
+        fine = self.trunk[:6](2.0 * images - 1.0)
+        maps = self.trunk[6:](fine)
+        overall = maps.mean((2, 3))
+        features = torch.cat([self.place(maps).flatten(1), overall], dim=1)
+        mixed = self.mix(torch.cat([features, camera, self.look(fine, overall, camera)], dim=1))
         return {name: head(mixed) for name, head in self.heads.items()}, self.view(features)
+
+
+class _Look(nn.Module):
+    """Attention to places that the camera names: of two things, the first is the left one from the front only."""
+
+    def __init__(self, width: int, overall: int) -> None:
+        super().__init__()
+        self.ask = nn.Sequential(nn.Linear(overall + CAMERA, 128), nn.GELU(), nn.Linear(128, LOOKS * KEY))
+        self.key = nn.Conv2d(width, KEY, 1)
+        self.positions = nn.Parameter(0.1 * torch.randn(KEY, (SIZE // BLOCK // 2) ** 2))
+
+    def forward(
+        self, maps: Float[Tensor, "B C 8 8"], overall: Float[Tensor, "B D"], camera: Float[Tensor, "B 6"]
+    ) -> Float[Tensor, "B L"]:
+        asked = self.ask(torch.cat([overall, camera], dim=1)).unflatten(1, (LOOKS, KEY))
+        weights = (asked @ (self.key(maps).flatten(2) + self.positions)).softmax(-1)
+        return (weights @ maps.flatten(2).transpose(1, 2)).flatten(1)
 
 
 class _Residual(nn.Module):

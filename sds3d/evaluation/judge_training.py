@@ -52,6 +52,17 @@ def train_judge(
         yield float(loss.detach())
 
 
+def carry_over(network: JudgeNetwork, released: dict[str, Tensor]) -> None:
+    """Begins from released weights; what a layer takes in that theirs did not comes last and begins at random."""
+    fresh = network.state_dict()
+    for name, value in released.items():
+        if fresh[name].ndim == 2:
+            fresh[name][:, : value.shape[1]] = value
+        else:
+            fresh[name].copy_(value)
+    network.load_state_dict(fresh)
+
+
 def judge_loss(network: JudgeNetwork, batch: Batch, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, ""]:
     """Cross entropy of every attribute, and of the side for single things that have a front."""
     meant = [_description(caption) for caption in batch.captions]

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 import torch
 
-from sds3d.cameras import orbit
+from sds3d.cameras import orbit, orbit_cameras
 from sds3d.errors import PriorUnavailable
 from sds3d.evaluation.judge import (
     ATTRIBUTES,
@@ -22,7 +22,7 @@ from sds3d.evaluation.judge import (
     save_judge,
     view_labels,
 )
-from sds3d.evaluation.judge_training import judge_loss, measure, train_judge, worn
+from sds3d.evaluation.judge_training import carry_over, judge_loss, measure, train_judge, worn
 from sds3d.priors.embedded.catalogue import KINDS
 from sds3d.priors.embedded.data import Dataset, make_shard, write_shard
 from sds3d.priors.embedded.render import over, render_solids
@@ -135,6 +135,33 @@ def test_files_go_round_and_mistakes_are_one_line(tmp_path):
         load_judge(folder=tmp_path)
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_earlier_weights_go_on_where_the_mixing_layer_took_in_less():
+    torch.manual_seed(0)
+    earlier, network = JudgeNetwork().state_dict(), JudgeNetwork()
+    own = network.mix[0].weight.detach().clone()
+    released = {name: value for name, value in earlier.items() if not name.startswith("look.")}
+    released["mix.0.weight"] = earlier["mix.0.weight"][:, :-5]
+    carry_over(network, released)
+    assert torch.equal(network.mix[0].weight[:, :-5], earlier["mix.0.weight"][:, :-5])
+    assert torch.equal(network.mix[0].weight[:, -5:], own[:, -5:])
+    assert torch.equal(network.heads["kind"].weight, earlier["heads.kind.weight"])
+
+
+def test_the_shipped_judge_knows_left_from_right_from_every_side():
+    """Of two things beside each other the first is the left one from the front, and the right one from the back."""
+    judge, texts = load_judge(), ("a red chair beside a blue mug", "a blue mug beside a red chair")
+    cameras = orbit_cameras(
+        torch.tensor([0.0, 0.5, -0.5, math.pi, math.pi - 0.5, math.pi + 0.5]),
+        *(torch.full((6,), value) for value in (0.35, 3.0, math.radians(40.0))),
+        64,
+    )
+    for number, text in enumerate(texts):
+        rgba = render_solids(build(parse(text), Random(number)), cameras)
+        reading = judge.read(over(rgba, torch.full((6, 3), 0.6)).permute(0, 3, 1, 2), cameras)
+        assert reading.correct(parse(text))["color"].float().mean() > 0.8, text
+        assert reading.correct(parse(texts[1 - number]))["color"].float().mean() < 0.2, text
 
 
 def test_the_shipped_judge_reads_fresh_true_renders():

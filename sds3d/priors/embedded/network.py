@@ -4,6 +4,8 @@ The UNet sees the 64 px image as 4x4 pixel blocks (48 channels at 16x16; an orth
 stays white) and predicts the clean image minus its background, which it is told (three constant input planes). Words
 and camera are one vector that scales and shifts every block. Every pixel block is also told its own ray through the
 world (ray maps, as in CAT3D, Gao et al. 2024): from words alone a convolution cannot know where "behind the seat" is.
+And every pixel block reads the words itself, by attention from its ray and its noisy pixels: of "a red sphere beside a
+blue cube" those on the left find "red sphere" and those on the right "blue cube".
 """
 
 import math
@@ -24,14 +26,18 @@ GRID = 16  # blocks per side of the image
 CAMERA_FEATURES = 10
 RAY_DEPTHS = (-0.72, -0.36, 0.0, 0.36, 0.72)  # places on a ray, from the one nearest to the origin; world units
 RAY_WAVES = (0.5 * math.pi, math.pi, 2.0 * math.pi)  # of each coordinate of each place
-RAY_PLANES = 3 + 1 + 3 * len(RAY_DEPTHS) * 2 * len(RAY_WAVES)
+FINE_DEPTHS = (-0.72, -0.36, 0.0)  # the near side, which is seen, also in waves as short as checks and stripes
+FINE_WAVES = (4.0 * math.pi, 6.0 * math.pi)
+RAY_PLANES = 3 + 1 + 6 * (len(RAY_DEPTHS) * len(RAY_WAVES) + len(FINE_DEPTHS) * len(FINE_WAVES))
 CAMERA_GAIN = 3.0  # ten numbers beside 384 of text: without it they are learned late
 MAX_WORDS = 12
+READ_HEADS, READ_KEY, READ_VALUE = 4, 16, 12  # of the attention from pixel blocks to words
+READ_PLANES = READ_HEADS * READ_VALUE
 VOCABULARY = {word: number + 1 for number, word in enumerate(WORDS)}  # 0 is padding
 
 UNET: dict[str, Any] = {
     "sample_size": GRID,
-    "in_channels": 3 * BLOCK**2 + 3 + RAY_PLANES,
+    "in_channels": 3 * BLOCK**2 + 3 + RAY_PLANES + READ_PLANES,
     "out_channels": 3 * BLOCK**2,
     "block_out_channels": (64, 128, 224),
     "down_block_types": ("DownBlock2D", "DownBlock2D", "DownBlock2D"),
@@ -41,16 +47,35 @@ UNET: dict[str, Any] = {
     "norm_num_groups": 16,
     "resnet_time_scale_shift": "scale_shift",
     "class_embed_type": "projection",
-    "cross_attention_dim": 8,  # unused: no block attends to text, but diffusers wants a number
+    "cross_attention_dim": 8,  # unused: none of its blocks attends to text, but diffusers wants a number
 }
 TEXT: dict[str, int] = {"width": 128, "layers": 2, "heads": 4, "slots": 3}
 
 
+class WordReader(nn.Module):
+    """Attention from every pixel block to the words: planes that tell it which of them it is about."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        inside, key = UNET["in_channels"] - READ_PLANES, READ_HEADS * READ_KEY
+        self.query = nn.Sequential(nn.Conv2d(inside, key, 1), nn.SiLU(), nn.Conv2d(key, key, 1))
+        self.key = nn.Linear(width, key, bias=False)
+        self.value = nn.Linear(width, READ_PLANES, bias=False)
+
+    def forward(self, planes: Float[Tensor, "B C H W"], words: Float[Tensor, "B N D"]) -> Float[Tensor, "B P H W"]:
+        query = self.query(planes).flatten(2).transpose(1, 2)
+        query, key, value = (
+            x.unflatten(-1, (READ_HEADS, -1)).transpose(1, 2) for x in (query, self.key(words), self.value(words))
+        )
+        read = functional.scaled_dot_product_attention(query, key, value)
+        return read.transpose(2, 3).flatten(1, 2).unflatten(2, planes.shape[2:])
+
+
 class TextEncoder(nn.Module):
-    """Words to a fixed number of slot vectors.
+    """Words to a fixed number of slot vectors, followed by the words in their context (zero where there is none).
 
     Learned slots are read together with the words by a transformer, so that word order counts ("red on blue") although
-    the UNet sees no sequence.
+    the slots, which scale and shift the UNet's blocks, are no sequence. Its pixel blocks read the words by `reader`.
     """
 
     def __init__(self, words: int, width: int, layers: int, heads: int, slots: int) -> None:
@@ -60,13 +85,15 @@ class TextEncoder(nn.Module):
         self.positions = nn.Parameter(torch.randn(MAX_WORDS, width) * 0.1)
         layer = nn.TransformerEncoderLayer(width, heads, 2 * width, 0.0, "gelu", batch_first=True, norm_first=True)
         self.transformer = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
+        self.reader = WordReader(width)
 
     def forward(self, ids: Int[Tensor, "T L"]) -> Float[Tensor, "T N D"]:
+        ids = functional.pad(ids, (0, MAX_WORDS - ids.shape[1]))
         slots = self.slots.expand(ids.shape[0], -1, -1)
-        words = self.words(ids) + self.positions[: ids.shape[1]]
+        words = self.words(ids) + self.positions
         padding = functional.pad(ids == 0, (slots.shape[1], 0), value=False)
         read = self.transformer(torch.cat([slots, words], dim=1), src_key_padding_mask=padding)
-        return read[:, : slots.shape[1]]
+        return read.masked_fill(padding[..., None], 0.0)
 
 
 def make_unet(**changes: Any) -> Any:
@@ -94,7 +121,7 @@ def camera_features(cameras: Cameras, known: Bool[Tensor, "B"]) -> Float[Tensor,
 
 
 def ray_maps(cameras: Cameras, known: Bool[Tensor, "B"]) -> Float[Tensor, "B R 16 16"]:
-    """For the ray through the middle of each block: direction, a flag, and waves of five places along it.
+    """For the ray through the middle of each block: direction, a flag, and waves of places along it.
 
     The places are p + s d, with d the unit direction and p the ray's point nearest to the world's origin. All zero
     where the camera is unknown.
@@ -104,14 +131,17 @@ def ray_maps(cameras: Cameras, known: Bool[Tensor, "B"]) -> Float[Tensor, "B R 1
     rays_o, rays_d = camera_rays(small)
     direction = functional.normalize(rays_d, dim=-1)
     nearest = rays_o - (rays_o * direction).sum(-1, keepdim=True) * direction
-    places = torch.cat([nearest + s * direction for s in RAY_DEPTHS], dim=-1)
-    waves = [wave(k * places) for k in RAY_WAVES for wave in (torch.sin, torch.cos)]
+    waves = []
+    for depths, numbers in ((RAY_DEPTHS, RAY_WAVES), (FINE_DEPTHS, FINE_WAVES)):
+        places = torch.cat([nearest + s * direction for s in depths], dim=-1)
+        waves += [wave(k * places) for k in numbers for wave in (torch.sin, torch.cos)]
     maps = torch.cat([direction, torch.ones_like(direction[..., :1]), *waves], dim=-1) * known[:, None, None]
     return maps.transpose(1, 2).unflatten(2, (GRID, GRID))
 
 
 def predict_clean(
     unet: Any,
+    text: TextEncoder,
     x_t: Float[Tensor, "B 3 H W"],
     ticks: Int[Tensor, "B"],
     alpha: Float[Tensor, "B 1 1 1"],
@@ -127,8 +157,9 @@ def predict_clean(
     plane = (2.0 * background - 1.0)[:, :, None, None]
     blocks = functional.pixel_unshuffle(x_t - alpha * plane, BLOCK)
     planes = torch.cat([blocks, plane.expand(-1, -1, GRID, GRID), rays], dim=1)
-    planes = planes.contiguous(memory_format=torch.channels_last)
-    condition = torch.cat([embedding.flatten(1), CAMERA_GAIN * camera], dim=1)
+    slots, words = embedding.tensor_split([text.slots.shape[0]], dim=1)
+    planes = torch.cat([planes, text.reader(planes, words)], dim=1).contiguous(memory_format=torch.channels_last)
+    condition = torch.cat([slots.flatten(1), CAMERA_GAIN * camera], dim=1)
     unused = embedding.new_zeros(x_t.shape[0], 1, unet.config.cross_attention_dim)
     residual = unet(planes, ticks, unused, class_labels=condition, return_dict=False)[0]
     return functional.pixel_shuffle(residual, BLOCK).float() + plane

@@ -65,7 +65,7 @@ class EmbeddedPrior:
 
     @torch.no_grad()
     def embed(self, texts: Sequence[str]) -> Float[Tensor, "T N D"]:
-        """Slot vectors of the known words of each text, in order; the empty text is the null condition."""
+        """Slots and known words of each text, in order; the empty text is the null condition."""
         rows = [[self.ids[word] for word in words_of(text) if word in self.ids][:MAX_WORDS] for text in texts]
         return self.text(token_batch(rows).to(self.device))
 
@@ -127,6 +127,7 @@ class EmbeddedPrior:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             x0 = predict_clean(
                 unet,
+                self.text,
                 noisy,
                 ticks.repeat(count),
                 alpha.repeat(count, 1, 1, 1),

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sds3d.errors import CheckpointError
 from sds3d.priors.embedded.data import Batch, Dataset, random_backgrounds, shard_cameras, token_batch
@@ -118,7 +119,9 @@ class Trainer:
         x_t = (alpha * x + sigma * eps).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             embedding = self.networks.text(tokens)
-            x0 = predict_clean(self.networks.unet, x_t, ticks, alpha, embedding, camera, rays, background)
+            x0 = predict_clean(
+                self.networks.unet, self.networks.text, x_t, ticks, alpha, embedding, camera, rays, background
+            )
         weight = (1.0 / sigma.square()).clamp_max(c.max_weight)
         return (weight * (x0 - x).square()).mean()
 
@@ -165,8 +168,9 @@ class Trainer:
 def warm_start(trainer: Trainer, folder: Path) -> None:
     """Begin from released weights instead of from noise: the training state does not travel, the weights do.
 
-    Words are matched by name, so the vocabulary may have grown since; other tensors must have the same shape. The
-    optimizer starts afresh.
+    Words are matched by name, so the vocabulary may have grown since. Planes that the UNet's input has gained begin
+    with weights of zero, layers that the text encoder has gained at random, so that nothing changes at first; all else
+    must have the same shape. The optimizer starts afresh.
     """
     words = json.loads((folder / "text" / "config.json").read_text())["words"]
     released = {f"text.{k}": v.float() for k, v in load_file(folder / "text" / "model.safetensors").items()}
@@ -177,6 +181,11 @@ def warm_start(trainer: Trainer, folder: Path) -> None:
         if word in VOCABULARY:
             rows[VOCABULARY[word]] = released["text.words.weight"][number + 1]
     released["text.words.weight"] = rows
+    first = released["unet.conv_in.weight"]
+    gained = trainer.networks.unet.config.in_channels - first.shape[1]
+    released["unet.conv_in.weight"] = functional.pad(first, (0, 0, 0, 0, 0, gained))
+    fresh = {k: v for k, v in trainer.networks.state_dict().items() if k.startswith("text.")}
+    released = fresh | released
     for networks in (trainer.networks, trainer.average):
         networks.load_state_dict(released)
 

@@ -1,0 +1,60 @@
+"""The text encoder, and what a pixel block reads of it."""
+
+import math
+
+import torch
+
+from sds3d.cameras import orbit
+from sds3d.priors.embedded.network import (
+    MAX_WORDS,
+    RAY_PLANES,
+    READ_HEADS,
+    READ_KEY,
+    READ_PLANES,
+    READ_VALUE,
+    TEXT,
+    UNET,
+    TextEncoder,
+    WordReader,
+    ray_maps,
+)
+
+
+def test_words_follow_the_slots_and_padding_is_zero_whatever_its_length():
+    torch.manual_seed(0)
+    text = TextEncoder(20, **TEXT).eval()
+    with torch.no_grad():
+        short, long = text(torch.tensor([[3, 5]])), text(torch.tensor([[3, 5, 0, 0, 0]]))
+        swapped = text(torch.tensor([[5, 3]]))
+    assert short.shape == (1, TEXT["slots"] + MAX_WORDS, TEXT["width"])
+    torch.testing.assert_close(short, long)
+    assert not short[:, TEXT["slots"] + 2 :].any()
+    assert short[:, : TEXT["slots"] + 2].any(-1).all()
+    assert (short - swapped).abs().max() > 1e-3
+
+
+def test_the_reader_is_attention_in_float64():
+    generator = torch.Generator().manual_seed(1)
+    torch.manual_seed(2)
+    reader = WordReader(24).double()
+    planes = torch.randn(2, UNET["in_channels"] - READ_PLANES, 3, 5, dtype=torch.float64, generator=generator)
+    words = torch.randn(2, 4, 24, dtype=torch.float64, generator=generator)
+    with torch.no_grad():
+        found = reader(planes, words)
+        query, key, value = reader.query(planes), reader.key(words), reader.value(words)
+    assert found.shape == (2, READ_PLANES, 3, 5)
+    for batch, row, column, head in ((0, 0, 0, 0), (1, 2, 4, 3), (0, 1, 3, 2)):
+        k = slice(head * READ_KEY, (head + 1) * READ_KEY)
+        v = slice(head * READ_VALUE, (head + 1) * READ_VALUE)
+        weights = torch.softmax(key[batch, :, k] @ query[batch, k, row, column] / math.sqrt(READ_KEY), 0)
+        torch.testing.assert_close(found[batch, v, row, column], weights @ value[batch, :, v])
+    assert READ_HEADS * READ_VALUE == READ_PLANES
+
+
+def test_ray_maps_tell_left_from_right_and_are_zero_without_a_camera():
+    cameras = orbit(2, elevation_deg=20.0, distance=3.0, fov_deg=40.0, size=64)
+    maps = ray_maps(cameras, torch.tensor([True, False]))
+    assert maps.shape == (2, RAY_PLANES, 16, 16)
+    assert not maps[1].any()
+    assert maps[0].abs().max() <= 1.0
+    assert (maps[0, :, :, 0] - maps[0, :, :, -1]).abs().amax() > 0.1
