@@ -1,7 +1,8 @@
-"""Puts finished suites into docs/evaluation.md: `python docs/make_evaluation.py SUITE_FOLDER [SUITE_FOLDER ...]`.
+"""Puts finished suites into docs/evaluation.md: `python docs/make_evaluation.py [SUITE ...] [--tuning NAME=SUITE ...]`.
 
 The table between the marks of the page, and suites.png: what each guidance and scene reaches on seen and on held-out
-prompts, with the scatter of its runs. Each folder is one of `sds3d evaluate --suite NAME`.
+prompts, with the scatter of its runs. Each SUITE is a folder of `sds3d evaluate --suite NAME`. With --tuning, the table
+of settings beside one another: each is a folder of `sds3d evaluate --suite seen --set ...`.
 """
 
 import argparse
@@ -18,6 +19,8 @@ from sds3d.many import cell
 
 PAGE, PICTURE = Path(__file__).with_name("evaluation.md"), Path(__file__).with_name("suites.png")
 BEGIN, END = "<!-- table: docs/make_evaluation.py -->", "<!-- end of table -->"
+BEGIN_TUNING, END_TUNING = "<!-- table: docs/make_evaluation.py --tuning -->", "<!-- end of tuning -->"
+COMPARED = ("accuracy", "all_right", "r_precision", "silhouette_iou", "volume_iou", "agreement", "seconds")
 SHOWN = ("accuracy", "silhouette_iou")
 ROW, BAR, LEFT, WIDTH = 30, 20, 250, 420  # pixels
 COLORS = {"seen": (60, 120, 190), "held-out": (230, 150, 60), "unknown": (150, 150, 150)}
@@ -47,6 +50,22 @@ def table(means: list[Row], runs: list[Row]) -> str:
     lines.append("| s, most | " + " | ".join(f"{seconds:.0f}" for seconds in most) + " |")
     lines.append("| missed a limit | " + " | ".join(str(row["failed"]) for row in means) + " |")
     return "\n".join(lines)
+
+
+def tuning(suites: dict[str, Path]) -> str:
+    """Markdown: a setting a line, a metric a column; the means over its runs."""
+    lines = ["| | " + " | ".join(METRICS[name][0] for name in COMPARED) + " |", "| --- |" + " --- |" * len(COMPARED)]
+    for setting, folder in suites.items():
+        (mean,) = rows_of([folder])[0]
+        lines.append(f"| {setting} | " + " | ".join(cell(mean["values"].get(name)) for name in COMPARED) + " |")
+    return "\n".join(lines)
+
+
+def put(page: str, begin: str, end: str, text: str) -> str:
+    """The page with `text` between two marks."""
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n{text}\n{end}{after}"
 
 
 def of(mean: Row, runs: list[Row]) -> list[Row]:
@@ -81,13 +100,16 @@ def plot(means: list[Row], runs: list[Row]) -> Image.Image:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("suites", type=Path, nargs="+")
-    means, runs = rows_of(parser.parse_args().suites)
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{table(means, runs)}\n{END}{after}")
-    plot(means, runs).save(PICTURE)
-    print(PICTURE)
+    parser.add_argument("suites", type=Path, nargs="*")
+    parser.add_argument("--tuning", metavar="NAME=FOLDER", nargs="+", default=[])
+    arguments = parser.parse_args()
+    if arguments.suites:
+        means, runs = rows_of(arguments.suites)
+        PAGE.write_text(put(PAGE.read_text(), BEGIN, END, table(means, runs)))
+        plot(means, runs).save(PICTURE)
+    if arguments.tuning:
+        suites = {name: Path(folder) for name, _, folder in (pair.rpartition("=") for pair in arguments.tuning)}
+        PAGE.write_text(put(PAGE.read_text(), BEGIN_TUNING, END_TUNING, tuning(suites)))
 
 
 if __name__ == "__main__":

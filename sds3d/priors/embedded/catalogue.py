@@ -309,8 +309,8 @@ def apple(main: Color, second: Color, rng: Random) -> list[Solid]:
     return [
         Solid("ball", (0, 0, 0.06), (0.9, 0.9, h), main),
         Solid("ball", (0, 0, -0.30), (0.66, 0.66, 0.56), main),
-        Solid("frustum", (0, 0, h + 0.16), (0.07, 0.07, 0.20), COLORS["brown"]),
-        Solid("ball", (0, 0.26, h + 0.24), (0.13, 0.27, 0.06), COLORS["green"], roll=0.4),
+        Solid("frustum", (0, 0, h + 0.22), (0.13, 0.13, 0.28), COLORS["brown"]),
+        Solid("ball", (0, 0.42, h + 0.30), (0.20, 0.40, 0.13), COLORS["green"], roll=0.4),
     ]
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 # A light that is fixed in the world: what is lit belongs to the object.
 LIGHT = (0.55, 0.35, 0.76)
 AMBIENT, DIFFUSE = 0.70, 0.34
-STRIPE, CHECK = 0.17, 0.27  # widths in world units of the fitted object: about 4 and 6 pixels of 64
-DOTS, DOT_RADIUS = 36, 0.20  # over all directions; radius in radians
+STRIPE, CHECK = 0.25, 1.0 / 3.0  # widths in world units of the fitted object: about 6 and 8 pixels of 64
+DOTS, DOT_RADIUS = 26, 0.25  # over all directions; radius in radians
 GRAIN = 40.0  # radians per world unit across the wood
 
 

@@ -129,10 +129,10 @@ def random_description(rng: Random, held_out: bool = False) -> Description:
 
 
 def _any_description(rng: Random, weights: Sequence[float]) -> Description:
-    # Two things at once and patterns are learned last and shown most: 16% beside, 9% two, 24% decorated.
+    # Two things at once and patterns are learned last and shown most: 16% beside, 9% two, 28% decorated.
     roll, (color, other) = rng.random(), rng.sample(list(COLORS), 2)
     kind = rng.choices(list(KINDS), weights)[0]
-    if roll < 0.28:
+    if roll < 0.24:
         return Description(Thing(kind, color, size="small" if rng.random() < 0.08 else None))
     if roll < 0.52:
         return Description(_decorated(Thing(kind, color), other, rng))
