@@ -20,9 +20,11 @@ from sds3d.priors.embedded.network import (
     CAMERA_FEATURES,
     GRID,
     MAX_WORDS,
+    PIXEL_PLANES,
     RAY_PLANES,
     TextEncoder,
     camera_features,
+    pixel_rays,
     predict_clean,
     ray_maps,
 )
@@ -122,7 +124,7 @@ class EmbeddedPrior:
         count, batch = len(embeddings), len(x_t)
         ticks = self._ticks(t)
         alpha, sigma = self.alpha_sigma(t)
-        camera, rays, background = self._view(view, batch)
+        camera, rays, pixels, background = self._view(view, batch)
         noisy = x_t.repeat(count, 1, 1, 1).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             x0 = predict_clean(
@@ -134,21 +136,22 @@ class EmbeddedPrior:
                 torch.cat(list(embeddings)),
                 camera.repeat(count, 1),
                 rays.repeat(count, 1, 1, 1),
+                self.text.painter(pixels).repeat(count, 1, 1, 1, 1),
                 background.repeat(count, 1),
             )
         return [eps_from_sample(clean, x_t, alpha, sigma) for clean in x0.chunk(count)]
 
     def _view(
         self, view: ViewCondition | None, batch: int
-    ) -> tuple[Float[Tensor, "B F"], Float[Tensor, "B R 16 16"], Float[Tensor, "B 3"]]:
-        """Camera features, ray maps and background colours; zeros and mid-grey where there are none."""
+    ) -> tuple[Float[Tensor, "B F"], Float[Tensor, "B R 16 16"], Float[Tensor, "B N P"], Float[Tensor, "B 3"]]:
+        """Camera features, rays of blocks and pixels, and background colours; zeros and mid-grey without a view."""
         camera, rays = torch.zeros(batch, CAMERA_FEATURES), torch.zeros(batch, RAY_PLANES, GRID, GRID)
-        background = torch.full((batch, 3), 0.5)
+        pixels, background = torch.zeros(batch, SIZE * SIZE, PIXEL_PLANES), torch.full((batch, 3), 0.5)
         if view is not None:
             known = torch.ones(batch, dtype=torch.bool, device=view.cameras.azimuth.device)
-            camera, rays = camera_features(view.cameras, known), ray_maps(view.cameras, known)
+            camera, rays, pixels = (make(view.cameras, known) for make in (camera_features, ray_maps, pixel_rays))
             background = background if view.background is None else view.background
-        return camera.to(self.device), rays.to(self.device), background.to(self.device)
+        return camera.to(self.device), rays.to(self.device), pixels.to(self.device), background.to(self.device)
 
 
 def load_embedded(folder: str | None = None, device: torch.device | str = "cpu") -> EmbeddedPrior:

@@ -17,7 +17,6 @@ import torch
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional
 
 from sds3d.errors import CheckpointError
 from sds3d.priors.embedded.data import Batch, Dataset, random_backgrounds, shard_cameras, token_batch
@@ -28,6 +27,7 @@ from sds3d.priors.embedded.network import (
     camera_features,
     make_scheduler,
     make_unet,
+    pixel_rays,
     predict_clean,
     ray_maps,
 )
@@ -112,16 +112,16 @@ class Trainer:
         ids = [encode_words(text) if keep else [] for text, keep in zip(batch.captions, keep_text, strict=True)]
         cameras = shard_cameras(batch.angles)
         camera, rays = camera_features(cameras, keep_camera), ray_maps(cameras, keep_camera)
-        x, eps, ticks, camera, rays, background, tokens = (
-            tensor.to(self.device) for tensor in (x, eps, ticks, camera, rays, background, token_batch(ids))
+        pixels, tokens = pixel_rays(cameras, keep_camera), token_batch(ids)
+        x, eps, ticks, camera, rays, pixels, background, tokens = (
+            tensor.to(self.device) for tensor in (x, eps, ticks, camera, rays, pixels, background, tokens)
         )
         alpha, sigma = (table[ticks][:, None, None, None] for table in (self.alpha, self.sigma))
         x_t = (alpha * x + sigma * eps).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            embedding = self.networks.text(tokens)
-            x0 = predict_clean(
-                self.networks.unet, self.networks.text, x_t, ticks, alpha, embedding, camera, rays, background
-            )
+            text = self.networks.text
+            embedding, shares = text(tokens), text.painter(pixels)
+            x0 = predict_clean(self.networks.unet, text, x_t, ticks, alpha, embedding, camera, rays, shares, background)
         weight = (1.0 / sigma.square()).clamp_max(c.max_weight)
         return (weight * (x0 - x).square()).mean()
 
@@ -168,9 +168,9 @@ class Trainer:
 def warm_start(trainer: Trainer, folder: Path) -> None:
     """Begin from released weights instead of from noise: the training state does not travel, the weights do.
 
-    Words are matched by name, so the vocabulary may have grown since. Planes that the UNet's input has gained begin
-    with weights of zero, layers that the text encoder has gained at random, so that nothing changes at first; all else
-    must have the same shape. The optimizer starts afresh.
+    Words are matched by name, so the vocabulary may have grown since. Planes that the UNet's input or output has gained
+    begin with weights of zero, layers that the text encoder has gained at random, so that nothing changes at first; all
+    else must have the same shape. The optimizer starts afresh.
     """
     words = json.loads((folder / "text" / "config.json").read_text())["words"]
     released = {f"text.{k}": v.float() for k, v in load_file(folder / "text" / "model.safetensors").items()}
@@ -181,13 +181,19 @@ def warm_start(trainer: Trainer, folder: Path) -> None:
         if word in VOCABULARY:
             rows[VOCABULARY[word]] = released["text.words.weight"][number + 1]
     released["text.words.weight"] = rows
-    first = released["unet.conv_in.weight"]
-    gained = trainer.networks.unet.config.in_channels - first.shape[1]
-    released["unet.conv_in.weight"] = functional.pad(first, (0, 0, 0, 0, 0, gained))
+    for name in ("unet.conv_in.weight", "unet.conv_out.weight", "unet.conv_out.bias"):
+        released[name] = _grown(released[name], trainer.networks.state_dict()[name])
     fresh = {k: v for k, v in trainer.networks.state_dict().items() if k.startswith("text.")}
     released = fresh | released
     for networks in (trainer.networks, trainer.average):
         networks.load_state_dict(released)
+
+
+def _grown(old: Tensor, like: Tensor) -> Tensor:
+    """`old` with zeros behind it in every dimension, up to the shape of `like`."""
+    grown = torch.zeros_like(like)
+    grown[tuple(slice(size) for size in old.shape)] = old
+    return grown
 
 
 def encode_words(text: str) -> list[int]:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from sds3d.errors import CheckpointError
 from sds3d.priors.embedded.data import Dataset, make_shard, random_backgrounds, read_shard, write_shard
-from sds3d.priors.embedded.network import READ_PLANES
+from sds3d.priors.embedded.network import BLOCK, READ_PLANES
 from sds3d.priors.embedded.release import save_weights
 from sds3d.priors.embedded.training import TrainConfig, Trainer, warm_start
 
@@ -64,28 +64,30 @@ def test_a_new_run_can_begin_with_released_weights_and_more_words(tmp_path):
             assert torch.equal(networks.unet.state_dict()[name], value.half().float()), name
 
 
-def test_planes_that_the_input_gained_change_nothing_at_first(tmp_path):
-    """Weights from before the reader: without its tensors and its planes."""
+def test_planes_that_the_unet_gained_change_nothing_at_first(tmp_path):
+    """Weights from before reader and painter: without their tensors and the UNet's planes for them."""
     released = Trainer(TrainConfig(seed=3), CPU).networks
     save_weights(deepcopy(released), tmp_path)
-    for path, gained in (
-        (tmp_path / "text" / "model.safetensors", "reader."),
-        (tmp_path / "unet" / "diffusion_pytorch_model.safetensors", ""),
-    ):
-        tensors = load_file(path)
-        if gained:
-            tensors = {name: value for name, value in tensors.items() if not name.startswith(gained)}
-        else:
-            tensors["conv_in.weight"] = tensors["conv_in.weight"][:, :-READ_PLANES].contiguous()
-        save_file(tensors, path)
+    path = tmp_path / "text" / "model.safetensors"
+    tensors = load_file(path)
+    save_file({k: v for k, v in tensors.items() if not k.startswith(("reader.", "painter."))}, path)
+    path = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors, said = load_file(path), 3 * BLOCK**2
+    tensors["conv_in.weight"] = tensors["conv_in.weight"][:, :-READ_PLANES].contiguous()
+    tensors |= {name: tensors[name][:said].contiguous() for name in ("conv_out.weight", "conv_out.bias")}
+    save_file(tensors, path)
     fresh = Trainer(TrainConfig(seed=4), CPU)
     warm_start(fresh, tmp_path)
-    first, old = fresh.networks.unet.conv_in.weight, released.unet.conv_in.weight.half().float()
-    assert torch.equal(first[:, :-READ_PLANES], old[:, :-READ_PLANES])
-    assert not first[:, -READ_PLANES:].any()
+    unet, old = fresh.networks.unet, deepcopy(released.unet).half().float()
+    assert torch.equal(unet.conv_in.weight[:, :-READ_PLANES], old.conv_in.weight[:, :-READ_PLANES])
+    assert torch.equal(unet.conv_out.weight[:said], old.conv_out.weight[:said])
+    assert not unet.conv_in.weight[:, -READ_PLANES:].any()
+    assert not unet.conv_out.weight[said:].any()
+    assert not unet.conv_out.bias[said:].any()
     for networks in (fresh.networks, fresh.average):  # random, but the same in both
-        assert torch.equal(networks.text.reader.key.weight, fresh.networks.text.reader.key.weight)
-        assert networks.text.reader.key.weight.any()
+        for layer in (lambda text: text.reader.key, lambda text: text.painter.mixing[0]):
+            assert torch.equal(layer(networks.text).weight, layer(fresh.networks.text).weight)
+            assert layer(networks.text).weight.any()
 
 
 def test_it_learns_a_handful_of_images(dataset):
