@@ -55,9 +55,10 @@ def test_predicted_noise_follows_from_the_predicted_image(prior):
     view = ViewCondition(orbit(2), torch.tensor([[0.1, 0.5, 0.9], [0.7, 0.2, 0.3]]))
     (eps,) = prior.predict_noise(x_t, t, [embedding], view)
     alpha, sigma = prior.alpha_sigma(t)
-    camera, rays, background = prior._view(view, 2)
+    camera, rays, pixels, background = prior._view(view, 2)
     ticks = (t * 1000).round().long()
-    x0 = predict_clean(prior.unet, prior.text, x_t, ticks, alpha, embedding, camera, rays, background)
+    shares = prior.text.painter(pixels)
+    x0 = predict_clean(prior.unet, prior.text, x_t, ticks, alpha, embedding, camera, rays, shares, background)
     # The prior runs in bfloat16 where the processor has it.
     torch.testing.assert_close((x_t - sigma * eps) / alpha, x0, rtol=0, atol=0.05)
 
