@@ -2,7 +2,8 @@
 
 The table between the marks of the page, and suites.png: what each guidance and scene reaches on seen and on held-out
 prompts, with the scatter of its runs. Each SUITE is a folder of `sds3d evaluate --suite NAME`. With --tuning, the table
-of settings beside one another: each is a folder of `sds3d evaluate --suite seen --set ...`.
+of settings beside one another: each is a folder of `sds3d evaluate --suite seen --set ...`, or of
+a suite of which the seen half is taken.
 """
 
 import argparse
@@ -56,7 +57,7 @@ def tuning(suites: dict[str, Path]) -> str:
     """Markdown: a setting a line, a metric a column; the means over its runs."""
     lines = ["| | " + " | ".join(METRICS[name][0] for name in COMPARED) + " |", "| --- |" + " --- |" * len(COMPARED)]
     for setting, folder in suites.items():
-        (mean,) = rows_of([folder])[0]
+        (mean,) = (row for row in rows_of([folder])[0] if row["split"] == "seen")
         lines.append(f"| {setting} | " + " | ".join(cell(mean["values"].get(name)) for name in COMPARED) + " |")
     return "\n".join(lines)
 
