@@ -2,8 +2,7 @@
 
 The table between the marks of the page, and suites.png: what each guidance and scene reaches on seen and on held-out
 prompts, with the scatter of its runs. Each SUITE is a folder of `sds3d evaluate --suite NAME`. With --tuning, the table
-of settings beside one another: each is a folder of `sds3d evaluate --suite seen --set ...`, or of
-a suite of which the seen half is taken.
+of settings beside one another, from the seen prompts of each SUITE.
 """
 
 import argparse
@@ -54,7 +53,7 @@ def table(means: list[Row], runs: list[Row]) -> str:
 
 
 def tuning(suites: dict[str, Path]) -> str:
-    """Markdown: a setting a line, a metric a column; the means over its runs."""
+    """Markdown: a setting a line, a metric a column; the means over its runs of seen prompts."""
     lines = ["| | " + " | ".join(METRICS[name][0] for name in COMPARED) + " |", "| --- |" + " --- |" * len(COMPARED)]
     for setting, folder in suites.items():
         (mean,) = (row for row in rows_of([folder])[0] if row["split"] == "seen")
@@ -102,8 +101,10 @@ def plot(means: list[Row], runs: list[Row]) -> Image.Image:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("suites", type=Path, nargs="*")
-    parser.add_argument("--tuning", metavar="NAME=FOLDER", nargs="+", default=[])
+    parser.add_argument("--tuning", metavar="NAME=SUITE", nargs="+", default=[])
     arguments = parser.parse_args()
+    if not arguments.suites and not arguments.tuning:
+        parser.error("say the folder of at least one suite")
     if arguments.suites:
         means, runs = rows_of(arguments.suites)
         PAGE.write_text(put(PAGE.read_text(), BEGIN, END, table(means, runs)))
@@ -111,6 +112,7 @@ def main() -> None:
     if arguments.tuning:
         suites = {name: Path(folder) for name, _, folder in (pair.rpartition("=") for pair in arguments.tuning)}
         PAGE.write_text(put(PAGE.read_text(), BEGIN_TUNING, END_TUNING, tuning(suites)))
+    print(PAGE)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from torch import Tensor
 # A light that is fixed in the world: what is lit belongs to the object.
 LIGHT = (0.55, 0.35, 0.76)
 AMBIENT, DIFFUSE = 0.70, 0.34
-STRIPE, CHECK = 0.25, 1.0 / 3.0  # widths in world units of the fitted object: about 6 and 8 pixels of 64
+STRIPE, CHECK = 0.25, 1.0 / 3.0  # widths in world units of the fitted object: about 7 and 10 pixels of 64
 DOTS, DOT_RADIUS = 26, 0.25  # over all directions; radius in radians
 GRAIN = 40.0  # radians per world unit across the wood
 
