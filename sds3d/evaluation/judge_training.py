@@ -40,6 +40,7 @@ def train_judge(
         parts = [next(source) for source in sources]
         joined = Batch(
             torch.cat([part.rgba for part in parts]),
+            torch.cat([part.depths for part in parts]),
             torch.cat([part.angles for part in parts]),
             [caption for part in parts for caption in part.captions],
         )

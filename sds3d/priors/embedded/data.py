@@ -3,19 +3,20 @@
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Int8, UInt8
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from sds3d.cameras import orbit_cameras
-from sds3d.priors.embedded.render import render_solids
+from sds3d.errors import CheckpointError
+from sds3d.priors.embedded.render import render_depths, render_solids
 from sds3d.priors.embedded.world import build, random_description
 from sds3d.types import Cameras
 
@@ -25,13 +26,19 @@ ELEVATION_DEG = (-15.0, 60.0)
 DISTANCE = (2.8, 3.2)  # world units
 SCENES_PER_SHARD = 250
 VIEWS = 6
+REFRESH = 100  # batches, until shards that have come since are drawn from
+DEPTH_STEPS = 127  # per world unit: objects lie within one of the origin
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Renders of some scenes; `angles` are azimuth and elevation in radians, and the distance."""
+    """Renders of some scenes; `angles` are azimuth and elevation in radians, and the distance.
+
+    `depths` are those of `render_depths` in steps of 1 / DEPTH_STEPS.
+    """
 
     rgba: UInt8[Tensor, "S V H W 4"]
+    depths: Int8[Tensor, "S V H W"]
     angles: Float[Tensor, "S V 3"]
     captions: list[str]
 
@@ -41,16 +48,17 @@ def make_shard(index: int, scenes: int = SCENES_PER_SHARD, held_out: bool = Fals
 
     With `held_out` it holds nothing but what training the prior must not see.
     """
-    rgba, angles, captions = [], [], []
+    rgba, depths, angles, captions = [], [], [], []
     for scene in range(scenes):
         rng = Random(f"sds3d-{index}-{scene}")
         description = random_description(rng, held_out)
         solids = build(description, rng)
         views = torch.tensor([_random_view(rng) for _ in range(VIEWS)])
         rgba.append((render_solids(solids, shard_cameras(views)) * 255.0 + 0.5).to(torch.uint8))
+        depths.append((render_depths(solids, shard_cameras(views)) * DEPTH_STEPS).round().to(torch.int8))
         angles.append(views)
         captions.append(description.caption())
-    return Shard(torch.stack(rgba), torch.stack(angles), captions)
+    return Shard(torch.stack(rgba), torch.stack(depths), torch.stack(angles), captions)
 
 
 def shard_cameras(angles: Float[Tensor, "V 3"]) -> Cameras:
@@ -71,16 +79,22 @@ def write_shard(folder: Path, index: int, held_out: bool = False) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         shard = make_shard(index, held_out=held_out)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        tensors = {"rgba": shard.rgba, "angles": shard.angles}
+        tensors = {"rgba": shard.rgba, "depths": shard.depths, "angles": shard.angles}
         save_file(tensors, temporary, metadata={"captions": json.dumps(shard.captions)})
         temporary.replace(path)
     return path
 
 
 def read_shard(path: Path) -> Shard:
-    with safe_open(path, framework="pt") as file:
-        captions = json.loads(file.metadata()["captions"])
-        return Shard(file.get_tensor("rgba"), file.get_tensor("angles"), captions)
+    """CheckpointError for a damaged file, and for one from before shards had depths."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            captions = json.loads(file.metadata()["captions"])
+            return Shard(*(file.get_tensor(name) for name in ("rgba", "depths", "angles")), captions)
+    except Exception as error:  # safetensors raises a type of its own, JSON another; the person needs the file's name
+        raise CheckpointError(
+            f"cannot read the renders in {path}: {error}", "delete it; --data-only makes it anew"
+        ) from error
 
 
 class Dataset:
@@ -106,22 +120,33 @@ class Dataset:
     def __len__(self) -> int:
         return sum(shard.angles.shape[0] * shard.angles.shape[1] for shard in self.shards)
 
-    def batches(self, size: int, generator: torch.Generator) -> Iterator["Batch"]:
-        """Endless random batches; every draw comes from `generator`."""
+    def batches(
+        self, size: int, generator: torch.Generator, how_often: Callable[[str], float] = lambda caption: 1.0
+    ) -> Iterator["Batch"]:
+        """Endless random batches, scenes as often as their caption says; every draw comes from `generator`."""
         while True:
-            rows: list[tuple[Tensor, Tensor, str]] = []
-            for number in torch.randint(len(self.shards), (size,), generator=generator).tolist():
-                shard = self.shards[number]
-                scene = int(torch.randint(len(shard.captions), (), generator=generator))
-                view = int(torch.randint(shard.angles.shape[1], (), generator=generator))
-                rows.append((shard.rgba[scene, view], shard.angles[scene, view], shard.captions[scene]))
-            rgba = torch.stack([row[0] for row in rows]).float() / 255.0
-            yield Batch(rgba, torch.stack([row[1] for row in rows]), [row[2] for row in rows])
+            scenes = [(shard, scene) for shard in self.shards for scene in range(len(shard.captions))]
+            weights = torch.tensor([how_often(shard.captions[scene]) for shard, scene in scenes])
+            for _ in range(REFRESH):
+                numbers = torch.multinomial(weights, size, replacement=True, generator=generator).tolist()
+                yield _batch([scenes[number] for number in numbers], generator)
+
+
+def _batch(scenes: list[tuple[Shard, int]], generator: torch.Generator) -> "Batch":
+    """One view of each."""
+    views = [int(torch.randint(shard.angles.shape[1], (), generator=generator)) for shard, _ in scenes]
+    rgba, depths, angles = (
+        torch.stack([getattr(shard, name)[scene, view] for (shard, scene), view in zip(scenes, views, strict=True)])
+        for name in ("rgba", "depths", "angles")
+    )
+    captions = [shard.captions[scene] for shard, scene in scenes]
+    return Batch(rgba.float() / 255.0, depths.float() / DEPTH_STEPS, angles, captions)
 
 
 @dataclass(frozen=True)
 class Batch:
     rgba: Float[Tensor, "B H W 4"]  # premultiplied
+    depths: Float[Tensor, "B H W"]  # as `render_depths`
     angles: Float[Tensor, "B 3"]
     captions: list[str]
 

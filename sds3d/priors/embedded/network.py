@@ -5,13 +5,11 @@ stays white) and predicts the clean image minus its background, which it is told
 and camera are one vector that scales and shifts every block. Every pixel block is also told its own ray through the
 world (ray maps, as in CAT3D, Gao et al. 2024): from words alone a convolution cannot know where "behind the seat" is.
 And every pixel block reads the words itself, by attention from its ray and its noisy pixels: of "a red sphere beside a
-blue cube" those on the left find "red sphere" and those on the right "blue cube". What the UNet says of a block is
-last mixed with waves along the rays of its single pixels: stripes and checks are waves of the place, and edges lie
-between a block's pixels.
+blue cube" those on the left find "red sphere" and those on the right "blue cube". The UNet also says how deep on its
+ray each pixel's surface lies, and what is finer than a block is painted at those places (painter.py).
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sds3d.priors.embedded.painter import FRONT, PAINTS, Painter
 from sds3d.priors.embedded.render import camera_rays
 from sds3d.priors.embedded.world import WORDS
 from sds3d.types import Cameras
@@ -32,8 +31,6 @@ RAY_WAVES = (0.5 * math.pi, math.pi, 2.0 * math.pi)  # of each coordinate of eac
 FINE_DEPTHS = (-0.72, -0.36, 0.0)  # the near side, which is seen, also in these
 FINE_WAVES = (4.0 * math.pi, 3.0 * math.pi)  # a period of two stripes, and of two checks
 RAY_PLANES = 3 + 1 + 6 * (len(RAY_DEPTHS) * len(RAY_WAVES) + len(FINE_DEPTHS) * len(FINE_WAVES))
-PIXEL_PLANES = 3 + 1 + 6 * len(FINE_DEPTHS) * len(FINE_WAVES)
-PAINTS, PAINT_WIDTH = 16, 32  # colours that the UNet says for a block beside its pixels, to be mixed in each of them
 CAMERA_GAIN = 3.0  # ten numbers beside 384 of text: without it they are learned late
 MAX_WORDS = 12
 READ_HEADS, READ_KEY, READ_VALUE = 4, 16, 12  # of the attention from pixel blocks to words
@@ -43,7 +40,7 @@ VOCABULARY = {word: number + 1 for number, word in enumerate(WORDS)}  # 0 is pad
 UNET: dict[str, Any] = {
     "sample_size": GRID,
     "in_channels": 3 * BLOCK**2 + 3 + RAY_PLANES + READ_PLANES,
-    "out_channels": 3 * BLOCK**2 + 3 * PAINTS,
+    "out_channels": 3 * BLOCK**2 + 3 * PAINTS + BLOCK**2,  # pixels, colours to paint with, depths of pixels
     "block_out_channels": (64, 128, 224),
     "down_block_types": ("DownBlock2D", "DownBlock2D", "DownBlock2D"),
     "mid_block_type": "UNetMidBlock2D",
@@ -76,25 +73,12 @@ class WordReader(nn.Module):
         return read.transpose(2, 3).flatten(1, 2).unflatten(2, planes.shape[2:])
 
 
-class RayPainter(nn.Module):
-    """How much each pixel has of each colour that the UNet says for its block, by a small network of its ray."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.mixing = nn.Sequential(nn.Linear(PIXEL_PLANES, PAINT_WIDTH), nn.SiLU(), nn.Linear(PAINT_WIDTH, PAINTS))
-
-    def forward(self, rays: Float[Tensor, "B N P"]) -> Float[Tensor, "B K 16 h w"]:
-        """Blocks of pixels, as `pixel_unshuffle` orders them, from the pixels row by row."""
-        shares = self.mixing(rays).transpose(1, 2).unflatten(2, (GRID * BLOCK, -1))
-        return functional.pixel_unshuffle(shares, BLOCK).unflatten(1, (PAINTS, -1))
-
-
 class TextEncoder(nn.Module):
     """Words to a fixed number of slot vectors, followed by the words in their context (zero where there is none).
 
     Learned slots are read together with the words by a transformer, so that word order counts ("red on blue") although
     the slots, which scale and shift the UNet's blocks, are no sequence. The UNet's pixel blocks read the words by
-    `reader` and are painted by `painter`, which are here so that they travel with it.
+    `reader`, and its pixels are painted by `painter`, which are here so that they travel with it.
     """
 
     def __init__(self, words: int, width: int, layers: int, heads: int, slots: int) -> None:
@@ -105,7 +89,7 @@ class TextEncoder(nn.Module):
         layer = nn.TransformerEncoderLayer(width, heads, 2 * width, 0.0, "gelu", batch_first=True, norm_first=True)
         self.transformer = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
         self.reader = WordReader(width)
-        self.painter = RayPainter()
+        self.painter = Painter(slots * width)
 
     def forward(self, ids: Int[Tensor, "T L"]) -> Float[Tensor, "T N D"]:
         ids = functional.pad(ids, (0, MAX_WORDS - ids.shape[1]))
@@ -146,28 +130,30 @@ def ray_maps(cameras: Cameras, known: Bool[Tensor, "B"]) -> Float[Tensor, "B R 1
     The places are p + s d, with d the unit direction and p the ray's point nearest to the world's origin. All zero
     where the camera is unknown.
     """
-    maps = _rays(cameras, GRID, ((RAY_DEPTHS, RAY_WAVES), (FINE_DEPTHS, FINE_WAVES)), known)
+    nearest, direction = _rays(cameras, GRID)
+    waves = []
+    for depths, numbers in ((RAY_DEPTHS, RAY_WAVES), (FINE_DEPTHS, FINE_WAVES)):
+        places = torch.cat([nearest + s * direction for s in depths], dim=-1)
+        waves += [wave(k * places) for k in numbers for wave in (torch.sin, torch.cos)]
+    maps = torch.cat([direction, torch.ones_like(direction[..., :1]), *waves], dim=-1) * known[:, None, None]
     return maps.transpose(1, 2).unflatten(2, (GRID, GRID))
 
 
-def pixel_rays(cameras: Cameras, known: Bool[Tensor, "B"]) -> Float[Tensor, "B N P"]:
-    """The same for the ray through every pixel, row by row, of the fine places alone."""
-    return _rays(cameras, GRID * BLOCK, ((FINE_DEPTHS, FINE_WAVES),), known)
+def pixel_rays(cameras: Cameras, known: Bool[Tensor, "B"]) -> Float[Tensor, "B 16 16 16 7"]:
+    """For the ray through each pixel p, d and a flag, by blocks as `pixel_unshuffle` orders them; zero as above."""
+    nearest, direction = _rays(cameras, GRID * BLOCK)
+    rays = torch.cat([nearest, direction, torch.ones_like(direction[..., :1])], dim=-1) * known[:, None, None]
+    planes = rays.transpose(1, 2).unflatten(2, (GRID * BLOCK, GRID * BLOCK))
+    return functional.pixel_unshuffle(planes, BLOCK).unflatten(1, (rays.shape[-1], -1)).movedim(1, -1).contiguous()
 
 
-def _rays(
-    cameras: Cameras, side: int, sets: Sequence[tuple[Sequence[float], Sequence[float]]], known: Bool[Tensor, "B"]
-) -> Float[Tensor, "B N R"]:
+def _rays(cameras: Cameras, side: int) -> tuple[Float[Tensor, "B N 3"], Float[Tensor, "B N 3"]]:
+    """Through side x side points of the view, row by row: the point nearest to the origin, and the unit direction."""
     shrink = torch.tensor([side / cameras.width, side / cameras.height, 1.0], device=cameras.intrinsics.device)
     resized = replace(cameras, intrinsics=shrink[:, None] * cameras.intrinsics, height=side, width=side)
     rays_o, rays_d = camera_rays(resized)
     direction = functional.normalize(rays_d, dim=-1)
-    nearest = rays_o - (rays_o * direction).sum(-1, keepdim=True) * direction
-    waves = []
-    for depths, numbers in sets:
-        places = torch.cat([nearest + s * direction for s in depths], dim=-1)
-        waves += [wave(k * places) for k in numbers for wave in (torch.sin, torch.cos)]
-    return torch.cat([direction, torch.ones_like(direction[..., :1]), *waves], dim=-1) * known[:, None, None]
+    return rays_o - (rays_o * direction).sum(-1, keepdim=True) * direction, direction
 
 
 def predict_clean(
@@ -179,11 +165,12 @@ def predict_clean(
     embedding: Float[Tensor, "B N D"],
     camera: Float[Tensor, "B 10"],
     rays: Float[Tensor, "B R 16 16"],
-    shares: Float[Tensor, "B K 16 16 16"],
+    pixels: Float[Tensor, "B 16 16 16 7"],
     background: Float[Tensor, "B 3"],
-) -> Float[Tensor, "B 3 H W"]:
-    """The expected clean image (in [-1, 1]) given its noisy version.
+) -> tuple[Float[Tensor, "B 3 H W"], Float[Tensor, "B H W"]]:
+    """The expected clean image (in [-1, 1]) given its noisy version, and the depth of the surface in each pixel.
 
+    Depths are world units from each ray's point nearest to the origin, and mean nothing beside the object.
     x0_hat = bg + net(x_t - alpha bg, bg, t, text, camera): outside the object the answer is zero on any background.
     """
     plane = (2.0 * background - 1.0)[:, :, None, None]
@@ -194,6 +181,7 @@ def predict_clean(
     condition = torch.cat([slots.flatten(1), CAMERA_GAIN * camera], dim=1)
     unused = embedding.new_zeros(x_t.shape[0], 1, unet.config.cross_attention_dim)
     said = unet(planes, ticks, unused, class_labels=condition, return_dict=False)[0]
-    residual, colors = said.tensor_split([3 * BLOCK**2], dim=1)
-    painted = torch.einsum("bkchw,bkphw->bcphw", colors.unflatten(1, (PAINTS, 3)), shares).flatten(1, 2)
-    return functional.pixel_shuffle(residual + painted, BLOCK).float() + plane
+    residual, colors, depths = said.split((3 * BLOCK**2, 3 * PAINTS, BLOCK**2), dim=1)
+    depths = depths + FRONT
+    residual = residual + text.painter(pixels, depths, slots.flatten(1), colors)
+    return functional.pixel_shuffle(residual, BLOCK).float() + plane, functional.pixel_shuffle(depths, BLOCK)[:, 0]

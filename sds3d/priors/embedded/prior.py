@@ -17,10 +17,10 @@ from sds3d.errors import PriorUnavailable
 from sds3d.priors.base import eps_from_sample
 from sds3d.priors.embedded.data import SIZE, token_batch
 from sds3d.priors.embedded.network import (
+    BLOCK,
     CAMERA_FEATURES,
     GRID,
     MAX_WORDS,
-    PIXEL_PLANES,
     RAY_PLANES,
     TextEncoder,
     camera_features,
@@ -127,7 +127,7 @@ class EmbeddedPrior:
         camera, rays, pixels, background = self._view(view, batch)
         noisy = x_t.repeat(count, 1, 1, 1).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            x0 = predict_clean(
+            x0, _ = predict_clean(
                 unet,
                 self.text,
                 noisy,
@@ -136,17 +136,17 @@ class EmbeddedPrior:
                 torch.cat(list(embeddings)),
                 camera.repeat(count, 1),
                 rays.repeat(count, 1, 1, 1),
-                self.text.painter(pixels).repeat(count, 1, 1, 1, 1),
+                pixels.repeat(count, 1, 1, 1, 1),
                 background.repeat(count, 1),
             )
         return [eps_from_sample(clean, x_t, alpha, sigma) for clean in x0.chunk(count)]
 
     def _view(
         self, view: ViewCondition | None, batch: int
-    ) -> tuple[Float[Tensor, "B F"], Float[Tensor, "B R 16 16"], Float[Tensor, "B N P"], Float[Tensor, "B 3"]]:
+    ) -> tuple[Float[Tensor, "B F"], Float[Tensor, "B R 16 16"], Float[Tensor, "B 16 16 16 7"], Float[Tensor, "B 3"]]:
         """Camera features, rays of blocks and pixels, and background colours; zeros and mid-grey without a view."""
         camera, rays = torch.zeros(batch, CAMERA_FEATURES), torch.zeros(batch, RAY_PLANES, GRID, GRID)
-        pixels, background = torch.zeros(batch, SIZE * SIZE, PIXEL_PLANES), torch.full((batch, 3), 0.5)
+        pixels, background = torch.zeros(batch, BLOCK**2, GRID, GRID, 7), torch.full((batch, 3), 0.5)
         if view is not None:
             known = torch.ones(batch, dtype=torch.bool, device=view.cameras.azimuth.device)
             camera, rays, pixels = (make(view.cameras, known) for make in (camera_features, ray_maps, pixel_rays))

@@ -27,16 +27,8 @@ def camera_rays(cameras: Cameras, samples: int = 1) -> tuple[Float[Tensor, "B R 
 
 def render_solids(solids: list[Solid], cameras: Cameras, samples: int = 2) -> Float[Tensor, "B H W 4"]:
     """Premultiplied RGB and coverage of an object, box-filtered from samples x samples rays per pixel."""
-    rays_o, rays_d = camera_rays(cameras, samples)
-    rays_o, rays_d = rays_o.reshape(-1, 3), rays_d.reshape(-1, 3)
-    nearest = torch.full_like(rays_o[:, 0], NEVER)
-    normal, owner = torch.zeros_like(rays_o), torch.full_like(nearest, -1, dtype=torch.long)
-    for number, solid in enumerate(solids):
-        rows = _near(solid, rays_o, rays_d)
-        distance, outward = intersect(solid, rays_o[rows], rays_d[rows])
-        closer = distance < nearest[rows]
-        rows = rows[closer]
-        nearest[rows], normal[rows], owner[rows] = distance[closer], outward[closer], number
+    rays_o, rays_d = (rays.reshape(-1, 3) for rays in camera_rays(cameras, samples))
+    nearest, normal, owner = _first_hits(solids, rays_o, rays_d)
     rgba = torch.zeros_like(rays_o[:, :1]).repeat(1, 4)
     for number, solid in enumerate(solids):
         rows = (owner == number).nonzero().squeeze(1)
@@ -45,6 +37,31 @@ def render_solids(solids: list[Solid], cameras: Cameras, samples: int = 2) -> Fl
     rgba[:, 3] = (owner >= 0).to(rgba)
     rgba = rgba.reshape(len(cameras), cameras.height, samples, cameras.width, samples, 4)
     return rgba.mean(dim=(2, 4))
+
+
+def render_depths(solids: list[Solid], cameras: Cameras) -> Float[Tensor, "B H W"]:
+    """Where the ray through each pixel's middle first meets the object; 0 where it does not.
+
+    World units along the ray, from its point nearest to the origin; negative on the near side.
+    """
+    rays_o, rays_d = (rays.reshape(-1, 3) for rays in camera_rays(cameras))
+    nearest, _, owner = _first_hits(solids, rays_o, rays_d)
+    length = rays_d.norm(dim=1)
+    depths = nearest * length + (rays_o * rays_d).sum(1) / length
+    return torch.where(owner >= 0, depths, 0.0).reshape(len(cameras), cameras.height, cameras.width)
+
+
+def _first_hits(solids: list[Solid], rays_o: Tensor, rays_d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of every ray: how many of its directions away the first surface is, its normal, and whose it is (-1: none)."""
+    nearest = torch.full_like(rays_o[:, 0], NEVER)
+    normal, owner = torch.zeros_like(rays_o), torch.full_like(nearest, -1, dtype=torch.long)
+    for number, solid in enumerate(solids):
+        rows = _near(solid, rays_o, rays_d)
+        distance, outward = intersect(solid, rays_o[rows], rays_d[rows])
+        closer = distance < nearest[rows]
+        rows = rows[closer]
+        nearest[rows], normal[rows], owner[rows] = distance[closer], outward[closer], number
+    return nearest, normal, owner
 
 
 def _near(solid: Solid, rays_o: Tensor, rays_d: Tensor) -> Tensor:

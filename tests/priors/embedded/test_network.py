@@ -9,7 +9,6 @@ from sds3d.priors.embedded.network import (
     BLOCK,
     GRID,
     MAX_WORDS,
-    PAINTS,
     RAY_PLANES,
     READ_HEADS,
     READ_KEY,
@@ -24,6 +23,8 @@ from sds3d.priors.embedded.network import (
     predict_clean,
     ray_maps,
 )
+from sds3d.priors.embedded.painter import FRONT, PAINTS
+from sds3d.priors.embedded.render import camera_rays
 
 
 def test_words_follow_the_slots_and_padding_is_zero_whatever_its_length():
@@ -69,43 +70,50 @@ def test_ray_maps_tell_left_from_right_and_are_zero_without_a_camera():
 def test_every_pixel_has_its_own_ray_whatever_the_size_of_the_view():
     cameras = orbit(2, elevation_deg=20.0, distance=3.0, fov_deg=40.0, size=64)
     rays = pixel_rays(cameras, torch.tensor([True, False]))
-    assert rays.shape[:2] == (2, (GRID * BLOCK) ** 2)
+    assert rays.shape == (2, BLOCK**2, GRID, GRID, 7)
     assert not rays[1].any()
     larger = orbit(2, elevation_deg=20.0, distance=3.0, fov_deg=40.0, size=128)
     torch.testing.assert_close(rays, pixel_rays(larger, torch.tensor([True, False])), atol=1e-5, rtol=0)
-    directions = rays[0, :, :3].unflatten(0, (64, 64))
-    expected = directions[31:33, 31:33].sum((0, 1))
-    forward = cameras.camera_to_world[0, :3, 2]
-    torch.testing.assert_close(torch.nn.functional.normalize(expected, dim=0), forward, atol=1e-4, rtol=0)
+    origins, directions = (side.reshape(2, 64, 64, 3) for side in camera_rays(cameras))
+    for row, column in ((0, 0), (5, 38), (63, 17)):
+        inside = (row % BLOCK) * BLOCK + column % BLOCK
+        nearest, direction, flag = rays[0, inside, row // BLOCK, column // BLOCK].split((3, 3, 1))
+        expected = torch.nn.functional.normalize(directions[0, row, column], dim=0)
+        torch.testing.assert_close(direction, expected)
+        offset = origins[0, row, column] - nearest
+        torch.testing.assert_close(offset, (offset @ direction) * direction, atol=1e-5, rtol=0)
+        assert abs(nearest @ direction) < 1e-5
+        assert flag == 1.0
 
 
-def test_a_pixel_is_painted_with_its_shares_of_its_blocks_colours():
-    """Against a loop over pixels: x0_hat - background = block's own pixels + sum_k share_k(pixel) colour_k(block)."""
+def test_a_pixel_is_what_its_block_says_and_what_is_painted_at_its_place():
+    """x0_hat - background, from the UNet's planes for pixels, colours and depths, in this order."""
     torch.manual_seed(3)
     text, unet = TextEncoder(20, **TEXT).eval(), make_unet().eval()
     generator = torch.Generator().manual_seed(4)
     said = torch.randn(1, UNET["out_channels"], GRID, GRID, generator=generator)
     unet.forward = lambda *_, **__: (said,)
+    torch.nn.init.normal_(text.painter.outside.weight, generator=generator)
     cameras = orbit(1, elevation_deg=20.0, distance=3.0, fov_deg=40.0, size=64)
+    rays = pixel_rays(cameras, torch.ones(1, dtype=torch.bool))
+    pixels, colors, depths = said.split((3 * BLOCK**2, 3 * PAINTS, BLOCK**2), dim=1)
     with torch.no_grad():
-        rays = pixel_rays(cameras, torch.ones(1, dtype=torch.bool))
-        shares = text.painter(rays)
-        one = torch.ones(1, 1, 1, 1)
-        x0 = predict_clean(
+        embedding = text(torch.tensor([[3]]))
+        x0, deep = predict_clean(
             unet,
             text,
             torch.zeros(1, 3, 64, 64),
             torch.zeros(1, dtype=torch.long),
-            one,
-            text(torch.tensor([[3]])),
+            torch.ones(1, 1, 1, 1),
+            embedding,
             torch.zeros(1, 10),
             torch.zeros(1, RAY_PLANES, GRID, GRID),
-            shares,
+            rays,
             torch.full((1, 3), 0.5),
         )
-        for row, column in ((0, 0), (5, 38), (63, 17)):
-            i, j, inside = row // BLOCK, column // BLOCK, (row % BLOCK) * BLOCK + column % BLOCK
-            mix = text.painter.mixing(rays[0, row * 64 + column])
-            own = said[0, : 3 * BLOCK**2, i, j].unflatten(0, (3, -1))[:, inside]
-            colors = said[0, 3 * BLOCK**2 :, i, j].unflatten(0, (PAINTS, 3))
-            torch.testing.assert_close(x0[0, :, row, column], own + mix @ colors)
+        paint = text.painter(rays, depths + FRONT, embedding[:, : TEXT["slots"]].flatten(1), colors)
+    torch.testing.assert_close(x0, torch.nn.functional.pixel_shuffle(pixels + paint, BLOCK))
+    assert paint.abs().mean() > 0.1
+    for row, column in ((0, 0), (5, 38), (63, 17)):
+        inside = (row % BLOCK) * BLOCK + column % BLOCK
+        torch.testing.assert_close(deep[0, row, column], depths[0, inside, row // BLOCK, column // BLOCK] + FRONT)

@@ -57,8 +57,7 @@ def test_predicted_noise_follows_from_the_predicted_image(prior):
     alpha, sigma = prior.alpha_sigma(t)
     camera, rays, pixels, background = prior._view(view, 2)
     ticks = (t * 1000).round().long()
-    shares = prior.text.painter(pixels)
-    x0 = predict_clean(prior.unet, prior.text, x_t, ticks, alpha, embedding, camera, rays, shares, background)
+    x0, _ = predict_clean(prior.unet, prior.text, x_t, ticks, alpha, embedding, camera, rays, pixels, background)
     # The prior runs in bfloat16 where the processor has it.
     torch.testing.assert_close((x_t - sigma * eps) / alpha, x0, rtol=0, atol=0.05)
 

@@ -65,12 +65,13 @@ def test_a_new_run_can_begin_with_released_weights_and_more_words(tmp_path):
 
 
 def test_planes_that_the_unet_gained_change_nothing_at_first(tmp_path):
-    """Weights from before reader and painter: without their tensors and the UNet's planes for them."""
+    """Weights from before reader and painter: without theirs and the UNet's planes for them, with a layer now gone."""
     released = Trainer(TrainConfig(seed=3), CPU).networks
     save_weights(deepcopy(released), tmp_path)
     path = tmp_path / "text" / "model.safetensors"
     tensors = load_file(path)
-    save_file({k: v for k, v in tensors.items() if not k.startswith(("reader.", "painter."))}, path)
+    kept = {k: v for k, v in tensors.items() if not k.startswith(("reader.", "painter."))}
+    save_file(kept | {"painter.gone.weight": torch.ones(2, 3)}, path)
     path = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
     tensors, said = load_file(path), 3 * BLOCK**2
     tensors["conv_in.weight"] = tensors["conv_in.weight"][:, :-READ_PLANES].contiguous()
@@ -85,7 +86,7 @@ def test_planes_that_the_unet_gained_change_nothing_at_first(tmp_path):
     assert not unet.conv_out.weight[said:].any()
     assert not unet.conv_out.bias[said:].any()
     for networks in (fresh.networks, fresh.average):  # random, but the same in both
-        for layer in (lambda text: text.reader.key, lambda text: text.painter.mixing[0]):
+        for layer in (lambda text: text.reader.key, lambda text: text.painter.inside):
             assert torch.equal(layer(networks.text).weight, layer(fresh.networks.text).weight)
             assert layer(networks.text).weight.any()
 

@@ -5,11 +5,13 @@ from random import Random
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from sds3d.cameras import orbit
+from sds3d.errors import CheckpointError
 from sds3d.priors.embedded.catalogue import COLORS, KINDS, MATERIALS, PATTERNS
 from sds3d.priors.embedded.data import make_shard, read_shard, write_shard
-from sds3d.priors.embedded.render import over, render_solids
+from sds3d.priors.embedded.render import camera_rays, over, render_depths, render_solids
 from sds3d.priors.embedded.world import (
     HELD_OUT,
     RADIUS,
@@ -180,9 +182,24 @@ def test_coverage_of_a_ball_is_exact():
     assert seen == pytest.approx(expected, rel=0.01)
 
 
+def test_depths_of_a_ball_are_exact():
+    ball = build(Description(Thing("sphere", "red")), Random(0))
+    radius = max(ball[0].size)
+    cameras = orbit(2, elevation_deg=20.0, distance=3.0, size=33)
+    depths, covered = render_depths(ball, cameras), render_solids(ball, cameras)[..., 3]
+    torch.testing.assert_close(depths[:, 16, 16], torch.full((2,), -radius), atol=1e-4, rtol=0)
+    rays_o, rays_d = camera_rays(cameras)
+    direction = torch.nn.functional.normalize(rays_d, dim=-1)
+    aside = torch.linalg.cross(rays_o, direction).square().sum(-1).reshape(2, 33, 33)
+    hit = aside < radius**2 - 1e-4
+    torch.testing.assert_close(depths[hit], -(radius**2 - aside[hit]).sqrt(), atol=1e-3, rtol=0)
+    assert not depths[covered == 0].any()
+
+
 def test_shards_come_from_their_index_alone(tmp_path):
     first, again, other = make_shard(3, scenes=2), make_shard(3, scenes=2), make_shard(4, scenes=2)
     assert torch.equal(first.rgba, again.rgba)
+    assert torch.equal(first.depths, again.depths)
     assert first.captions == again.captions
     assert not torch.equal(first.rgba, other.rgba)
 
@@ -193,4 +210,16 @@ def test_shards_survive_the_disk(tmp_path, monkeypatch):
     shard = read_shard(write_shard(tmp_path, 0))
     assert shard.captions == make_shard(0, scenes=2).captions
     assert torch.equal(shard.rgba, make_shard(0, scenes=2).rgba)
+    assert torch.equal(shard.depths, make_shard(0, scenes=2).depths)
+    assert shard.depths.any()
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_shards_of_before_and_damaged_ones_are_named(tmp_path):
+    path = tmp_path / "shard_00000.safetensors"
+    save_file({"rgba": torch.zeros(1), "angles": torch.zeros(1)}, path, metadata={"captions": "[]"})
+    with pytest.raises(CheckpointError, match=r"shard_00000.*depths"):
+        read_shard(path)
+    path.write_bytes(b"no renders")
+    with pytest.raises(CheckpointError, match="shard_00000"):
+        read_shard(path)
