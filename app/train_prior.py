@@ -66,7 +66,8 @@ def train(arguments: argparse.Namespace) -> None:
         if arguments.start_from:
             warm_start(trainer, arguments.start_from)
     if arguments.compile:
-        for network in (trainer.networks.unet, trainer.networks.text.painter):
+        text = trainer.networks.text
+        for network in (trainer.networks.unet, text.painter, text.field):
             network.forward = torch.compile(network.forward)
     stopped: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):

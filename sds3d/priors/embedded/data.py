@@ -90,7 +90,8 @@ def read_shard(path: Path) -> Shard:
     try:
         with safe_open(path, framework="pt") as file:
             captions = json.loads(file.metadata()["captions"])
-            return Shard(*(file.get_tensor(name) for name in ("rgba", "depths", "angles")), captions)
+            rgba, depths, angles = (file.get_tensor(name) for name in ("rgba", "depths", "angles"))
+            return Shard(rgba, depths, angles, captions)
     except Exception as error:  # safetensors raises a type of its own, JSON another; the person needs the file's name
         raise CheckpointError(
             f"cannot read the renders in {path}: {error}", "delete it; --data-only makes it anew"

@@ -4,9 +4,8 @@ The UNet sees the 64 px image as 4x4 pixel blocks (48 channels at 16x16; an orth
 stays white) and predicts the clean image minus its background, which it is told (three constant input planes). Words
 and camera are one vector that scales and shifts every block. Every pixel block is also told its own ray through the
 world (ray maps, as in CAT3D, Gao et al. 2024): from words alone a convolution cannot know where "behind the seat" is.
-And every pixel block reads the words itself, by attention from its ray and its noisy pixels: of "a red sphere beside a
-blue cube" those on the left find "red sphere" and those on the right "blue cube". The UNet also says how deep on its
-ray each pixel's surface lies, and what is finer than a block is painted at those places (painter.py).
+And every pixel block reads the words itself (reader.py). The UNet also says how deep on its ray each pixel's surface
+lies, and what is finer than a block is painted at those places (painter.py).
 """
 
 import math
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sds3d.priors.embedded.painter import FRONT, PAINTS, Painter
+from sds3d.priors.embedded.reader import FIELD_PLANES, READ_PLANES, RayField, WordReader
 from sds3d.priors.embedded.render import camera_rays
 from sds3d.priors.embedded.world import WORDS
 from sds3d.types import Cameras
@@ -33,13 +33,11 @@ FINE_WAVES = (4.0 * math.pi, 3.0 * math.pi)  # a period of two stripes, and of t
 RAY_PLANES = 3 + 1 + 6 * (len(RAY_DEPTHS) * len(RAY_WAVES) + len(FINE_DEPTHS) * len(FINE_WAVES))
 CAMERA_GAIN = 3.0  # ten numbers beside 384 of text: without it they are learned late
 MAX_WORDS = 12
-READ_HEADS, READ_KEY, READ_VALUE = 4, 16, 12  # of the attention from pixel blocks to words
-READ_PLANES = READ_HEADS * READ_VALUE
 VOCABULARY = {word: number + 1 for number, word in enumerate(WORDS)}  # 0 is padding
 
 UNET: dict[str, Any] = {
     "sample_size": GRID,
-    "in_channels": 3 * BLOCK**2 + 3 + RAY_PLANES + READ_PLANES,
+    "in_channels": 3 * BLOCK**2 + 3 + RAY_PLANES + READ_PLANES + FIELD_PLANES,
     "out_channels": 3 * BLOCK**2 + 3 * PAINTS + BLOCK**2,  # pixels, colours to paint with, depths of pixels
     "block_out_channels": (64, 128, 224),
     "down_block_types": ("DownBlock2D", "DownBlock2D", "DownBlock2D"),
@@ -54,31 +52,12 @@ UNET: dict[str, Any] = {
 TEXT: dict[str, int] = {"width": 128, "layers": 2, "heads": 4, "slots": 3}
 
 
-class WordReader(nn.Module):
-    """Attention from every pixel block to the words: planes that tell it which of them it is about."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        inside, key = UNET["in_channels"] - READ_PLANES, READ_HEADS * READ_KEY
-        self.query = nn.Sequential(nn.Conv2d(inside, key, 1), nn.SiLU(), nn.Conv2d(key, key, 1))
-        self.key = nn.Linear(width, key, bias=False)
-        self.value = nn.Linear(width, READ_PLANES, bias=False)
-
-    def forward(self, planes: Float[Tensor, "B C H W"], words: Float[Tensor, "B N D"]) -> Float[Tensor, "B P H W"]:
-        query = self.query(planes).flatten(2).transpose(1, 2)
-        query, key, value = (
-            x.unflatten(-1, (READ_HEADS, -1)).transpose(1, 2) for x in (query, self.key(words), self.value(words))
-        )
-        read = functional.scaled_dot_product_attention(query, key, value)
-        return read.transpose(2, 3).flatten(1, 2).unflatten(2, planes.shape[2:])
-
-
 class TextEncoder(nn.Module):
     """Words to a fixed number of slot vectors, followed by the words in their context (zero where there is none).
 
     Learned slots are read together with the words by a transformer, so that word order counts ("red on blue") although
     the slots, which scale and shift the UNet's blocks, are no sequence. The UNet's pixel blocks read the words by
-    `reader`, and its pixels are painted by `painter`, which are here so that they travel with it.
+    `reader` and `field`, and its pixels are painted by `painter`, which are here so that they travel with it.
     """
 
     def __init__(self, words: int, width: int, layers: int, heads: int, slots: int) -> None:
@@ -88,7 +67,8 @@ class TextEncoder(nn.Module):
         self.positions = nn.Parameter(torch.randn(MAX_WORDS, width) * 0.1)
         layer = nn.TransformerEncoderLayer(width, heads, 2 * width, 0.0, "gelu", batch_first=True, norm_first=True)
         self.transformer = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
-        self.reader = WordReader(width)
+        self.reader = WordReader(width, UNET["in_channels"] - READ_PLANES - FIELD_PLANES)
+        self.field = RayField()
         self.painter = Painter(slots * width)
 
     def forward(self, ids: Int[Tensor, "T L"]) -> Float[Tensor, "T N D"]:
@@ -177,7 +157,9 @@ def predict_clean(
     blocks = functional.pixel_unshuffle(x_t - alpha * plane, BLOCK)
     planes = torch.cat([blocks, plane.expand(-1, -1, GRID, GRID), rays], dim=1)
     slots, words = embedding.tensor_split([text.slots.shape[0]], dim=1)
-    planes = torch.cat([planes, text.reader(planes, words)], dim=1).contiguous(memory_format=torch.channels_last)
+    read, told = text.reader(planes, words)
+    met = text.field(pixels.mean(1), told)
+    planes = torch.cat([planes, read, met], dim=1).contiguous(memory_format=torch.channels_last)
     condition = torch.cat([slots.flatten(1), CAMERA_GAIN * camera], dim=1)
     unused = embedding.new_zeros(x_t.shape[0], 1, unet.config.cross_attention_dim)
     said = unet(planes, ticks, unused, class_labels=condition, return_dict=False)[0]

@@ -1,6 +1,4 @@
-"""The text encoder, and what a pixel block reads of it."""
-
-import math
+"""The text encoder, the rays, and how what the UNet says becomes a picture."""
 
 import torch
 
@@ -10,14 +8,9 @@ from sds3d.priors.embedded.network import (
     GRID,
     MAX_WORDS,
     RAY_PLANES,
-    READ_HEADS,
-    READ_KEY,
-    READ_PLANES,
-    READ_VALUE,
     TEXT,
     UNET,
     TextEncoder,
-    WordReader,
     make_unet,
     pixel_rays,
     predict_clean,
@@ -38,24 +31,6 @@ def test_words_follow_the_slots_and_padding_is_zero_whatever_its_length():
     assert not short[:, TEXT["slots"] + 2 :].any()
     assert short[:, : TEXT["slots"] + 2].any(-1).all()
     assert (short - swapped).abs().max() > 1e-3
-
-
-def test_the_reader_is_attention_in_float64():
-    generator = torch.Generator().manual_seed(1)
-    torch.manual_seed(2)
-    reader = WordReader(24).double()
-    planes = torch.randn(2, UNET["in_channels"] - READ_PLANES, 3, 5, dtype=torch.float64, generator=generator)
-    words = torch.randn(2, 4, 24, dtype=torch.float64, generator=generator)
-    with torch.no_grad():
-        found = reader(planes, words)
-        query, key, value = reader.query(planes), reader.key(words), reader.value(words)
-    assert found.shape == (2, READ_PLANES, 3, 5)
-    for batch, row, column, head in ((0, 0, 0, 0), (1, 2, 4, 3), (0, 1, 3, 2)):
-        k = slice(head * READ_KEY, (head + 1) * READ_KEY)
-        v = slice(head * READ_VALUE, (head + 1) * READ_VALUE)
-        weights = torch.softmax(key[batch, :, k] @ query[batch, k, row, column] / math.sqrt(READ_KEY), 0)
-        torch.testing.assert_close(found[batch, v, row, column], weights @ value[batch, :, v])
-    assert READ_HEADS * READ_VALUE == READ_PLANES
 
 
 def test_ray_maps_tell_left_from_right_and_are_zero_without_a_camera():

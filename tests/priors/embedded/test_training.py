@@ -10,9 +10,10 @@ from safetensors.torch import load_file, save_file
 
 from sds3d.errors import CheckpointError
 from sds3d.priors.embedded.data import Dataset, make_shard, random_backgrounds, read_shard, write_shard
-from sds3d.priors.embedded.network import BLOCK, READ_PLANES
+from sds3d.priors.embedded.network import BLOCK
+from sds3d.priors.embedded.reader import FIELD_PLANES, READ_PLANES
 from sds3d.priors.embedded.release import save_weights
-from sds3d.priors.embedded.training import TrainConfig, Trainer, warm_start
+from sds3d.priors.embedded.training import SHOWN, TrainConfig, Trainer, how_often, warm_start
 
 CPU = torch.device("cpu")
 
@@ -65,24 +66,24 @@ def test_a_new_run_can_begin_with_released_weights_and_more_words(tmp_path):
 
 
 def test_planes_that_the_unet_gained_change_nothing_at_first(tmp_path):
-    """Weights from before reader and painter: without theirs and the UNet's planes for them, with a layer now gone."""
+    """Weights from before it read and painted: without the layers and UNet's planes for them, but with another."""
     released = Trainer(TrainConfig(seed=3), CPU).networks
     save_weights(deepcopy(released), tmp_path)
     path = tmp_path / "text" / "model.safetensors"
     tensors = load_file(path)
-    kept = {k: v for k, v in tensors.items() if not k.startswith(("reader.", "painter."))}
+    kept = {k: v for k, v in tensors.items() if not k.startswith(("reader.", "field.", "painter."))}
     save_file(kept | {"painter.gone.weight": torch.ones(2, 3)}, path)
     path = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
-    tensors, said = load_file(path), 3 * BLOCK**2
-    tensors["conv_in.weight"] = tensors["conv_in.weight"][:, :-READ_PLANES].contiguous()
+    tensors, said, gained = load_file(path), 3 * BLOCK**2, READ_PLANES + FIELD_PLANES
+    tensors["conv_in.weight"] = tensors["conv_in.weight"][:, :-gained].contiguous()
     tensors |= {name: tensors[name][:said].contiguous() for name in ("conv_out.weight", "conv_out.bias")}
     save_file(tensors, path)
     fresh = Trainer(TrainConfig(seed=4), CPU)
     warm_start(fresh, tmp_path)
     unet, old = fresh.networks.unet, deepcopy(released.unet).half().float()
-    assert torch.equal(unet.conv_in.weight[:, :-READ_PLANES], old.conv_in.weight[:, :-READ_PLANES])
+    assert torch.equal(unet.conv_in.weight[:, :-gained], old.conv_in.weight[:, :-gained])
     assert torch.equal(unet.conv_out.weight[:said], old.conv_out.weight[:said])
-    assert not unet.conv_in.weight[:, -READ_PLANES:].any()
+    assert not unet.conv_in.weight[:, -gained:].any()
     assert not unet.conv_out.weight[said:].any()
     assert not unet.conv_out.bias[said:].any()
     for networks in (fresh.networks, fresh.average):  # random, but the same in both
@@ -110,3 +111,18 @@ def test_backgrounds_are_a_third_grey():
     assert 0.28 < grey.float().mean() < 0.38
     assert colors.min() >= 0
     assert colors.max() <= 1
+
+
+def test_what_is_learned_last_is_shown_most(dataset):
+    assert how_often("a red mug") == 1.0
+    assert how_often("two green apples") == SHOWN["two"] * SHOWN["apple"]
+    shard = dataset.shards[0]
+    favoured = shard.captions[1]
+    batches = dataset.batches(
+        200, torch.Generator().manual_seed(0), lambda caption: 8.0 if caption == favoured else 1.0
+    )
+    assert 0.7 < next(batches).captions.count(favoured) / 200 < 0.9
+    first, again = (next(dataset.batches(5, torch.Generator().manual_seed(7))) for _ in range(2))
+    assert first.captions == again.captions
+    assert torch.equal(first.rgba, again.rgba)
+    assert torch.equal(first.depths, again.depths)

@@ -1,0 +1,78 @@
+"""What a block of pixels reads of the words, and what its ray meets by what it has read.
+
+Of "a red sphere beside a blue cube" the blocks on the left find "red sphere" and those on the right "blue cube". To
+draw a sphere there, a block must know where on the sphere its ray goes: it guesses from the words where their thing
+stands and how large it is, and looks at its ray from there. So one thing alone, on the left or on a table is drawn by
+the same weights.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+READ_HEADS, READ_KEY, READ_VALUE = 4, 16, 12  # of the attention from pixel blocks to words
+READ_PLANES = READ_HEADS * READ_VALUE
+TOLD = READ_HEADS * 24  # what the field is told of the words
+FIELD_WIDTH, FIELD_PLANES = 112, 48
+FIELD_DEPTHS = (-0.72, -0.36, 0.0, 0.36, 0.72)  # places on a ray, from the one nearest to the thing's middle
+FIELD_WAVES = (0.5 * math.pi, math.pi, 2.0 * math.pi)  # of each coordinate of each place
+
+
+class WordReader(nn.Module):
+    """Attention from every pixel block to the words: planes for the UNet, and what the field is told."""
+
+    def __init__(self, width: int, planes: int) -> None:
+        super().__init__()
+        key = READ_HEADS * READ_KEY
+        self.query = nn.Sequential(nn.Conv2d(planes, key, 1), nn.SiLU(), nn.Conv2d(key, key, 1))
+        self.key = nn.Linear(width, key, bias=False)
+        self.value = nn.Linear(width, READ_PLANES, bias=False)
+        self.told = nn.Linear(width, TOLD, bias=False)
+
+    def forward(
+        self, planes: Float[Tensor, "B C H W"], words: Float[Tensor, "B N D"]
+    ) -> tuple[Float[Tensor, "B P H W"], Float[Tensor, "B T H W"]]:
+        query = self.query(planes).flatten(2).transpose(1, 2)
+        query, key, value, told = (
+            x.unflatten(-1, (READ_HEADS, -1)).transpose(1, 2)
+            for x in (query, self.key(words), self.value(words), self.told(words))
+        )
+        read = functional.scaled_dot_product_attention(query, key, torch.cat([value, told], dim=-1))
+        read = read.transpose(2, 3).unflatten(3, planes.shape[2:])
+        return read[:, :, :READ_VALUE].flatten(1, 2), read[:, :, READ_VALUE:].flatten(1, 2)
+
+
+class RayField(nn.Module):
+    """Planes for the UNet: a small network of each block's ray, seen from the thing that the block reads of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        features = 3 + 6 * len(FIELD_DEPTHS) * len(FIELD_WAVES)
+        self.frame = nn.Linear(TOLD, 4)  # the thing's middle, and the logarithm of how much smaller it is
+        self.inside = nn.Linear(features + TOLD, FIELD_WIDTH)
+        self.between = nn.Linear(FIELD_WIDTH, FIELD_WIDTH)
+        self.outside = nn.Linear(FIELD_WIDTH, FIELD_PLANES)
+        self.gates = nn.ModuleList(nn.Linear(TOLD, FIELD_WIDTH) for _ in range(2))
+        nn.init.zeros_(self.frame.weight)
+        nn.init.zeros_(self.frame.bias)
+
+    def forward(self, rays: Float[Tensor, "B H W 7"], told: Float[Tensor, "B T H W"]) -> Float[Tensor, "B P H W"]:
+        """`rays` as those of `pixel_rays`, one for each block."""
+        told = told.movedim(1, -1)
+        features = torch.cat([self.seen(rays, told), told], dim=-1)
+        hidden = functional.silu(self.inside(features)) * (1.0 + self.gates[0](told))
+        hidden = functional.silu(self.between(hidden)) * (1.0 + self.gates[1](told))
+        return self.outside(hidden).movedim(-1, 1)
+
+    def seen(self, rays: Float[Tensor, "B H W 7"], told: Float[Tensor, "B H W T"]) -> Float[Tensor, "B H W F"]:
+        """Direction, and waves of places along the ray in the frame of the thing; zero where the camera is unknown."""
+        nearest, direction, known = rays.split((3, 3, 1), dim=-1)
+        center, smaller = self.frame(told).to(rays).split((3, 1), dim=-1)
+        offset = nearest - center
+        offset = (offset - (offset * direction).sum(-1, keepdim=True) * direction) * smaller.exp()
+        places = torch.cat([offset + depth * direction for depth in FIELD_DEPTHS], dim=-1)
+        waves = [wave(k * places) for k in FIELD_WAVES for wave in (torch.sin, torch.cos)]
+        return torch.cat([direction, *waves], dim=-1) * known
