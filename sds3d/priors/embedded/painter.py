@@ -1,8 +1,8 @@
 """Paint: the colour of each pixel at the place where its ray meets the object.
 
-The UNet says how deep on its ray each pixel's surface lies, and some colours for each block. A small network of the
-place, told the words, mixes the colours: stripes and checks are waves of the place, finer than a block, and what is
-painted on an object at its places looks right from every side.
+The UNet says how deep on its ray each pixel's surface lies, and some colours for each block. Waves of the place, and a
+small network of them that is told the words, mix the colours: stripes and checks are waves of the place, finer than a
+block, and what is painted on an object at its places looks right from every side.
 """
 
 import math
@@ -11,19 +11,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-PLACE_WAVES = (4.0 * math.pi, 3.0 * math.pi)  # of each coordinate: a period of two stripes, and of two checks
-PLACE_FEATURES = 3 + 6 * len(PLACE_WAVES)
-PAINTS, PAINT_WIDTH = 16, 48  # colours that the UNet says for a block beside its pixels; width of the mixing network
+STRIPES, CHECKS = 4.0 * math.pi, 3.0 * math.pi  # wave numbers: a period of two stripes, and of two checks
+PAINTS = 3 + 6 + 6 + 1  # colours that the UNet says for a block beside its pixels: one for each wave of a place
+PAINT_WIDTH = 48
 FRONT = -0.4  # a depth on the near side, from which those that the UNet says begin; world units
 
 
 class Painter(nn.Module):
-    """How much each pixel has of each colour that the UNet says for its block, by the place that it shows."""
+    """How much each pixel has of each colour that the UNet says for its block, by the place that it shows.
+
+    The shares begin as the waves themselves and the UNet's colours as zeros: were both zero, neither would ever learn.
+    """
 
     def __init__(self, told: int) -> None:
         super().__init__()
         self.told = nn.Linear(told, 3 + 2 * PAINT_WIDTH)  # where the waves are centred; scales and shifts
-        self.inside = nn.Linear(PLACE_FEATURES, PAINT_WIDTH)
+        self.inside = nn.Linear(PAINTS, PAINT_WIDTH)
         self.outside = nn.Linear(PAINT_WIDTH, PAINTS)
         for layer in (self.told, self.outside):
             nn.init.zeros_(layer.weight)
@@ -42,9 +45,15 @@ class Painter(nn.Module):
         """
         nearest, direction, known = rays.float().split((3, 3, 1), dim=-1)
         center, scale, shift = (x[:, None, None, None] for x in self.told(told).split((3, PAINT_WIDTH, PAINT_WIDTH), 1))
-        places = (nearest + depths[..., None] * direction - center).float() * known
-        waves = [wave(k * places) for k in PLACE_WAVES for wave in (torch.sin, torch.cos)]
-        features = torch.cat([places, *waves], dim=-1)
-        shares = self.outside(nn.functional.silu(self.inside(features.to(rays)) * (1.0 + scale) + shift))
+        waves = place_waves((nearest + depths[..., None] * direction - center).float()) * known
+        waves = waves.to(rays)
+        shares = waves + self.outside(nn.functional.silu(self.inside(waves) * (1.0 + scale) + shift))
         colors = colors.unflatten(1, (PAINTS, 3))
         return torch.einsum("bkchw,bphwk->bcphw", colors, shares.to(colors.dtype)).flatten(1, 2)
+
+
+def place_waves(places: Float[Tensor, "*P 3"]) -> Float[Tensor, "*P 16"]:
+    """The place, waves of it as wide as stripes and as checks, and the checks themselves."""
+    checks = torch.sin(CHECKS * places)
+    stripes = (torch.sin(STRIPES * places), torch.cos(STRIPES * places))
+    return torch.cat([places, *stripes, checks, torch.cos(CHECKS * places), checks.prod(-1, keepdim=True)], dim=-1)

@@ -2,7 +2,8 @@
 
 import torch
 
-from sds3d.priors.embedded.painter import PAINT_WIDTH, PAINTS, PLACE_WAVES, Painter
+from sds3d.priors.embedded.painter import PAINT_WIDTH, PAINTS, Painter, place_waves
+from sds3d.priors.embedded.surfaces import CHECK, STRIPE
 
 TOLD = 5
 
@@ -30,9 +31,9 @@ def test_against_one_pixel_at_a_time():
             center, scale, shift = painter.told(told[batch]).split((3, PAINT_WIDTH, PAINT_WIDTH))
             ray = rays[batch, pixel, row, column]
             place = (ray[:3] + depths[batch, pixel, row, column] * ray[3:6] - center).float()
-            waves = [wave(k * place) for k in PLACE_WAVES for wave in (torch.sin, torch.cos)]
-            inside = painter.inside(torch.cat([place, *waves]).double()) * (1.0 + scale) + shift
-            shares = painter.outside(torch.nn.functional.silu(inside))
+            waves = place_waves(place).double()
+            inside = painter.inside(waves) * (1.0 + scale) + shift
+            shares = waves + painter.outside(torch.nn.functional.silu(inside))
             expected = shares @ colors[batch, :, row, column].view(PAINTS, 3)
             torch.testing.assert_close(found[batch, pixel::16, row, column], expected, atol=1e-4, rtol=1e-4)
 
@@ -58,6 +59,22 @@ def test_without_a_camera_every_pixel_of_a_block_gets_the_same():
     torch.testing.assert_close(found, found[:, :, :1].expand_as(found))
 
 
-def test_it_paints_nothing_before_it_has_learned():
-    generator = torch.Generator().manual_seed(3)
-    assert not Painter(TOLD).double()(*_inputs(generator)).any()
+def test_waves_of_a_place_are_the_worlds_stripes_and_checks():
+    """Where `surfaces` paints the second colour: a stripe along each axis, and checks."""
+    places = 2.0 * torch.rand(500, 3, generator=torch.Generator().manual_seed(3)) - 1.0
+    waves = place_waves(places)
+    assert waves.shape == (500, PAINTS)
+    second = (places / STRIPE + 0.5).floor().long() % 2 == 1
+    assert torch.equal(waves[:, 6:9] < 0, second)
+    assert torch.equal(waves[:, -1] < 0, (places / CHECK).floor().long().sum(1) % 2 == 1)
+
+
+def test_before_it_has_learned_it_mixes_by_the_waves_themselves():
+    generator = torch.Generator().manual_seed(4)
+    rays, depths, told, colors = _inputs(generator)
+    place = (rays[..., :3] + depths[..., None] * rays[..., 3:6]).float()
+    waves = place_waves(place).double()
+    expected = torch.einsum("bphwk,bkchw->bcphw", waves, colors.unflatten(1, (PAINTS, 3)))
+    torch.testing.assert_close(
+        Painter(TOLD).double()(rays, depths, told, colors), expected.flatten(1, 2), atol=1e-4, rtol=1e-3
+    )
