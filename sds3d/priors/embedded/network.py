@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sds3d.priors.embedded.painter import FRONT, PAINTS, Painter
+from sds3d.priors.embedded.painter import FRONT, Painter
 from sds3d.priors.embedded.reader import FIELD_PLANES, READ_PLANES, RayField, WordReader
 from sds3d.priors.embedded.render import camera_rays
 from sds3d.priors.embedded.world import WORDS
@@ -38,7 +38,7 @@ VOCABULARY = {word: number + 1 for number, word in enumerate(WORDS)}  # 0 is pad
 UNET: dict[str, Any] = {
     "sample_size": GRID,
     "in_channels": 3 * BLOCK**2 + 3 + RAY_PLANES + READ_PLANES + FIELD_PLANES,
-    "out_channels": 3 * BLOCK**2 + 3 * PAINTS + BLOCK**2,  # pixels, colours to paint with, depths of pixels
+    "out_channels": (3 + 1 + 1) * BLOCK**2,  # pixels, how much of the paint each of them shows, how deep each lies
     "block_out_channels": (64, 128, 224),
     "down_block_types": ("DownBlock2D", "DownBlock2D", "DownBlock2D"),
     "mid_block_type": "UNetMidBlock2D",
@@ -163,7 +163,7 @@ def predict_clean(
     condition = torch.cat([slots.flatten(1), CAMERA_GAIN * camera], dim=1)
     unused = embedding.new_zeros(x_t.shape[0], 1, unet.config.cross_attention_dim)
     said = unet(planes, ticks, unused, class_labels=condition, return_dict=False)[0]
-    residual, colors, depths = said.split((3 * BLOCK**2, 3 * PAINTS, BLOCK**2), dim=1)
+    residual, shown, depths = said.split((3 * BLOCK**2, BLOCK**2, BLOCK**2), dim=1)
     depths = depths + FRONT
-    residual = residual + text.painter(pixels, depths, slots.flatten(1), colors)
+    residual = residual + text.painter(pixels, depths, shown.sigmoid(), slots.flatten(1))
     return functional.pixel_shuffle(residual, BLOCK).float() + plane, functional.pixel_shuffle(depths, BLOCK)[:, 0]

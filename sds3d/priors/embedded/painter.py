@@ -1,8 +1,8 @@
-"""Paint: the colour of each pixel at the place where its ray meets the object.
+"""Paint: the pattern of each pixel at the place where its ray meets the object.
 
-The UNet says how deep on its ray each pixel's surface lies, and some colours for each block. Waves of the place, and a
-small network of them that is told the words, mix the colours: stripes and checks are waves of the place, finer than a
-block, and what is painted on an object at its places looks right from every side.
+The words say the paint, the UNet where it is seen: how deep on its ray each pixel's surface lies, and how much of the
+paint it shows. Stripes and checks are waves of the place, finer than a block, and what is painted on an object at its
+places looks right from every side.
 """
 
 import math
@@ -12,23 +12,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 STRIPES, CHECKS = 4.0 * math.pi, 3.0 * math.pi  # wave numbers: a period of two stripes, and of two checks
-PAINTS = 3 + 6 + 6 + 1  # colours that the UNet says for a block beside its pixels: one for each wave of a place
-PAINT_WIDTH = 48
+WAVES = 3 + 6 + 6 + 1  # of a place, and the place itself
+PAINT_TOLD, PAINT_WIDTH = 96, 48  # of the words, and of the small network of a place
 FRONT = -0.4  # a depth on the near side, from which those that the UNet says begin; world units
 
 
 class Painter(nn.Module):
-    """How much each pixel has of each colour that the UNet says for its block, by the place that it shows.
+    """Colours of places: a palette with a colour for each wave, and a small network of all, both told by the words."""
 
-    The shares begin as the waves themselves and the UNet's colours as zeros: were both zero, neither would ever learn.
-    """
-
-    def __init__(self, told: int) -> None:
+    def __init__(self, words: int) -> None:
         super().__init__()
-        self.told = nn.Linear(told, 3 + 2 * PAINT_WIDTH)  # where the waves are centred; scales and shifts
-        self.inside = nn.Linear(PAINTS, PAINT_WIDTH)
-        self.outside = nn.Linear(PAINT_WIDTH, PAINTS)
-        for layer in (self.told, self.outside):
+        self.told = nn.Sequential(
+            nn.Linear(words, PAINT_TOLD), nn.SiLU(), nn.Linear(PAINT_TOLD, 3 * WAVES + 2 * PAINT_WIDTH)
+        )
+        self.inside = nn.Linear(WAVES, PAINT_WIDTH)
+        self.outside = nn.Linear(PAINT_WIDTH, 3)
+        for layer in (self.told[-1], self.outside):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
@@ -36,20 +35,20 @@ class Painter(nn.Module):
         self,
         rays: Float[Tensor, "B 16 h w 7"],
         depths: Float[Tensor, "B 16 h w"],
-        told: Float[Tensor, "B T"],
-        colors: Float[Tensor, "B K3 h w"],
+        shown: Float[Tensor, "B 16 h w"],
+        words: Float[Tensor, "B T"],
     ) -> Float[Tensor, "B 48 h w"]:
-        """sum_k share_k(place) colour_k, as `pixel_unshuffle` orders blocks.
+        """Of each pixel `shown`, a share, times the colour of its place, as `pixel_unshuffle` orders blocks.
 
         `rays` are those of `pixel_rays`, `depths` in world units from each ray's point nearest to the origin.
         """
         nearest, direction, known = rays.float().split((3, 3, 1), dim=-1)
-        center, scale, shift = (x[:, None, None, None] for x in self.told(told).split((3, PAINT_WIDTH, PAINT_WIDTH), 1))
-        waves = place_waves((nearest + depths[..., None] * direction - center).float()) * known
-        waves = waves.to(rays)
-        shares = waves + self.outside(nn.functional.silu(self.inside(waves) * (1.0 + scale) + shift))
-        colors = colors.unflatten(1, (PAINTS, 3))
-        return torch.einsum("bkchw,bphwk->bcphw", colors, shares.to(colors.dtype)).flatten(1, 2)
+        palette, scale, shift = self.told(words).split((3 * WAVES, PAINT_WIDTH, PAINT_WIDTH), 1)
+        waves = (place_waves((nearest + depths[..., None] * direction).float()) * known).to(rays).flatten(1, 3)
+        hidden = nn.functional.silu(self.inside(waves) * (1.0 + scale[:, None]) + shift[:, None])
+        colors = waves.to(palette.dtype) @ palette.unflatten(1, (WAVES, 3)) + self.outside(hidden)
+        colors = colors * shown.flatten(1)[..., None]
+        return colors.unflatten(1, depths.shape[1:]).movedim(-1, 1).flatten(1, 2)
 
 
 def place_waves(places: Float[Tensor, "*P 3"]) -> Float[Tensor, "*P 16"]:

@@ -16,7 +16,7 @@ from sds3d.priors.embedded.network import (
     predict_clean,
     ray_maps,
 )
-from sds3d.priors.embedded.painter import FRONT, PAINTS
+from sds3d.priors.embedded.painter import FRONT
 from sds3d.priors.embedded.render import camera_rays
 
 
@@ -62,7 +62,7 @@ def test_every_pixel_has_its_own_ray_whatever_the_size_of_the_view():
 
 
 def test_a_pixel_is_what_its_block_says_and_what_is_painted_at_its_place():
-    """x0_hat - background, from the UNet's planes for pixels, colours and depths, in this order."""
+    """x0_hat - background, from the UNet's planes for pixels, for shares of paint, and for depths, in this order."""
     torch.manual_seed(3)
     text, unet = TextEncoder(20, **TEXT).eval(), make_unet().eval()
     generator = torch.Generator().manual_seed(4)
@@ -71,7 +71,7 @@ def test_a_pixel_is_what_its_block_says_and_what_is_painted_at_its_place():
     torch.nn.init.normal_(text.painter.outside.weight, generator=generator)
     cameras = orbit(1, elevation_deg=20.0, distance=3.0, fov_deg=40.0, size=64)
     rays = pixel_rays(cameras, torch.ones(1, dtype=torch.bool))
-    pixels, colors, depths = said.split((3 * BLOCK**2, 3 * PAINTS, BLOCK**2), dim=1)
+    pixels, shown, depths = said.split((3 * BLOCK**2, BLOCK**2, BLOCK**2), dim=1)
     with torch.no_grad():
         embedding = text(torch.tensor([[3]]))
         x0, deep = predict_clean(
@@ -86,7 +86,7 @@ def test_a_pixel_is_what_its_block_says_and_what_is_painted_at_its_place():
             rays,
             torch.full((1, 3), 0.5),
         )
-        paint = text.painter(rays, depths + FRONT, embedding[:, : TEXT["slots"]].flatten(1), colors)
+        paint = text.painter(rays, depths + FRONT, shown.sigmoid(), embedding[:, : TEXT["slots"]].flatten(1))
     torch.testing.assert_close(x0, torch.nn.functional.pixel_shuffle(pixels + paint, BLOCK))
     assert paint.abs().mean() > 0.1
     for row, column in ((0, 0), (5, 38), (63, 17)):
