@@ -73,20 +73,19 @@ def train(arguments: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda caught, frame: stopped.append(caught))
     dataset = Dataset(arguments.folder / "data")
-    begin, begin_step, mark, losses, depths = time.monotonic(), trainer.step, time.monotonic(), [], []
+    begin, begin_step, mark, losses = time.monotonic(), trainer.step, time.monotonic(), []
     for record in trainer.train(dataset, arguments.steps if arguments.cooldown else 0):
-        losses.append(record["loss"])
-        depths.append(record["depth"])
+        losses.append({name: record[name] for name in ("loss", "depth", "paint")})
         done = bool(stopped) or time.monotonic() - begin > 60.0 * arguments.minutes
         done = done or (arguments.steps > 0 and trainer.step - begin_step >= arguments.steps)
         if trainer.step % 100 == 0 or done:
             rate = len(losses) * trainer.config.batch / (time.monotonic() - mark)
-            means = {"loss": sum(losses) / len(losses), "depth": sum(depths) / len(depths)}
+            means = {name: sum(row[name] for row in losses) / len(losses) for name in losses[0]}
             line = {**record, **means, "images_per_s": rate, "seen": len(dataset)}
             with open(arguments.folder / "log.jsonl", "a") as log:
                 print(json.dumps(line), file=log)
             print(json.dumps(line), flush=True)
-            mark, losses, depths = time.monotonic(), [], []
+            mark, losses = time.monotonic(), []
         if trainer.step % 500 == 0 or done:
             trainer.save(arguments.folder)
             dataset.refresh()

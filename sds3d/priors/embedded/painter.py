@@ -22,12 +22,11 @@ class Painter(nn.Module):
 
     def __init__(self, words: int) -> None:
         super().__init__()
-        self.told = nn.Sequential(
-            nn.Linear(words, PAINT_TOLD), nn.SiLU(), nn.Linear(PAINT_TOLD, 3 * WAVES + 2 * PAINT_WIDTH)
-        )
+        said = nn.Linear(PAINT_TOLD, 3 * WAVES + 2 * PAINT_WIDTH)
+        self.told = nn.Sequential(nn.Linear(words, PAINT_TOLD), nn.SiLU(), said)
         self.inside = nn.Linear(WAVES, PAINT_WIDTH)
         self.outside = nn.Linear(PAINT_WIDTH, 3)
-        for layer in (self.told[-1], self.outside):
+        for layer in (said, self.outside):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 

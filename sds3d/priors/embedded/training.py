@@ -18,10 +18,12 @@ import torch
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sds3d.errors import CheckpointError
 from sds3d.priors.embedded.data import Batch, Dataset, random_backgrounds, shard_cameras, token_batch
 from sds3d.priors.embedded.network import (
+    BLOCK,
     TEXT,
     VOCABULARY,
     TextEncoder,
@@ -37,6 +39,8 @@ from sds3d.priors.embedded.world import words_of
 
 # Patterns, two things and an apple's stem are learned last and shown most, by the caption's words.
 SHOWN = {"striped": 3.0, "checkered": 3.0, "dotted": 2.0, "beside": 2.0, "two": 2.0, "apple": 2.0}
+
+DETAIL = 15  # pixels: two stripes
 
 
 @dataclass(frozen=True)
@@ -91,26 +95,22 @@ class Trainer:
                 rate *= max(0.0, 1.0 - (self.step - begin) / cooldown)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.config.lr * rate
-            image, depth = self.losses(batch)
-            (image + self.config.depth_weight * depth).backward()
+            losses = self.losses(batch)
+            (losses["loss"] + self.config.depth_weight * losses["depth"] + losses["paint"]).backward()
             nn.utils.clip_grad_norm_(self.networks.parameters(), 1.0)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             self._update_average()
             self.step += 1
             self.images += self.config.batch
-            yield {
-                "step": self.step,
-                "images": self.images,
-                "loss": float(image.detach()),
-                "depth": float(depth.detach()),
-            }
+            yield {"step": self.step, "images": self.images} | {k: float(v.detach()) for k, v in losses.items()}
 
-    def losses(self, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """min(1 / sigma^2, max_weight) ||x0_hat - x||^2, with most t at high noise: t = 1 - (1 - u)^2; and of depths.
+    def losses(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """min(1 / sigma^2, max_weight) ||x0_hat - x||^2, with most t at high noise: t = 1 - (1 - u)^2; and two more.
 
         At low noise the silhouette shows through and the words are hardly needed, so they would not be learned. Depths
-        count where the object covers the pixel.
+        count where the object covers the pixel. "paint" is what of the object's details the words alone explain where
+        the depths are true: through the UNet, whose errors are larger, it would be learned too late.
         """
         c, g, count = self.config, self.generator, len(batch.captions)
         background = random_backgrounds(count, g)
@@ -131,11 +131,18 @@ class Trainer:
         x_t = (alpha * x + sigma * eps).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             text = self.networks.text
+            embedding = text(tokens)
             x0, found = predict_clean(
-                self.networks.unet, text, x_t, ticks, alpha, text(tokens), camera, rays, pixels, background
+                self.networks.unet, text, x_t, ticks, alpha, embedding, camera, rays, pixels, background
             )
+            blocks, words = functional.pixel_unshuffle(depths[:, None], BLOCK), embedding[:, : TEXT["slots"]].flatten(1)
+            paint = functional.pixel_shuffle(text.painter(pixels, blocks, torch.ones_like(blocks), words), BLOCK)
         weight = (1.0 / sigma.square()).clamp_max(c.max_weight)
-        return (weight * (x0 - x).square()).mean(), (cover * (found - depths).square()).mean()
+        return {
+            "loss": (weight * (x0 - x).square()).mean(),
+            "depth": (cover * (found - depths).square()).mean(),
+            "paint": _details(x - paint.float(), cover[:, None]).square().mean(),
+        }
 
     def _update_average(self) -> None:
         decay = min(self.config.ema, (1.0 + self.step) / (10.0 + self.step))
@@ -207,6 +214,12 @@ def _grown(old: Tensor, like: Tensor) -> Tensor:
     grown = torch.zeros_like(like)
     grown[tuple(slice(size) for size in old.shape)] = old
     return grown
+
+
+def _details(image: Float[Tensor, "B 3 H W"], cover: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 3 H W"]:
+    """The object's colours less their mean over what it covers of the surrounding square; zero beside it."""
+    around = functional.avg_pool2d(torch.cat([cover * image, cover], dim=1), DETAIL, 1, DETAIL // 2)
+    return cover * (image - around[:, :3] / around[:, 3:].clamp_min(1e-3))
 
 
 def how_often(caption: str) -> float:
