@@ -38,9 +38,9 @@ from sds3d.priors.embedded.render import over
 from sds3d.priors.embedded.world import words_of
 
 # Patterns, two things and an apple's stem are learned last and shown most, by the caption's words.
-SHOWN = {"striped": 3.0, "checkered": 3.0, "dotted": 2.0, "beside": 2.0, "two": 2.0, "apple": 2.0}
+SHOWN = {"striped": 2.0, "checkered": 2.0, "dotted": 1.5, "beside": 2.0, "two": 1.5, "apple": 2.0}
 
-DETAIL = 15  # pixels: two stripes
+DETAIL = 3  # blocks: what is narrower than so many is a detail; two stripes are
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,9 @@ def _grown(old: Tensor, like: Tensor) -> Tensor:
 
 def _details(image: Float[Tensor, "B 3 H W"], cover: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 3 H W"]:
     """The object's colours less their mean over what it covers of the surrounding square; zero beside it."""
-    around = functional.avg_pool2d(torch.cat([cover * image, cover], dim=1), DETAIL, 1, DETAIL // 2)
+    around = functional.avg_pool2d(torch.cat([cover * image, cover], dim=1), BLOCK)
+    around = functional.avg_pool2d(around, DETAIL, 1, DETAIL // 2)
+    around = functional.interpolate(around, scale_factor=float(BLOCK), mode="bilinear")
     return cover * (image - around[:, :3] / around[:, 3:].clamp_min(1e-3))
 
 
