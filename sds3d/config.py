@@ -47,7 +47,7 @@ class RunConfig(Options):
     prompt: Annotated[str, AfterValidator(check_prompt)]
     negative_prompt: Annotated[str, AfterValidator(check_text)] = ""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    steps: Annotated[int, Field(ge=1, le=1_000_000)] = 700
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] = 600
     device: Annotated[str, AfterValidator(_check_device)] = "auto"
     scene: SerializeAsAny[InstanceOf[SceneConfig]] = GaussiansConfig()
     particles: Annotated[int, Field(ge=1, le=64, description="scenes that are made at once and share the views")] = 1

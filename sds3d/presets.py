@@ -4,6 +4,6 @@ from typing import Any
 
 PRESETS: dict[str, dict[str, Any]] = {
     "draft": {"steps": 250, "preview_every": 50},
-    "default": {"steps": 700},
+    "default": {"steps": 600},
     "fine": {"steps": 2000, "cameras": {"views": 8}, "preview_every": 250},
 }
