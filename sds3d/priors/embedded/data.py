@@ -10,7 +10,7 @@ from random import Random
 
 import torch
 from jaxtyping import Float, Int, Int8, UInt8
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -92,7 +92,7 @@ def read_shard(path: Path) -> Shard:
             captions = json.loads(file.metadata()["captions"])
             rgba, depths, angles = (file.get_tensor(name) for name in ("rgba", "depths", "angles"))
             return Shard(rgba, depths, angles, captions)
-    except Exception as error:  # safetensors raises a type of its own, JSON another; the person needs the file's name
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:  # damaged, or its captions are
         raise CheckpointError(
             f"cannot read the renders in {path}: {error}", "delete it; --data-only makes it anew"
         ) from error
