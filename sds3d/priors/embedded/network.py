@@ -8,7 +8,6 @@ And every pixel block reads the words itself (reader.py). The UNet also says how
 lies, and what is finer than a block is painted at those places (painter.py).
 """
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +16,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sds3d.priors.embedded.painter import FRONT, Painter
-from sds3d.priors.embedded.reader import FIELD_PLANES, READ_PLANES, RayField, WordReader
+from sds3d.priors.embedded.painter import CHECKS, FRONT, STRIPES, Painter
+from sds3d.priors.embedded.reader import (
+    FIELD_PLANES,
+    RAY_DEPTHS,
+    RAY_WAVES,
+    READ_PLANES,
+    RayField,
+    WordReader,
+    waves_along,
+)
 from sds3d.priors.embedded.render import camera_rays
 from sds3d.priors.embedded.world import WORDS
 from sds3d.types import Cameras
@@ -26,10 +33,8 @@ from sds3d.types import Cameras
 BLOCK = 4  # pixels per side of an unshuffled block
 GRID = 16  # blocks per side of the image
 CAMERA_FEATURES = 10
-RAY_DEPTHS = (-0.72, -0.36, 0.0, 0.36, 0.72)  # places on a ray, from the one nearest to the origin; world units
-RAY_WAVES = (0.5 * math.pi, math.pi, 2.0 * math.pi)  # of each coordinate of each place
 FINE_DEPTHS = (-0.72, -0.36, 0.0)  # the near side, which is seen, also in these
-FINE_WAVES = (4.0 * math.pi, 3.0 * math.pi)  # a period of two stripes, and of two checks
+FINE_WAVES = (STRIPES, CHECKS)
 RAY_PLANES = 3 + 1 + 6 * (len(RAY_DEPTHS) * len(RAY_WAVES) + len(FINE_DEPTHS) * len(FINE_WAVES))
 CAMERA_GAIN = 3.0  # ten numbers beside 384 of text: without it they are learned late
 MAX_WORDS = 12
@@ -111,10 +116,8 @@ def ray_maps(cameras: Cameras, known: Bool[Tensor, "B"]) -> Float[Tensor, "B R 1
     where the camera is unknown.
     """
     nearest, direction = _rays(cameras, GRID)
-    waves = []
-    for depths, numbers in ((RAY_DEPTHS, RAY_WAVES), (FINE_DEPTHS, FINE_WAVES)):
-        places = torch.cat([nearest + s * direction for s in depths], dim=-1)
-        waves += [wave(k * places) for k in numbers for wave in (torch.sin, torch.cos)]
+    waves = waves_along(nearest, direction, RAY_DEPTHS, RAY_WAVES)
+    waves += waves_along(nearest, direction, FINE_DEPTHS, FINE_WAVES)
     maps = torch.cat([direction, torch.ones_like(direction[..., :1]), *waves], dim=-1) * known[:, None, None]
     return maps.transpose(1, 2).unflatten(2, (GRID, GRID))
 

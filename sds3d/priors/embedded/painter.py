@@ -11,7 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-STRIPES, CHECKS = 4.0 * math.pi, 3.0 * math.pi  # wave numbers: a period of two stripes, and of two checks
+from sds3d.priors.embedded.surfaces import CHECK, STRIPE
+
+STRIPES, CHECKS = math.pi / STRIPE, math.pi / CHECK  # wave numbers: a period of two stripes, and of two checks
 WAVES = 3 + 6 + 6 + 1  # of a place, and the place itself
 PAINT_TOLD, PAINT_WIDTH = 96, 48  # of the words, and of the small network of a place
 FRONT = -0.4  # a depth on the near side, from which those that the UNet says begin; world units

@@ -7,6 +7,7 @@ the same weights.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -17,8 +18,8 @@ READ_HEADS, READ_KEY, READ_VALUE = 4, 16, 12  # of the attention from pixel bloc
 READ_PLANES = READ_HEADS * READ_VALUE
 TOLD = READ_HEADS * 24  # what the field is told of the words
 FIELD_WIDTH, FIELD_PLANES = 112, 48
-FIELD_DEPTHS = (-0.72, -0.36, 0.0, 0.36, 0.72)  # places on a ray, from the one nearest to the thing's middle
-FIELD_WAVES = (0.5 * math.pi, math.pi, 2.0 * math.pi)  # of each coordinate of each place
+RAY_DEPTHS = (-0.72, -0.36, 0.0, 0.36, 0.72)  # places on a ray, from the one nearest to the middle; world units
+RAY_WAVES = (0.5 * math.pi, math.pi, 2.0 * math.pi)  # of each coordinate of each place
 
 
 class WordReader(nn.Module):
@@ -50,7 +51,7 @@ class RayField(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        features = 3 + 6 * len(FIELD_DEPTHS) * len(FIELD_WAVES)
+        features = 3 + 6 * len(RAY_DEPTHS) * len(RAY_WAVES)
         self.frame = nn.Linear(TOLD, 4)  # the thing's middle, and the logarithm of how much smaller it is
         self.inside = nn.Linear(features + TOLD, FIELD_WIDTH)
         self.between = nn.Linear(FIELD_WIDTH, FIELD_WIDTH)
@@ -73,6 +74,12 @@ class RayField(nn.Module):
         center, smaller = self.frame(told).to(rays).split((3, 1), dim=-1)
         offset = nearest - center
         offset = (offset - (offset * direction).sum(-1, keepdim=True) * direction) * smaller.exp()
-        places = torch.cat([offset + depth * direction for depth in FIELD_DEPTHS], dim=-1)
-        waves = [wave(k * places) for k in FIELD_WAVES for wave in (torch.sin, torch.cos)]
-        return torch.cat([direction, *waves], dim=-1) * known
+        return torch.cat([direction, *waves_along(offset, direction, RAY_DEPTHS, RAY_WAVES)], dim=-1) * known
+
+
+def waves_along(
+    nearest: Float[Tensor, "*R 3"], direction: Float[Tensor, "*R 3"], depths: Sequence[float], numbers: Sequence[float]
+) -> list[Float[Tensor, "*R F"]]:
+    """Sines and cosines of places on rays: for each wave number, of all places at `depths` from the nearest one."""
+    places = torch.cat([nearest + depth * direction for depth in depths], dim=-1)
+    return [wave(k * places) for k in numbers for wave in (torch.sin, torch.cos)]

@@ -5,9 +5,9 @@ import math
 import torch
 
 from sds3d.priors.embedded.reader import (
-    FIELD_DEPTHS,
     FIELD_PLANES,
-    FIELD_WAVES,
+    RAY_DEPTHS,
+    RAY_WAVES,
     READ_HEADS,
     READ_KEY,
     READ_PLANES,
@@ -66,8 +66,8 @@ def test_against_one_block_at_a_time():
             *middle, smaller = field.frame(words).unbind()
             offset, direction = ray[:3] - torch.stack(middle), ray[3:6]
             offset = (offset - (offset @ direction) * direction) * smaller.exp()
-            places = torch.cat([offset + depth * direction for depth in FIELD_DEPTHS])
-            waves = [wave(k * places) for k in FIELD_WAVES for wave in (torch.sin, torch.cos)]
+            places = torch.cat([offset + depth * direction for depth in RAY_DEPTHS])
+            waves = [wave(k * places) for k in RAY_WAVES for wave in (torch.sin, torch.cos)]
             hidden = field.inside(torch.cat([direction, *waves, words]))
             for gate, layer in zip(field.gates, (field.between, field.outside), strict=True):
                 hidden = layer(torch.nn.functional.silu(hidden) * (1.0 + gate(words)))
