@@ -13,7 +13,7 @@ from sds3d.priors.embedded.data import Dataset, make_shard, random_backgrounds, 
 from sds3d.priors.embedded.network import BLOCK
 from sds3d.priors.embedded.reader import FIELD_PLANES, READ_PLANES
 from sds3d.priors.embedded.release import save_weights
-from sds3d.priors.embedded.training import SHOWN, TrainConfig, Trainer, how_often, warm_start
+from sds3d.priors.embedded.training import SHOWN, TrainConfig, Trainer, _details, how_often, warm_start
 
 CPU = torch.device("cpu")
 
@@ -126,3 +126,32 @@ def test_what_is_learned_last_is_shown_most(dataset):
     assert first.captions == again.captions
     assert torch.equal(first.rgba, again.rgba)
     assert torch.equal(first.depths, again.depths)
+
+
+def test_details_are_what_is_narrower_than_two_stripes_and_only_on_the_object():
+    cover = torch.zeros(1, 1, 64, 64)
+    cover[..., 16:48, 16:48] = 1.0
+    flat = torch.full((1, 3, 64, 64), 0.7)
+    torch.testing.assert_close(_details(flat, cover), torch.zeros_like(flat), atol=1e-6, rtol=0)
+    stripes = torch.where(torch.arange(64) // 4 % 2 == 0, 1.0, -1.0).expand(1, 3, 64, 64)
+    found = _details(stripes, cover)
+    assert not found[:, :, :16].any()
+    inside = (slice(None), slice(None), slice(24, 40), slice(24, 40))
+    assert (found[inside].sign() == stripes[inside]).all()
+    assert found[inside].abs().mean() > 0.5
+
+
+def test_depths_are_learned_by_the_unet_and_paint_by_the_words_alone(dataset):
+    trainer = Trainer(TrainConfig(text_dropout=0.0, camera_dropout=0.0, seed=1), CPU)
+    batch = next(dataset.batches(4, torch.Generator().manual_seed(1)))
+    trainer.losses(batch)["paint"].backward()
+    assert trainer.networks.text.painter.outside.weight.grad.any()
+    assert all(parameter.grad is None for parameter in trainer.networks.unet.parameters())
+    optimizer, depths = torch.optim.Adam(trainer.networks.parameters(), 3e-3), []
+    for _ in range(12):
+        loss = trainer.losses(batch)["depth"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        depths.append(float(loss.detach()))
+    assert depths[-1] < 0.5 * depths[0]
