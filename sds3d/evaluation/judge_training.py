@@ -42,6 +42,7 @@ def train_judge(
             torch.cat([part.rgba for part in parts]),
             torch.cat([part.depths for part in parts]),
             torch.cat([part.angles for part in parts]),
+            torch.cat([part.frames for part in parts]),
             [caption for part in parts for caption in part.captions],
         )
         loss = judge_loss(network, joined, worn(joined.rgba, generator))

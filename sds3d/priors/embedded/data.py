@@ -16,8 +16,9 @@ from torch import Tensor
 
 from sds3d.cameras import orbit_cameras
 from sds3d.errors import CheckpointError
+from sds3d.priors.embedded.placing import frame
 from sds3d.priors.embedded.render import render_depths, render_solids
-from sds3d.priors.embedded.world import build, random_description
+from sds3d.priors.embedded.world import build_things, random_description
 from sds3d.types import Cameras
 
 SIZE = 64  # pixels
@@ -27,6 +28,7 @@ DISTANCE = (2.8, 3.2)  # world units
 SCENES_PER_SHARD = 250
 VIEWS = 6
 REFRESH = 100  # batches, until shards that have come since are drawn from
+TENSORS = ("rgba", "depths", "angles", "frames")  # of a shard's file
 DEPTH_STEPS = 127  # per world unit: objects lie within one of the origin
 
 
@@ -34,12 +36,14 @@ DEPTH_STEPS = 127  # per world unit: objects lie within one of the origin
 class Shard:
     """Renders of some scenes; `angles` are azimuth and elevation in radians, and the distance.
 
-    `depths` are those of `render_depths` in steps of 1 / DEPTH_STEPS.
+    `depths` are those of `render_depths` in steps of 1 / DEPTH_STEPS, `frames` that `frame` of each thing, or twice of
+    one alone.
     """
 
     rgba: UInt8[Tensor, "S V H W 4"]
     depths: Int8[Tensor, "S V H W"]
     angles: Float[Tensor, "S V 3"]
+    frames: Float[Tensor, "S 2 4"]
     captions: list[str]
 
 
@@ -48,17 +52,19 @@ def make_shard(index: int, scenes: int = SCENES_PER_SHARD, held_out: bool = Fals
 
     With `held_out` it holds nothing but what training the prior must not see.
     """
-    rgba, depths, angles, captions = [], [], [], []
+    rgba, depths, angles, frames, captions = [], [], [], [], []
     for scene in range(scenes):
         rng = Random(f"sds3d-{index}-{scene}")
         description = random_description(rng, held_out)
-        solids = build(description, rng)
+        things = build_things(description, rng)
+        solids = [solid for thing in things for solid in thing]
         views = torch.tensor([_random_view(rng) for _ in range(VIEWS)])
         rgba.append((render_solids(solids, shard_cameras(views)) * 255.0 + 0.5).to(torch.uint8))
         depths.append((render_depths(solids, shard_cameras(views)) * DEPTH_STEPS).round().to(torch.int8))
         angles.append(views)
+        frames.append(torch.tensor([frame(things[0]), frame(things[-1])]))
         captions.append(description.caption())
-    return Shard(torch.stack(rgba), torch.stack(depths), torch.stack(angles), captions)
+    return Shard(torch.stack(rgba), torch.stack(depths), torch.stack(angles), torch.stack(frames), captions)
 
 
 def shard_cameras(angles: Float[Tensor, "V 3"]) -> Cameras:
@@ -79,19 +85,18 @@ def write_shard(folder: Path, index: int, held_out: bool = False) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         shard = make_shard(index, held_out=held_out)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        tensors = {"rgba": shard.rgba, "depths": shard.depths, "angles": shard.angles}
+        tensors = {name: getattr(shard, name) for name in TENSORS}
         save_file(tensors, temporary, metadata={"captions": json.dumps(shard.captions)})
         temporary.replace(path)
     return path
 
 
 def read_shard(path: Path) -> Shard:
-    """CheckpointError for a damaged file, and for one from before shards had depths."""
+    """CheckpointError for a damaged file, and for one from before shards had depths or frames."""
     try:
         with safe_open(path, framework="pt") as file:
             captions = json.loads(file.metadata()["captions"])
-            rgba, depths, angles = (file.get_tensor(name) for name in ("rgba", "depths", "angles"))
-            return Shard(rgba, depths, angles, captions)
+            return Shard(**{name: file.get_tensor(name) for name in TENSORS}, captions=captions)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:  # damaged, or its captions are
         raise CheckpointError(
             f"cannot read the renders in {path}: {error}", "delete it; --data-only makes it anew"
@@ -140,8 +145,9 @@ def _batch(scenes: list[tuple[Shard, int]], generator: torch.Generator) -> "Batc
         torch.stack([getattr(shard, name)[scene, view] for (shard, scene), view in zip(scenes, views, strict=True)])
         for name in ("rgba", "depths", "angles")
     )
+    frames = torch.stack([shard.frames[scene] for shard, scene in scenes])
     captions = [shard.captions[scene] for shard, scene in scenes]
-    return Batch(rgba.float() / 255.0, depths.float() / DEPTH_STEPS, angles, captions)
+    return Batch(rgba.float() / 255.0, depths.float() / DEPTH_STEPS, angles, frames, captions)
 
 
 @dataclass(frozen=True)
@@ -149,6 +155,7 @@ class Batch:
     rgba: Float[Tensor, "B H W 4"]  # premultiplied
     depths: Float[Tensor, "B H W"]  # as `render_depths`
     angles: Float[Tensor, "B 3"]
+    frames: Float[Tensor, "B 2 4"]  # as a shard's
     captions: list[str]
 
 

@@ -9,7 +9,7 @@ lies, and what is finer than a block is painted at those places (painter.py).
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -139,6 +139,12 @@ def _rays(cameras: Cameras, side: int) -> tuple[Float[Tensor, "B N 3"], Float[Te
     return rays_o - (rays_o * direction).sum(-1, keepdim=True) * direction, direction
 
 
+class Prediction(NamedTuple):
+    x0: Float[Tensor, "B 3 H W"]  # the expected clean image, in [-1, 1]
+    depths: Float[Tensor, "B H W"]  # of the surface, from each ray's point nearest to the origin; in world units
+    frames: Float[Tensor, "B 16 16 4"]  # of the thing that a block reads of: its middle, and log(RADIUS / its radius)
+
+
 def predict_clean(
     unet: Any,
     text: TextEncoder,
@@ -150,10 +156,9 @@ def predict_clean(
     rays: Float[Tensor, "B R 16 16"],
     pixels: Float[Tensor, "B 16 16 16 7"],
     background: Float[Tensor, "B 3"],
-) -> tuple[Float[Tensor, "B 3 H W"], Float[Tensor, "B H W"]]:
-    """The expected clean image (in [-1, 1]) given its noisy version, and the depth of the surface in each pixel.
+) -> Prediction:
+    """The expected clean image given its noisy version, and where the prior thinks that things are.
 
-    Depths are world units from each ray's point nearest to the origin, and mean nothing beside the object.
     x0_hat = bg + net(x_t - alpha bg, bg, t, text, camera): outside the object the answer is zero on any background.
     """
     plane = (2.0 * background - 1.0)[:, :, None, None]
@@ -161,7 +166,7 @@ def predict_clean(
     planes = torch.cat([blocks, plane.expand(-1, -1, GRID, GRID), rays], dim=1)
     slots, words = embedding.tensor_split([text.slots.shape[0]], dim=1)
     read, told = text.reader(planes, words)
-    met = text.field(pixels.mean(1), told)
+    met, frames = text.field(pixels.mean(1), told)
     planes = torch.cat([planes, read, met], dim=1).contiguous(memory_format=torch.channels_last)
     condition = torch.cat([slots.flatten(1), CAMERA_GAIN * camera], dim=1)
     unused = embedding.new_zeros(x_t.shape[0], 1, unet.config.cross_attention_dim)
@@ -169,4 +174,5 @@ def predict_clean(
     residual, shown, depths = said.split((3 * BLOCK**2, BLOCK**2, BLOCK**2), dim=1)
     depths = depths + FRONT
     residual = residual + text.painter(pixels, depths, shown.sigmoid(), slots.flatten(1))
-    return functional.pixel_shuffle(residual, BLOCK).float() + plane, functional.pixel_shuffle(depths, BLOCK)[:, 0]
+    x0, depths = (functional.pixel_shuffle(blocks, BLOCK) for blocks in (residual, depths))
+    return Prediction(x0.float() + plane, depths[:, 0], frames)

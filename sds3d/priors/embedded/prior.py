@@ -127,7 +127,7 @@ class EmbeddedPrior:
         camera, rays, pixels, background = self._view(view, batch)
         noisy = x_t.repeat(count, 1, 1, 1).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            x0, _ = predict_clean(
+            x0 = predict_clean(
                 unet,
                 self.text,
                 noisy,
@@ -138,7 +138,7 @@ class EmbeddedPrior:
                 rays.repeat(count, 1, 1, 1),
                 pixels.repeat(count, 1, 1, 1, 1),
                 background.repeat(count, 1),
-            )
+            ).x0
         return [eps_from_sample(clean, x_t, alpha, sigma) for clean in x0.chunk(count)]
 
     def _view(

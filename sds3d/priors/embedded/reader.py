@@ -60,18 +60,21 @@ class RayField(nn.Module):
         nn.init.zeros_(self.frame.weight)
         nn.init.zeros_(self.frame.bias)
 
-    def forward(self, rays: Float[Tensor, "B H W 7"], told: Float[Tensor, "B T H W"]) -> Float[Tensor, "B P H W"]:
-        """`rays` as those of `pixel_rays`, one for each block."""
+    def forward(
+        self, rays: Float[Tensor, "B H W 7"], told: Float[Tensor, "B T H W"]
+    ) -> tuple[Float[Tensor, "B P H W"], Float[Tensor, "B H W 4"]]:
+        """The planes, and each block's guess of `frame`. `rays` as those of `pixel_rays`, one for each block."""
         told = told.movedim(1, -1)
-        features = torch.cat([self.seen(rays, told), told], dim=-1)
+        frame = self.frame(told)
+        features = torch.cat([self.seen(rays, frame), told], dim=-1)
         hidden = functional.silu(self.inside(features)) * (1.0 + self.gates[0](told))
         hidden = functional.silu(self.between(hidden)) * (1.0 + self.gates[1](told))
-        return self.outside(hidden).movedim(-1, 1)
+        return self.outside(hidden).movedim(-1, 1), frame
 
-    def seen(self, rays: Float[Tensor, "B H W 7"], told: Float[Tensor, "B H W T"]) -> Float[Tensor, "B H W F"]:
+    def seen(self, rays: Float[Tensor, "B H W 7"], frame: Float[Tensor, "B H W 4"]) -> Float[Tensor, "B H W F"]:
         """Direction, and waves of places along the ray in the frame of the thing; zero where the camera is unknown."""
         nearest, direction, known = rays.split((3, 3, 1), dim=-1)
-        center, smaller = self.frame(told).to(rays).split((3, 1), dim=-1)
+        center, smaller = frame.to(rays).split((3, 1), dim=-1)
         offset = nearest - center
         offset = (offset - (offset * direction).sum(-1, keepdim=True) * direction) * smaller.exp()
         return torch.cat([direction, *waves_along(offset, direction, RAY_DEPTHS, RAY_WAVES)], dim=-1) * known

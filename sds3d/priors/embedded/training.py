@@ -35,10 +35,10 @@ from sds3d.priors.embedded.network import (
     ray_maps,
 )
 from sds3d.priors.embedded.render import over
-from sds3d.priors.embedded.world import words_of
+from sds3d.priors.embedded.world import RADIUS, words_of
 
 # Patterns, two things and an apple's stem are learned last and shown most, by the caption's words.
-SHOWN = {"striped": 2.0, "checkered": 2.0, "dotted": 1.5, "beside": 2.0, "two": 1.5, "apple": 2.0}
+SHOWN = {"striped": 2.0, "checkered": 2.5, "dotted": 1.5, "beside": 3.0, "two": 1.5, "apple": 3.0}
 
 DETAIL = 3  # blocks: what is narrower than so many is a detail; two stripes are
 
@@ -96,7 +96,8 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.config.lr * rate
             losses = self.losses(batch)
-            (losses["loss"] + self.config.depth_weight * losses["depth"] + losses["paint"]).backward()
+            weights = {"depth": self.config.depth_weight}
+            torch.stack([weights.get(name, 1.0) * value for name, value in losses.items()]).sum().backward()
             nn.utils.clip_grad_norm_(self.networks.parameters(), 1.0)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
@@ -106,7 +107,7 @@ class Trainer:
             yield {"step": self.step, "images": self.images} | {k: float(v.detach()) for k, v in losses.items()}
 
     def losses(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """min(1 / sigma^2, max_weight) ||x0_hat - x||^2, with most t at high noise: t = 1 - (1 - u)^2; and two more.
+        """min(1 / sigma^2, max_weight) ||x0_hat - x||^2, with most t at high noise: t = 1 - (1 - u)^2; and three more.
 
         At low noise the silhouette shows through and the words are hardly needed, so they would not be learned. Depths
         count where the object covers the pixel. "paint" is what of the object's details the words alone explain where
@@ -126,22 +127,27 @@ class Trainer:
         pixels, tokens = pixel_rays(cameras, keep_camera), token_batch(ids)
         told = (ticks, camera, rays, pixels, background, tokens)
         ticks, camera, rays, pixels, background, tokens = (tensor.to(self.device) for tensor in told)
-        x, eps, depths, cover = (tensor.to(self.device) for tensor in (x, eps, batch.depths, batch.rgba[..., 3]))
+        x, eps, depths, cover, frames = (
+            tensor.to(self.device) for tensor in (x, eps, batch.depths, batch.rgba[..., 3], batch.frames)
+        )
         alpha, sigma = (table[ticks][:, None, None, None] for table in (self.alpha, self.sigma))
         x_t = (alpha * x + sigma * eps).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             text = self.networks.text
             embedding = text(tokens)
-            x0, found = predict_clean(
+            found = predict_clean(
                 self.networks.unet, text, x_t, ticks, alpha, embedding, camera, rays, pixels, background
             )
-            blocks, words = functional.pixel_unshuffle(depths[:, None], BLOCK), embedding[:, : TEXT["slots"]].flatten(1)
+            (blocks, covered), words = _blocks(depths, cover), embedding[:, : TEXT["slots"]].flatten(1)
             paint = functional.pixel_shuffle(text.painter(pixels, blocks, torch.ones_like(blocks), words), BLOCK)
         weight = (1.0 / sigma.square()).clamp_max(c.max_weight)
         return {
-            "loss": (weight * (x0 - x).square()).mean(),
-            "depth": (cover * (found - depths).square()).mean(),
+            "loss": (weight * (found.x0 - x).square()).mean(),
+            "depth": (cover * (found.depths - depths).square()).mean(),
             "paint": _details(x - paint.float(), cover[:, None]).square().mean(),
+            "frame": (
+                pixels[:, 0, ..., 6:] * (found.frames - _frames_met(frames, pixels, blocks, covered)).square()
+            ).mean(),
         }
 
     def _update_average(self) -> None:
@@ -222,6 +228,28 @@ def _details(image: Float[Tensor, "B 3 H W"], cover: Float[Tensor, "B 1 H W"]) -
     around = functional.avg_pool2d(around, DETAIL, 1, DETAIL // 2)
     around = functional.interpolate(around, scale_factor=float(BLOCK), mode="bilinear")
     return cover * (image - around[:, :3] / around[:, 3:].clamp_min(1e-3))
+
+
+def _frames_met(
+    frames: Float[Tensor, "B N 4"],
+    pixels: Float[Tensor, "B P h w 7"],
+    depths: Float[Tensor, "B P h w"],
+    cover: Float[Tensor, "B P h w"],
+) -> Float[Tensor, "B h w 4"]:
+    """The frame of the thing that each block shows, or that its ray comes nearest to."""
+    nearest, direction, _ = pixels.mean(1)[:, None].split((3, 3, 1), dim=-1)
+    share = cover.mean(1)
+    center, radius = frames[:, :, None, None].split((3, 1), dim=-1)
+    depth = ((cover * depths).mean(1) / share.clamp_min(1e-3))[:, None, ..., None]
+    depth = torch.where(share[:, None, ..., None] > 0.2, depth, ((center - nearest) * direction).sum(-1, keepdim=True))
+    away = (nearest + depth * direction - center).norm(dim=-1) / radius[..., 0]
+    which = away.argmin(1)[..., None, None].expand(-1, -1, -1, 1, 4)
+    known = torch.cat([center, (RADIUS / radius).log()], dim=-1).expand(-1, -1, *which.shape[1:3], -1)
+    return known.movedim(1, 3).gather(3, which)[..., 0, :]
+
+
+def _blocks(*images: Float[Tensor, "B H W"]) -> list[Float[Tensor, "B P h w"]]:
+    return [functional.pixel_unshuffle(image[:, None], BLOCK) for image in images]
 
 
 def how_often(caption: str) -> float:

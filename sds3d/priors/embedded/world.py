@@ -26,6 +26,7 @@ from sds3d.priors.embedded.catalogue import (
     USUAL,
     Color,
 )
+from sds3d.priors.embedded.placing import box, fit
 from sds3d.priors.embedded.solids import Solid
 from sds3d.priors.embedded.surfaces import Surface
 
@@ -159,15 +160,22 @@ def _decorated(thing: Thing, other: str, rng: Random) -> Thing:
 
 def build(description: Description, rng: Random) -> list[Solid]:
     """The object as solids, centred and fitted into a ball of RADIUS, with slightly varied colours and proportions."""
-    solids = _solids(description.thing, rng)
+    return [solid for thing in build_things(description, rng) for solid in thing]
+
+
+def build_things(description: Description, rng: Random) -> list[list[Solid]]:
+    """The solids of each thing of the object; the left one comes before the right, what carries before what stands."""
+    thing = _solids(description.thing, rng)
+    things = [thing]
     if description.relation == "two":
-        solids = _beside(solids, _solids(description.thing, rng), rng)
+        things = _beside(thing, _solids(description.thing, rng), rng)
     elif description.other:
         other = _solids(description.other, rng)
-        solids = (_stacked if description.relation == "on" else _beside)(solids, other, rng)
+        things = (_stacked if description.relation == "on" else _beside)(thing, other, rng)
     elif description.thing.size == "small":
-        return fit(solids, SIZES["small"] * RADIUS)
-    return fit(solids, RADIUS * rng.uniform(0.9, 1.0))
+        return [fit(thing, SIZES["small"] * RADIUS)]
+    fitted = iter(fit([solid for placed in things for solid in placed], RADIUS * rng.uniform(0.9, 1.0)))
+    return [[next(fitted) for _ in placed] for placed in things]
 
 
 def _solids(thing: Thing, rng: Random) -> list[Solid]:
@@ -178,7 +186,7 @@ def _solids(thing: Thing, rng: Random) -> list[Solid]:
     by_part = thing.pattern == "two-tone" and thing.kind in PARTS
     solids = KINDS[thing.kind](main, other if by_part else usual, rng)
     if thing.pattern != "plain" or thing.material != "matte":
-        low, high = _box(solids)
+        low, high = box(solids)
         extent = (high - low) * torch.tensor((1.0, 1.0, 1.2))  # stripes lie level unless the thing is long
         x, y, z = ((low + high) / 2.0).tolist()
         pattern = "plain" if by_part else thing.pattern
@@ -189,33 +197,19 @@ def _solids(thing: Thing, rng: Random) -> list[Solid]:
     return fit(solids, SIZES.get(thing.size or "", 1.0))
 
 
-def _stacked(upper: list[Solid], lower: list[Solid], rng: Random) -> list[Solid]:
+def _stacked(upper: list[Solid], lower: list[Solid], rng: Random) -> list[list[Solid]]:
     scale = rng.uniform(0.72, 0.95)
-    rest = float(_box(lower)[1][2]) - scale * float(_box(upper)[0][2])
-    return [*lower, *(solid.moved(scale, (0.0, 0.0, rest)) for solid in upper)]
+    rest = float(box(lower)[1][2]) - scale * float(box(upper)[0][2])
+    return [lower, [solid.moved(scale, (0.0, 0.0, rest)) for solid in upper]]
 
 
-def _beside(left: list[Solid], right: list[Solid], rng: Random) -> list[Solid]:
+def _beside(left: list[Solid], right: list[Solid], rng: Random) -> list[list[Solid]]:
     """Left and right as seen from the front (+x), on one ground."""
     gap = rng.uniform(0.06, 0.16)
-    low, high = _box(left)
+    low, high = box(left)
     placed = [solid.moved(1.0, (0.0, -gap - float(high[1]), -float(low[2]))) for solid in left]
-    low, _ = _box(right)
-    return [*placed, *(solid.moved(1.0, (0.0, gap - float(low[1]), -float(low[2]))) for solid in right)]
-
-
-def _box(solids: list[Solid]) -> tuple[torch.Tensor, torch.Tensor]:
-    points = torch.cat([solid.outline() for solid in solids])
-    return points.amin(0), points.amax(0)
-
-
-def fit(solids: list[Solid], radius: float) -> list[Solid]:
-    """The same object, its bounding box centred on the origin and its farthest point at `radius`."""
-    points = torch.cat([solid.outline() for solid in solids])
-    center = (points.amin(0) + points.amax(0)) / 2.0
-    scale = radius / float((points - center).norm(dim=-1).max())
-    x, y, z = (-scale * center).tolist()
-    return [solid.moved(scale, (x, y, z)) for solid in solids]
+    low, _ = box(right)
+    return [placed, [solid.moved(1.0, (0.0, gap - float(low[1]), -float(low[2]))) for solid in right]]
 
 
 def _vary(color: Color, rng: Random) -> Color:

@@ -74,7 +74,7 @@ def test_a_pixel_is_what_its_block_says_and_what_is_painted_at_its_place():
     pixels, shown, depths = said.split((3 * BLOCK**2, BLOCK**2, BLOCK**2), dim=1)
     with torch.no_grad():
         embedding = text(torch.tensor([[3]]))
-        x0, deep = predict_clean(
+        found = predict_clean(
             unet,
             text,
             torch.zeros(1, 3, 64, 64),
@@ -87,8 +87,10 @@ def test_a_pixel_is_what_its_block_says_and_what_is_painted_at_its_place():
             torch.full((1, 3), 0.5),
         )
         paint = text.painter(rays, depths + FRONT, shown.sigmoid(), embedding[:, : TEXT["slots"]].flatten(1))
-    torch.testing.assert_close(x0, torch.nn.functional.pixel_shuffle(pixels + paint, BLOCK))
+    torch.testing.assert_close(found.x0, torch.nn.functional.pixel_shuffle(pixels + paint, BLOCK))
     assert paint.abs().mean() > 0.1
     for row, column in ((0, 0), (5, 38), (63, 17)):
         inside = (row % BLOCK) * BLOCK + column % BLOCK
-        torch.testing.assert_close(deep[0, row, column], depths[0, inside, row // BLOCK, column // BLOCK] + FRONT)
+        torch.testing.assert_close(
+            found.depths[0, row, column], depths[0, inside, row // BLOCK, column // BLOCK] + FRONT
+        )

@@ -1,19 +1,34 @@
 """The training loop: it learns, and a run that was cut off goes on bit for bit."""
 
 import json
+import math
 from copy import deepcopy
 from itertools import islice
+from random import Random
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sds3d.cameras import orbit
 from sds3d.errors import CheckpointError
 from sds3d.priors.embedded.data import Dataset, make_shard, random_backgrounds, read_shard, write_shard
-from sds3d.priors.embedded.network import BLOCK
+from sds3d.priors.embedded.network import BLOCK, pixel_rays
+from sds3d.priors.embedded.placing import frame
 from sds3d.priors.embedded.reader import FIELD_PLANES, READ_PLANES
 from sds3d.priors.embedded.release import save_weights
-from sds3d.priors.embedded.training import SHOWN, TrainConfig, Trainer, _details, how_often, warm_start
+from sds3d.priors.embedded.render import render_depths, render_solids
+from sds3d.priors.embedded.training import (
+    SHOWN,
+    TrainConfig,
+    Trainer,
+    _blocks,
+    _details,
+    _frames_met,
+    how_often,
+    warm_start,
+)
+from sds3d.priors.embedded.world import RADIUS, build_things, parse
 
 CPU = torch.device("cpu")
 
@@ -126,6 +141,8 @@ def test_what_is_learned_last_is_shown_most(dataset):
     assert first.captions == again.captions
     assert torch.equal(first.rgba, again.rgba)
     assert torch.equal(first.depths, again.depths)
+    scene = shard.captions.index(first.captions[0])
+    assert torch.equal(first.frames[0], shard.frames[scene])
 
 
 def test_details_are_what_is_narrower_than_two_stripes_and_only_on_the_object():
@@ -141,11 +158,36 @@ def test_details_are_what_is_narrower_than_two_stripes_and_only_on_the_object():
     assert found[inside].abs().mean() > 0.5
 
 
-def test_depths_are_learned_by_the_unet_and_paint_by_the_words_alone(dataset):
+def test_a_block_belongs_to_the_thing_that_it_shows_or_that_is_nearest():
+    """Of a red thing and a blue one, where one hides the other as well."""
+    things = build_things(parse("a red sphere beside a blue cube"), Random(0))
+    cameras = orbit(8, elevation_deg=20.0, distance=3.0, fov_deg=40.0, size=64)
+    solids = [solid for thing in things for solid in thing]
+    rgba, depths = render_solids(solids, cameras), render_depths(solids, cameras)
+    frames = torch.tensor([frame(thing) for thing in things]).expand(8, -1, -1)
+    met = _frames_met(frames, pixel_rays(cameras, torch.ones(8, dtype=torch.bool)), *_blocks(depths, rgba[..., 3]))
+    whole = torch.nn.functional.avg_pool2d(rgba.movedim(-1, 1), BLOCK).movedim(1, -1)
+    red, blue = ((whole[..., 3] > 0.99) & (whole[..., a] > 3.0 * whole[..., b]) for a, b in ((0, 2), (2, 0)))
+    assert red.sum() > 50
+    assert blue.sum() > 50
+    for shown, (x, y, z, radius) in zip((red, blue), frames[0].tolist(), strict=True):
+        expected = torch.tensor([x, y, z, math.log(RADIUS / radius)])
+        right = (met[shown] - expected).abs().amax(-1) < 1e-5
+        assert right.float().mean() > 0.98  # at an edge where one hides the other a block may show some of both
+    front = met[0]  # from +x the first of two stands on the left
+    assert (front[:, 0, 1] == frames[0, 0, 1]).all()
+    assert (front[:, -1, 1] == frames[0, 1, 1]).all()
+
+
+def test_depths_are_learned_by_the_unet_and_paint_and_frames_by_the_words_alone(dataset):
     trainer = Trainer(TrainConfig(text_dropout=0.0, camera_dropout=0.0, seed=1), CPU)
     batch = next(dataset.batches(4, torch.Generator().manual_seed(1)))
-    trainer.losses(batch)["paint"].backward()
-    assert trainer.networks.text.painter.outside.weight.grad.any()
+    losses, text = trainer.losses(batch), trainer.networks.text
+    losses["paint"].backward(retain_graph=True)
+    assert text.painter.outside.weight.grad.any()
+    assert text.reader.told.weight.grad is None
+    losses["frame"].backward()
+    assert text.field.frame.weight.grad.any()
     assert all(parameter.grad is None for parameter in trainer.networks.unet.parameters())
     optimizer, depths = torch.optim.Adam(trainer.networks.parameters(), 3e-3), []
     for _ in range(12):

@@ -211,15 +211,18 @@ def test_shards_survive_the_disk(tmp_path, monkeypatch):
     assert shard.captions == make_shard(0, scenes=2).captions
     assert torch.equal(shard.rgba, make_shard(0, scenes=2).rgba)
     assert torch.equal(shard.depths, make_shard(0, scenes=2).depths)
+    assert torch.equal(shard.frames, make_shard(0, scenes=2).frames)
     assert shard.depths.any()
     assert not list(tmp_path.glob("*.tmp"))
 
 
 def test_shards_of_before_and_damaged_ones_are_named(tmp_path):
     path = tmp_path / "shard_00000.safetensors"
-    save_file({"rgba": torch.zeros(1), "angles": torch.zeros(1)}, path, metadata={"captions": "[]"})
-    with pytest.raises(CheckpointError, match=r"shard_00000.*depths"):
-        read_shard(path)
+    for last, name in enumerate(("depths", "angles", "frames"), 1):
+        tensors = {known: torch.zeros(1) for known in ("rgba", "depths", "angles")[:last]}
+        save_file(tensors, path, metadata={"captions": "[]"})
+        with pytest.raises(CheckpointError, match=f"shard_00000.*{name}"):
+            read_shard(path)
     path.write_bytes(b"no renders")
     with pytest.raises(CheckpointError, match="shard_00000"):
         read_shard(path)
