@@ -143,6 +143,7 @@ class Prediction(NamedTuple):
     x0: Float[Tensor, "B 3 H W"]  # the expected clean image, in [-1, 1]
     depths: Float[Tensor, "B H W"]  # of the surface, from each ray's point nearest to the origin; in world units
     frames: Float[Tensor, "B 16 16 4"]  # of the thing that a block reads of: its middle, and log(RADIUS / its radius)
+    met: Float[Tensor, "B P 16 16"]  # what the field made of each block's ray
 
 
 def predict_clean(
@@ -175,4 +176,4 @@ def predict_clean(
     depths = depths + FRONT
     residual = residual + text.painter(pixels, depths, shown.sigmoid(), slots.flatten(1))
     x0, depths = (functional.pixel_shuffle(blocks, BLOCK) for blocks in (residual, depths))
-    return Prediction(x0.float() + plane, depths[:, 0], frames)
+    return Prediction(x0.float() + plane, depths[:, 0], frames, met)
