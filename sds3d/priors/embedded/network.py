@@ -24,6 +24,7 @@ from sds3d.priors.embedded.reader import (
     READ_PLANES,
     RayField,
     WordReader,
+    in_frame,
     waves_along,
 )
 from sds3d.priors.embedded.render import camera_rays
@@ -110,16 +111,21 @@ def camera_features(cameras: Cameras, known: Bool[Tensor, "B"]) -> Float[Tensor,
 
 
 def ray_maps(cameras: Cameras, known: Bool[Tensor, "B"]) -> Float[Tensor, "B R 16 16"]:
-    """For the ray through the middle of each block: direction, a flag, and waves of places along it.
-
-    The places are p + s d, with d the unit direction and p the ray's point nearest to the world's origin. All zero
-    where the camera is unknown.
-    """
+    """`ray_planes` of the ray through the middle of each block; all zero where the camera is unknown."""
     nearest, direction = _rays(cameras, GRID)
+    flag = known[:, None, None].to(direction).expand(-1, direction.shape[1], 1)
+    return ray_planes(torch.cat([nearest, direction, flag], dim=-1).unflatten(1, (GRID, GRID)))
+
+
+def ray_planes(rays: Float[Tensor, "B h w 7"]) -> Float[Tensor, "B R h w"]:
+    """Of rays as `pixel_rays` has them: direction, flag, and waves of places along each.
+
+    The places are p + s d, with d the unit direction and p the ray's point nearest to the origin.
+    """
+    nearest, direction, known = rays.split((3, 3, 1), dim=-1)
     waves = waves_along(nearest, direction, RAY_DEPTHS, RAY_WAVES)
     waves += waves_along(nearest, direction, FINE_DEPTHS, FINE_WAVES)
-    maps = torch.cat([direction, torch.ones_like(direction[..., :1]), *waves], dim=-1) * known[:, None, None]
-    return maps.transpose(1, 2).unflatten(2, (GRID, GRID))
+    return (torch.cat([direction, torch.ones_like(known), *waves], dim=-1) * known).movedim(-1, 1)
 
 
 def pixel_rays(cameras: Cameras, known: Bool[Tensor, "B"]) -> Float[Tensor, "B 16 16 16 7"]:
@@ -143,7 +149,6 @@ class Prediction(NamedTuple):
     x0: Float[Tensor, "B 3 H W"]  # the expected clean image, in [-1, 1]
     depths: Float[Tensor, "B H W"]  # of the surface, from each ray's point nearest to the origin; in world units
     frames: Float[Tensor, "B 16 16 4"]  # of the thing that a block reads of: its middle, and log(RADIUS / its radius)
-    met: Float[Tensor, "B P 16 16"]  # what the field made of each block's ray
 
 
 def predict_clean(
@@ -164,11 +169,14 @@ def predict_clean(
     """
     plane = (2.0 * background - 1.0)[:, :, None, None]
     blocks = functional.pixel_unshuffle(x_t - alpha * plane, BLOCK)
-    planes = torch.cat([blocks, plane.expand(-1, -1, GRID, GRID), rays], dim=1)
+    given = [blocks, plane.expand(-1, -1, GRID, GRID)]
     slots, words = embedding.tensor_split([text.slots.shape[0]], dim=1)
-    read, told = text.reader(planes, words)
-    met, frames = text.field(pixels.mean(1), told)
-    planes = torch.cat([planes, read, met], dim=1).contiguous(memory_format=torch.channels_last)
+    read, told = text.reader(torch.cat([*given, rays], dim=1), words)
+    told = told.movedim(1, -1)
+    frames = text.field.frame(told)
+    seen = in_frame(pixels.mean(1), frames.detach())
+    planes = torch.cat([*given, ray_planes(seen), read, text.field(seen, told)], dim=1)
+    planes = planes.contiguous(memory_format=torch.channels_last)
     condition = torch.cat([slots.flatten(1), CAMERA_GAIN * camera], dim=1)
     unused = embedding.new_zeros(x_t.shape[0], 1, unet.config.cross_attention_dim)
     said = unet(planes, ticks, unused, class_labels=condition, return_dict=False)[0]
@@ -176,4 +184,4 @@ def predict_clean(
     depths = depths + FRONT
     residual = residual + text.painter(pixels, depths, shown.sigmoid(), slots.flatten(1))
     x0, depths = (functional.pixel_shuffle(blocks, BLOCK) for blocks in (residual, depths))
-    return Prediction(x0.float() + plane, depths[:, 0], frames, met)
+    return Prediction(x0.float() + plane, depths[:, 0], frames)

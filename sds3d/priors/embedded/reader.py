@@ -2,8 +2,8 @@
 
 Of "a red sphere beside a blue cube" the blocks on the left find "red sphere" and those on the right "blue cube". To
 draw a sphere there, a block must know where on the sphere its ray goes: it guesses from the words where their thing
-stands and how large it is, and looks at its ray from there. So one thing alone, on the left or on a table is drawn by
-the same weights.
+stands and how large it is, and looks at its ray from there (`in_frame`). So one thing alone, on the left or on a table
+is drawn by the same weights.
 """
 
 import math
@@ -47,7 +47,7 @@ class WordReader(nn.Module):
 
 
 class RayField(nn.Module):
-    """Planes for the UNet: a small network of each block's ray, seen from the thing that the block reads of."""
+    """Planes for the UNet: a small network of each block's ray, as its thing meets it, and of what the block reads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,24 +60,22 @@ class RayField(nn.Module):
         nn.init.zeros_(self.frame.weight)
         nn.init.zeros_(self.frame.bias)
 
-    def forward(
-        self, rays: Float[Tensor, "B H W 7"], told: Float[Tensor, "B T H W"]
-    ) -> tuple[Float[Tensor, "B P H W"], Float[Tensor, "B H W 4"]]:
-        """The planes, and each block's guess of `frame`. `rays` as those of `pixel_rays`, one for each block."""
-        told = told.movedim(1, -1)
-        frame = self.frame(told)
-        features = torch.cat([self.seen(rays, frame), told], dim=-1)
-        hidden = functional.silu(self.inside(features)) * (1.0 + self.gates[0](told))
-        hidden = functional.silu(self.between(hidden)) * (1.0 + self.gates[1](told))
-        return self.outside(hidden).movedim(-1, 1), frame
-
-    def seen(self, rays: Float[Tensor, "B H W 7"], frame: Float[Tensor, "B H W 4"]) -> Float[Tensor, "B H W F"]:
-        """Direction, and waves of places along the ray in the frame of the thing; zero where the camera is unknown."""
+    def forward(self, rays: Float[Tensor, "B H W 7"], told: Float[Tensor, "B H W T"]) -> Float[Tensor, "B P H W"]:
+        """`rays` as those of `pixel_rays`, one for each block, `in_frame`."""
         nearest, direction, known = rays.split((3, 3, 1), dim=-1)
-        center, smaller = frame.to(rays).split((3, 1), dim=-1)
-        offset = nearest - center
-        offset = (offset - (offset * direction).sum(-1, keepdim=True) * direction) * smaller.exp()
-        return torch.cat([direction, *waves_along(offset, direction, RAY_DEPTHS, RAY_WAVES)], dim=-1) * known
+        seen = torch.cat([direction, *waves_along(nearest, direction, RAY_DEPTHS, RAY_WAVES)], dim=-1) * known
+        hidden = functional.silu(self.inside(torch.cat([seen, told], dim=-1))) * (1.0 + self.gates[0](told))
+        hidden = functional.silu(self.between(hidden)) * (1.0 + self.gates[1](told))
+        return self.outside(hidden).movedim(-1, 1)
+
+
+def in_frame(rays: Float[Tensor, "B H W 7"], frame: Float[Tensor, "B H W 4"]) -> Float[Tensor, "B H W 7"]:
+    """The same rays where the middle of a thing is the origin and its radius that of an object alone."""
+    nearest, direction, known = rays.split((3, 3, 1), dim=-1)
+    center, smaller = frame.to(rays).split((3, 1), dim=-1)
+    offset = nearest - center
+    offset = (offset - (offset * direction).sum(-1, keepdim=True) * direction) * smaller.exp()
+    return torch.cat([offset, direction, known], dim=-1)
 
 
 def waves_along(

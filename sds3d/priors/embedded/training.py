@@ -34,7 +34,6 @@ from sds3d.priors.embedded.network import (
     predict_clean,
     ray_maps,
 )
-from sds3d.priors.embedded.reader import FIELD_PLANES
 from sds3d.priors.embedded.render import over
 from sds3d.priors.embedded.world import RADIUS, words_of
 
@@ -62,13 +61,12 @@ class TrainConfig:
 
 
 class Networks(nn.Module):
-    """The two networks that are trained together, and a layer that is needed for training alone."""
+    """The two networks that are trained together."""
 
     def __init__(self) -> None:
         super().__init__()
         self.unet = make_unet()
         self.text = TextEncoder(len(VOCABULARY), **TEXT)
-        self.sketch = nn.Linear(FIELD_PLANES, 4 * BLOCK**2)  # of a block's pixels, from its ray and words alone
 
 
 class Trainer:
@@ -109,12 +107,11 @@ class Trainer:
             yield {"step": self.step, "images": self.images} | {k: float(v.detach()) for k, v in losses.items()}
 
     def losses(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """min(1 / sigma^2, max_weight) ||x0_hat - x||^2, with most t at high noise: t = 1 - (1 - u)^2; and four more.
+        """min(1 / sigma^2, max_weight) ||x0_hat - x||^2, with most t at high noise: t = 1 - (1 - u)^2; and three more.
 
         At low noise the silhouette shows through and the words are hardly needed, so they would not be learned. Depths
         count where the object covers the pixel. "paint" is what of the object's details the words alone explain where
-        the depths are true, "frame" what each block guesses of its thing, "sketch" what its field sees there: through
-        the UNet, whose errors are larger, they would be learned too late.
+        the depths are true: through the UNet, whose errors are larger, it would be learned too late.
         """
         c, g, count = self.config, self.generator, len(batch.captions)
         background = random_backgrounds(count, g)
@@ -142,15 +139,12 @@ class Trainer:
                 self.networks.unet, text, x_t, ticks, alpha, embedding, camera, rays, pixels, background
             )
             (blocks, covered), words = _blocks(depths, cover), embedding[:, : TEXT["slots"]].flatten(1)
-            sketch = self.networks.sketch(found.met.movedim(1, -1)).movedim(-1, 1)
             paint = functional.pixel_shuffle(text.painter(pixels, blocks, torch.ones_like(blocks), words), BLOCK)
         weight = (1.0 / sigma.square()).clamp_max(c.max_weight)
-        picture = functional.pixel_unshuffle(batch.rgba.movedim(-1, 1).to(self.device), BLOCK)
         return {
             "loss": (weight * (found.x0 - x).square()).mean(),
             "depth": (cover * (found.depths - depths).square()).mean(),
             "paint": _details(x - paint.float(), cover[:, None]).square().mean(),
-            "sketch": (sketch - picture).square().mean(),
             "frame": (
                 pixels[:, 0, ..., 6:] * (found.frames - _frames_met(frames, pixels, blocks, covered)).square()
             ).mean(),
@@ -214,7 +208,7 @@ def warm_start(trainer: Trainer, folder: Path) -> None:
     released["text.words.weight"] = rows
     for name in ("unet.conv_in.weight", "unet.conv_out.weight", "unet.conv_out.bias"):
         released[name] = _grown(released[name], trainer.networks.state_dict()[name])
-    fresh = {k: v for k, v in trainer.networks.state_dict().items() if not k.startswith("unet.")}
+    fresh = {k: v for k, v in trainer.networks.state_dict().items() if k.startswith("text.")}
     gone = [name for name in released if name.startswith("text.") and name not in fresh]
     released = fresh | {name: value for name, value in released.items() if name not in gone}
     for networks in (trainer.networks, trainer.average):
