@@ -16,17 +16,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sds3d.priors.embedded.painter import CHECKS, FRONT, STRIPES, Painter
-from sds3d.priors.embedded.reader import (
-    FIELD_PLANES,
-    RAY_DEPTHS,
-    RAY_WAVES,
-    READ_PLANES,
-    RayField,
-    WordReader,
-    in_frame,
-    waves_along,
-)
+from sds3d.priors.embedded.painter import FRONT, Painter
+from sds3d.priors.embedded.reader import FIELD_PLANES, RAY_PLANES, READ_PLANES, RayField, WordReader, ray_planes
 from sds3d.priors.embedded.render import camera_rays
 from sds3d.priors.embedded.world import WORDS
 from sds3d.types import Cameras
@@ -34,9 +25,6 @@ from sds3d.types import Cameras
 BLOCK = 4  # pixels per side of an unshuffled block
 GRID = 16  # blocks per side of the image
 CAMERA_FEATURES = 10
-FINE_DEPTHS = (-0.72, -0.36, 0.0)  # the near side, which is seen, also in these
-FINE_WAVES = (STRIPES, CHECKS)
-RAY_PLANES = 3 + 1 + 6 * (len(RAY_DEPTHS) * len(RAY_WAVES) + len(FINE_DEPTHS) * len(FINE_WAVES))
 CAMERA_GAIN = 3.0  # ten numbers beside 384 of text: without it they are learned late
 MAX_WORDS = 12
 VOCABULARY = {word: number + 1 for number, word in enumerate(WORDS)}  # 0 is padding
@@ -114,18 +102,7 @@ def ray_maps(cameras: Cameras, known: Bool[Tensor, "B"]) -> Float[Tensor, "B R 1
     """`ray_planes` of the ray through the middle of each block; all zero where the camera is unknown."""
     nearest, direction = _rays(cameras, GRID)
     flag = known[:, None, None].to(direction).expand(-1, direction.shape[1], 1)
-    return ray_planes(torch.cat([nearest, direction, flag], dim=-1).unflatten(1, (GRID, GRID)))
-
-
-def ray_planes(rays: Float[Tensor, "B h w 7"]) -> Float[Tensor, "B R h w"]:
-    """Of rays as `pixel_rays` has them: direction, flag, and waves of places along each.
-
-    The places are p + s d, with d the unit direction and p the ray's point nearest to the origin.
-    """
-    nearest, direction, known = rays.split((3, 3, 1), dim=-1)
-    waves = waves_along(nearest, direction, RAY_DEPTHS, RAY_WAVES)
-    waves += waves_along(nearest, direction, FINE_DEPTHS, FINE_WAVES)
-    return (torch.cat([direction, torch.ones_like(known), *waves], dim=-1) * known).movedim(-1, 1)
+    return ray_planes(torch.cat([nearest, direction, flag], dim=-1).unflatten(1, (GRID, GRID))).movedim(-1, 1)
 
 
 def pixel_rays(cameras: Cameras, known: Bool[Tensor, "B"]) -> Float[Tensor, "B 16 16 16 7"]:
@@ -172,11 +149,8 @@ def predict_clean(
     given = [blocks, plane.expand(-1, -1, GRID, GRID)]
     slots, words = embedding.tensor_split([text.slots.shape[0]], dim=1)
     read, told = text.reader(torch.cat([*given, rays], dim=1), words)
-    told = told.movedim(1, -1)
-    frames = text.field.frame(told)
-    seen = in_frame(pixels.mean(1), frames.detach())
-    planes = torch.cat([*given, ray_planes(seen), read, text.field(seen, told)], dim=1)
-    planes = planes.contiguous(memory_format=torch.channels_last)
+    seen, met, frames = text.field(pixels.mean(1), told)
+    planes = torch.cat([*given, seen, read, met], dim=1).contiguous(memory_format=torch.channels_last)
     condition = torch.cat([slots.flatten(1), CAMERA_GAIN * camera], dim=1)
     unused = embedding.new_zeros(x_t.shape[0], 1, unet.config.cross_attention_dim)
     said = unet(planes, ticks, unused, class_labels=condition, return_dict=False)[0]

@@ -14,12 +14,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sds3d.priors.embedded.painter import CHECKS, STRIPES
+
 READ_HEADS, READ_KEY, READ_VALUE = 4, 16, 12  # of the attention from pixel blocks to words
 READ_PLANES = READ_HEADS * READ_VALUE
 TOLD = READ_HEADS * 24  # what the field is told of the words
 FIELD_WIDTH, FIELD_PLANES = 112, 48
 RAY_DEPTHS = (-0.72, -0.36, 0.0, 0.36, 0.72)  # places on a ray, from the one nearest to the middle; world units
 RAY_WAVES = (0.5 * math.pi, math.pi, 2.0 * math.pi)  # of each coordinate of each place
+FINE_DEPTHS = (-0.72, -0.36, 0.0)  # the near side, which is seen, also in these
+FINE_WAVES = (STRIPES, CHECKS)
+COARSE_PLANES, FINE_PLANES = (6 * len(d) * len(k) for d, k in ((RAY_DEPTHS, RAY_WAVES), (FINE_DEPTHS, FINE_WAVES)))
+RAY_PLANES = 3 + 1 + COARSE_PLANES + FINE_PLANES
 
 
 class WordReader(nn.Module):
@@ -51,22 +57,30 @@ class RayField(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        features = 3 + 6 * len(RAY_DEPTHS) * len(RAY_WAVES)
         self.frame = nn.Linear(TOLD, 4)  # the thing's middle, and the logarithm of how much smaller it is
-        self.inside = nn.Linear(features + TOLD, FIELD_WIDTH)
+        self.inside = nn.Linear(3 + COARSE_PLANES + TOLD, FIELD_WIDTH)
         self.between = nn.Linear(FIELD_WIDTH, FIELD_WIDTH)
         self.outside = nn.Linear(FIELD_WIDTH, FIELD_PLANES)
         self.gates = nn.ModuleList(nn.Linear(TOLD, FIELD_WIDTH) for _ in range(2))
         nn.init.zeros_(self.frame.weight)
         nn.init.zeros_(self.frame.bias)
 
-    def forward(self, rays: Float[Tensor, "B H W 7"], told: Float[Tensor, "B H W T"]) -> Float[Tensor, "B P H W"]:
-        """`rays` as those of `pixel_rays`, one for each block, `in_frame`."""
-        nearest, direction, known = rays.split((3, 3, 1), dim=-1)
-        seen = torch.cat([direction, *waves_along(nearest, direction, RAY_DEPTHS, RAY_WAVES)], dim=-1) * known
-        hidden = functional.silu(self.inside(torch.cat([seen, told], dim=-1))) * (1.0 + self.gates[0](told))
+    def forward(
+        self, rays: Float[Tensor, "B H W 7"], told: Float[Tensor, "B T H W"]
+    ) -> tuple[Float[Tensor, "B R H W"], Float[Tensor, "B P H W"], Float[Tensor, "B H W 4"]]:
+        """`ray_planes` as the thing meets them, what the network makes of them, and its guess of the thing's frame.
+
+        `rays` are those of `pixel_rays`, one for each block. The frame is learned from true ones alone.
+        """
+        told = told.movedim(1, -1)
+        frame = self.frame(told)
+        planes = ray_planes(in_frame(rays, frame.detach()))
+        direction, _, coarse, _ = planes.split((3, 1, COARSE_PLANES, FINE_PLANES), dim=-1)
+        hidden = functional.silu(self.inside(torch.cat([direction, coarse, told], dim=-1))) * (
+            1.0 + self.gates[0](told)
+        )
         hidden = functional.silu(self.between(hidden)) * (1.0 + self.gates[1](told))
-        return self.outside(hidden).movedim(-1, 1)
+        return planes.movedim(-1, 1), self.outside(hidden).movedim(-1, 1), frame
 
 
 def in_frame(rays: Float[Tensor, "B H W 7"], frame: Float[Tensor, "B H W 4"]) -> Float[Tensor, "B H W 7"]:
@@ -84,3 +98,14 @@ def waves_along(
     """Sines and cosines of places on rays: for each wave number, of all places at `depths` from the nearest one."""
     places = torch.cat([nearest + depth * direction for depth in depths], dim=-1)
     return [wave(k * places) for k in numbers for wave in (torch.sin, torch.cos)]
+
+
+def ray_planes(rays: Float[Tensor, "B h w 7"]) -> Float[Tensor, "B h w R"]:
+    """Of rays as `pixel_rays` has them: direction, flag, and waves of places along each.
+
+    The places are p + s d, with d the unit direction and p the ray's point nearest to the origin.
+    """
+    nearest, direction, known = rays.split((3, 3, 1), dim=-1)
+    waves = waves_along(nearest, direction, RAY_DEPTHS, RAY_WAVES)
+    waves += waves_along(nearest, direction, FINE_DEPTHS, FINE_WAVES)
+    return torch.cat([direction, torch.ones_like(known), *waves], dim=-1) * known

@@ -6,7 +6,10 @@ import torch
 
 from sds3d.priors.embedded.reader import (
     FIELD_PLANES,
+    FINE_DEPTHS,
+    FINE_WAVES,
     RAY_DEPTHS,
+    RAY_PLANES,
     RAY_WAVES,
     READ_HEADS,
     READ_KEY,
@@ -60,13 +63,19 @@ def test_against_one_block_at_a_time():
     field, told = _field(generator), torch.randn(2, TOLD, 3, 5, dtype=DOUBLE, generator=generator)
     rays = _rays(torch.randn(2, 3, 5, 3, dtype=DOUBLE, generator=generator), generator)
     with torch.no_grad():
-        found = field(rays, told.movedim(1, -1))
+        planes, found, frames = field(rays, told)
+        assert planes.shape == (2, RAY_PLANES, 3, 5)
         assert found.shape == (2, FIELD_PLANES, 3, 5)
         for batch, row, column in ((0, 0, 0), (1, 2, 4)):
             words, ray = told[batch, :, row, column], rays[batch, row, column]
-            offset, direction = ray[:3], ray[3:6]
+            torch.testing.assert_close(frames[batch, row, column], field.frame(words))
+            met = in_frame(ray[None, None, None], field.frame(words)[None, None, None])
+            offset, direction, flag = met.flatten().split((3, 3, 1))
             places = torch.cat([offset + depth * direction for depth in RAY_DEPTHS])
             waves = [wave(k * places) for k in RAY_WAVES for wave in (torch.sin, torch.cos)]
+            near = torch.cat([offset + depth * direction for depth in FINE_DEPTHS])
+            fine = [wave(k * near) for k in FINE_WAVES for wave in (torch.sin, torch.cos)]
+            torch.testing.assert_close(planes[batch, :, row, column], torch.cat([direction, flag, *waves, *fine]))
             hidden = field.inside(torch.cat([direction, *waves, words]))
             for gate, layer in zip(field.gates, (field.between, field.outside), strict=True):
                 hidden = layer(torch.nn.functional.silu(hidden) * (1.0 + gate(words)))
@@ -87,9 +96,10 @@ def test_a_thing_aside_and_half_as_large_is_seen_as_one_in_the_middle():
 
 def test_the_field_sees_nothing_without_a_camera():
     generator = torch.Generator().manual_seed(5)
-    field, told = _field(generator), torch.randn(1, 1, 1, TOLD, dtype=DOUBLE, generator=generator)
+    field, told = _field(generator), torch.randn(1, TOLD, 1, 1, dtype=DOUBLE, generator=generator)
     rays = torch.randn(1, 2, 2, 7, dtype=DOUBLE, generator=generator)
     rays[..., 6] = 0.0
     with torch.no_grad():
-        found = field(rays, told.expand(1, 2, 2, TOLD))
+        planes, found, _ = field(rays, told.expand(1, TOLD, 2, 2))
+    assert not planes.any()
     torch.testing.assert_close(found, found[:, :, :1, :1].expand_as(found))
