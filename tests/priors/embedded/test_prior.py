@@ -57,8 +57,8 @@ def test_predicted_noise_follows_from_the_predicted_image(prior):
     alpha, sigma = prior.alpha_sigma(t)
     camera, rays, pixels, background = prior._view(view, 2)
     ticks = (t * 1000).round().long()
-    found = predict_clean(prior.unet, prior.text, x_t, ticks, alpha, embedding, camera, rays, pixels, background)
-    # The prior runs in bfloat16 where the processor has it.
+    with torch.autocast("cpu", torch.bfloat16, enabled=prior.half):  # where the processor has it
+        found = predict_clean(prior.unet, prior.text, x_t, ticks, alpha, embedding, camera, rays, pixels, background)
     torch.testing.assert_close((x_t - sigma * eps) / alpha, found.x0, rtol=0, atol=0.05)
 
 
