@@ -42,13 +42,13 @@ class WordReader(nn.Module):
     def forward(
         self, planes: Float[Tensor, "B C H W"], words: Float[Tensor, "B N D"]
     ) -> tuple[Float[Tensor, "B P H W"], Float[Tensor, "B T H W"]]:
-        query = self.query(planes).flatten(2).transpose(1, 2)
-        query, key, value, told = (
-            x.unflatten(-1, (READ_HEADS, -1)).transpose(1, 2)
-            for x in (query, self.key(words), self.value(words), self.told(words))
+        # Blocks come last, so that the softmax over the few words runs along them.
+        query = self.query(planes).flatten(2).unflatten(1, (READ_HEADS, READ_KEY))
+        key, value, told = (
+            layer(words).unflatten(2, (READ_HEADS, -1)).transpose(1, 2) for layer in (self.key, self.value, self.told)
         )
-        read = functional.scaled_dot_product_attention(query, key, torch.cat([value, told], dim=-1))
-        read = read.transpose(2, 3).unflatten(3, planes.shape[2:])
+        share = (key @ query / READ_KEY**0.5).softmax(2)
+        read = (torch.cat([value, told], dim=-1).transpose(2, 3) @ share).unflatten(3, planes.shape[2:])
         return read[:, :, :READ_VALUE].flatten(1, 2), read[:, :, READ_VALUE:].flatten(1, 2)
 
 
