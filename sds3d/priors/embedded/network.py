@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sds3d.priors.embedded.painter import FRONT, Painter
-from sds3d.priors.embedded.reader import FIELD_PLANES, RAY_PLANES, READ_PLANES, RayField, WordReader, ray_planes
+from sds3d.priors.embedded.reader import FIELD_PLANES, FRAME, RAY_PLANES, READ_PLANES, RayField, WordReader, ray_planes
 from sds3d.priors.embedded.render import camera_rays
 from sds3d.priors.embedded.world import WORDS
 from sds3d.types import Cameras
@@ -29,9 +29,10 @@ CAMERA_GAIN = 3.0  # ten numbers beside 384 of text: without it they are learned
 MAX_WORDS = 12
 VOCABULARY = {word: number + 1 for number, word in enumerate(WORDS)}  # 0 is padding
 
+GIVEN_PLANES = 3 * BLOCK**2 + 3 + RAY_PLANES  # the image, its background, the rays
 UNET: dict[str, Any] = {
     "sample_size": GRID,
-    "in_channels": 3 * BLOCK**2 + 3 + RAY_PLANES + READ_PLANES + FIELD_PLANES,
+    "in_channels": GIVEN_PLANES + READ_PLANES + FIELD_PLANES + FRAME,
     "out_channels": (3 + 1 + 1) * BLOCK**2,  # pixels, how much of the paint each of them shows, how deep each lies
     "block_out_channels": (64, 128, 224),
     "down_block_types": ("DownBlock2D", "DownBlock2D", "DownBlock2D"),
@@ -61,7 +62,7 @@ class TextEncoder(nn.Module):
         self.positions = nn.Parameter(torch.randn(MAX_WORDS, width) * 0.1)
         layer = nn.TransformerEncoderLayer(width, heads, 2 * width, 0.0, "gelu", batch_first=True, norm_first=True)
         self.transformer = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
-        self.reader = WordReader(width, UNET["in_channels"] - READ_PLANES - FIELD_PLANES)
+        self.reader = WordReader(width, GIVEN_PLANES)
         self.field = RayField()
         self.painter = Painter(slots * width)
 
@@ -150,7 +151,8 @@ def predict_clean(
     slots, words = embedding.tensor_split([text.slots.shape[0]], dim=1)
     read, told = text.reader(torch.cat([*given, rays], dim=1), words)
     seen, met, frames = text.field(pixels.mean(1), told)
-    planes = torch.cat([*given, seen, read, met], dim=1).contiguous(memory_format=torch.channels_last)
+    planes = torch.cat([*given, seen, read, met, frames.detach().movedim(-1, 1)], dim=1)
+    planes = planes.contiguous(memory_format=torch.channels_last)
     condition = torch.cat([slots.flatten(1), CAMERA_GAIN * camera], dim=1)
     unused = embedding.new_zeros(x_t.shape[0], 1, unet.config.cross_attention_dim)
     said = unet(planes, ticks, unused, class_labels=condition, return_dict=False)[0]

@@ -20,6 +20,7 @@ READ_HEADS, READ_KEY, READ_VALUE = 4, 16, 12  # of the attention from pixel bloc
 READ_PLANES = READ_HEADS * READ_VALUE
 TOLD = READ_HEADS * 24  # what the field is told of the words
 FIELD_WIDTH, FIELD_PLANES = 112, 48
+FRAME = 4  # of a thing: its middle, and the logarithm of how much smaller it is than an object alone
 RAY_DEPTHS = (-0.72, -0.36, 0.0, 0.36, 0.72)  # places on a ray, from the one nearest to the middle; world units
 RAY_WAVES = (0.5 * math.pi, math.pi, 2.0 * math.pi)  # of each coordinate of each place
 FINE_DEPTHS = (-0.72, -0.36, 0.0)  # the near side, which is seen, also in these
@@ -57,7 +58,7 @@ class RayField(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.frame = nn.Linear(TOLD, 4)  # the thing's middle, and the logarithm of how much smaller it is
+        self.frame = nn.Linear(TOLD, FRAME)
         self.inside = nn.Linear(3 + COARSE_PLANES + TOLD, FIELD_WIDTH)
         self.between = nn.Linear(FIELD_WIDTH, FIELD_WIDTH)
         self.outside = nn.Linear(FIELD_WIDTH, FIELD_PLANES)

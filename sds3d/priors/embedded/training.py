@@ -38,7 +38,7 @@ from sds3d.priors.embedded.render import over
 from sds3d.priors.embedded.world import RADIUS, words_of
 
 # Patterns, two things and an apple's stem are learned last and shown most, by the caption's words.
-SHOWN = {"striped": 2.0, "checkered": 2.5, "dotted": 1.5, "beside": 3.0, "two": 1.5, "apple": 3.0}
+SHOWN = {"striped": 2.0, "checkered": 2.5, "dotted": 1.5, "beside": 2.0, "two": 4.0, "apple": 2.0}
 
 DETAIL = 3  # blocks: what is narrower than so many is a detail; two stripes are
 

@@ -15,7 +15,7 @@ from sds3d.errors import CheckpointError
 from sds3d.priors.embedded.data import Dataset, make_shard, random_backgrounds, read_shard, write_shard
 from sds3d.priors.embedded.network import BLOCK, pixel_rays
 from sds3d.priors.embedded.placing import frame
-from sds3d.priors.embedded.reader import FIELD_PLANES, READ_PLANES
+from sds3d.priors.embedded.reader import FIELD_PLANES, FRAME, READ_PLANES
 from sds3d.priors.embedded.release import save_weights
 from sds3d.priors.embedded.render import render_depths, render_solids
 from sds3d.priors.embedded.training import (
@@ -89,7 +89,7 @@ def test_planes_that_the_unet_gained_change_nothing_at_first(tmp_path):
     kept = {k: v for k, v in tensors.items() if not k.startswith(("reader.", "field.", "painter."))}
     save_file(kept | {"painter.gone.weight": torch.ones(2, 3)}, path)
     path = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
-    tensors, said, gained = load_file(path), 3 * BLOCK**2, READ_PLANES + FIELD_PLANES
+    tensors, said, gained = load_file(path), 3 * BLOCK**2, READ_PLANES + FIELD_PLANES + FRAME
     tensors["conv_in.weight"] = tensors["conv_in.weight"][:, :-gained].contiguous()
     tensors |= {name: tensors[name][:said].contiguous() for name in ("conv_out.weight", "conv_out.bias")}
     save_file(tensors, path)
