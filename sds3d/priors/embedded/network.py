@@ -2,10 +2,10 @@
 
 The UNet sees the 64 px image as 4x4 pixel blocks (48 channels at 16x16; an orthonormal rearrangement, so white noise
 stays white) and predicts the clean image minus its background, which it is told (three constant input planes). Words
-and camera are one vector that scales and shifts every block. Every pixel block is also told its own ray through the
-world (ray maps, as in CAT3D, Gao et al. 2024): from words alone a convolution cannot know where "behind the seat" is.
-And every pixel block reads the words itself (reader.py). The UNet also says how deep on its ray each pixel's surface
-lies, and what is finer than a block is painted at those places (painter.py).
+and camera are one vector that scales and shifts every block. Every pixel block also reads the words itself (reader.py)
+and is told its own ray (ray maps, as in CAT3D, Gao et al. 2024) from where the thing that it reads of stands: from
+words alone a convolution cannot know where "behind the seat" is. The UNet also says how deep on its ray each pixel's
+surface lies, and what is finer than a block is painted at those places (painter.py).
 """
 
 from dataclasses import replace

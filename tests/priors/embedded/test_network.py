@@ -5,6 +5,7 @@ import torch
 from sds3d.cameras import orbit
 from sds3d.priors.embedded.network import (
     BLOCK,
+    GIVEN_PLANES,
     GRID,
     MAX_WORDS,
     RAY_PLANES,
@@ -17,6 +18,7 @@ from sds3d.priors.embedded.network import (
     ray_maps,
 )
 from sds3d.priors.embedded.painter import FRONT
+from sds3d.priors.embedded.reader import FRAME, in_frame, ray_planes
 from sds3d.priors.embedded.render import camera_rays
 
 
@@ -67,7 +69,9 @@ def test_a_pixel_is_what_its_block_says_and_what_is_painted_at_its_place():
     text, unet = TextEncoder(20, **TEXT).eval(), make_unet().eval()
     generator = torch.Generator().manual_seed(4)
     said = torch.randn(1, UNET["out_channels"], GRID, GRID, generator=generator)
-    unet.forward = lambda *_, **__: (said,)
+    given = []
+    unet.forward = lambda planes, *_, **__: given.append(planes) or (said,)
+    torch.nn.init.normal_(text.field.frame.weight, std=0.1, generator=generator)
     torch.nn.init.normal_(text.painter.outside.weight, generator=generator)
     cameras = orbit(1, elevation_deg=20.0, distance=3.0, fov_deg=40.0, size=64)
     rays = pixel_rays(cameras, torch.ones(1, dtype=torch.bool))
@@ -87,6 +91,10 @@ def test_a_pixel_is_what_its_block_says_and_what_is_painted_at_its_place():
             torch.full((1, 3), 0.5),
         )
         paint = text.painter(rays, depths + FRONT, shown.sigmoid(), embedding[:, : TEXT["slots"]].flatten(1))
+    assert found.frames.abs().mean() > 0.01
+    torch.testing.assert_close(given[0][:, -FRAME:].movedim(1, -1), found.frames)
+    block = ray_planes(in_frame(rays.mean(1), found.frames))
+    torch.testing.assert_close(given[0][:, GIVEN_PLANES - RAY_PLANES : GIVEN_PLANES].movedim(1, -1), block)
     torch.testing.assert_close(found.x0, torch.nn.functional.pixel_shuffle(pixels + paint, BLOCK))
     assert paint.abs().mean() > 0.1
     for row, column in ((0, 0), (5, 38), (63, 17)):
