@@ -105,8 +105,13 @@ def test_the_side_is_learned_only_from_things_that_have_a_front():
     def view_gradient(caption):
         from sds3d.priors.embedded.data import Batch
 
+        count = len(shard.angles[0])
         batch = Batch(
-            shard.rgba[0].float() / 255.0, shard.depths[0].float(), shard.angles[0], [caption] * len(shard.angles[0])
+            shard.rgba[0].float() / 255.0,
+            shard.depths[0].float(),
+            shard.angles[0],
+            shard.frames.expand(count, -1, -1),
+            [caption] * count,
         )
         network.zero_grad()
         judge_loss(network, batch, worn(batch.rgba, torch.Generator().manual_seed(0))).backward()
