@@ -61,7 +61,7 @@ class EmbeddedPrior:
         # bfloat16 multiplies run about twice as fast where the processor has them; the schedule stays float32.
         self.half = self.device.type == "cuda" or torch.backends.cpu.get_cpu_capability() == "AVX512"
         self.unet = unet.float().to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
-        if self.half:  # as autocast would make them in every call, which takes it 5% of its time
+        if self.half:  # as autocast would make them anew in every call
             for layer in self.unet.modules():
                 if isinstance(layer, MULTIPLIES):
                     layer.to(torch.bfloat16)

@@ -111,7 +111,8 @@ class Trainer:
 
         At low noise the silhouette shows through and the words are hardly needed, so they would not be learned. Depths
         count where the object covers the pixel. "paint" is what of the object's details the words alone explain where
-        the depths are true: through the UNet, whose errors are larger, it would be learned too late.
+        the depths are true, "frame" how far each block's guess of its thing's frame is from the true one: through the
+        UNet, whose errors are larger, both would be learned too late.
         """
         c, g, count = self.config, self.generator, len(batch.captions)
         background = random_backgrounds(count, g)
