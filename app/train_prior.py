@@ -75,7 +75,7 @@ def train(arguments: argparse.Namespace) -> None:
     dataset = Dataset(arguments.folder / "data")
     begin, begin_step, mark, losses = time.monotonic(), trainer.step, time.monotonic(), []
     for record in trainer.train(dataset, arguments.steps if arguments.cooldown else 0):
-        losses.append({name: record[name] for name in ("loss", "depth", "paint", "frame")})
+        losses.append({name: record[name] for name in ("loss", "depth", "paint", "frame", "second")})
         done = bool(stopped) or time.monotonic() - begin > 60.0 * arguments.minutes
         done = done or (arguments.steps > 0 and trainer.step - begin_step >= arguments.steps)
         if trainer.step % 100 == 0 or done:

@@ -8,6 +8,7 @@ score: no result can be judged better than that.
 import json
 import math
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sds3d.errors import PriorUnavailable
-from sds3d.priors.embedded.catalogue import COLORS, KINDS, MATERIALS, PATTERNS
+from sds3d.priors.embedded.catalogue import BOTTOMS, COLORS, KINDS, MATERIALS, PATTERNS
 from sds3d.priors.embedded.world import RELATIONS, Description
 from sds3d.types import Cameras
 
@@ -85,20 +86,51 @@ class Reading:
         said = attributes_of(description)
         return torch.stack([self.log_probabilities[n][:, LABELS[n].index(said[n])] for n in ATTRIBUTES]).sum(0)
 
+    def labels(self) -> dict[str, Int[Tensor, "B"]]:
+        """For each attribute its label in the likeliest reading that a caption could mean: not blue checks on blue."""
+        p = {name: values.clamp_min(-1e4) for name, values in self.log_probabilities.items()}
+        found = {name: values.argmax(1) for name, values in p.items()}
+        for names, possible in _possible().items():
+            a, b, c = (p[name] for name in names)
+            together = a[:, :, None, None] + b[:, None, :, None] + c[:, None, None]
+            best = together.masked_fill(~possible, -math.inf).flatten(1).argmax(1)
+            found |= dict(zip(names, torch.unravel_index(best, possible.shape), strict=True))
+        return found
+
     def correct(self, description: Description) -> dict[str, Bool[Tensor, "B"]]:
-        """For each attribute whether its likeliest label is the caption's; only those that the caption speaks of."""
-        said = attributes_of(description)
+        """For each attribute whether its label is the caption's; only those that the caption speaks of."""
+        said, found = attributes_of(description), self.labels()
         spoken = {"relation", "kind", "color", "pattern", "material"}
         spoken |= {name for name in ("other_kind", "other_color", "second_color") if said[name] != NONE}
-        return {
-            name: self.log_probabilities[name].argmax(1) == LABELS[name].index(said[name])
-            for name in ATTRIBUTES
-            if name in spoken
-        }
+        return {name: found[name] == LABELS[name].index(said[name]) for name in ATTRIBUTES if name in spoken}
 
     def likeliest(self, attribute: str) -> list[str]:
         """One label for each picture."""
-        return [LABELS[attribute][index] for index in self.log_probabilities[attribute].argmax(1).tolist()]
+        return [LABELS[attribute][index] for index in self.labels()[attribute].tolist()]
+
+
+@cache
+def _possible() -> dict[tuple[str, str, str], Bool[Tensor, "X Y Z"]]:
+    """Which labels of three attributes captions can have together, as `attributes_of` gives them."""
+    order = list(COLORS).index
+
+    def surface(color: str, second: str, pattern: str) -> bool:
+        if pattern == "plain" or second == NONE:
+            return pattern == "plain" and second == NONE
+        sorted_alike = pattern not in ("striped", "checkered") or order(color) < order(second)
+        return sorted_alike and (color != second or pattern == "two-tone")
+
+    def other(relation: str, kind: str, color: str) -> bool:
+        if relation in (NONE, "two"):
+            return kind == NONE and color == NONE
+        return NONE not in (kind, color) and (relation != "on" or kind in BOTTOMS)
+
+    rules = {("color", "second_color", "pattern"): surface, ("relation", "other_kind", "other_color"): other}
+    return {
+        names: torch.tensor([[[rule(x, y, z) for z in LABELS[c]] for y in LABELS[b]] for x in LABELS[a]])
+        for names, rule in rules.items()
+        for a, b, c in [names]
+    }
 
 
 class JudgeNetwork(nn.Module):

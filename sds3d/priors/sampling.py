@@ -17,22 +17,28 @@ def sample_images(
     view: ViewCondition | None = None,
     *,
     guidance_scale: float = 3.0,
+    guided_above: float = 0.0,
     steps: int = 25,
     generator: torch.Generator,
 ) -> Float[Tensor, "B 3 H W"]:
     """One image per text (and view), by DDIM (Song et al. 2020) with eta = 0 on evenly spaced times.
 
     x_s = alpha_s x0_hat + sigma_s eps_hat,   eps_hat = eps_null + guidance_scale (eps_y - eps_null)
-    x0_hat is clamped to the images' range [-1, 1] only for pixel priors (three channels), as usual for them.
+    At t <= `guided_above`, in [0, 1], eps_hat is eps_y: there guidance adds contrast that no picture has (guidance in a
+    limited interval, Kynkaanniemi et al. 2024). x0_hat is clamped to the images' range [-1, 1] only for pixel priors
+    (three channels), as usual for them.
     """
     embeddings, null = prior.embed(texts), prior.embed([""]).expand(len(texts), -1, -1)
     x = torch.randn(len(texts), *prior.latent_shape, generator=generator).to(embeddings.device)
     times = torch.linspace(0.99, 0.0, steps + 1).tolist()
     for t, s in pairwise(times):
         now, later = (torch.full((len(texts),), time, device=x.device) for time in (t, s))
-        eps_y, eps_null = prior.predict_noise(x, now, [embeddings, null], view)
+        conditions = [embeddings, null] if t > guided_above else [embeddings]
+        eps, *eps_null = prior.predict_noise(x, now, conditions, view)
+        if eps_null:
+            eps = eps_null[0] + guidance_scale * (eps - eps_null[0])
         alpha, sigma = prior.alpha_sigma(now)
-        x0 = sample_from_eps(eps_null + guidance_scale * (eps_y - eps_null), x, alpha, sigma)
+        x0 = sample_from_eps(eps, x, alpha, sigma)
         if prior.latent_shape[0] == 3:
             x0 = x0.clamp(-1.0, 1.0)
         eps = (x - alpha * x0) / sigma

@@ -78,6 +78,40 @@ def test_a_reading_is_right_where_the_likeliest_label_is_the_captions():
     assert reading.likeliest("kind") == ["cone", "cone"]
 
 
+def _reading(**shares):
+    """Of one picture: shares of some labels by attribute, the rest even and small."""
+    found = {}
+    for name, labels in LABELS.items():
+        row = torch.full((1, len(labels)), 1e-3)
+        for label, share in shares.get(name, {}).items():
+            row[0, labels.index(label)] = share
+        found[name] = row.log()
+    return Reading(found, torch.zeros(1, 4))
+
+
+def test_what_no_caption_could_mean_is_not_read():
+    pattern, color = {"checkered": 0.9}, {"blue": 0.5, "yellow": 0.4}
+    reading = _reading(pattern=pattern, color=color, second_color={"blue": 0.9, "yellow": 0.1})
+    assert reading.likeliest("color") + reading.likeliest("second_color") == ["yellow", "blue"]
+    assert reading.correct(parse("a checkered blue and yellow gift"))["color"].all()
+    reading = _reading(pattern=pattern, color=color, second_color={"white": 0.9})
+    assert reading.likeliest("color") + reading.likeliest("second_color") == ["blue", "white"]
+    reading = _reading(
+        relation={"on": 0.9}, other_kind={"none": 0.5, "mug": 0.4, "cube": 0.3}, other_color={"red": 0.9}
+    )
+    assert reading.likeliest("relation") + reading.likeliest("other_kind") == ["on", "cube"]
+    reading = _reading(relation={"none": 0.9, "on": 0.05}, other_kind={"none": 0.4, "cube": 0.5})
+    assert reading.likeliest("relation") + reading.likeliest("other_kind") == ["none", "none"]
+
+
+def test_every_caption_can_be_read():
+    rng = Random(1)
+    for _ in range(300):
+        description = random_description(rng)
+        reading = _reading(**{name: {label: 1.0} for name, label in attributes_of(description).items()})
+        assert all(right.all() for right in reading.correct(description).values()), description.caption()
+
+
 def test_it_learns_a_few_pictures_by_heart(tmp_path, monkeypatch):
     monkeypatch.setattr("sds3d.priors.embedded.data.SCENES_PER_SHARD", 4)
     write_shard(tmp_path, 0)

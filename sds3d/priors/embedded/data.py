@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 import torch
-from jaxtyping import Float, Int, Int8, UInt8
+from jaxtyping import Float, Int8, UInt8
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -27,6 +27,7 @@ ELEVATION_DEG = (-15.0, 60.0)
 DISTANCE = (2.8, 3.2)  # world units
 SCENES_PER_SHARD = 250
 VIEWS = 6
+FIRST_OF_PAIRS = 1_000_000  # shards: two things have the most to vary, and of few scenes they are learned by heart
 REFRESH = 100  # batches, until shards that have come since are drawn from
 TENSORS = ("rgba", "depths", "angles", "frames")  # of a shard's file
 DEPTH_STEPS = 127  # per world unit: objects lie within one of the origin
@@ -50,12 +51,15 @@ class Shard:
 def make_shard(index: int, scenes: int = SCENES_PER_SHARD, held_out: bool = False) -> Shard:
     """Shard number `index` of an endless sequence; the same index gives the same renders.
 
-    With `held_out` it holds nothing but what training the prior must not see.
+    From FIRST_OF_PAIRS on all its scenes are of `beside` and `two`. With `held_out` it holds nothing but what training
+    the prior must not see.
     """
     rgba, depths, angles, frames, captions = [], [], [], [], []
     for scene in range(scenes):
         rng = Random(f"sds3d-{index}-{scene}")
         description = random_description(rng, held_out)
+        while index >= FIRST_OF_PAIRS and description.relation not in ("beside", "two"):
+            description = random_description(rng, held_out)
         things = build_things(description, rng)
         solids = [solid for thing in things for solid in thing]
         views = torch.tensor([_random_view(rng) for _ in range(VIEWS)])
@@ -106,13 +110,14 @@ def read_shard(path: Path) -> Shard:
 class Dataset:
     """All shards of a folder in memory (about 100 KB a scene); `refresh` takes in those written since.
 
-    The last `leave` shards there are at the beginning are left out; `left` names them.
+    The last `leave` shards that are there at the beginning, pairs aside, are left out; `left` names them.
     """
 
     def __init__(self, folder: Path, leave: int = 0) -> None:
         self.folder = folder
         present = sorted(folder.glob("shard_*.safetensors"))
-        self.left = present[len(present) - leave :]
+        mixed = [path for path in present if int(path.stem.removeprefix("shard_")) < FIRST_OF_PAIRS]
+        self.left = mixed[len(mixed) - leave :]
         self.paths: list[Path] = []
         self.shards: list[Shard] = []
         self.refresh()
@@ -164,9 +169,3 @@ def random_backgrounds(count: int, generator: torch.Generator) -> Float[Tensor, 
     colors = torch.rand(count, 3, generator=generator)
     grey = torch.rand(count, 1, generator=generator) < 1.0 / 3.0
     return torch.where(grey, colors[:, :1].expand_as(colors), colors)
-
-
-def token_batch(ids: list[list[int]]) -> Int[Tensor, "B L"]:
-    """Token ids padded with zeros to one length (at least one)."""
-    length = max(1, *(len(row) for row in ids))
-    return torch.tensor([row + [0] * (length - len(row)) for row in ids])

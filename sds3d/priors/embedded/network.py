@@ -2,10 +2,11 @@
 
 The UNet sees the 64 px image as 4x4 pixel blocks (48 channels at 16x16; an orthonormal rearrangement, so white noise
 stays white) and predicts the clean image minus its background, which it is told (three constant input planes). Words
-and camera are one vector that scales and shifts every block. Every pixel block also reads the words itself (reader.py)
-and is told its own ray (ray maps, as in CAT3D, Gao et al. 2024) from where the thing that it reads of stands: from
-words alone a convolution cannot know where "behind the seat" is. The UNet also says how deep on its ray each pixel's
-surface lies, and what is finer than a block is painted at those places (painter.py).
+and camera are a vector that scales and shifts its blocks: where they are fine, that of the one thing that each of them
+shows (unet.py). Every pixel block also reads the words itself (reader.py) and is told its own ray (ray maps, as in
+CAT3D, Gao et al. 2024) from where the thing that it reads of stands: from words alone a convolution cannot know where
+"behind the seat" is. The UNet also says how deep on its ray each pixel's surface lies, and what is finer than a block
+is painted at those places (painter.py).
 """
 
 from dataclasses import replace
@@ -17,8 +18,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sds3d.priors.embedded.painter import FRONT, Painter
-from sds3d.priors.embedded.reader import FIELD_PLANES, FRAME, RAY_PLANES, READ_PLANES, RayField, WordReader, ray_planes
+from sds3d.priors.embedded.reader import (
+    FIELD_PLANES,
+    FRAME,
+    RAY_PLANES,
+    READ_PLANES,
+    TOLD,
+    RayField,
+    WordReader,
+    ray_planes,
+)
 from sds3d.priors.embedded.render import camera_rays
+from sds3d.priors.embedded.tokens import MAX_WORDS
 from sds3d.priors.embedded.world import WORDS
 from sds3d.types import Cameras
 
@@ -26,7 +37,6 @@ BLOCK = 4  # pixels per side of an unshuffled block
 GRID = 16  # blocks per side of the image
 CAMERA_FEATURES = 10
 CAMERA_GAIN = 3.0  # ten numbers beside 384 of text: without it they are learned late
-MAX_WORDS = 12
 VOCABULARY = {word: number + 1 for number, word in enumerate(WORDS)}  # 0 is padding
 
 GIVEN_PLANES = 3 * BLOCK**2 + 3 + RAY_PLANES  # the image, its background, the rays
@@ -65,22 +75,26 @@ class TextEncoder(nn.Module):
         self.reader = WordReader(width, GIVEN_PLANES)
         self.field = RayField()
         self.painter = Painter(slots * width)
+        self.second = nn.Linear(TOLD, 1)  # whether a block shows the second thing, by what it reads
 
-    def forward(self, ids: Int[Tensor, "T L"]) -> Float[Tensor, "T N D"]:
-        ids = functional.pad(ids, (0, MAX_WORDS - ids.shape[1]))
-        slots = self.slots.expand(ids.shape[0], -1, -1)
-        words = self.words(ids) + self.positions
-        padding = functional.pad(ids == 0, (slots.shape[1], 0), value=False)
+    def forward(self, ids: Int[Tensor, "T 3 L"]) -> Float[Tensor, "T N D"]:
+        """Of `token_batch`: slots of the sentence, of its first and its second thing, and the sentence's words."""
+        sentences = ids.flatten(0, 1)
+        slots = self.slots.expand(len(sentences), -1, -1)
+        words = self.words(sentences) + self.positions
+        padding = functional.pad(sentences == 0, (slots.shape[1], 0), value=False)
         read = self.transformer(torch.cat([slots, words], dim=1), src_key_padding_mask=padding)
-        return read.masked_fill(padding[..., None], 0.0)
+        read = read.masked_fill(padding[..., None], 0.0).unflatten(0, (-1, 3))
+        slots, words = read.split((slots.shape[1], MAX_WORDS), dim=2)
+        return torch.cat([slots.flatten(1, 2), words[:, 0]], dim=1)
 
 
 def make_unet(**changes: Any) -> Any:
     """The UNet with fresh weights; diffusers is imported here, so that `import sds3d` stays quick."""
-    from diffusers import UNet2DConditionModel
+    from sds3d.priors.embedded.unet import ThingUNet
 
     conditioning = TEXT["slots"] * TEXT["width"] + CAMERA_FEATURES
-    return UNet2DConditionModel(**{**UNET, "projection_class_embeddings_input_dim": conditioning, **changes})
+    return ThingUNet(**{**UNET, "projection_class_embeddings_input_dim": conditioning, **changes})
 
 
 def make_scheduler() -> Any:
@@ -127,6 +141,7 @@ class Prediction(NamedTuple):
     x0: Float[Tensor, "B 3 H W"]  # the expected clean image, in [-1, 1]
     depths: Float[Tensor, "B H W"]  # of the surface, from each ray's point nearest to the origin; in world units
     frames: Float[Tensor, "B 16 16 4"]  # of the thing that a block reads of: its middle, and log(RADIUS / its radius)
+    second: Float[Tensor, "B 16 16"]  # the logit of it being the second of two
 
 
 def predict_clean(
@@ -148,16 +163,17 @@ def predict_clean(
     plane = (2.0 * background - 1.0)[:, :, None, None]
     blocks = functional.pixel_unshuffle(x_t - alpha * plane, BLOCK)
     given = [blocks, plane.expand(-1, -1, GRID, GRID)]
-    slots, words = embedding.tensor_split([text.slots.shape[0]], dim=1)
+    slots, words = embedding.split((3 * text.slots.shape[0], MAX_WORDS), dim=1)
+    slots = slots.unflatten(1, (3, -1)).flatten(2)
     read, told = text.reader(torch.cat([*given, rays], dim=1), words)
     seen, met, frames = text.field(pixels.mean(1), told)
     planes = torch.cat([*given, seen, read, met, frames.detach().movedim(-1, 1)], dim=1)
     planes = planes.contiguous(memory_format=torch.channels_last)
-    condition = torch.cat([slots.flatten(1), CAMERA_GAIN * camera], dim=1)
-    unused = embedding.new_zeros(x_t.shape[0], 1, unet.config.cross_attention_dim)
-    said = unet(planes, ticks, unused, class_labels=condition, return_dict=False)[0]
+    second = text.second(told.movedim(1, -1))[..., 0]
+    condition = torch.cat([slots, CAMERA_GAIN * camera[:, None].expand(-1, 3, -1)], dim=2)
+    said = unet(planes, ticks, condition, second.detach().sigmoid()[:, None])
     residual, shown, depths = said.split((3 * BLOCK**2, BLOCK**2, BLOCK**2), dim=1)
     depths = depths + FRONT
-    residual = residual + text.painter(pixels, depths, shown.sigmoid(), slots.flatten(1))
+    residual = residual + text.painter(pixels, depths, shown.sigmoid(), slots[:, 0])
     x0, depths = (functional.pixel_shuffle(blocks, BLOCK) for blocks in (residual, depths))
-    return Prediction(x0.float() + plane, depths[:, 0], frames)
+    return Prediction(x0.float() + plane, depths[:, 0], frames, second)

@@ -15,12 +15,11 @@ from torch.nn import functional
 
 from sds3d.errors import PriorUnavailable
 from sds3d.priors.base import eps_from_sample
-from sds3d.priors.embedded.data import SIZE, token_batch
+from sds3d.priors.embedded.data import SIZE
 from sds3d.priors.embedded.network import (
     BLOCK,
     CAMERA_FEATURES,
     GRID,
-    MAX_WORDS,
     RAY_PLANES,
     TextEncoder,
     camera_features,
@@ -28,6 +27,7 @@ from sds3d.priors.embedded.network import (
     predict_clean,
     ray_maps,
 )
+from sds3d.priors.embedded.tokens import token_batch
 from sds3d.priors.embedded.world import parse, words_of
 from sds3d.priors.lora import LowRankCopy
 from sds3d.types import ViewCondition
@@ -73,8 +73,7 @@ class EmbeddedPrior:
     @torch.no_grad()
     def embed(self, texts: Sequence[str]) -> Float[Tensor, "T N D"]:
         """Slots and known words of each text, in order; the empty text is the null condition."""
-        rows = [[self.ids[word] for word in words_of(text) if word in self.ids][:MAX_WORDS] for text in texts]
-        return self.text(token_batch(rows).to(self.device))
+        return self.text(token_batch(texts, self.ids).to(self.device))
 
     def unknown_words(self, text: str) -> list[str]:
         """Every word that training never showed, in order, once."""
@@ -163,17 +162,19 @@ def load_embedded(folder: str | None = None, device: torch.device | str = "cpu")
 
     Raises PriorUnavailable, naming the file, where something is missing, truncated or does not fit.
     """
-    from diffusers import DDPMScheduler, UNet2DConditionModel
+    from diffusers import DDPMScheduler
+
+    from sds3d.priors.embedded.unet import ThingUNet
 
     with _weights(folder) as path:
         try:
             settings = json.loads((path / "text" / "config.json").read_text())
             words = settings.pop("words")
             with torch.device("meta"):  # damaged, they could ask for networks of any size
-                unet_config = UNet2DConditionModel.load_config(path / "unet")
-                _check_size(UNet2DConditionModel.from_config(unet_config), path / "unet")
+                unet_config = ThingUNet.load_config(path / "unet")
+                _check_size(ThingUNet.from_config(unet_config), path / "unet")
                 _check_size(TextEncoder(len(words), **settings), path / "text")
-            unet = UNet2DConditionModel.from_pretrained(path / "unet", use_safetensors=True, low_cpu_mem_usage=False)
+            unet = ThingUNet.from_pretrained(path / "unet", use_safetensors=True, low_cpu_mem_usage=False)
             scheduler = DDPMScheduler.from_pretrained(path / "scheduler")
             text = TextEncoder(len(words), **settings)
             weak = weak_kinds(path / "figures.json")

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sds3d.errors import CheckpointError
-from sds3d.priors.embedded.data import Batch, Dataset, random_backgrounds, shard_cameras, token_batch
+from sds3d.priors.embedded.data import Batch, Dataset, random_backgrounds, shard_cameras
 from sds3d.priors.embedded.network import (
     BLOCK,
     TEXT,
@@ -35,10 +35,11 @@ from sds3d.priors.embedded.network import (
     ray_maps,
 )
 from sds3d.priors.embedded.render import over
+from sds3d.priors.embedded.tokens import token_batch
 from sds3d.priors.embedded.world import RADIUS, words_of
 
-# Patterns, two things and an apple's stem are learned last and shown most, by the caption's words.
-SHOWN = {"striped": 2.0, "checkered": 2.5, "dotted": 1.5, "beside": 2.0, "two": 4.0, "apple": 2.0}
+# Patterns, two of a kind and an apple's stem are learned last and shown more, by the caption's words.
+SHOWN = {"striped": 2.0, "checkered": 2.5, "dotted": 1.5, "two": 1.3, "apple": 2.0}
 
 DETAIL = 3  # blocks: what is narrower than so many is a detail; two stripes are
 
@@ -107,12 +108,13 @@ class Trainer:
             yield {"step": self.step, "images": self.images} | {k: float(v.detach()) for k, v in losses.items()}
 
     def losses(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """min(1 / sigma^2, max_weight) ||x0_hat - x||^2, with most t at high noise: t = 1 - (1 - u)^2; and three more.
+        """min(1 / sigma^2, max_weight) ||x0_hat - x||^2, with most t at high noise: t = 1 - (1 - u)^2; and four more.
 
         At low noise the silhouette shows through and the words are hardly needed, so they would not be learned. Depths
         count where the object covers the pixel. "paint" is what of the object's details the words alone explain where
-        the depths are true, "frame" how far each block's guess of its thing's frame is from the true one: through the
-        UNet, whose errors are larger, both would be learned too late.
+        the depths are true, "frame" how far each block's guess of its thing's frame is from the true one, "second" the
+        cross-entropy of its guess which of two it shows: through the UNet, whose errors are larger, they would be
+        learned too late.
         """
         c, g, count = self.config, self.generator, len(batch.captions)
         background = random_backgrounds(count, g)
@@ -122,10 +124,10 @@ class Trainer:
         eps = torch.randn(x.shape, generator=g)
         keep_text = (torch.rand(count, generator=g) >= c.text_dropout).tolist()
         keep_camera = torch.rand(count, generator=g) >= c.camera_dropout
-        ids = [encode_words(text) if keep else [] for text, keep in zip(batch.captions, keep_text, strict=True)]
+        said = [text if keep else "" for text, keep in zip(batch.captions, keep_text, strict=True)]
         cameras = shard_cameras(batch.angles)
         camera, rays = camera_features(cameras, keep_camera), ray_maps(cameras, keep_camera)
-        pixels, tokens = pixel_rays(cameras, keep_camera), token_batch(ids)
+        pixels, tokens = pixel_rays(cameras, keep_camera), token_batch(said, VOCABULARY)
         told = (ticks, camera, rays, pixels, background, tokens)
         ticks, camera, rays, pixels, background, tokens = (tensor.to(self.device) for tensor in told)
         x, eps, depths, cover, frames = (
@@ -141,14 +143,15 @@ class Trainer:
             )
             (blocks, covered), words = _blocks(depths, cover), embedding[:, : TEXT["slots"]].flatten(1)
             paint = functional.pixel_shuffle(text.painter(pixels, blocks, torch.ones_like(blocks), words), BLOCK)
-        weight = (1.0 / sigma.square()).clamp_max(c.max_weight)
+        weight, known = (1.0 / sigma.square()).clamp_max(c.max_weight), pixels[:, 0, ..., 6]
+        met = _things_met(frames, pixels, blocks, covered)
+        two = known * (frames[:, 0] != frames[:, 1]).any(1)[:, None, None]
         return {
             "loss": (weight * (found.x0 - x).square()).mean(),
             "depth": (cover * (found.depths - depths).square()).mean(),
             "paint": _details(x - paint.float(), cover[:, None]).square().mean(),
-            "frame": (
-                pixels[:, 0, ..., 6:] * (found.frames - _frames_met(frames, pixels, blocks, covered)).square()
-            ).mean(),
+            "frame": (known[..., None] * (found.frames - _frames_as_told(frames, met)).square()).mean(),
+            "second": functional.binary_cross_entropy_with_logits(found.second.float(), met.float(), two),
         }
 
     def _update_average(self) -> None:
@@ -231,22 +234,27 @@ def _details(image: Float[Tensor, "B 3 H W"], cover: Float[Tensor, "B 1 H W"]) -
     return cover * (image - around[:, :3] / around[:, 3:].clamp_min(1e-3))
 
 
-def _frames_met(
-    frames: Float[Tensor, "B N 4"],
+def _things_met(
+    frames: Float[Tensor, "B 2 4"],
     pixels: Float[Tensor, "B P h w 7"],
     depths: Float[Tensor, "B P h w"],
     cover: Float[Tensor, "B P h w"],
-) -> Float[Tensor, "B h w 4"]:
-    """The frame of the thing that each block shows, or that its ray comes nearest to."""
+) -> Int[Tensor, "B h w"]:
+    """Which thing each block shows, or its ray comes nearest to: 0 or 1."""
     nearest, direction, _ = pixels.mean(1)[:, None].split((3, 3, 1), dim=-1)
     share = cover.mean(1)
     center, radius = frames[:, :, None, None].split((3, 1), dim=-1)
     depth = ((cover * depths).mean(1) / share.clamp_min(1e-3))[:, None, ..., None]
     depth = torch.where(share[:, None, ..., None] > 0.2, depth, ((center - nearest) * direction).sum(-1, keepdim=True))
     away = (nearest + depth * direction - center).norm(dim=-1) / radius[..., 0]
-    which = away.argmin(1)[..., None, None].expand(-1, -1, -1, 1, 4)
-    known = torch.cat([center, (RADIUS / radius).log()], dim=-1).expand(-1, -1, *which.shape[1:3], -1)
-    return known.movedim(1, 3).gather(3, which)[..., 0, :]
+    return away.argmin(1)
+
+
+def _frames_as_told(frames: Float[Tensor, "B 2 4"], met: Int[Tensor, "B h w"]) -> Float[Tensor, "B h w 4"]:
+    """The frame of the thing that each block shows, as the prior says it."""
+    center, radius = frames.split((3, 1), dim=-1)
+    said = torch.cat([center, (RADIUS / radius).log()], dim=-1)
+    return said[torch.arange(len(met), device=met.device)[:, None, None], met]
 
 
 def _blocks(*images: Float[Tensor, "B H W"]) -> list[Float[Tensor, "B P h w"]]:
@@ -256,11 +264,6 @@ def _blocks(*images: Float[Tensor, "B H W"]) -> list[Float[Tensor, "B P h w"]]:
 def how_often(caption: str) -> float:
     """How many times as often as a plain thing it is shown."""
     return math.prod(SHOWN.get(word, 1.0) for word in words_of(caption))
-
-
-def encode_words(text: str) -> list[int]:
-    """Token ids of the known words, in order."""
-    return [VOCABULARY[word] for word in words_of(text) if word in VOCABULARY]
 
 
 def _computes_in_bfloat16() -> bool:

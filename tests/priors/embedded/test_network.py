@@ -7,7 +7,6 @@ from sds3d.priors.embedded.network import (
     BLOCK,
     GIVEN_PLANES,
     GRID,
-    MAX_WORDS,
     RAY_PLANES,
     TEXT,
     UNET,
@@ -20,19 +19,32 @@ from sds3d.priors.embedded.network import (
 from sds3d.priors.embedded.painter import FRONT
 from sds3d.priors.embedded.reader import FRAME, in_frame, ray_planes
 from sds3d.priors.embedded.render import camera_rays
+from sds3d.priors.embedded.tokens import MAX_WORDS
+
+SLOTS = TEXT["slots"]
 
 
-def test_words_follow_the_slots_and_padding_is_zero_whatever_its_length():
+def _tokens(*sentence, first=(), second=()):
+    rows = [[*row, *[0] * (MAX_WORDS - len(row))] for row in (sentence, first, second)]
+    return torch.tensor([rows])
+
+
+def test_words_follow_the_slots_and_each_thing_has_slots_of_its_own():
     torch.manual_seed(0)
     text = TextEncoder(20, **TEXT).eval()
     with torch.no_grad():
-        short, long = text(torch.tensor([[3, 5]])), text(torch.tensor([[3, 5, 0, 0, 0]]))
-        swapped = text(torch.tensor([[5, 3]]))
-    assert short.shape == (1, TEXT["slots"] + MAX_WORDS, TEXT["width"])
-    torch.testing.assert_close(short, long)
-    assert not short[:, TEXT["slots"] + 2 :].any()
-    assert short[:, : TEXT["slots"] + 2].any(-1).all()
-    assert (short - swapped).abs().max() > 1e-3
+        found = text(_tokens(3, 5, 7, first=(3,), second=(7,)))
+        swapped = text(_tokens(7, 5, 3, first=(7,), second=(3,)))
+        alone = text(_tokens(7, first=(7,), second=(7,)))
+    assert found.shape == (1, 3 * SLOTS + MAX_WORDS, TEXT["width"])
+    assert not found[:, 3 * SLOTS + 3 :].any()
+    assert found[:, : 3 * SLOTS + 3].any(-1).all()
+    whole, first, second = (found[:, n * SLOTS : (n + 1) * SLOTS] for n in range(3))
+    assert (whole - swapped[:, :SLOTS]).abs().max() > 1e-3  # the order of words counts
+    torch.testing.assert_close(first, swapped[:, 2 * SLOTS : 3 * SLOTS])
+    torch.testing.assert_close(second, swapped[:, SLOTS : 2 * SLOTS])
+    for slots in alone[:, : 3 * SLOTS].split(SLOTS, 1):
+        torch.testing.assert_close(slots, second)
 
 
 def test_ray_maps_tell_left_from_right_and_are_zero_without_a_camera():
@@ -70,14 +82,15 @@ def test_a_pixel_is_what_its_block_says_and_what_is_painted_at_its_place():
     generator = torch.Generator().manual_seed(4)
     said = torch.randn(1, UNET["out_channels"], GRID, GRID, generator=generator)
     given = []
-    unet.forward = lambda planes, *_, **__: given.append(planes) or (said,)
+    told = []
+    unet.forward = lambda planes, _, *things: given.append(planes) or told.append(things) or said
     torch.nn.init.normal_(text.field.frame.weight, std=0.1, generator=generator)
     torch.nn.init.normal_(text.painter.outside.weight, generator=generator)
     cameras = orbit(1, elevation_deg=20.0, distance=3.0, fov_deg=40.0, size=64)
     rays = pixel_rays(cameras, torch.ones(1, dtype=torch.bool))
     pixels, shown, depths = said.split((3 * BLOCK**2, BLOCK**2, BLOCK**2), dim=1)
     with torch.no_grad():
-        embedding = text(torch.tensor([[3]]))
+        embedding = text(_tokens(3, 4, 5, first=(3,), second=(5,)))
         found = predict_clean(
             unet,
             text,
@@ -90,7 +103,10 @@ def test_a_pixel_is_what_its_block_says_and_what_is_painted_at_its_place():
             rays,
             torch.full((1, 3), 0.5),
         )
-        paint = text.painter(rays, depths + FRONT, shown.sigmoid(), embedding[:, : TEXT["slots"]].flatten(1))
+        paint = text.painter(rays, depths + FRONT, shown.sigmoid(), embedding[:, :SLOTS].flatten(1))
+    condition, second = told[0]
+    assert torch.equal(condition[..., :-10], embedding[:, : 3 * SLOTS].unflatten(1, (3, SLOTS)).flatten(2))
+    torch.testing.assert_close(second[:, 0], found.second.sigmoid())
     assert found.frames.abs().mean() > 0.01
     torch.testing.assert_close(given[0][:, -FRAME:].movedim(1, -1), found.frames)
     block = ray_planes(in_frame(rays.mean(1), found.frames))

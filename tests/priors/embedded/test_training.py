@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from sds3d.cameras import orbit
 from sds3d.errors import CheckpointError
-from sds3d.priors.embedded.data import Dataset, make_shard, random_backgrounds, read_shard, write_shard
+from sds3d.priors.embedded.data import FIRST_OF_PAIRS, Dataset, make_shard, random_backgrounds, read_shard, write_shard
 from sds3d.priors.embedded.network import BLOCK, pixel_rays
 from sds3d.priors.embedded.placing import frame
 from sds3d.priors.embedded.reader import FIELD_PLANES, FRAME, READ_PLANES
@@ -24,7 +24,8 @@ from sds3d.priors.embedded.training import (
     Trainer,
     _blocks,
     _details,
-    _frames_met,
+    _frames_as_told,
+    _things_met,
     how_often,
     warm_start,
 )
@@ -145,6 +146,16 @@ def test_what_is_learned_last_is_shown_most(dataset):
     assert torch.equal(first.frames[0], shard.frames[scene])
 
 
+def test_shards_of_pairs_are_never_those_that_are_left_out(dataset, tmp_path, monkeypatch):
+    shard = make_shard(FIRST_OF_PAIRS, 6)
+    assert {parse(caption).relation for caption in shard.captions} <= {"beside", "two"}
+    monkeypatch.setattr("sds3d.priors.embedded.data.make_shard", lambda index, held_out: shard)
+    mixed = [write_shard(tmp_path, index) for index in (3, 4)]
+    pairs = write_shard(tmp_path, FIRST_OF_PAIRS)
+    data = Dataset(tmp_path, leave=1)
+    assert (data.left, data.paths) == (mixed[1:], [mixed[0], pairs])
+
+
 def test_details_are_what_is_narrower_than_two_stripes_and_only_on_the_object():
     cover = torch.zeros(1, 1, 64, 64)
     cover[..., 16:48, 16:48] = 1.0
@@ -165,7 +176,8 @@ def test_a_block_belongs_to_the_thing_that_it_shows_or_that_is_nearest():
     solids = [solid for thing in things for solid in thing]
     rgba, depths = render_solids(solids, cameras), render_depths(solids, cameras)
     frames = torch.tensor([frame(thing) for thing in things]).expand(8, -1, -1)
-    met = _frames_met(frames, pixel_rays(cameras, torch.ones(8, dtype=torch.bool)), *_blocks(depths, rgba[..., 3]))
+    rays = pixel_rays(cameras, torch.ones(8, dtype=torch.bool))
+    met = _frames_as_told(frames, _things_met(frames, rays, *_blocks(depths, rgba[..., 3])))
     whole = torch.nn.functional.avg_pool2d(rgba.movedim(-1, 1), BLOCK).movedim(1, -1)
     red, blue = ((whole[..., 3] > 0.99) & (whole[..., a] > 3.0 * whole[..., b]) for a, b in ((0, 2), (2, 0)))
     assert red.sum() > 50
@@ -186,8 +198,9 @@ def test_depths_are_learned_by_the_unet_and_paint_and_frames_by_the_words_alone(
     losses["paint"].backward(retain_graph=True)
     assert text.painter.outside.weight.grad.any()
     assert text.reader.told.weight.grad is None
-    losses["frame"].backward()
+    (losses["frame"] + losses["second"]).backward()
     assert text.field.frame.weight.grad.any()
+    assert text.second.weight.grad.any()
     assert all(parameter.grad is None for parameter in trainer.networks.unet.parameters())
     optimizer, depths = torch.optim.Adam(trainer.networks.parameters(), 3e-3), []
     for _ in range(12):
