@@ -25,7 +25,7 @@ from sds3d.evaluation.judge import Judge, load_judge
 from sds3d.evaluation.suite import SUITES
 from sds3d.priors.embedded.catalogue import BOTTOMS, COLORS, KINDS, MATERIALS, PARTS, PATTERNS, TOPS
 from sds3d.priors.embedded.prior import WEAK_SHARE, EmbeddedPrior, load_embedded
-from sds3d.priors.embedded.release import azimuth_test
+from sds3d.priors.embedded.release import GUIDED_ABOVE, azimuth_test
 from sds3d.priors.embedded.world import HELD_OUT, parse
 from sds3d.priors.sampling import sample_images
 from sds3d.types import Cameras, ViewCondition
@@ -65,8 +65,9 @@ The cameras it was shown are 2.8 to 3.2 away, between 15 degrees below and 60 ab
 
 ## Figures
 
-Samples of the 24 prompts from eight sides, by the evaluator's classifier (whose own accuracy on true renders is in
-brackets):
+Samples of the 24 prompts from eight sides (DDIM, 25 steps, guidance of 3 where t is above {guided_above}), by the
+evaluator's classifier (whose own accuracy on true renders is in brackets). "kind" is that of the first thing; "colors"
+are right where all colours of a picture are:
 
 | | seen | held out |
 | --- | --- | --- |
@@ -103,7 +104,8 @@ def samples(
     azimuth = torch.tensor([math.radians(view) for view in views_deg])
     cameras = orbit_cameras(azimuth, *(torch.full((count,), value) for value in (0.3, 3.0, math.radians(40.0))), 64)
     view = ViewCondition(cameras, torch.full((count, 3), 0.9))
-    return sample_images(prior, [text] * count, view, generator=torch.Generator().manual_seed(seed)), cameras
+    generator = torch.Generator().manual_seed(seed)
+    return sample_images(prior, [text] * count, view, guided_above=GUIDED_ABOVE, generator=generator), cameras
 
 
 def judged(prior: EmbeddedPrior, judge: Judge) -> dict[str, dict[str, float]]:
@@ -162,6 +164,7 @@ def card(figures: dict[str, Any], training: dict[str, Any]) -> str:
             for name in ("kind", "colors", "relation", "pattern", "material", "all")
         ),
         gflop=figures["gflop"],
+        guided_above=GUIDED_ABOVE,
         before=_before(training["settings"].get("start_from", "")),
         kinds=", ".join(kind.replace("_", " ") for kind in KINDS),
         parts=", ".join(f"{kind} ({part})" for kind, part in PARTS.items()),

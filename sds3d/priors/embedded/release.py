@@ -22,6 +22,7 @@ from sds3d.priors.embedded.world import WORDS, build, parse
 from sds3d.priors.sampling import sample_images
 from sds3d.types import Cameras, ViewCondition
 
+GUIDED_ABOVE = 0.3  # of samples: of 0, 0.2, 0.3 and 0.4 with three seeds of the suite's seen prompts, 0 alone did worse
 DIRECTIONAL = ("chair", "car", "mug", "house")  # kinds whose silhouette tells where the camera is
 
 
@@ -88,7 +89,8 @@ def azimuth_test(prior: EmbeddedPrior, kinds: tuple[str, ...], per_kind: int = 1
         cameras = random_views(per_kind, rng)
         background = torch.full((per_kind, 3), 0.9)
         generator = torch.Generator().manual_seed(seed)
-        images = sample_images(prior, texts, ViewCondition(cameras, background), generator=generator)
+        view = ViewCondition(cameras, background)
+        images = sample_images(prior, texts, view, guided_above=GUIDED_ABOVE, generator=generator)
         found = silhouettes(images, background)
         truth, turned = true_masks(texts, cameras, 0.0, seed), true_masks(texts, cameras, math.pi / 2, seed)
         other = true_masks(texts, cameras, 0.0, seed + per_kind)
