@@ -15,7 +15,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where data and training state live (outside the repository)")
     parser.add_argument("--data-only", action="store_true", help="only make shards")
-    parser.add_argument("--shards", default="0:60", help="first:last shard to make (250 scenes, 6 views each)")
+    shards = "first:last shard to make (250 scenes, 6 views each); from 1000000 on they are of beside and two alone"
+    parser.add_argument("--shards", default="0:60", help=shards)
     parser.add_argument("--minutes", type=float, default=60.0, help="stop after this long")
     parser.add_argument("--cooldown", action="store_true", help="let the learning rate fall to zero over --steps")
     parser.add_argument("--steps", type=int, default=0, help="stop after so many steps of this call (0: no limit)")

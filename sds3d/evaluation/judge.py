@@ -127,9 +127,8 @@ def _possible() -> dict[tuple[str, str, str], Bool[Tensor, "X Y Z"]]:
 
     rules = {("color", "second_color", "pattern"): surface, ("relation", "other_kind", "other_color"): other}
     return {
-        names: torch.tensor([[[rule(x, y, z) for z in LABELS[c]] for y in LABELS[b]] for x in LABELS[a]])
-        for names, rule in rules.items()
-        for a, b, c in [names]
+        (a, b, c): torch.tensor([[[rule(x, y, z) for z in LABELS[c]] for y in LABELS[b]] for x in LABELS[a]])
+        for (a, b, c), rule in rules.items()
     }
 
 

@@ -96,9 +96,8 @@ def test_what_no_caption_could_mean_is_not_read():
     assert reading.correct(parse("a checkered blue and yellow gift"))["color"].all()
     reading = _reading(pattern=pattern, color=color, second_color={"white": 0.9})
     assert reading.likeliest("color") + reading.likeliest("second_color") == ["blue", "white"]
-    reading = _reading(
-        relation={"on": 0.9}, other_kind={"none": 0.5, "mug": 0.4, "cube": 0.3}, other_color={"red": 0.9}
-    )
+    kinds = {"none": 0.5, "mug": 0.4, "cube": 0.3}  # nothing stands on a mug
+    reading = _reading(relation={"on": 0.9}, other_kind=kinds, other_color={"red": 0.9})
     assert reading.likeliest("relation") + reading.likeliest("other_kind") == ["on", "cube"]
     reading = _reading(relation={"none": 0.9, "on": 0.05}, other_kind={"none": 0.4, "cube": 0.5})
     assert reading.likeliest("relation") + reading.likeliest("other_kind") == ["none", "none"]

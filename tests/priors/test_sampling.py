@@ -42,9 +42,7 @@ def test_below_the_limit_the_text_alone_is_asked(monkeypatch) -> None:
     assert len(asked) == 25
     assert [count for _, count in asked] == [2 if t > 0.5 else 1 for t, _ in asked]
     assert {count for _, count in asked} == {1, 2}
-    never, plain = (
-        draw(prior, "right", 50, guidance_scale=4.0, guided_above=1.0),
-        draw(prior, "right", 50, guidance_scale=1.0),
-    )
+    never = draw(prior, "right", 50, guidance_scale=4.0, guided_above=1.0)
+    plain = draw(prior, "right", 50, guidance_scale=1.0)
     torch.testing.assert_close(never, plain)
     assert not torch.equal(half, plain)

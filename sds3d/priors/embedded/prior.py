@@ -21,6 +21,7 @@ from sds3d.priors.embedded.network import (
     CAMERA_FEATURES,
     GRID,
     RAY_PLANES,
+    UNET,
     TextEncoder,
     camera_features,
     pixel_rays,
@@ -36,6 +37,7 @@ from sds3d.types import ViewCondition
 # stranger would not know the kind.
 WEAK_SHARE = 0.75
 MULTIPLIES = (nn.Conv2d, nn.Linear)
+LAYERS = ("down_block_types", "mid_block_type", "up_block_types", "resnet_time_scale_shift", "class_embed_type")
 HINT = "reinstall sds3d, or leave prior.weights out to use the weights it ships with"
 
 
@@ -172,6 +174,7 @@ def load_embedded(folder: str | None = None, device: torch.device | str = "cpu")
             words = settings.pop("words")
             with torch.device("meta"):  # damaged, they could ask for networks of any size
                 unet_config = ThingUNet.load_config(path / "unet")
+                _check_layers(unet_config)
                 _check_size(ThingUNet.from_config(unet_config), path / "unet")
                 _check_size(TextEncoder(len(words), **settings), path / "text")
             unet = ThingUNet.from_pretrained(path / "unet", use_safetensors=True, low_cpu_mem_usage=False)
@@ -183,6 +186,14 @@ def load_embedded(folder: str | None = None, device: torch.device | str = "cpu")
         except Exception as error:  # diffusers and safetensors raise many types; all mean "this file is no good"
             raise PriorUnavailable(f"cannot read the embedded prior in {path}: {_first_line(error)}", HINT) from error
     return EmbeddedPrior(unet, text, scheduler, words, device, weak)
+
+
+def _check_layers(config: dict[str, Any]) -> None:
+    """ValueError where unet/config.json speaks of layers that ThingUNet would pass over, such as attention."""
+    for name in LAYERS:
+        wanted, found = UNET[name], config.get(name)
+        if (tuple(found) if isinstance(found, list) else found) != wanted:
+            raise ValueError(f"unet/config.json has {name} {found}, where this prior has {wanted}")
 
 
 def _check_size(network: nn.Module, folder: Path) -> None:

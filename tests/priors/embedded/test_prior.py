@@ -124,7 +124,7 @@ def test_encode_and_decode_are_inverse_and_differentiable(prior):
     assert prior.encode(torch.rand(1, 3, 100, 90)).shape == (1, 3, 64, 64)
 
 
-@pytest.mark.parametrize("damage", ["truncate", "garbage", "missing", "vocabulary"])
+@pytest.mark.parametrize("damage", ["truncate", "garbage", "missing", "vocabulary", "attention"])
 def test_damaged_weights_are_one_clear_error(folder, tmp_path, damage):
     import shutil
 
@@ -137,6 +137,10 @@ def test_damaged_weights_are_one_clear_error(folder, tmp_path, damage):
         weights.write_bytes(b"\x80\x04not a model")
     elif damage == "missing":
         (broken / "text" / "config.json").unlink()
+    elif damage == "attention":  # which would be passed over
+        config = json.loads((broken / "unet" / "config.json").read_text())
+        config["down_block_types"][1] = "CrossAttnDownBlock2D"
+        (broken / "unet" / "config.json").write_text(json.dumps(config))
     else:
         config = json.loads((broken / "text" / "config.json").read_text())
         config["words"].pop()
@@ -144,6 +148,7 @@ def test_damaged_weights_are_one_clear_error(folder, tmp_path, damage):
     with pytest.raises(PriorUnavailable) as caught:
         load_embedded(str(broken))
     assert str(broken) in str(caught.value)
+    assert damage != "attention" or "down_block_types" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
 
