@@ -36,7 +36,7 @@ test: install
 # The promises of docs/reliability.md at their full sizes: under ten minutes.
 test-reliability: install
 	SDS3D_FULL=1 $(QUIET_THREADS) $(BIN)/python -m pytest -n 2 --dist loadgroup --timeout 1800 \
-	  tests/reliability tests/test_checkpoint.py tests/test_config.py $(ARGS)
+	  tests/reliability tests/run/test_checkpoint.py tests/config/test_run_config.py $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .

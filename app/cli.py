@@ -11,9 +11,11 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from . import batches, priors, serving
-from .failures import DONE, FAILED, guarded
-from .settings import parse_settings, part_of_prior
+from .arguments import parse_settings, part_of_prior
+from .commands import batch as batches
+from .commands import priors
+from .commands import ui as serving
+from .exit_codes import DONE, FAILED, guarded
 from .switches import take_switches
 
 app = typer.Typer(
@@ -117,10 +119,10 @@ def generate(
     }
     given = {key: value for key, value in named.items() if value is not None}
     overrides = {**given, **parse_settings([*(assignments or []), *(settings or [])])}
-    from sds3d.config import load_config
+    from sds3d.config.run_config import load_config
     from sds3d.errors import ConfigError
 
-    from .runs import start
+    from .commands.generate import start
 
     config = load_config(config_file, preset, overrides)
     if print_config:
@@ -129,7 +131,7 @@ def generate(
     if until is not None and best_of is None:
         raise ConfigError("--until goes with --best-of")
     if best_of is not None and not dry_run:
-        from .best import start_best
+        from .commands.best import start_best
 
         return start_best(config, best_of, until, out, quiet, as_json)
     return start(config, out, strict=strict, dry_run=dry_run, quiet=quiet, as_json=as_json)
@@ -157,7 +159,7 @@ def evaluate(
     """Score finished RUNs, or a suite of prompts, against the true objects of the procedural world."""
     if bool(runs) == bool(suite):
         raise typer.BadParameter("say either RUN folders or --suite NAME")
-    from .evaluating import evaluate_runs, evaluate_suite, suite_configs
+    from .commands.evaluate import evaluate_runs, evaluate_suite, suite_configs
 
     if suite is None:
         return evaluate_runs(runs or [], out, clip, as_json)
@@ -187,7 +189,7 @@ def compare(
     """Run several guidances on the same PROMPT, seeds and steps, and put the results side by side."""
     named = {"prompt": prompt, "prior": part_of_prior(prior), "scene": scene, "steps": steps, "device": device}
     given = {key: value for key, value in named.items() if value is not None}
-    from .comparing import compare_guidances, configs_for
+    from .commands.compare import compare_guidances, configs_for
 
     settings = parse_settings(assignments or [])
     names = [name.strip() for name in guidance.split(",") if name.strip()]
@@ -198,7 +200,7 @@ def compare(
 @app.command()
 def resume(run: Run, quiet: Quiet = False, as_json: AsJson = False) -> int:
     """Go on with a run that was interrupted."""
-    from .runs import go_on
+    from .commands.generate import go_on
 
     return go_on(run, quiet=quiet, as_json=as_json)
 
@@ -210,7 +212,7 @@ def render(
     views: Annotated[int, Option(min=1, max=64, help="views on the sheet")] = 8,
 ) -> int:
     """Draw a run's sheet and orbit again."""
-    from .runs import render_again
+    from .commands.generate import render_again
 
     return render_again(run, size, views)
 
@@ -232,7 +234,7 @@ def export(
 ) -> int:
     """Write a run's mesh, splats or pictures again, in other formats or sizes, and check what was written."""
     named = {"faces": faces, "texture_size": texture_size, "resolution": resolution, "level": level, "color": color}
-    from .exporting import export_again
+    from .commands.export import export_again
 
     names = [name.strip() for name in formats.split(",") if name.strip()]
     given = {key: value for key, value in named.items() if value is not None}
@@ -245,7 +247,7 @@ def info(
     as_json: Annotated[bool, Option("--json", help="one JSON object")] = False,
 ) -> int:
     """Say how a FILE was made."""
-    from .exporting import say_info
+    from .commands.export import say_info
 
     return say_info(file, as_json)
 
@@ -259,7 +261,7 @@ def doctor(
     """Say what is installed, built and found here, and how to mend what is not."""
     if prior is not None:
         return priors.plan(prior, device, as_json)
-    from .doctor import all_checks, is_ready, report, show
+    from .commands.doctor import all_checks, is_ready, report, show
 
     checks = all_checks()
     if as_json:

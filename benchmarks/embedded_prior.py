@@ -21,13 +21,13 @@ from PIL import Image
 from torch import Tensor
 
 from sds3d.cameras import orbit_cameras
-from sds3d.evaluation.judge import Judge, load_judge
+from sds3d.evaluation.classifier import Judge, load_judge
 from sds3d.evaluation.suite import SUITES
-from sds3d.priors.embedded.catalogue import BOTTOMS, COLORS, KINDS, MATERIALS, PARTS, PATTERNS, TOPS
+from sds3d.priors.ddim import sample_images
+from sds3d.priors.embedded.captions import HELD_OUT, parse
+from sds3d.priors.embedded.export_weights import GUIDED_ABOVE, azimuth_test
+from sds3d.priors.embedded.object_kinds import BOTTOMS, COLORS, KINDS, MATERIALS, PARTS, PATTERNS, TOPS
 from sds3d.priors.embedded.prior import WEAK_SHARE, EmbeddedPrior, load_embedded
-from sds3d.priors.embedded.release import GUIDED_ABOVE, azimuth_test
-from sds3d.priors.embedded.world import HELD_OUT, parse
-from sds3d.priors.sampling import sample_images
 from sds3d.types import Cameras, ViewCondition
 
 SHEET = SUITES["standard"]  # the seen, then the held-out
@@ -36,7 +36,7 @@ CARD = """# The embedded prior
 
 A small diffusion model that ships with sds3d: 64 x 64 pixels, told the words, the camera (as a ray for each block of
 pixels) and the background. It was trained from scratch on renders of procedural objects, by
-`python -m sds3d_app.train_prior`, and has seen no photograph. Apache-2.0, like the rest.
+`python -m sds3d_app.tools.train_prior`, and has seen no photograph. Apache-2.0, like the rest.
 
 ![Samples, each from 0, 45, 90, 180 and 270 degrees](samples.png)
 

@@ -21,7 +21,7 @@ from sds3d import load_config
 from sds3d.cameras import orbit
 from sds3d.ops import backend_info
 from sds3d.scenes import NerfConfig, Training
-from sds3d.trainer import Trainer
+from sds3d.training.trainer import Trainer
 
 CHUNKS = (4096, 8192, 16_384, 32_768, 65_536)
 

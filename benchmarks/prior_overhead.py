@@ -17,12 +17,12 @@ from typing import Any
 
 import torch
 
-from sds3d.config import load_config
+from sds3d.config.run_config import load_config
 from sds3d.priors.hub.config import DiffusersConfig
 from sds3d.priors.hub.families.sd import StableDiffusion
 from sds3d.priors.hub.loading import pipeline_of
 from sds3d.priors.hub.prior import DiffusersPrior
-from sds3d.trainer import Trainer
+from sds3d.training.trainer import Trainer
 
 SHAPES = {"sd15": ((320, 640, 1280, 1280), (128, 256, 512, 512)), "small": ((80, 160, 320, 320), (32, 64, 128, 128))}
 

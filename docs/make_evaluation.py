@@ -12,10 +12,10 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from sds3d.evaluation.html_report import TABLE
 from sds3d.evaluation.scores import LIMITS, METRICS, SILHOUETTE_LIMIT
-from sds3d.evaluation.summary import TABLE
-from sds3d.export.sheet import INK
-from sds3d.many import cell
+from sds3d.export.contact_sheet import INK
+from sds3d.sweeps.run_set import cell
 
 PAGE, PICTURE = Path(__file__).with_name("evaluation.md"), Path(__file__).with_name("suites.png")
 BEGIN, END = "<!-- table: docs/make_evaluation.py -->", "<!-- end of table -->"

@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from sds3d import Session
 from sds3d.cameras import orbit
-from sds3d.evaluation.summary import TABLE
-from sds3d.export.sheet import BACKGROUND, INK, to_uint8
+from sds3d.evaluation.html_report import TABLE
+from sds3d.export.contact_sheet import BACKGROUND, INK, to_uint8
 from sds3d.export.views import render_views
 
 VIEWS, SIZE, COLUMNS = 4, 120, 3

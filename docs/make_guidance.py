@@ -16,7 +16,7 @@ from sds3d.cameras import orbit
 from sds3d.guidance import GUIDANCE, Guidance
 from sds3d.guidance.base import Query
 from sds3d.priors.analytic import AnalyticConfig
-from sds3d.priors.counting import ForwardCounter
+from sds3d.priors.forward_counter import ForwardCounter
 from sds3d.prompts import Prompts
 from sds3d.types import ViewCondition
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sds3d.guidance import GUIDANCE
-from sds3d.trainer import Trainer
+from sds3d.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[1]
 

@@ -137,11 +137,11 @@ def test_imports_point_down(path: Path) -> None:
         ("sds3d.guidance.base", "sds3d.scenes.base"),
         ("sds3d.priors.base", "sds3d.guidance.base"),
         ("sds3d.ops.project_gaussians", "sds3d.cameras"),
-        ("sds3d.trainer", "sds3d.session"),
-        ("sds3d.events", "sds3d.config"),
-        ("sds3d.session", "sds3d_app.cli"),
-        ("sds3d.trainer", "rich.progress"),
-        ("sds3d.session", "diffusers"),
+        ("sds3d.training.trainer", "sds3d.training.session"),
+        ("sds3d.run.events", "sds3d.config.run_config"),
+        ("sds3d.training.session", "sds3d_app.cli"),
+        ("sds3d.training.trainer", "rich.progress"),
+        ("sds3d.training.session", "diffusers"),
     ],
 )
 def test_an_upward_or_sideways_arrow_is_noticed(importer: str, imported: str) -> None:
@@ -152,8 +152,8 @@ def test_an_upward_or_sideways_arrow_is_noticed(importer: str, imported: str) ->
     ("importer", "imported"),
     [
         ("sds3d.guidance.sds", "sds3d.priors.base"),
-        ("sds3d.session", "sds3d.trainer"),
-        ("sds3d.trainer", "sds3d.types"),
+        ("sds3d.training.session", "sds3d.training.trainer"),
+        ("sds3d.training.trainer", "sds3d.types"),
         ("sds3d_app.cli", "sds3d"),
         ("sds3d.priors.embedded.prior", "diffusers"),
     ],

@@ -41,7 +41,7 @@ def test_the_public_names_are_these_and_no_others() -> None:
 
 
 def test_events_are_these() -> None:
-    found = {name for name in vars(sds3d.events) if name[0].isupper() and name not in {"Mapping", "Path", "Any"}}
+    found = {name for name in vars(sds3d.run.events) if name[0].isupper() and name not in {"Mapping", "Path", "Any"}}
     assert found == EVENTS
 
 

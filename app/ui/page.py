@@ -8,16 +8,16 @@ from typing import Any
 
 import gradio as gr
 
-from sds3d.config import PARTS
+from sds3d.config.presets import PRESETS
+from sds3d.config.run_config import PARTS
 from sds3d.errors import ConfigError, Sds3dError
-from sds3d.presets import PRESETS
 from sds3d.prompts import judge_words
 
-from . import pieces
+from . import fragments as pieces
+from .actions import change_run, delete_run, fork_run, make_format, tell
 from .controls import GROUPS, OWN, component, config_of, controls_of, examples_of
-from .orders import change_run, delete_run, fork_run, make_format, tell
-from .runfiles import for_viewer, formats_of
-from .works import Work, Works
+from .export_files import for_viewer, formats_of
+from .run_index import Work, Works
 
 CSS = resources.files("sds3d_app.ui").joinpath("page.css").read_text(encoding="utf-8")
 SCRIPT = resources.files("sds3d_app.ui").joinpath("page.js").read_text(encoding="utf-8")

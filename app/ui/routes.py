@@ -3,9 +3,9 @@
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 
-from . import pieces
-from .runfiles import made_names
-from .works import Works
+from . import fragments as pieces
+from .export_files import made_names
+from .run_index import Works
 
 TYPES = {
     ".png": "image/png", ".mp4": "video/mp4", ".glb": "model/gltf-binary", ".json": "application/json",

@@ -12,7 +12,7 @@ from typing import Any
 
 from sds3d.errors import ConfigError
 
-from .works import Workers, Works
+from .run_index import Workers, Works
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 VISITORS = 200  # open pages whose controls are remembered; Gradio's own limit is fifty times that, and never frees them
@@ -88,7 +88,7 @@ def make_app(works: Works, workers: Workers | None, login: tuple[str, str] | Non
     import gradio as gr
     from fastapi import FastAPI
 
-    from .calls import Calls
+    from .call_filter import Calls
     from .guard import Guard
     from .page import CSS, HEAD, make_page
     from .routes import add_routes

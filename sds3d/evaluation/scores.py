@@ -10,10 +10,12 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from sds3d.errors import CheckpointError, ConfigError
+from sds3d.evaluation.alignment import place, silhouette_cameras
+from sds3d.evaluation.classifier import Judge
+from sds3d.evaluation.classifier_scores import attribute_shares, judged
 from sds3d.evaluation.clip import Clip
-from sds3d.evaluation.judge import Judge
-from sds3d.evaluation.judging import attribute_shares, judged
-from sds3d.evaluation.pictures import (
+from sds3d.evaluation.ground_truth import draw_truths, pieces, shape_scores
+from sds3d.evaluation.renders import (
     GREY,
     Pictures,
     judged_cameras,
@@ -23,14 +25,12 @@ from sds3d.evaluation.pictures import (
     strip,
     true_pictures,
 )
-from sds3d.evaluation.placement import place, silhouette_cameras
-from sds3d.evaluation.truth import draw_truths, pieces, shape_scores
 from sds3d.export import read_glb
-from sds3d.many import failure
+from sds3d.priors.embedded.captions import Description, parse
 from sds3d.priors.embedded.solids import Solid
-from sds3d.priors.embedded.world import Description, parse
-from sds3d.results import RESULTS
-from sds3d.session import REPORT, Session
+from sds3d.run.artifacts import RESULTS
+from sds3d.sweeps.run_set import failure
+from sds3d.training.session import REPORT, Session
 
 ANY_BODIES = 1  # of a thing whose truth is not known
 METRICS = {  # what a table shows, in its order: heading, and what it is

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from sds3d.config import RunConfig
+from sds3d.config.run_config import RunConfig
 from sds3d.errors import ConfigError
-from sds3d.evaluation.judge import Judge
-from sds3d.evaluation.judging import captions_for
+from sds3d.evaluation.classifier import Judge
+from sds3d.evaluation.classifier_scores import captions_for
 from sds3d.evaluation.scores import Clip, Evaluated, evaluate_run
-from sds3d.many import ManyRuns
+from sds3d.sweeps.run_set import ManyRuns
 
 # Half of each suite is kept out of the prior's training (world.Description.held_out): its second half here. `seen`, the
 # standard suite's first half, is for choosing defaults: what was chosen by the other half could not be judged by it.

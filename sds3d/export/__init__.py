@@ -2,15 +2,15 @@
 
 from sds3d.export.check import check_mesh
 from sds3d.export.config import ExportConfig
+from sds3d.export.contact_sheet import arrange, azimuth_label, draw_comparison, render_sheet
 from sds3d.export.extract import extract_mesh
 from sds3d.export.formats import MESH_FORMATS, hand_over
 from sds3d.export.glb import read_glb, write_glb, write_gltf
 from sds3d.export.info import FileInfo, read_info
 from sds3d.export.mesh import Mesh, Texture
-from sds3d.export.ply import read_splats_ply, write_splat, write_splats_ply
 from sds3d.export.png import to_uint8, write_png
-from sds3d.export.sheet import arrange, azimuth_label, draw_comparison, render_sheet
-from sds3d.export.verify import Figures, verification_views, verify
+from sds3d.export.splat_files import read_splats_ply, write_splat, write_splats_ply
+from sds3d.export.verify_mesh import Figures, verification_views, verify
 from sds3d.export.video import write_orbit, write_turntable
 from sds3d.export.views import SceneViews
 

@@ -10,10 +10,10 @@ from numpy import ndarray
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from sds3d.export.compare import compare_colors, compare_silhouettes, picture_error
 from sds3d.export.mesh import Mesh, vertex_normals
 from sds3d.export.rasterize_mesh import rasterize_mesh
 from sds3d.export.render_mesh import render_mesh
+from sds3d.export.similarity import compare_colors, compare_silhouettes, picture_error
 from sds3d.export.surface import Surface
 from sds3d.export.views import SceneViews, scene_device
 from sds3d.scenes.base import Scene

@@ -6,13 +6,13 @@ import numpy as np
 
 from sds3d.cameras import orbit
 from sds3d.errors import ExportError
-from sds3d.export.bake import textured
 from sds3d.export.config import ExportConfig
 from sds3d.export.grid import MORE_STEPS, WORLD, object_bounds, sample_density, solid_density, whole_scene
-from sds3d.export.inset import best_inset, colored
-from sds3d.export.level import KINDS, Candidates, Choice, Fit, best_choices, candidates, checked_level, fit_to
 from sds3d.export.mesh import Mesh
+from sds3d.export.shrink import best_inset, colored
 from sds3d.export.surface import Surface, decimate, is_solid, separated, smooth
+from sds3d.export.surface_search import KINDS, Candidates, Choice, Fit, best_choices, candidates, checked_level, fit_to
+from sds3d.export.texture import textured
 from sds3d.export.views import SceneViews, check_finite, join_views, render_views, views_all_around
 from sds3d.scenes.base import Scene
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sds3d.atomic import staged
 from sds3d.export.glb import read_glb, write_glb, write_gltf
 from sds3d.export.mesh import Mesh
-from sds3d.export.plain import (
+from sds3d.export.obj_ply_stl import (
     read_mesh_ply,
     read_obj,
     read_stl,
@@ -17,10 +18,9 @@ from sds3d.export.plain import (
     write_stl,
 )
 from sds3d.export.usd import read_usdz, write_usdz
-from sds3d.export.verify import Figures, verify
+from sds3d.export.verify_mesh import Figures, verify
 from sds3d.export.views import SceneViews
-from sds3d.files import staged
-from sds3d.metrics import MeshStats
+from sds3d.metrics.image import MeshStats
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from sds3d.atomic import write_atomic
 from sds3d.export.mesh import Mesh, vertex_normals
 from sds3d.export.png import png_bytes
-from sds3d.export.read import linear_from_srgb, read_with_trimesh
-from sds3d.files import write_atomic
+from sds3d.export.read_mesh import linear_from_srgb, read_with_trimesh
 
 # Ours: +z up, +x front, +y the object's left. glTF: +Y up, +Z front, +X the object's left. A rotation: y, z, x.
 WORLD_TO_GLTF = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])

@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 from PIL import Image
 
-from sds3d.files import write_atomic
+from sds3d.atomic import write_atomic
 
 
 def write_png(image: UInt8[ndarray, "H W 3"], path: Path) -> None:

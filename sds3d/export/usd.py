@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from sds3d.atomic import write_atomic, writing
 from sds3d.errors import ConfigError, ExportError
 from sds3d.export.glb import WORLD_TO_GLTF
 from sds3d.export.mesh import Mesh, vertex_normals
 from sds3d.export.png import png_bytes
-from sds3d.export.read import linear_from_srgb, srgb_from_linear, welded
-from sds3d.files import write_atomic, writing
+from sds3d.export.read_mesh import linear_from_srgb, srgb_from_linear, welded
 
 LAYER, PICTURE = "mesh.usdc", "color.png"
 NO_USD = "pip install 'sds3d[usd]' (29 MB), or export glb, which most programs read"

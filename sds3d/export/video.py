@@ -10,14 +10,14 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
+from sds3d.atomic import write_atomic, writing
 from sds3d.cameras import orbit
 from sds3d.errors import ExportError
+from sds3d.export.contact_sheet import BACKGROUND
 from sds3d.export.mesh import Mesh
 from sds3d.export.png import to_uint8
 from sds3d.export.render_mesh import render_mesh
-from sds3d.export.sheet import BACKGROUND
 from sds3d.export.views import render_views, select_views
-from sds3d.files import write_atomic, writing
 from sds3d.scenes.base import Scene
 from sds3d.types import Cameras
 

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from sds3d.guidance.base import Guidance, GuidanceOutput, Query, Weighting, weight
-from sds3d.guidance.guided import Rescale, cfg, guided_noise
+from sds3d.guidance.cfg import Rescale, cfg, guided_noise
 from sds3d.guidance.inversion import InversionStart, InversionSteps, ddim_step, invert
 from sds3d.options import Changing, Schedule, value_at
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from sds3d.guidance.base import Guidance, GuidanceOutput, Query, Weighting, weight
-from sds3d.guidance.guided import Rescale, guided_noise
+from sds3d.guidance.cfg import Rescale, guided_noise
 from sds3d.guidance.inversion import InversionStart, InversionSteps, invert
 
 

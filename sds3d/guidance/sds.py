@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from sds3d.guidance.base import Guidance, GuidanceOutput, Query, Weighting, weight
-from sds3d.guidance.guided import Rescale, guided_noise
+from sds3d.guidance.cfg import Rescale, guided_noise
 
 
 class SDS(Guidance):

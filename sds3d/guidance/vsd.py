@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from sds3d.errors import ConfigError
 from sds3d.guidance.base import Guidance, GuidanceOutput, Query, Weighting, weight
+from sds3d.guidance.cfg import Rescale, guided_noise
 from sds3d.guidance.divergence import Divergence, log_weight
-from sds3d.guidance.guided import Rescale, guided_noise
 from sds3d.options import Range
 from sds3d.priors.base import DensityPrior, Prior, TrainablePrior, sample_from_eps
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sds3d.changing import LIVE, changed
-from sds3d.checkpoint import load_wanted
-from sds3d.config import RunConfig, read_json_object
+from sds3d.atomic import write_atomic, writing
+from sds3d.config.live import LIVE, changed
+from sds3d.config.run_config import RunConfig, read_json_object
 from sds3d.errors import CheckpointError, ConfigError
-from sds3d.files import write_atomic, writing
-from sds3d.jobs.ledger import Job, Ledger, job_name
-from sds3d.session import CHECKPOINTS, CONFIG
+from sds3d.jobs.queue import Job, Ledger, job_name
+from sds3d.run.checkpoint import load_wanted
+from sds3d.training.session import CHECKPOINTS, CONFIG
 
 FORKABLE = (*LIVE, "steps")  # what a checkpoint holds no state of
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from sds3d.config import RunConfig, load_config
+from sds3d.config.run_config import RunConfig, load_config
 from sds3d.errors import ConfigError
 
 MAX_BYTES = 16 * 2**20

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from sds3d.config import RunConfig
+from sds3d.config.run_config import RunConfig
 from sds3d.errors import ConfigError, OutputError, Sds3dError
-from sds3d.event_log import finished_report
-from sds3d.events import Event, Finished
-from sds3d.jobs.claims import Claim
-from sds3d.jobs.ledger import Job, Ledger, State
+from sds3d.jobs.lease import Claim
+from sds3d.jobs.queue import Job, Ledger, State
 from sds3d.priors.base import Prior
-from sds3d.session import CONFIG, Session
+from sds3d.run.event_log import finished_report
+from sds3d.run.events import Event, Finished
+from sds3d.training.session import CONFIG, Session
 
 UNDER_WAY = ("queued", "running", "paused")
 REST = 1.0  # seconds between looks for a job to take

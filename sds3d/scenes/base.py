@@ -84,7 +84,7 @@ class SceneConfig(Options, ABC):
     """How a scene is chosen: its name, its options, and what it is rendered over in training.
 
     `losses` are the names of all regularizers there are. `results` are the files that a finished run hands over (names
-    of sds3d.results.RESULTS), in the order of writing. `companions` are options of other parts that the scene wants
+    of sds3d.run.artifacts.RESULTS), in the order of writing. `companions` are options of other parts that the scene wants
     where the person says nothing else.
     """
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from sds3d.losses import depth_spread, opacity_entropy, opacity_sparsity, scale_penalty
 from sds3d.ops.extension import Rasterizer
 from sds3d.ops.project_gaussians import project_gaussians, rotation_matrices
 from sds3d.ops.rasterize_gaussians import rasterize_gaussians
@@ -20,6 +19,7 @@ from sds3d.ops.spherical_harmonics import SH_C0, spherical_harmonics
 from sds3d.scenes.base import ParamGroup, SceneConfig, Training
 from sds3d.scenes.densify import SPLIT_SHRINK, DensifyConfig, child_offsets, plan_refinement, replace_parameters
 from sds3d.scenes.init import ball_points, ball_spacing
+from sds3d.scenes.regularizers import depth_spread, opacity_entropy, opacity_sparsity, scale_penalty
 from sds3d.scenes.splat_field import SplatField, field_at_points, splat_field, splat_to_grid
 from sds3d.types import Cameras, RenderOutput
 

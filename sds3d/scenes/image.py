@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from sds3d.losses import total_variation
 from sds3d.scenes.background import Background, SolidBackground
 from sds3d.scenes.base import ParamGroup, SceneConfig, Training
+from sds3d.scenes.regularizers import total_variation
 from sds3d.types import Cameras, RenderOutput
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from sds3d import losses
 from sds3d.options import Changing, Fraction, Schedule, value_at
+from sds3d.scenes import regularizers as losses
 from sds3d.scenes.base import ParamGroup, SceneConfig, Training
 from sds3d.scenes.nerf_field import FieldConfig, NerfField
 from sds3d.scenes.nerf_render import RAY_LOSSES, Marching, Wanted, render_rays

@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from sds3d import losses
 from sds3d.ops.composite import composite
 from sds3d.ops.march_rays import RaySamples, march_rays
+from sds3d.scenes import regularizers as losses
 from sds3d.scenes.nerf_field import NerfField
 from sds3d.scenes.occupancy import Occupancy
 from sds3d.scenes.rays import Rays, ball_interval

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from sds3d.config.presets import PRESETS
 from sds3d.guidance import GUIDANCE
-from sds3d.presets import PRESETS
 from sds3d.priors import PRIORS
 from sds3d.scenes import SCENES
 from sds3d_app.cli import invoke

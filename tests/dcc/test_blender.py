@@ -16,7 +16,7 @@ from PIL import Image
 
 from sds3d.cameras import orbit
 from sds3d.export import MESH_FORMATS
-from sds3d.export.plain import WORLD_TO_Z_UP, without_texture
+from sds3d.export.obj_ply_stl import WORLD_TO_Z_UP, without_texture
 from sds3d.export.render_mesh import render_mesh
 
 PYTHON = os.environ.get("SDS3D_BPY", "")

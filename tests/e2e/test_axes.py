@@ -10,7 +10,7 @@ from torch import Tensor
 from sds3d import RunConfig, load_config
 from sds3d.priors.analytic import AnalyticPrior
 from sds3d.prompts import ViewWords
-from sds3d.trainer import Trainer
+from sds3d.training.trainer import Trainer
 
 SMALL = {
     **{"prompt": "a red ball", "prior": {"name": "analytic", "size": 16}, "scene": "image", "scene.size": 16},

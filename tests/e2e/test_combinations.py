@@ -10,7 +10,7 @@ from sds3d import RunConfig, load_config
 from sds3d.guidance import GUIDANCE
 from sds3d.priors.base import Prior
 from sds3d.scenes import SCENES
-from sds3d.trainer import Trainer
+from sds3d.training.trainer import Trainer
 
 PRIORS = {
     "analytic": {"prior": {"name": "analytic", "size": 24}, "cameras.size": 24, "prompt": "a red ball"},

@@ -12,7 +12,7 @@ import torch
 from sds3d import Session
 from sds3d.cameras import orbit
 from sds3d.priors.analytic import COLORS
-from sds3d.trainer import Trainer
+from sds3d.training.trainer import Trainer
 from sds3d.types import ViewCondition
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sds3d.cameras import CamerasConfig, orbit, sample_cameras
+from sds3d.priors.embedded.captions import build, parse
 from sds3d.priors.embedded.render import over, render_solids
-from sds3d.priors.embedded.world import build, parse
 from sds3d.scenes import GaussiansConfig, NerfConfig, SceneConfig, Training
 
 VIEWS, SIZE, BATCH = 32, 40, 4

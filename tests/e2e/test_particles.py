@@ -8,7 +8,7 @@ from torch import Tensor
 from sds3d import load_config
 from sds3d.priors.analytic import AnalyticPrior
 from sds3d.scenes.particles import build_scene, scenes_of
-from sds3d.trainer import Trainer
+from sds3d.training.trainer import Trainer
 
 COUNT, STD = 32, 0.15
 MEANS = torch.tensor([[0.5, -0.5, -0.5], [-0.5, 0.5, -0.5], [-0.5, -0.5, 0.5]])

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from sds3d.errors import ConfigError
-from sds3d.evaluation.judge import load_judge
+from sds3d.evaluation.classifier import load_judge
+from sds3d.evaluation.html_report import contact_sheet, means, page, write_summary
 from sds3d.evaluation.scores import LIMITS, Evaluated, Scores, missed
 from sds3d.evaluation.suite import SUITES, Suite, run_folder
-from sds3d.evaluation.summary import contact_sheet, means, page, write_summary
-from sds3d.priors.embedded.world import parse
+from sds3d.priors.embedded.captions import parse
 from sds3d_app.cli import invoke
 
 

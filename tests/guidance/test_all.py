@@ -13,7 +13,7 @@ from sds3d.guidance import GUIDANCE
 from sds3d.guidance.base import Query
 from sds3d.priors.analytic import AnalyticConfig, AnalyticPrior
 from sds3d.prompts import Prompts
-from sds3d.trainer import Trainer
+from sds3d.training.trainer import Trainer
 from sds3d.types import ViewCondition
 
 

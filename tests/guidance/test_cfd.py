@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from tests.test_trainer import finish, same, trainer
 from torch import Tensor
 
 from sds3d.guidance.cfd import CFD
@@ -11,7 +12,6 @@ from sds3d.guidance.noise.surface import refreshed
 from sds3d.guidance.timesteps import Descending
 from sds3d.priors.analytic import AnalyticPrior
 from tests.guidance.questions import plane_mixture, query
-from tests.test_trainer import finish, same, trainer
 
 SHARES, VARIANCES = torch.tensor([0.3, 0.5, 0.2]).double(), torch.tensor([0.16, 0.36, 0.09]).double()
 FLOW = CFD(guidance_scale=1.0)

@@ -12,10 +12,10 @@ from sds3d.cameras import orbit
 from sds3d.errors import ConfigError, NumericsError
 from sds3d.guidance import SDS
 from sds3d.guidance.base import Query
-from sds3d.guidance.gradient import inject_gradient
+from sds3d.guidance.inject import inject_gradient
 from sds3d.guidance.vsd import VSD
 from sds3d.priors.analytic import AnalyticPrior
-from sds3d.trainer import Trainer
+from sds3d.training.trainer import Trainer
 from sds3d.types import Conditioning, ViewCondition
 
 MEANS = torch.tensor([[-2.0, 0.0], [2.0, 0.0], [0.0, 2.5]])[:, :, None, None]

@@ -7,10 +7,11 @@ import pytest
 
 from sds3d import Session
 from sds3d.errors import NumericsError, OutputError
-from sds3d.events import StepDone
-from sds3d.jobs import Ledger, Worker, claims
-from sds3d.jobs.claims import take
+from sds3d.jobs import Ledger, Worker
+from sds3d.jobs import lease as claims
+from sds3d.jobs.lease import take
 from sds3d.priors.analytic import AnalyticConfig
+from sds3d.run.events import StepDone
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from unittest import mock
 
 from sds3d import RunConfig, Session
 from sds3d.jobs import Ledger, Worker
-from sds3d.session import CONFIG
-from sds3d_app.runs import run
+from sds3d.training.session import CONFIG
+from sds3d_app.commands.generate import run
 
 PATIENCE = 120.0  # seconds, for what takes a few
 POISON = 1000  # the seed of a job that always fails

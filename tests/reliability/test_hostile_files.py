@@ -14,14 +14,14 @@ import PIL.Image as PIL
 import pytest
 
 from sds3d import Session, load_config
-from sds3d.checkpoint import checkpoints_in, load_checkpoint
 from sds3d.errors import Sds3dError
-from sds3d.event_log import last_step
 from sds3d.export.info import read_info
-from sds3d.export.ply import read_splats_ply
+from sds3d.export.splat_files import read_splats_ply
 from sds3d.jobs.job_list import read_job_list
-from sds3d.pictures import read_image
 from sds3d.priors.embedded.prior import load_embedded
+from sds3d.reference_image import read_image
+from sds3d.run.checkpoint import checkpoints_in, load_checkpoint
+from sds3d.run.event_log import last_step
 
 LISTS = {
     "list.csv": b"prompt,seed,guidance.guidance_scale\na red ball,3,7.5\na blue ball,,\n",

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from sds3d import RunConfig, Session
-from sds3d.checkpoint import load_newest
-from sds3d.event_log import last_step
 from sds3d.jobs import Ledger
+from sds3d.run.checkpoint import load_newest
+from sds3d.run.event_log import last_step
 from tests.reliability.children import POISON, ended, go_on, started, work
 
 pytestmark = pytest.mark.xdist_group("children")

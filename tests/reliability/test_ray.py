@@ -14,7 +14,7 @@ import pytest
 
 from sds3d.jobs import Job, Ledger
 from sds3d_app.cli import invoke
-from sds3d_app.ray_slot import packed, unpacked
+from sds3d_app.workers.ray_actor import packed, unpacked
 from tests.sizes import FULL
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.slow]
@@ -28,7 +28,7 @@ def nodes() -> Iterator[Any]:
     """Three nodes with room for one actor each."""
     from ray.cluster_utils import Cluster
 
-    from sds3d_app.ray_crew import QUIET
+    from sds3d_app.workers.ray_pool import QUIET
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in QUIET.items():
@@ -57,7 +57,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def crew_on(ledger: Ledger, jobs: list[Job], number: int) -> Any:
-    from sds3d_app.ray_crew import RayCrew
+    from sds3d_app.workers.ray_pool import RayCrew
 
     return RayCrew(ledger, jobs, number, gpus=0.0)
 
@@ -93,7 +93,7 @@ def finished(job: Job) -> int:
 def test_where_no_folder_is_shared_the_results_are_brought_back(
     cluster: Any, ledger: Ledger, small_config: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sds3d_app.ray_crew import RayCrew
+    from sds3d_app.workers.ray_pool import RayCrew
 
     monkeypatch.setattr(RayCrew, "probe", lambda self: ("/nowhere", "x"))
     jobs = [ledger.add(small_config(seed=seed, steps=60)) for seed in range(3)]

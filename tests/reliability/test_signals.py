@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sds3d import Session
-from sds3d_app.failures import DONE, INTERRUPTED
+from sds3d_app.exit_codes import DONE, INTERRUPTED
 from tests.reliability.children import PATIENCE, ended, go_on, go_on_as_told, started
 
 pytestmark = pytest.mark.xdist_group("children")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from sds3d import Session
 from sds3d.cameras import orbit
-from sds3d.config import load_config
+from sds3d.config.run_config import load_config
 from sds3d.errors import ConfigError
 from sds3d.scenes import ImageConfig, Scene
 

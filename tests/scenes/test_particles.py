@@ -7,19 +7,19 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from tests.test_trainer import finish, same
 from torch import Tensor
 
 from sds3d import Session
 from sds3d.cameras import orbit, sample_cameras
 from sds3d.errors import ConfigError, ExportError, NumericsError
-from sds3d.events import Exported, Finished, StepDone
 from sds3d.guidance.noise import Draw, Fixed, Surface
-from sds3d.optim import build_optimizer
+from sds3d.run.events import Exported, Finished, StepDone
 from sds3d.scenes import SCENES
+from sds3d.scenes.optimizer import build_optimizer
 from sds3d.scenes.particles import Particles, build_scene, scenes_of
-from sds3d.trainer import Trainer
+from sds3d.training.trainer import Trainer
 from tests.e2e.test_combinations import SMALL
-from tests.test_trainer import finish, same
 
 
 def particles(config: Any) -> Particles:

@@ -1,7 +1,7 @@
 """The noise axis: which eps is added to each view before the prior judges it. A new rule is one line here."""
 
 from sds3d.guidance.noise.base import Draw, Noise
-from sds3d.guidance.noise.plain import Fixed, Fresh
+from sds3d.guidance.noise.image_space import Fixed, Fresh
 from sds3d.guidance.noise.surface import Surface
 
 __all__ = ["NOISE", "Draw", "Fixed", "Fresh", "Noise", "Surface"]

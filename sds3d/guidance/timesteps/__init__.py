@@ -1,8 +1,8 @@
 """The timestep axis: which diffusion time each view is judged at. A new rule is one line here."""
 
 from sds3d.guidance.timesteps.base import Timesteps
-from sds3d.guidance.timesteps.drawn import Annealed, Uniform
-from sds3d.guidance.timesteps.falling import Descending, DreamTime, HiFA
+from sds3d.guidance.timesteps.descending import Descending, DreamTime, HiFA
+from sds3d.guidance.timesteps.random import Annealed, Uniform
 
 __all__ = ["TIMESTEPS", "Annealed", "Descending", "DreamTime", "HiFA", "Timesteps", "Uniform"]
 

@@ -46,12 +46,12 @@ class EmbeddedConfig(PriorConfig):
 
     def unknown_words(self, text: str) -> list[str]:
         """Of the prior that ships; other weights may have learned other words."""
-        from sds3d.priors.embedded.world import WORDS, words_of
+        from sds3d.priors.embedded.captions import WORDS, words_of
 
         return [word for word in dict.fromkeys(words_of(text)) if word not in WORDS] if self.weights is None else []
 
     def nearest(self, word: str) -> list[str]:
         """Known words that are spelt alike, or things of the same group."""
-        from sds3d.priors.embedded.nearest import nearest_words
+        from sds3d.priors.embedded.suggestions import nearest_words
 
         return nearest_words(word)

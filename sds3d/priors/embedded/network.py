@@ -17,8 +17,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sds3d.priors.embedded.painter import FRONT, Painter
-from sds3d.priors.embedded.reader import (
+from sds3d.priors.embedded.captions import WORDS
+from sds3d.priors.embedded.render import camera_rays
+from sds3d.priors.embedded.texture_head import FRONT, Painter
+from sds3d.priors.embedded.tokens import MAX_WORDS
+from sds3d.priors.embedded.word_attention import (
     FIELD_PLANES,
     FRAME,
     RAY_PLANES,
@@ -28,9 +31,6 @@ from sds3d.priors.embedded.reader import (
     WordReader,
     ray_planes,
 )
-from sds3d.priors.embedded.render import camera_rays
-from sds3d.priors.embedded.tokens import MAX_WORDS
-from sds3d.priors.embedded.world import WORDS
 from sds3d.types import Cameras
 
 BLOCK = 4  # pixels per side of an unshuffled block

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from sds3d.errors import PriorUnavailable
 from sds3d.priors.base import eps_from_sample
+from sds3d.priors.embedded.captions import parse, words_of
 from sds3d.priors.embedded.data import SIZE
 from sds3d.priors.embedded.network import (
     BLOCK,
@@ -29,7 +30,6 @@ from sds3d.priors.embedded.network import (
     ray_maps,
 )
 from sds3d.priors.embedded.tokens import token_batch
-from sds3d.priors.embedded.world import parse, words_of
 from sds3d.priors.lora import LowRankCopy
 from sds3d.types import ViewCondition
 
@@ -231,7 +231,7 @@ def _first_line(error: Exception) -> str:
 
 def known_things(folder: str | None = None) -> str:
     """One line that says what the weights in `folder` can be asked for."""
-    from sds3d.priors.embedded.catalogue import COLORS, KINDS, MATERIALS, PATTERNS
+    from sds3d.priors.embedded.object_kinds import COLORS, KINDS, MATERIALS, PATTERNS
 
     with _weights(folder) as path:
         words = set(json.loads((path / "text" / "config.json").read_text())["words"])

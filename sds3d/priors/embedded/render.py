@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sds3d.priors.embedded.shading import painted
 from sds3d.priors.embedded.solids import NEVER, Solid, intersect
-from sds3d.priors.embedded.surfaces import painted
 from sds3d.types import Cameras
 
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sds3d.priors.embedded.surfaces import Surface
+from sds3d.priors.embedded.shading import Surface
 
 Shape = Literal["ball", "box", "frustum", "cup", "ring", "pyramid", "roof"]
 NEVER = math.inf

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from sds3d.priors.embedded.world import words_of
+from sds3d.priors.embedded.captions import words_of
 
 MAX_WORDS = 12
 

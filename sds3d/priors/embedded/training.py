@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sds3d.errors import CheckpointError
+from sds3d.priors.embedded.captions import RADIUS, words_of
 from sds3d.priors.embedded.data import Batch, Dataset, random_backgrounds, shard_cameras
 from sds3d.priors.embedded.network import (
     BLOCK,
@@ -36,7 +37,6 @@ from sds3d.priors.embedded.network import (
 )
 from sds3d.priors.embedded.render import over
 from sds3d.priors.embedded.tokens import token_batch
-from sds3d.priors.embedded.world import RADIUS, words_of
 
 # Patterns, two of a kind and an apple's stem are learned last and shown more, by the caption's words.
 SHOWN = {"striped": 2.0, "checkered": 2.5, "dotted": 1.5, "two": 1.3, "apple": 2.0}

@@ -6,8 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from pydantic import Field
 
-from sds3d.pictures import PictureConfig
 from sds3d.priors.base import PriorConfig
+from sds3d.reference_image import PictureConfig
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Files = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=500)], ...], Field(max_length=16)]
@@ -87,6 +87,6 @@ class Zero123Config(DiffusersConfig):
 
     def build(self, device: torch.device | str) -> Any:
         """Load the model and the picture, and sample the anchors; imports diffusers."""
-        from sds3d.priors.hub.image_prior import load_image_prior
+        from sds3d.priors.hub.zero123_prior import load_image_prior
 
         return load_image_prior(self, torch.device(device))

@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sds3d.files import write_atomic
-from sds3d.priors.hub.extras import Extras
-from sds3d.priors.hub.finding import Found
+from sds3d.atomic import write_atomic
+from sds3d.priors.hub.adapters import Extras
 from sds3d.priors.hub.loading import load_pipeline
+from sds3d.priors.hub.locate import Found
 
 CACHE = "SDS3D_CACHE"  # environment variable: a folder
 VERSION = 1  # of what a family makes of a text; a change makes all that was kept unfindable

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from sds3d.errors import PriorUnavailable
-from sds3d.priors.hub.files import OURS, WEIGHTS, read_object
-from sds3d.priors.hub.finding import Found
+from sds3d.priors.hub.check_files import OURS, WEIGHTS, read_object
+from sds3d.priors.hub.locate import Found
 
 KINDS = {
     "tokenizer": ("transformers", "PreTrainedTokenizerBase"),

@@ -11,13 +11,13 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from sds3d.errors import PriorUnavailable
+from sds3d.priors.hub.adapters import Extras
 from sds3d.priors.hub.config import DiffusersConfig
 from sds3d.priors.hub.embeddings import TextReader
-from sds3d.priors.hub.extras import Extras
+from sds3d.priors.hub.families.base import ATTENTION, Call, Family
 from sds3d.priors.hub.families.zero123 import Zero123
-from sds3d.priors.hub.family import ATTENTION, Call, Family
-from sds3d.priors.hub.finding import Found, find_model
 from sds3d.priors.hub.loading import load_component, load_pipeline, read_config
+from sds3d.priors.hub.locate import Found, find_model
 from sds3d.priors.hub.schedule import schedule_of
 from sds3d.priors.lora import CameraEmbedding, LowRankCopy
 from sds3d.types import ViewCondition

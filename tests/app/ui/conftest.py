@@ -65,8 +65,8 @@ class Page:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     from starlette.testclient import TestClient
 
+    from sds3d_app.ui.run_index import Works
     from sds3d_app.ui.server import make_app, quiet_environment
-    from sds3d_app.ui.works import Works
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
@@ -80,7 +80,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 def made(small_config, tmp_path: Path) -> SimpleNamespace:
     """Works with one finished run of the command line."""
     from sds3d import Session
-    from sds3d_app.ui.works import Works
+    from sds3d_app.ui.run_index import Works
 
     list(Session(small_config(steps=4), tmp_path / "outputs" / "ball").run())
     works = Works(tmp_path / "outputs", limit=3)

@@ -16,10 +16,10 @@ from sds3d.priors.embedded.network import (
     predict_clean,
     ray_maps,
 )
-from sds3d.priors.embedded.painter import FRONT
-from sds3d.priors.embedded.reader import FRAME, in_frame, ray_planes
 from sds3d.priors.embedded.render import camera_rays
+from sds3d.priors.embedded.texture_head import FRONT
 from sds3d.priors.embedded.tokens import MAX_WORDS
+from sds3d.priors.embedded.word_attention import FRAME, in_frame, ray_planes
 
 SLOTS = TEXT["slots"]
 

@@ -5,9 +5,9 @@ from random import Random
 import pytest
 import torch
 
+from sds3d.priors.embedded.captions import RADIUS, build, build_things, parse
 from sds3d.priors.embedded.placing import box, fit, frame
 from sds3d.priors.embedded.solids import Solid
-from sds3d.priors.embedded.world import RADIUS, build, build_things, parse
 
 RED = (1.0, 0.0, 0.0)
 

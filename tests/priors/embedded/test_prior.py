@@ -11,9 +11,9 @@ from sds3d.cameras import orbit
 from sds3d.errors import ConfigError, PriorUnavailable
 from sds3d.priors.base import Prior
 from sds3d.priors.embedded.config import EmbeddedConfig
+from sds3d.priors.embedded.export_weights import DIRECTIONAL, azimuth_test, save_weights
 from sds3d.priors.embedded.network import predict_clean
 from sds3d.priors.embedded.prior import load_embedded
-from sds3d.priors.embedded.release import DIRECTIONAL, azimuth_test, save_weights
 from sds3d.priors.embedded.training import Networks
 from sds3d.prompts import check_words
 from sds3d.types import ViewCondition

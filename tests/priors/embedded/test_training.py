@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 
 from sds3d.cameras import orbit
 from sds3d.errors import CheckpointError
+from sds3d.priors.embedded.captions import RADIUS, build_things, parse
 from sds3d.priors.embedded.data import FIRST_OF_PAIRS, Dataset, make_shard, random_backgrounds, read_shard, write_shard
+from sds3d.priors.embedded.export_weights import save_weights
 from sds3d.priors.embedded.network import BLOCK, pixel_rays
 from sds3d.priors.embedded.placing import frame
-from sds3d.priors.embedded.reader import FIELD_PLANES, FRAME, READ_PLANES
-from sds3d.priors.embedded.release import save_weights
 from sds3d.priors.embedded.render import render_depths, render_solids
 from sds3d.priors.embedded.training import (
     SHOWN,
@@ -29,7 +29,7 @@ from sds3d.priors.embedded.training import (
     how_often,
     warm_start,
 )
-from sds3d.priors.embedded.world import RADIUS, build_things, parse
+from sds3d.priors.embedded.word_attention import FIELD_PLANES, FRAME, READ_PLANES
 
 CPU = torch.device("cpu")
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sds3d.config import RunConfig
-from sds3d.trainer import Trainer
+from sds3d.config.run_config import RunConfig
+from sds3d.training.trainer import Trainer
 from tests.priors.hub.tiny_models import MODELS
 
 FAMILIES = ("sd", "sdxl", "sd3", "flux", "pixart-alpha", "sana", "deepfloyd")

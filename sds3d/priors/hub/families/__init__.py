@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sds3d.priors.hub.families.base import Family
 from sds3d.priors.hub.families.deepfloyd import DeepFloyd
 from sds3d.priors.hub.families.flux import Flux
 from sds3d.priors.hub.families.mvdream import MVDream
@@ -12,7 +13,6 @@ from sds3d.priors.hub.families.sd import StableDiffusion
 from sds3d.priors.hub.families.sd3 import StableDiffusion3
 from sds3d.priors.hub.families.sdxl import StableDiffusionXL
 from sds3d.priors.hub.families.zero123 import Zero123
-from sds3d.priors.hub.family import Family
 
 ALL: tuple[Family, ...] = (
     StableDiffusion(),

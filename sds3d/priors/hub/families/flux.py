@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from sds3d.priors.hub.family import Call, Family, split_rows, with_rows
+from sds3d.priors.hub.families.base import Call, Family, split_rows, with_rows
 
 BLOCK = 2
 

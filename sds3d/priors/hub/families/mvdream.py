@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sds3d.priors.hub.families.base import Call
 from sds3d.priors.hub.families.sd import StableDiffusion
-from sds3d.priors.hub.family import Call
 from sds3d.types import ViewCondition
 
 GROUP = 4  # views of one object, a quarter turn from each other

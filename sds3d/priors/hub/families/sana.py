@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sds3d.priors.hub.family import Call, Family, first_half, split_mask, with_mask
+from sds3d.priors.hub.families.base import Call, Family, first_half, split_mask, with_mask
 
 
 class Sana(Family):

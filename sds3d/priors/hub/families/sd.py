@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sds3d.priors.hub.family import Call, Family
+from sds3d.priors.hub.families.base import Call, Family
 
 
 class StableDiffusion(Family):

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sds3d.priors.hub.family import Call, Family, split_rows, with_rows
+from sds3d.priors.hub.families.base import Call, Family, split_rows, with_rows
 
 
 class StableDiffusionXL(Family):

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sds3d.priors.hub.family import Call, Family
+from sds3d.priors.hub.families.base import Call, Family
 from sds3d.types import Cameras
 
 
@@ -42,7 +42,7 @@ class Zero123(Family):
         self.pictures, self.projection = pictures, projection
 
     def embed(self, pipeline: Any, text: str, network_config: Mapping[str, Any], device: torch.device) -> Tensor:
-        raise AssertionError("this family reads no texts: see sds3d.priors.hub.image_prior")
+        raise AssertionError("this family reads no texts: see sds3d.priors.hub.zero123_prior")
 
     def channels(self, network_config: Mapping[str, Any]) -> int:
         return int(network_config["out_channels"])  # as many again come in from the picture

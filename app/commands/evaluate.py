@@ -1,0 +1,110 @@
+"""`sds3d evaluate`: scores of finished runs, or of a suite that is run first."""
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from sds3d import RunConfig, load_config
+from sds3d.errors import ConfigError
+from sds3d.evaluation.classifier import load_judge
+from sds3d.evaluation.classifier_scores import captions_for
+from sds3d.evaluation.clip import Clip
+from sds3d.evaluation.html_report import PAGE, SHEET, means, write_summary
+from sds3d.evaluation.scores import METRICS, Evaluated, evaluate_run
+from sds3d.evaluation.suite import Suite, suite_prompts
+from sds3d.run.events import Started, Warned
+from sds3d.sweeps.run_set import cell
+from sds3d.training.session import Session
+
+from ..exit_codes import DONE, INTERRUPTED, say_note, stopped_by_signals
+
+
+def suite_configs(
+    suite: str,
+    guidances: Iterable[str],
+    scenes: Iterable[str],
+    seeds: Iterable[int],
+    preset: str | None,
+    given: Mapping[str, Any],
+) -> list[RunConfig]:
+    """One config for each prompt, guidance, scene and seed."""
+    prompts, chosen, kinds = suite_prompts(suite), list(dict.fromkeys(guidances)), list(dict.fromkeys(scenes))
+    if not chosen or not kinds:
+        raise ConfigError("no guidance or no scene is named")
+    return [
+        load_config(None, preset, {**given, "prompt": prompt, "guidance": guidance, "scene": scene, "seed": seed})
+        for scene in kinds
+        for guidance in chosen
+        for seed in seeds
+        for prompt in prompts
+    ]
+
+
+def evaluate_suite(suite: str, configs: list[RunConfig], out: Path | None, clip: Path | None, as_json: bool) -> int:
+    """All runs that are missing, then the scores; the exit code."""
+    judge, model = load_judge(), Clip(clip) if clip else None
+    folder = out or Path("outputs") / f"suite-{suite}"
+    runs = Suite(configs, folder)
+    with stopped_by_signals(runs.stop):
+        for path, event in runs.run():
+            if as_json:
+                print(json.dumps({"run": str(path), **event.to_dict()}), flush=True)
+            elif isinstance(event, Started):
+                say_note(f"{path.name}: {runs.runs[path].prompt}")
+            elif isinstance(event, Warned):
+                say_note(f"warning: {path.name}: {event.message}")
+    if not runs.finished():
+        say_note(f"interrupted and saved in {shlex.quote(str(folder))}; the same command goes on")
+        return INTERRUPTED
+    results = list(runs.evaluate(judge, model))
+    write_summary(results, judge.accuracy, folder, f"suite {suite}")
+    return _say(results, folder, as_json)
+
+
+def evaluate_runs(runs: Sequence[Path], out: Path | None, clip: Path | None, as_json: bool) -> int:
+    """Scores of runs that are there already; the exit code."""
+    judge, model = load_judge(), Clip(clip) if clip else None
+    captions = captions_for(Session.resume(run).config.prompt for run in runs)
+    results = [evaluate_run(run, judge, captions, model) for run in runs]
+    if out is not None:
+        write_summary(results, judge.accuracy, out, "evaluation")
+    return _say(results, out, as_json)
+
+
+def _say(results: list[Evaluated], folder: Path | None, as_json: bool) -> int:
+    rows = means(results)
+    if as_json:
+        said = {"means": [asdict(row) for row in rows], "runs": [one.scores.to_dict() for one in results]}
+        print(json.dumps({"event": "Evaluated", **said, "out_dir": str(folder) if folder else None}))
+        return DONE
+    shown = [name for name in METRICS if any(name in one.scores.values for one in results)]
+    # one metric a line: there are more of them than a terminal is wide
+    table = Table("", *(_heading(one) for one in results) if len(results) <= 3 else (), box=SIMPLE)
+    if len(results) <= 3:
+        for name in shown:
+            table.add_row(METRICS[name][0], *(cell(one.scores.values.get(name)) for one in results))
+    else:
+        for row in rows:
+            table.add_column(f"{row.guidance}, {row.scene}\n{row.split}, {row.runs} runs")
+        for name in shown:
+            table.add_row(METRICS[name][0], *(cell(row.values.get(name)) for row in rows))
+        table.add_row("failed", *(f"{row.failed} of {row.runs}" for row in rows))
+        table.add_row("diversity", *(cell(row.diversity) for row in rows))
+    Console().print(table)
+    for one in results:
+        for reason in [*one.scores.failed, *one.scores.notes]:
+            say_note(f"{one.scores.run}: {one.scores.prompt}: {reason}")
+    if folder is not None:
+        print(f"{folder / SHEET}\n{folder / PAGE}")
+    return DONE
+
+
+def _heading(one: Evaluated) -> str:
+    return f"{one.scores.prompt}\n{one.scores.guidance}, {one.scores.scene}, seed {one.scores.seed}"

@@ -1,0 +1,1 @@
+"""Programs for developers: training the shipped prior and the evaluation's classifier."""

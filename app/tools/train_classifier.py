@@ -1,0 +1,59 @@
+"""`python -m sds3d_app.tools.train_classifier DATA`: trains the classifier that `sds3d evaluate` judges with.
+
+DATA holds the shards that sds3d_app.tools.train_prior made; shards of held-out combinations are made beside them. The last
+shards of each are kept for measuring.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+KEPT = 2  # shards of each kind that are only measured on
+FIRST_HELD_OUT = 100_000  # their numbers: the same number never gives two different shards
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path, help="folder with shards, such as PRIOR/data")
+    parser.add_argument("--held-out-shards", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=5000, help="of 96 images")
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--start-from", type=Path, help="folder with weights to go on from")
+    parser.add_argument("--release", type=Path, required=True, help="folder for the weights")
+    arguments = parser.parse_args()
+
+    import torch
+    from safetensors.torch import load_file
+
+    from sds3d.evaluation.classifier import Judge, JudgeNetwork, save_judge
+    from sds3d.evaluation.classifier_training import carry_over, measure, train_judge
+    from sds3d.priors.embedded.data import Dataset, read_shard, write_shard
+
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)  # initialisation
+    beside = arguments.data.with_name("held_out")
+    for number in range(arguments.held_out_shards):
+        write_shard(beside, FIRST_HELD_OUT + number, held_out=True)
+    datasets = [Dataset(arguments.data, leave=KEPT), Dataset(beside, leave=KEPT)]
+    network, begun = JudgeNetwork(), time.monotonic()
+    if arguments.start_from:
+        carry_over(network, load_file(arguments.start_from / "model.safetensors"))
+    losses: list[float] = []
+    for step, loss in enumerate(train_judge(network, datasets, arguments.steps, lr=arguments.lr), 1):
+        losses.append(loss)
+        if step % 100 == 0:
+            seconds = round(time.monotonic() - begun)
+            print(f"step {step} loss {sum(losses[-100:]) / 100:.4f} {seconds} s", flush=True)
+    judge = Judge(network, {})
+    accuracy = {}
+    for name, data in (("seen", datasets[0]), ("held_out", datasets[1])):
+        parts = [measure(judge, read_shard(path)) for path in data.left]
+        accuracy[name] = {key: round(sum(part[key] for part in parts) / len(parts), 4) for key in parts[0]}
+    save_judge(network, accuracy, arguments.release)
+    print(json.dumps(accuracy, indent=1))
+
+
+if __name__ == "__main__":
+    main()

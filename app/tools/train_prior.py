@@ -1,0 +1,98 @@
+"""`python -m sds3d_app.tools.train_prior`: makes the training data of the embedded prior and trains it, resumably.
+
+The folder holds data/ (shards), state.safetensors, state.json and log.jsonl; run the same command again to go on.
+"""
+
+import argparse
+import json
+import signal
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="where data and training state live (outside the repository)")
+    parser.add_argument("--data-only", action="store_true", help="only make shards")
+    shards = "first:last shard to make (250 scenes, 6 views each); from 1000000 on they are of beside and two alone"
+    parser.add_argument("--shards", default="0:60", help=shards)
+    parser.add_argument("--minutes", type=float, default=60.0, help="stop after this long")
+    parser.add_argument("--cooldown", action="store_true", help="let the learning rate fall to zero over --steps")
+    parser.add_argument("--steps", type=int, default=0, help="stop after so many steps of this call (0: no limit)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=48, help="images per step, for a new run")
+    parser.add_argument("--lr", type=float, default=1e-3, help="learning rate, for a new run")
+    parser.add_argument("--start-from", type=Path, help="released weights to begin a new run with")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the network: about 13%% faster")
+    parser.add_argument("--release", type=Path, help="write the averaged weights as float16 to this folder and stop")
+    arguments = parser.parse_args()
+
+    import torch
+
+    torch.set_num_threads(arguments.threads)
+    if arguments.data_only:
+        from sds3d.priors.embedded.data import write_shard
+
+        first, last = (int(number) for number in arguments.shards.split(":"))
+        for index in range(first, last):
+            print(write_shard(arguments.folder / "data", index), flush=True)
+    elif arguments.release:
+        from sds3d.priors.embedded.data import Dataset
+        from sds3d.priors.embedded.export_weights import save_weights
+        from sds3d.priors.embedded.training import Trainer
+
+        trainer = Trainer.load(arguments.folder, torch.device("cpu"))
+        settings = {"steps": trainer.step, "images": trainer.images, "settings": asdict(trainer.config)}
+        settings["rendered_images"] = len(Dataset(arguments.folder / "data"))
+        save_weights(trainer.average, arguments.release, settings)
+        print(f"{arguments.release}: weights after {trainer.images} images")
+    else:
+        train(arguments)
+
+
+def train(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from sds3d.priors.embedded.data import Dataset
+    from sds3d.priors.embedded.training import TrainConfig, Trainer, warm_start
+
+    device = torch.device(arguments.device)
+    if (arguments.folder / "state.json").exists():
+        trainer = Trainer.load(arguments.folder, device)
+    else:
+        began = str(arguments.start_from or "")
+        trainer = Trainer(TrainConfig(batch=arguments.batch, lr=arguments.lr, start_from=began), device)
+        if arguments.start_from:
+            warm_start(trainer, arguments.start_from)
+    if arguments.compile:
+        text = trainer.networks.text
+        for network in (trainer.networks.unet, text.painter, text.field):
+            network.compile()
+    stopped: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda caught, frame: stopped.append(caught))
+    dataset = Dataset(arguments.folder / "data")
+    begin, begin_step, mark, losses = time.monotonic(), trainer.step, time.monotonic(), []
+    for record in trainer.train(dataset, arguments.steps if arguments.cooldown else 0):
+        losses.append({name: record[name] for name in ("loss", "depth", "paint", "frame", "second")})
+        done = bool(stopped) or time.monotonic() - begin > 60.0 * arguments.minutes
+        done = done or (arguments.steps > 0 and trainer.step - begin_step >= arguments.steps)
+        if trainer.step % 100 == 0 or done:
+            rate = len(losses) * trainer.config.batch / (time.monotonic() - mark)
+            means = {name: sum(row[name] for row in losses) / len(losses) for name in losses[0]}
+            line = {**record, **means, "images_per_s": rate, "seen": len(dataset)}
+            with open(arguments.folder / "log.jsonl", "a") as log:
+                print(json.dumps(line), file=log)
+            print(json.dumps(line), flush=True)
+            mark, losses = time.monotonic(), []
+        if trainer.step % 500 == 0 or done:
+            trainer.save(arguments.folder)
+            dataset.refresh()
+        if done:
+            break
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,260 @@
+"""The judge: a small classifier that tells what a picture shows, trained on renders of the procedural world.
+
+It reads kind, colours, pattern, material and relation from one picture and its camera, and, from the picture alone,
+which side of the thing is seen. Its own accuracy on true renders lies beside its weights and is quoted with every
+score: no result can be judged better than that.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sds3d.errors import PriorUnavailable
+from sds3d.priors.embedded.captions import RELATIONS, Description
+from sds3d.priors.embedded.object_kinds import BOTTOMS, COLORS, KINDS, MATERIALS, PATTERNS
+from sds3d.types import Cameras
+
+NONE = "none"
+LABELS: dict[str, tuple[str, ...]] = {
+    "relation": (NONE, *RELATIONS),
+    "kind": tuple(KINDS),
+    "color": tuple(COLORS),
+    "other_kind": (NONE, *KINDS),
+    "other_color": (NONE, *COLORS),
+    "pattern": PATTERNS,
+    "second_color": (NONE, *COLORS),
+    "material": MATERIALS,
+}
+ATTRIBUTES = tuple(LABELS)
+VIEWS = ("front", "left", "back", "right")  # of the thing: azimuth 0, 90, 180 and 270 degrees
+FRONTED = (
+    *("chair", "car", "house", "snowman", "mug", "clock", "bed", "sofa", "bus", "train", "boat", "plane"),
+    *("windmill", "robot", "duck", "pig", "cat", "penguin", "fish", "letter_l"),
+)
+SIZE, BLOCK = 64, 4
+WIDTHS = (96, 160, 224)  # channels at 16, 8 and 4 pixels
+CAMERA = 6
+LOOKS, KEY = 6, 48  # of attention
+
+
+def attributes_of(description: Description) -> dict[str, str]:
+    """A caption in terms of LABELS.
+
+    A part in a colour of its own is a two-tone pattern: it looks the same. So do stripes and checks in red and blue, or
+    in blue and red: of their two colours the first in the catalogue counts as the main one.
+    """
+    thing, other = description.thing, description.other
+    pattern, second = thing.pattern, thing.second
+    if thing.part_color:
+        pattern, second = "two-tone", thing.part_color
+    elif pattern != "plain" and second is None:
+        second = "black" if thing.color == "white" else "white"
+    color = thing.color
+    if second and pattern in ("striped", "checkered"):
+        color, second = sorted((color, second), key=list(COLORS).index)
+    return {
+        "relation": description.relation or NONE,
+        "kind": thing.kind,
+        "color": color,
+        "other_kind": other.kind if other else NONE,
+        "other_color": other.color if other else NONE,
+        "pattern": pattern,
+        "second_color": second or NONE,
+        "material": thing.material,
+    }
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the judge makes of B pictures."""
+
+    log_probabilities: dict[str, Float[Tensor, "B K"]]  # for each attribute, over its LABELS
+    views: Float[Tensor, "B 4"]  # log-probabilities of VIEWS; they mean something for FRONTED kinds only
+
+    def log_likelihood(self, description: Description) -> Float[Tensor, "B"]:
+        """Of the caption: the sum over all attributes, none of them being a label as well."""
+        said = attributes_of(description)
+        return torch.stack([self.log_probabilities[n][:, LABELS[n].index(said[n])] for n in ATTRIBUTES]).sum(0)
+
+    def labels(self) -> dict[str, Int[Tensor, "B"]]:
+        """For each attribute its label in the likeliest reading that a caption could mean: not blue checks on blue."""
+        p = {name: values.clamp_min(-1e4) for name, values in self.log_probabilities.items()}
+        found = {name: values.argmax(1) for name, values in p.items()}
+        for names, possible in _possible().items():
+            a, b, c = (p[name] for name in names)
+            together = a[:, :, None, None] + b[:, None, :, None] + c[:, None, None]
+            best = together.masked_fill(~possible, -math.inf).flatten(1).argmax(1)
+            found |= dict(zip(names, torch.unravel_index(best, possible.shape), strict=True))
+        return found
+
+    def correct(self, description: Description) -> dict[str, Bool[Tensor, "B"]]:
+        """For each attribute whether its label is the caption's; only those that the caption speaks of."""
+        said, found = attributes_of(description), self.labels()
+        spoken = {"relation", "kind", "color", "pattern", "material"}
+        spoken |= {name for name in ("other_kind", "other_color", "second_color") if said[name] != NONE}
+        return {name: found[name] == LABELS[name].index(said[name]) for name in ATTRIBUTES if name in spoken}
+
+    def likeliest(self, attribute: str) -> list[str]:
+        """One label for each picture."""
+        return [LABELS[attribute][index] for index in self.labels()[attribute].tolist()]
+
+
+@cache
+def _possible() -> dict[tuple[str, str, str], Bool[Tensor, "X Y Z"]]:
+    """Which labels of three attributes captions can have together, as `attributes_of` gives them."""
+    order = list(COLORS).index
+
+    def surface(color: str, second: str, pattern: str) -> bool:
+        if pattern == "plain" or second == NONE:
+            return pattern == "plain" and second == NONE
+        sorted_alike = pattern not in ("striped", "checkered") or order(color) < order(second)
+        return sorted_alike and (color != second or pattern == "two-tone")
+
+    def other(relation: str, kind: str, color: str) -> bool:
+        if relation in (NONE, "two"):
+            return kind == NONE and color == NONE
+        return NONE not in (kind, color) and (relation != "on" or kind in BOTTOMS)
+
+    rules = {("color", "second_color", "pattern"): surface, ("relation", "other_kind", "other_color"): other}
+    return {
+        (a, b, c): torch.tensor([[[rule(x, y, z) for z in LABELS[c]] for y in LABELS[b]] for x in LABELS[a]])
+        for (a, b, c), rule in rules.items()
+    }
+
+
+class JudgeNetwork(nn.Module):
+    """Residual convolutions at 16, 8 and 4 pixels; one head for each attribute, which is told the camera, and one for
+    the side that is seen, which is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        first, second, third = WIDTHS
+        self.trunk = nn.Sequential(
+            nn.PixelUnshuffle(BLOCK),
+            _convolution(3 * BLOCK**2, first),
+            _Residual(first),
+            _convolution(first, second, stride=2),
+            _Residual(second),
+            _Residual(second),
+            _convolution(second, third, stride=2),
+            _Residual(third),
+        )
+        self.place = nn.Conv2d(third, KEY, 1)
+        features = KEY * 16 + third
+        self.look = _Look(second, third)
+        self.mix = nn.Sequential(nn.Linear(features + CAMERA + LOOKS * second, 384), nn.GELU())
+        self.heads = nn.ModuleDict({name: nn.Linear(384, len(labels)) for name, labels in LABELS.items()})
+        self.view = nn.Sequential(nn.Linear(features, 128), nn.GELU(), nn.Linear(128, len(VIEWS)))
+
+    def forward(
+        self, images: Float[Tensor, "B 3 64 64"], camera: Float[Tensor, "B 6"]
+    ) -> tuple[dict[str, Float[Tensor, "B K"]], Float[Tensor, "B 4"]]:
+        fine = self.trunk[:6](2.0 * images - 1.0)
+        maps = self.trunk[6:](fine)
+        overall = maps.mean((2, 3))
+        features = torch.cat([self.place(maps).flatten(1), overall], dim=1)
+        mixed = self.mix(torch.cat([features, camera, self.look(fine, overall, camera)], dim=1))
+        return {name: head(mixed) for name, head in self.heads.items()}, self.view(features)
+
+
+class _Look(nn.Module):
+    """Attention to places that the camera names: of two things, the first is the left one from the front only."""
+
+    def __init__(self, width: int, overall: int) -> None:
+        super().__init__()
+        self.ask = nn.Sequential(nn.Linear(overall + CAMERA, 128), nn.GELU(), nn.Linear(128, LOOKS * KEY))
+        self.key = nn.Conv2d(width, KEY, 1)
+        self.positions = nn.Parameter(0.1 * torch.randn(KEY, (SIZE // BLOCK // 2) ** 2))
+
+    def forward(
+        self, maps: Float[Tensor, "B C 8 8"], overall: Float[Tensor, "B D"], camera: Float[Tensor, "B 6"]
+    ) -> Float[Tensor, "B L"]:
+        asked = self.ask(torch.cat([overall, camera], dim=1)).unflatten(1, (LOOKS, KEY))
+        weights = (asked @ (self.key(maps).flatten(2) + self.positions)).softmax(-1)
+        return (weights @ maps.flatten(2).transpose(1, 2)).flatten(1)
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(_convolution(width, width), nn.Conv2d(width, width, 3, 1, 1, bias=False))
+        self.norm = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu(x + self.norm(self.body(x)))
+
+
+def _convolution(inside: int, outside: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inside, outside, 3, stride, 1, bias=False), nn.BatchNorm2d(outside), nn.ReLU())
+
+
+def camera_vector(azimuth: Float[Tensor, "B"], elevation: Float[Tensor, "B"]) -> Float[Tensor, "B 6"]:
+    """Two harmonics of the azimuth, and the elevation."""
+    return torch.stack(
+        [azimuth.sin(), azimuth.cos(), (2 * azimuth).sin(), (2 * azimuth).cos(), elevation.sin(), elevation.cos()], -1
+    )
+
+
+def view_labels(azimuth: Float[Tensor, "B"]) -> Int[Tensor, "B"]:
+    """Which of VIEWS is nearest."""
+    return (azimuth / (math.pi / 2.0)).round().long() % len(VIEWS)
+
+
+class Judge:
+    """The trained network at work; `accuracy` is what it reaches on true renders, by attribute."""
+
+    def __init__(self, network: JudgeNetwork, accuracy: dict[str, Any], device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.network = network.to(self.device).eval().requires_grad_(False)
+        self.accuracy = accuracy
+
+    @torch.no_grad()
+    def read(self, images: Float[Tensor, "B 3 H W"], cameras: Cameras) -> Reading:
+        """Pictures in [0, 1] over any solid background, resized to 64 x 64 where they are not, and their cameras."""
+        images = images.to(self.device)
+        if images.shape[2:] != (SIZE, SIZE):
+            images = functional.interpolate(images, size=(SIZE, SIZE), mode="bilinear", antialias=True)
+        camera = camera_vector(cameras.azimuth, cameras.elevation).to(self.device)
+        heads, views = self.network(images, camera)
+        return Reading(
+            {name: logits.log_softmax(1).cpu() for name, logits in heads.items()}, views.log_softmax(1).cpu()
+        )
+
+
+def save_judge(network: JudgeNetwork, accuracy: dict[str, Any], folder: Path) -> None:
+    """model.safetensors in float16 and judge.json, which names the labels in their order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in network.state_dict().items()}
+    save_file(tensors, folder / "model.safetensors")
+    facts = {"labels": {name: list(labels) for name, labels in LABELS.items()}, "accuracy": accuracy}
+    (folder / "judge.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def load_judge(device: torch.device | str = "cpu", folder: Path | None = None) -> Judge:
+    """The judge from assets/evaluator, or from another folder of the same layout.
+
+    Raises PriorUnavailable, naming the folder, where it is missing, broken, or was trained on another world.
+    """
+    hint = "reinstall sds3d, or train one: python -m sds3d_app.tools.train_classifier"
+    source = resources.files("sds3d_assets") / "evaluator" if folder is None else folder
+    with resources.as_file(source) as path:
+        try:
+            facts = json.loads((path / "judge.json").read_text())
+            network = JudgeNetwork()
+            network.load_state_dict(load_file(path / "model.safetensors"))
+        except Exception as error:  # whatever is wrong with the files, the person needs the folder's name
+            first = str(error).strip().split("\n", 1)[0]
+            raise PriorUnavailable(f"cannot read the evaluator's classifier in {path}: {first}", hint) from error
+    if facts["labels"] != {name: list(labels) for name, labels in LABELS.items()}:
+        raise PriorUnavailable(f"the evaluator's classifier in {path} was trained on another world", hint)
+    return Judge(network, facts["accuracy"], device)

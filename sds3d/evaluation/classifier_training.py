@@ -1,0 +1,121 @@
+"""Trains the judge on the renders that the embedded prior is trained on, and on combinations that the prior never sees.
+
+The pictures are worn first (background, blur, noise, brightness, shift), because what is judged later are renders of
+splats and samples of a small model, which are softer than the truth.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sds3d.evaluation.classifier import (
+    ATTRIBUTES,
+    FRONTED,
+    LABELS,
+    Judge,
+    JudgeNetwork,
+    attributes_of,
+    camera_vector,
+    view_labels,
+)
+from sds3d.priors.embedded.captions import Description, parse
+from sds3d.priors.embedded.data import Batch, Dataset, Shard, random_backgrounds, shard_cameras
+from sds3d.priors.embedded.render import over
+
+
+def train_judge(
+    network: JudgeNetwork, datasets: list[Dataset], steps: int, batch: int = 96, lr: float = 2e-3, seed: int = 0
+) -> Iterator[float]:
+    """The loss of each step; the rate rises and falls once over `steps`. The first dataset gives most of a batch."""
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(network.parameters(), lr, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
+    rest = [batch // 6] * (len(datasets) - 1)
+    sources = [data.batches(size, generator) for data, size in zip(datasets, [batch - sum(rest), *rest], strict=True)]
+    network.train()
+    for _ in range(steps):
+        parts = [next(source) for source in sources]
+        joined = Batch(
+            torch.cat([part.rgba for part in parts]),
+            torch.cat([part.depths for part in parts]),
+            torch.cat([part.angles for part in parts]),
+            torch.cat([part.frames for part in parts]),
+            [caption for part in parts for caption in part.captions],
+        )
+        loss = judge_loss(network, joined, worn(joined.rgba, generator))
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 2.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        schedule.step()
+        yield float(loss.detach())
+
+
+def carry_over(network: JudgeNetwork, released: dict[str, Tensor]) -> None:
+    """Begins from released weights; what a layer takes in that theirs did not comes last and begins at random."""
+    fresh = network.state_dict()
+    for name, value in released.items():
+        if fresh[name].ndim == 2:
+            fresh[name][:, : value.shape[1]] = value
+        else:
+            fresh[name].copy_(value)
+    network.load_state_dict(fresh)
+
+
+def judge_loss(network: JudgeNetwork, batch: Batch, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, ""]:
+    """Cross entropy of every attribute, and of the side for single things that have a front."""
+    meant = [_description(caption) for caption in batch.captions]
+    said = [attributes_of(description) for description in meant]
+    azimuth, elevation, _ = batch.angles.unbind(1)
+    with torch.autocast("cpu", torch.bfloat16, enabled=torch.backends.cpu.get_cpu_capability() == "AVX512"):
+        heads, views = network(images, camera_vector(azimuth, elevation))
+    loss = images.new_zeros(())
+    for name in ATTRIBUTES:
+        target = torch.tensor([LABELS[name].index(row[name]) for row in said])
+        loss = loss + functional.cross_entropy(heads[name].float(), target)
+    fronted = torch.tensor([d.relation is None and d.thing.kind in FRONTED for d in meant])
+    if fronted.any():
+        loss = loss + functional.cross_entropy(views.float()[fronted], view_labels(azimuth)[fronted])
+    return loss
+
+
+def worn(rgba: Float[Tensor, "B H W 4"], generator: torch.Generator) -> Float[Tensor, "B 3 H W"]:
+    """Random backgrounds; half of the pictures blurred, half brightened or darkened, all noisy and shifted a little."""
+    count = len(rgba)
+    down, right = torch.randint(-3, 4, (2,), generator=generator).tolist()
+    shifted = torch.roll(rgba, (down, right), dims=(1, 2))  # no object touches the border
+    images = over(shifted, random_backgrounds(count, generator)).permute(0, 3, 1, 2)
+    soft = functional.avg_pool2d(functional.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    blur = torch.rand(count, 1, 1, 1, generator=generator)
+    images = torch.lerp(images, soft, torch.where(blur < 0.5, 2.0 * blur, 0.0))
+    light = 1.0 + 0.15 * torch.randn(count, 1, 1, 1, generator=generator)
+    images = torch.where(torch.rand(count, 1, 1, 1, generator=generator) < 0.5, images * light, images)
+    noise = 0.05 * torch.rand(count, 1, 1, 1, generator=generator)
+    return (images + noise * torch.randn(images.shape, generator=generator)).clamp(0.0, 1.0)
+
+
+def measure(judge: Judge, shard: Shard) -> dict[str, float]:
+    """Accuracy on a shard's true renders over mid-grey, by attribute that the captions speak of, and of the side."""
+    right: dict[str, list[float]] = {}
+    for scene, caption in enumerate(shard.captions):
+        description = _description(caption)
+        rgba = shard.rgba[scene].float() / 255.0
+        images = over(rgba, torch.full((len(rgba), 3), 0.6)).permute(0, 3, 1, 2)
+        cameras = shard_cameras(shard.angles[scene])
+        reading = judge.read(images, cameras)
+        found = reading.correct(description)
+        found["all"] = torch.stack(list(found.values())).all(0)
+        if description.relation is None and description.thing.kind in FRONTED:
+            found["view"] = reading.views.argmax(1) == view_labels(cameras.azimuth)
+        for name, values in found.items():
+            right.setdefault(name, []).extend(values.float().tolist())
+    return {name: round(sum(values) / len(values), 4) for name, values in right.items()}
+
+
+def _description(caption: str) -> Description:
+    description = parse(caption)
+    assert description is not None, caption
+    return description

@@ -1,0 +1,131 @@
+"""Splats as PLY files in the layout of the 3DGS reference viewer, written and read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sds3d.atomic import write_atomic
+from sds3d.errors import ConfigError, ExportError
+from sds3d.export.provenance import comment
+from sds3d.export.views import check_finite
+from sds3d.ops.spherical_harmonics import SH_C0
+from sds3d.scenes.base import Scene
+from sds3d.scenes.gaussians import Gaussians
+
+COLUMNS = (
+    *("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity"),
+    *("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"),
+)
+HARMONICS_AT = COLUMNS.index("opacity")  # where f_rest_* go, as in the reference
+MAX_HEADER = 1 << 16  # bytes
+SPLAT_BYTES = 32  # a splat of web viewers: place, size, RGBA, turn
+
+
+@dataclass(frozen=True)
+class SplatCloud:
+    """Splats after activation."""
+
+    means: Float[Tensor, "N 3"]
+    quats: Float[Tensor, "N 4"]  # wxyz, unit length
+    scales: Float[Tensor, "N 3"]
+    opacities: Float[Tensor, "N"]
+    colors: Float[Tensor, "N 3"]  # sRGB
+    harmonics: Float[Tensor, "N K 3"]  # what the view adds, see Gaussians.harmonics; K is 0, 3, 8 or 15
+
+
+def write_splats_ply(scene: Scene, path: Path, metadata: Mapping[str, Any]) -> int:
+    """Little-endian floats, one row of COLUMNS per splat, in world axes (+z up); returns how many splats there are.
+
+    As viewers expect: opacity is a logit, scale a logarithm, f_dc = (colour - 0.5) / SH_C0, rot wxyz, normals 0. With
+    harmonics there is f_rest_0, f_rest_1, ... before the opacity: all of red, then green, then blue.
+    """
+    splats = checked_splats(scene)
+    with torch.no_grad():
+        parts = [
+            splats.means,
+            torch.zeros_like(splats.means),
+            (splats.colors - 0.5) / SH_C0,
+            splats.harmonics.transpose(1, 2).flatten(1),
+            splats.raw_opacities[:, None],
+            splats.raw_scales,
+            splats.quats,
+        ]
+        rows = torch.cat(parts, dim=-1).cpu().numpy().astype("<f4")
+    names = (*COLUMNS[:HARMONICS_AT], *rest_columns(splats.harmonics.shape[1]), *COLUMNS[HARMONICS_AT:])
+    properties = "".join(f"property float {name}\n" for name in names)
+    made = f"comment {comment(metadata)}\n"
+    header = f"ply\nformat binary_little_endian 1.0\n{made}element vertex {len(rows)}\n{properties}end_header\n"
+    write_atomic(path, header.encode("ascii") + rows.tobytes())
+    return len(rows)
+
+
+def checked_splats(scene: Scene) -> Gaussians:
+    """The scene as splats; ExportError where it has none, or some that are not finite."""
+    if not isinstance(scene, Gaussians):
+        raise ExportError("this format needs a scene of splats", hint="export a mesh instead: --format glb")
+    check_finite(scene)
+    return scene
+
+
+def write_splat(scene: Scene, path: Path) -> int:
+    """The 32 bytes a splat of web viewers: place and size as floats, RGBA and wxyz as bytes; the most visible first.
+
+    In world axes (+z up), without harmonics, and with no room for how it was made. Returns how many splats there are.
+    """
+    splats = checked_splats(scene)
+    with torch.no_grad():
+        order = (splats.scales.prod(dim=-1) * splats.opacities).argsort(descending=True, stable=True)
+        floats = torch.cat([splats.means, splats.scales], dim=-1)[order].cpu().numpy().astype("<f4")
+        rgba = torch.cat([splats.colors, splats.opacities[:, None]], dim=-1)[order]
+        paint = (rgba * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+        turns = (splats.quats[order] * 128 + 128).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    rows = np.concatenate([floats.view(np.uint8), paint, turns], axis=-1)
+    write_atomic(path, rows.tobytes())
+    return len(rows)
+
+
+def rest_columns(terms: int) -> list[str]:
+    """Columns of that many harmonics beyond the constant one."""
+    return [f"f_rest_{index}" for index in range(3 * terms)]
+
+
+def read_splats_ply(path: Path) -> SplatCloud:
+    """Read a file with our columns in any order, others skipped; ConfigError where it is anything else."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    head, marker, body = data[:MAX_HEADER].partition(b"end_header\n")
+    lines = head.decode("ascii", errors="replace").split("\n")
+    if not marker or lines[:2] != ["ply", "format binary_little_endian 1.0"]:
+        raise ConfigError(f"{path} is not a binary little-endian PLY file")
+    elements = [line.split() for line in lines if line.startswith("element ")]
+    names = [line.removeprefix("property float ") for line in lines if line.startswith("property ")]
+    if len(elements) != 1 or elements[0][1:2] != ["vertex"] or not elements[0][-1].isdecimal():
+        raise ConfigError(f"{path} has other elements than splats")
+    if not set(COLUMNS) - {"nx", "ny", "nz"} <= set(names) or len(set(names)) < len(names):
+        raise ConfigError(f"{path} has not the columns of a splat file")
+    body = data[len(head) + len(marker) :]
+    expected = int(elements[0][-1]) * len(names) * 4
+    if len(body) != expected:  # before any allocation: the header's count may say anything
+        raise ConfigError(f"{path} has {len(body)} bytes of splats where its header promises {expected}")
+    table = np.frombuffer(body, dtype="<f4").reshape(-1, len(names)).astype(np.float32)
+
+    def take(*wanted: str) -> Tensor:
+        return torch.from_numpy(table[:, [names.index(name) for name in wanted]])
+
+    terms = max(count for count in (0, 3, 8, 15) if set(rest_columns(count)) <= set(names))
+    return SplatCloud(
+        means=take("x", "y", "z"),
+        quats=torch.nn.functional.normalize(take("rot_0", "rot_1", "rot_2", "rot_3"), dim=-1),
+        scales=take("scale_0", "scale_1", "scale_2").exp(),
+        opacities=take("opacity")[:, 0].sigmoid(),
+        colors=(take("f_dc_0", "f_dc_1", "f_dc_2") * SH_C0 + 0.5).clamp(0, 1),
+        harmonics=take(*rest_columns(terms)).view(len(table), 3, terms).transpose(1, 2),
+    )

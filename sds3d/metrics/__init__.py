@@ -1,0 +1,1 @@
+"""Numbers about pictures and meshes; nothing here knows of a run."""

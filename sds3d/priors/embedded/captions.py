@@ -1,0 +1,286 @@
+"""Captions and the objects they mean, drawn at random or read from a sentence; both directions are deterministic.
+
+    THING    = [small|big] [PATTERN] COLOR [and COLOR] [MATERIAL] KIND
+    sentence = THING [with [a] COLOR PART] | THING on THING | THING beside THING | two THINGs
+
+A fixed part of the combinations is held out of training, so that what the prior makes of them measures generalisation.
+"""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+import torch
+
+from sds3d.priors.embedded.object_kinds import (
+    BOTTOMS,
+    COLORS,
+    KINDS,
+    MATERIALS,
+    PARTS,
+    PATTERNS,
+    SOLIDS,
+    SYNONYMS,
+    TOPS,
+    USUAL,
+    Color,
+)
+from sds3d.priors.embedded.placing import box, fit
+from sds3d.priors.embedded.shading import Surface
+from sds3d.priors.embedded.solids import Solid
+
+RADIUS = 0.92  # objects are fitted into a ball of this radius, so that every camera sees them whole
+SIZES = {"small": 0.62, "big": 1.0}
+RELATIONS = ("on", "beside", "two")
+ARTICLES = {"a", "an", "the"}
+# Two words that are one: letters, so that "a letter L" is a kind, and the hyphen of two-tone.
+PHRASES = {("ice", "cream"): "icecream", ("two", "tone"): "two-tone"}
+PHRASES |= {("letter", kind[-1]): kind for kind in KINDS if kind.startswith("letter_")}
+WORDS = [*COLORS, *KINDS, "on", "with", *sorted(set(PARTS.values()) - set(KINDS))]
+WORDS += [*PATTERNS, *MATERIALS, *SIZES, "and", "beside", "two"]
+
+# No colour-kind pair of this table is shown in any sentence of the training data ...
+HELD_OUT = {
+    *(("green", "chair"), ("purple", "mug"), ("pink", "car"), ("orange", "rocket"), ("white", "cone")),
+    *(("red", "teapot"), ("blue", "duck"), ("green", "bed"), ("yellow", "plane"), ("purple", "castle")),
+    *(("orange", "bus"), ("cyan", "house"), ("gray", "cat"), ("pink", "train"), ("black", "penguin")),
+    *(("white", "boat"), ("brown", "gift"), ("yellow", "sofa"), ("red", "fish"), ("blue", "cactus")),
+    *(("cyan", "car"), ("gray", "table"), ("green", "robot"), ("purple", "umbrella"), ("orange", "letter_t")),
+}
+# ... and of what stands beside something or comes in twos, one colour-kind pair in ten is not shown that way.
+HELD_OUT_SHARE = 10
+# Training shows these more often: they look different from every side, or have thin parts, and are learned last.
+HARD = {
+    **{"sphere": 0.6, "cube": 0.6, "cylinder": 0.7, "cone": 0.7, "pyramid": 0.7, "bottle": 0.8, "mushroom": 0.8},
+    **{"mug": 1.5, "chair": 1.8, "table": 1.5, "car": 1.8, "house": 1.5, "dumbbell": 1.5, "snowman": 1.2},
+    **{"bed": 1.8, "sofa": 1.5, "bus": 1.5, "train": 1.8, "boat": 1.8, "plane": 1.8, "duck": 1.8, "pig": 1.8},
+    **{"cat": 1.8, "penguin": 1.5, "fish": 1.8, "robot": 1.8, "windmill": 1.8, "teapot": 1.8, "clock": 1.5},
+    **{"letter_l": 1.5, "letter_t": 1.5, "letter_h": 1.5, "castle": 1.5, "flower": 1.5, "umbrella": 1.3},
+}
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object of a caption."""
+
+    kind: str
+    color: str
+    pattern: str = "plain"
+    second: str | None = None  # the pattern's other colour; None: white, on white black
+    material: str = "matte"
+    part_color: str | None = None
+    size: str | None = None
+
+    def words(self, plural: bool = False) -> str:
+        """Without article and without the part."""
+        kind = self.kind.replace("icecream", "ice cream").replace("_", " ")
+        if plural:
+            kind += {"fish": "", "bus": "es"}.get(self.kind, "s")
+        second = f"and {self.second}" if self.second else ""
+        material = "" if self.material == "matte" else self.material
+        pattern = "" if self.pattern == "plain" else self.pattern
+        return " ".join(filter(None, [self.size, pattern, self.color, second, material, kind]))
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a caption says: one thing, or two of it, or it on or beside another."""
+
+    thing: Thing
+    relation: str | None = None
+    other: Thing | None = None
+
+    def things(self) -> list[Thing]:
+        return [self.thing] if self.other is None else [self.thing, self.other]
+
+    def caption(self) -> str:
+        if self.relation == "two":
+            return f"two {self.thing.words(plural=True)}"
+        text = _article(self.thing.words())
+        if self.other:
+            text += f" {self.relation} {_article(self.other.words())}"
+        if self.thing.part_color:
+            part = PARTS[self.thing.kind]
+            text += f" with {'' if part.endswith('s') else 'a '}{self.thing.part_color} {part}"
+        return text
+
+    def held_out(self) -> bool:
+        """True for what training never shows: pairs of HELD_OUT, and a tenth of all pairs in each new relation."""
+        pairs = [(thing.color, thing.kind) for thing in self.things()]
+        if any(pair in HELD_OUT for pair in pairs):
+            return True
+        if self.relation not in ("beside", "two"):
+            return False
+        keys = [f"{color} {kind} {self.relation}" for color, kind in pairs]
+        return any(zlib.crc32(key.encode()) % HELD_OUT_SHARE == 0 for key in keys)
+
+
+def _article(text: str) -> str:
+    return f"{'an' if text[0] in 'aeiou' else 'a'} {text}"
+
+
+def random_description(rng: Random, held_out: bool = False) -> Description:
+    """About 62% single things, half of them plain; never what is held out, or with `held_out` nothing else."""
+    weights = [HARD.get(kind, 1.0) for kind in KINDS]
+    while True:
+        found = _any_description(rng, weights)
+        if found.held_out() is held_out:
+            return found
+
+
+def _any_description(rng: Random, weights: Sequence[float]) -> Description:
+    # Two things at once and patterns are learned last and shown most: 16% beside, 9% two, 28% decorated.
+    roll, (color, other) = rng.random(), rng.sample(list(COLORS), 2)
+    kind = rng.choices(list(KINDS), weights)[0]
+    if roll < 0.24:
+        return Description(Thing(kind, color, size="small" if rng.random() < 0.08 else None))
+    if roll < 0.52:
+        return Description(_decorated(Thing(kind, color), other, rng))
+    if roll < 0.62:
+        return Description(Thing(rng.choice(list(PARTS)), color, part_color=other))
+    if roll < 0.75:
+        top = rng.choice(SOLIDS if rng.random() < 0.5 else TOPS)
+        return Description(Thing(top, color), "on", Thing(rng.choice(BOTTOMS), other))
+    if roll < 0.91:
+        sizes = rng.choice(((None, None), ("small", "big"), ("big", "small")))
+        second = Thing(rng.choices(list(KINDS), weights)[0], other, size=sizes[1])
+        return Description(Thing(kind, color, size=sizes[0]), "beside", second)
+    return Description(Thing(kind, color), "two")
+
+
+def _decorated(thing: Thing, other: str, rng: Random) -> Thing:
+    """The thing with a pattern, a material or both."""
+    roll = rng.random()
+    pattern = rng.choice(PATTERNS[1:]) if roll < 0.75 else "plain"
+    material = rng.choice(MATERIALS[1:]) if roll > 0.6 else "matte"
+    two_colors = pattern == "two-tone" or (pattern != "plain" and rng.random() < 0.6)
+    return replace(thing, pattern=pattern, second=other if two_colors else None, material=material)
+
+
+def build(description: Description, rng: Random) -> list[Solid]:
+    """The object as solids, centred and fitted into a ball of RADIUS, with slightly varied colours and proportions."""
+    return [solid for thing in build_things(description, rng) for solid in thing]
+
+
+def build_things(description: Description, rng: Random) -> list[list[Solid]]:
+    """The solids of each thing of the object; the left one comes before the right, what carries before what stands."""
+    thing = _solids(description.thing, rng)
+    things = [thing]
+    if description.relation == "two":
+        things = _beside(thing, _solids(description.thing, rng), rng)
+    elif description.other:
+        other = _solids(description.other, rng)
+        things = (_stacked if description.relation == "on" else _beside)(thing, other, rng)
+    elif description.thing.size == "small":
+        return [fit(thing, SIZES["small"] * RADIUS)]
+    fitted = iter(fit([solid for placed in things for solid in placed], RADIUS * rng.uniform(0.9, 1.0)))
+    return [[next(fitted) for _ in placed] for placed in things]
+
+
+def _solids(thing: Thing, rng: Random) -> list[Solid]:
+    """One thing in its pattern and material, fitted into a ball of the radius that its size word says."""
+    main = _vary(COLORS[thing.color], rng)
+    usual = _vary(COLORS[thing.part_color], rng) if thing.part_color else USUAL.get(thing.kind, main)
+    other = _vary(COLORS[thing.second or ("black" if thing.color == "white" else "white")], rng)
+    by_part = thing.pattern == "two-tone" and thing.kind in PARTS
+    solids = KINDS[thing.kind](main, other if by_part else usual, rng)
+    if thing.pattern != "plain" or thing.material != "matte":
+        low, high = box(solids)
+        extent = (high - low) * torch.tensor((1.0, 1.0, 1.2))  # stripes lie level unless the thing is long
+        x, y, z = ((low + high) / 2.0).tolist()
+        pattern = "plain" if by_part else thing.pattern
+        paint = Surface(pattern, other, thing.material, int(extent.argmax()), (x, y, z))
+        paints = {other if by_part else usual: replace(paint, pattern="plain")}
+        paints[main] = paint  # last: the part may have the main colour
+        solids = [replace(solid, surface=paints.get(solid.color)) for solid in solids]
+    return fit(solids, SIZES.get(thing.size or "", 1.0))
+
+
+def _stacked(upper: list[Solid], lower: list[Solid], rng: Random) -> list[list[Solid]]:
+    scale = rng.uniform(0.72, 0.95)
+    rest = float(box(lower)[1][2]) - scale * float(box(upper)[0][2])
+    return [lower, [solid.moved(scale, (0.0, 0.0, rest)) for solid in upper]]
+
+
+def _beside(left: list[Solid], right: list[Solid], rng: Random) -> list[list[Solid]]:
+    """Left and right as seen from the front (+x), on one ground."""
+    gap = rng.uniform(0.06, 0.16)
+    low, high = box(left)
+    placed = [solid.moved(1.0, (0.0, -gap - float(high[1]), -float(low[2]))) for solid in left]
+    low, _ = box(right)
+    return [placed, [solid.moved(1.0, (0.0, gap - float(low[1]), -float(low[2]))) for solid in right]]
+
+
+def _vary(color: Color, rng: Random) -> Color:
+    r, g, b = (min(1.0, max(0.0, c + rng.uniform(-0.035, 0.035))) for c in color)
+    return r, g, b
+
+
+def words_of(text: str) -> list[str]:
+    """Lower-case words of a prompt: no punctuation, no articles, synonyms and plurals as the catalogue has them."""
+    cleaned = "".join(c if c.isalnum() else " " for c in text.lower())
+    words = cleaned.split()
+    joined: list[str] = []
+    for word in words:
+        if joined and (joined[-1], _singular(word)) in PHRASES:
+            joined[-1] = PHRASES[(joined[-1], _singular(word))]
+        else:
+            joined.append(word)
+    return [_known_form(word) for word in joined if word not in ARTICLES]
+
+
+def _singular(word: str) -> str:
+    return word.removesuffix("s")
+
+
+def _known_form(word: str) -> str:
+    """The catalogue's word for this one; the word itself where there is none."""
+    for form in (word, word.removesuffix("s"), word.removesuffix("es")):
+        known = SYNONYMS.get(form, form)
+        if known in WORDS:
+            return known
+    return word
+
+
+def parse(text: str) -> Description | None:
+    """The description that a caption of the grammar stands for; None for any other sentence."""
+    words = words_of(text)
+    if words[:1] == ["two"]:
+        thing = _parse_thing(words[1:])
+        return Description(thing, "two") if thing and thing.size is None else None
+    for i, word in enumerate(words):
+        if word in ("on", "beside", "with"):
+            left, right = _parse_thing(words[:i]), words[i + 1 :]
+            break
+    else:
+        single = _parse_thing(words)
+        return Description(single) if single else None
+    if left is None:
+        return None
+    if word == "with":
+        good = len(right) == 2 and right[0] in COLORS and PARTS.get(left.kind) == right[1]
+        return Description(replace(left, part_color=right[0])) if good else None
+    other = _parse_thing(right)
+    if other is None or (word == "on" and other.kind not in BOTTOMS):
+        return None
+    return Description(left, word, other)
+
+
+def _parse_thing(words: list[str]) -> Thing | None:
+    """[SIZE] [PATTERN] COLOR [and COLOR] [MATERIAL] KIND."""
+    left = list(words)
+    size = left.pop(0) if left and left[0] in SIZES else None
+    pattern = left.pop(0) if left and left[0] in PATTERNS else "plain"
+    color = left.pop(0) if left and left[0] in COLORS else None
+    second = None
+    if left[:1] == ["and"]:
+        second, left = (left[1] if len(left) > 1 else None), left[2:]
+        if second not in COLORS:
+            return None
+    material = left.pop(0) if left and left[0] in MATERIALS else "matte"
+    if color is None or len(left) != 1 or left[0] not in KINDS:
+        return None
+    if second and pattern == "plain":
+        pattern = "two-tone"
+    return Thing(left[0], color, pattern, second, material, size=size)

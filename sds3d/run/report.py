@@ -1,0 +1,106 @@
+"""report.json: what a finished run was, what it took, and what came out."""
+
+import importlib.metadata
+import platform
+import resource
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from sds3d.cameras import orbit
+from sds3d.config.run_config import RunConfig
+from sds3d.metrics import view_classifier
+from sds3d.metrics.image import diversity, saturation, soft_fraction
+from sds3d.priors.base import Prior
+from sds3d.scenes import Scene
+
+PACKAGES = ("sds3d", "torch", "numpy", "diffusers", "transformers", "trimesh")
+
+
+def build_report(
+    config: RunConfig,
+    scenes: Sequence[Scene],
+    device: torch.device,
+    seconds: Mapping[str, float],
+    steps: int,
+    forwards_per_step: float,
+    meshes: Sequence[Mapping[str, Any]],
+    prior: Prior | None,
+) -> dict[str, Any]:
+    """Everything in report.json; `seconds` by part, `steps` that were done, fewer than planned where the run was ended
+    early, `forwards_per_step` per view, `meshes` as their check found them. Without `prior` there is no Janus meter.
+
+    `mesh` and `metrics` are the first scene's. Where there are several, `particles` has those of each, and their
+    `diversity`.
+    """
+    metrics = [view_metrics(scene, device) | janus_metrics(prior, config, scene, device) for scene in scenes]
+    each = [{"mesh": dict(mesh), "metrics": found} for mesh, found in zip(meshes, metrics, strict=True)]
+    several = {"particles": each, "diversity": particle_diversity(scenes, device)} if len(scenes) > 1 else {}
+    return {
+        "prompt": config.prompt,
+        "negative_prompt": config.negative_prompt,
+        "seed": config.seed,
+        "steps": steps,
+        "parts": {key: getattr(config, key).name for key in ("scene", "prior", "guidance", "noise", "timesteps")},
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "seconds": {part: round(spent, 3) for part, spent in seconds.items()},
+        "prior_forwards_per_step": round(forwards_per_step, 3),
+        "peak_memory_bytes": peak_memory(device),
+        **each[0],
+        **several,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that decide the result, as far as they are installed."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """Most bytes ever held: by this process in main memory, and by torch on the device if that is a GPU."""
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts KiB, except on macOS
+    peak = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if device.type == "cuda":
+        peak["device"] = torch.cuda.max_memory_allocated(device)
+    return peak
+
+
+@torch.no_grad()
+def view_metrics(scene: Scene, device: torch.device) -> dict[str, float]:
+    """What eight views around show.
+
+    coverage: share of the image that the object covers. fog: share of the covered pixels that are neither empty nor
+    solid; a clean object has them at its outline only. saturation: of the colours, where the object is.
+    """
+    cameras = orbit(8, size=96).to(device)
+    out = scene.render(cameras, torch.zeros((8, 3), device=device))
+    found = {
+        "coverage": out.opacity.mean(),
+        "fog": soft_fraction(out.opacity),
+        "saturation": saturation(out.rgb, out.opacity),
+    }
+    return {name: round(float(value), 4) for name, value in found.items()}
+
+
+def janus_metrics(prior: Prior | None, config: RunConfig, scene: Scene, device: torch.device) -> dict[str, Any]:
+    """{"janus": what the meter says}, or nothing for priors that tell no sides apart."""
+    found = None if prior is None else view_classifier.measure(prior, config, scene.render, device)
+    return {} if found is None else {"janus": found.to_dict()}
+
+
+@torch.no_grad()
+def particle_diversity(scenes: Sequence[Scene], device: torch.device) -> float:
+    """How different several scenes look from the same eight cameras: root mean square difference, over pairs."""
+    cameras = orbit(8, size=96).to(device)
+    renders = [scene.render(cameras, torch.full((8, 3), 0.5, device=device)).rgb for scene in scenes]
+    return round(float(diversity(torch.stack(renders))), 4)

@@ -1,0 +1,1 @@
+"""Several runs of one prompt: side by side, or the best of many seeds."""

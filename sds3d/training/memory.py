@@ -1,0 +1,158 @@
+"""Whether a step fits into memory, and what to give up for it: measured before the run, not estimated."""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sds3d.config.run_config import RunConfig
+from sds3d.errors import ConfigError, NumericsError, PriorUnavailable
+from sds3d.priors.base import FrugalPrior, Prior
+from sds3d.scenes.particles import build_scene
+from sds3d.training.trainer import Trainer
+
+SHARE = 0.92  # of the free memory that a step may take: allocators lose some to fragments
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One step as it was measured."""
+
+    economy: str
+    peak: int | None  # bytes that the step needs beside the loaded model; None where the system does not tell
+    seconds: float
+    fits: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was tried, cheapest first; the last one is what is used, if it fits."""
+
+    probes: tuple[Probe, ...]
+    available: int | None  # bytes that were free
+
+    @property
+    def fits(self) -> bool:
+        return bool(self.probes) and self.probes[-1].fits
+
+    def __str__(self) -> str:
+        last = self.probes[-1]
+        need = "an unknown amount" if last.peak is None else f"{last.peak / GIB:.2f} GiB"
+        free = "" if self.available is None else f" of {self.available / GIB:.2f} GiB that are free"
+        return f"a step takes {need}{free}, with {last.economy}"
+
+
+Measure = Callable[[RunConfig, Prior, torch.device], tuple[int | None, float]]
+
+
+def plan_memory(config: RunConfig, prior: FrugalPrior, device: torch.device, measure: Measure | None = None) -> Plan:
+    """Sets the prior to the first of its economies with which the run's largest step fits; tries each by a real step.
+
+    `measure` gives a step's peak in bytes and its seconds, or raises torch.OutOfMemoryError.
+    """
+    available, probes = free_memory(device), list[Probe]()
+    for level, economy in enumerate(prior.economies()):
+        try:
+            prior.economize(level)
+            peak, seconds = (measure or measure_step)(config, prior, device)
+        except PriorUnavailable:  # a critic does not learn on a network that is elsewhere
+            continue
+        except torch.OutOfMemoryError:
+            probes.append(Probe(economy, None, 0.0, fits=False))
+            continue
+        fits = peak is None or available is None or peak <= SHARE * available
+        probes.append(Probe(economy, peak, seconds, fits))
+        if fits:
+            break
+    return Plan(tuple(probes), available)
+
+
+def make_room(config: RunConfig, prior: Prior, device: torch.device) -> list[str]:
+    """Plans for priors that can trade time for memory; what the person should know of it.
+
+    ConfigError, before anything is written, where no economy is enough.
+    """
+    if not isinstance(prior, FrugalPrior) or not prior.plans:
+        return []
+    plan = plan_memory(config, prior, device)
+    if not plan.fits:
+        views = config.cameras.views
+        fewer = f", fewer than cameras.views={views}" if views > 1 else ""
+        raise ConfigError(
+            f"the run does not fit into memory: {plan}",
+            hint=f"use a smaller prior.image_size or cameras.size{fewer}, or prior.dtype=bfloat16",
+        )
+    return [f"memory: {plan}"]
+
+
+def measure_step(config: RunConfig, prior: Prior, device: torch.device) -> tuple[int | None, float]:
+    """(bytes, seconds) of one step at the run's largest views, beyond what is in use; nothing of the run is touched."""
+    largest = max([config.cameras.size, *(stage.size for stage in config.cameras.later_sizes)])
+    cameras = config.cameras.model_copy(update={"size": largest, "later_sizes": ()})
+    config = config.model_copy(update={"cameras": cameras})
+    generator = torch.Generator().manual_seed(config.seed)
+    reset_peak(device)
+    before, begun = used_memory(device), time.perf_counter()
+    scene = build_scene(config.scene, config.particles, generator).to(device)  # type: ignore[union-attr]
+    with suppress(NumericsError):  # how much memory it takes does not depend on the numbers
+        Trainer(config, scene, prior, generator, device).advance()
+    peak, seconds = peak_memory(device), time.perf_counter() - begun
+    del scene
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return (None if peak is None or before is None else max(0, peak - before)), seconds
+
+
+def find_device(name: str) -> torch.device:
+    """The device of this machine that a config means by `name`; ConfigError where it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device = {name!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that a run could still take; None where the system does not tell."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+    return _kib(Path("/proc/meminfo"), "MemAvailable")
+
+
+def used_memory(device: torch.device) -> int | None:
+    """Bytes in use now."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device))
+    return _kib(Path("/proc/self/status"), "VmRSS")
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """The most bytes in use since `reset_peak`."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        return int(torch.cuda.max_memory_allocated(device))
+    return _kib(Path("/proc/self/status"), "VmHWM")
+
+
+def reset_peak(device: torch.device) -> None:
+    """Where it cannot be reset, the peak is that of the whole process: too much, never too little."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # see proc(5): resets VmHWM
+
+
+def _kib(path: Path, name: str) -> int | None:
+    """The line `name: N kB` of a file of /proc, in bytes."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), None)

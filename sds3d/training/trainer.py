@@ -1,0 +1,224 @@
+"""The loop: what happens in a step is read here, top to bottom."""
+
+import difflib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sds3d.cameras import sample_cameras
+from sds3d.config.run_config import RunConfig
+from sds3d.errors import ConfigError, NumericsError
+from sds3d.guidance.base import Query
+from sds3d.guidance.inject import clip_gradient, inject_gradient
+from sds3d.guidance.noise import Draw
+from sds3d.metrics import view_classifier
+from sds3d.options import value_at
+from sds3d.priors.base import FrugalPrior, Prior
+from sds3d.priors.forward_counter import ForwardCounter
+from sds3d.prompts import Prompts
+from sds3d.reference_image import PICTURE_WEIGHTS, Picture
+from sds3d.run.checkpoint import Checkpoint, pack, unpack
+from sds3d.run.events import StepDone
+from sds3d.scenes import ParamGroup, Scene, Training
+from sds3d.scenes.background import LearnedBackground, SphereMap
+from sds3d.scenes.base import FrugalScene
+from sds3d.scenes.optimizer import build_optimizer, set_learning_rates, take_step
+from sds3d.scenes.particles import Particles, scenes_of
+from sds3d.scenes.regularizers import weighted_sum
+from sds3d.training.health import ailment
+from sds3d.types import ViewCondition
+
+PARTS = ("prior", "render", "backward", "optimizer")
+OWN_LOSSES = ("guidance", "guidance_params")
+
+
+class Trainer:
+    """A run between two steps. All randomness comes from `generator`, on the CPU whatever the device."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        scene: Scene | Particles,
+        prior: Prior,
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> None:
+        self.config, self.scene, self.prior = config, scene, prior
+        self.generator, self.device = generator, device
+        self.prompts = Prompts(prior, config.prompt, config.negative_prompt, config.view_words)
+        self.state = config.guidance.init(prior, generator)
+        noise_state = config.noise.init(prior.latent_shape, generator, config.particles)
+        self.noise_state = None if noise_state is None else noise_state.to(device)
+        background = config.scene.background
+        self.surroundings = SphereMap(background).to(device) if isinstance(background, LearnedBackground) else None
+        self.optimizer = build_optimizer(config.optim, scene, self.state, self._own_parameters())
+        self._check_names()
+        self.picture = None if config.picture is None else Picture(config.picture, device)
+        self.step = 0  # steps done
+        self.rate = 1.0  # factor on all learning rates; less after the run went back, see sds3d.training.recovery
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+        self._counter = ForwardCounter.of(prior)
+        self._counted_from = self._counter.forwards  # a prior may have been asked by other runs before
+
+    def run(self) -> Iterator[StepDone]:
+        """Step until the end."""
+        while self.step < self.config.steps:
+            yield self.advance()
+
+    def advance(self) -> StepDone:
+        """One step. NumericsError where a loss or gradient is not finite; the scene is then as before the step."""
+        config, scene, prior, generator = self.config, self.scene, self.prior, self.generator
+        started, progress, views = time.perf_counter(), self.step / config.steps, config.cameras.views
+        set_learning_rates(config.optim, self.optimizer, progress, self.rate)
+        cameras = sample_cameras(config.cameras, generator, progress).to(self.device)
+        background = config.scene.background.sample(views, generator).to(self.device)
+        times = 1 if config.cameras.together else views
+        t = config.timesteps.sample(progress, times, generator).expand(views).to(self.device)
+        wanted = frozenset(name for name in config.scene.losses if self._weight(name, progress))
+        with self._timed("render"):
+            out = scene.render(cameras, background, Training(progress, wanted, generator))
+            losses = dict(scene.regularizers(out))
+            if self.surroundings is not None:
+                out = replace(out, rgb=self.surroundings.behind(out, cameras, background, generator))
+        draw = Draw(cameras, out, prior.latent_shape, generator, progress)
+        noise = config.noise.sample(draw, self.noise_state).to(self.device)
+        with self._timed("prior"):
+            x = prior.encode(out.image())
+            told = background if self.surroundings is None else None
+            cond, view = self.prompts.at(cameras), ViewCondition(cameras, told)
+            query = Query(x, t, noise, prior, cond, view, progress, generator)
+            result = config.guidance.step(query, self.state)
+        grad, stats = result.grad, dict(result.stats)
+        if config.optim.clip_gradient is not None:
+            grad, stats["clipped_share"] = clip_gradient(grad, value_at(config.optim.clip_gradient, progress))
+        if self.picture is not None:
+            with self._timed("render"):
+                colors = config.scene.background.sample(1, generator).to(self.device)
+                seen = scene.render(self.picture.cameras, colors, Training(progress, wanted, generator))
+                losses |= self.picture.losses(seen, colors[0])
+        losses["guidance"] = inject_gradient(x, grad)
+        if result.loss is not None:
+            losses["guidance_params"] = result.loss
+        weights = {name: self._weight(name, progress) for name in losses}
+        total = weighted_sum(losses, weights)
+        self._check_finite("loss", {name: losses[name] for name, weight in weights.items() if weight}, t)
+        with self._timed("backward"):
+            total.backward()
+        self._check_finite("gradient", self._gradients(), t)
+        with self._timed("optimizer"):
+            take_step(self.optimizer, out)
+            self.optimizer.zero_grad(set_to_none=True)
+            scene.after_step(self.step, out, self.optimizer)
+        self.step += 1
+        shown = {}
+        if self.step % config.log_every == 0 or self.step == config.steps:
+            shown = {name: losses[name].item() for name, weight in weights.items() if weight}
+            shown |= {name: value.item() for name, value in stats.items()}
+        return StepDone(self.step, shown, time.perf_counter() - started)
+
+    def change(self, config: RunConfig) -> None:
+        """Go on with other words or numbers: what `sds3d.config.run_config.changed` allows. State and draws stay as they are."""
+        self.config = config
+        self.prompts = Prompts(self.prior, config.prompt, config.negative_prompt, config.view_words)
+
+    def leave_out(self) -> None:
+        """Count the step that `advance` refused as done: the next one draws other cameras, times and noise."""
+        self.step += 1
+
+    def is_finite(self) -> bool:
+        """Whether every parameter of the scene is."""
+        parameters = cast(nn.Module, self.scene).parameters()
+        return all(bool(torch.isfinite(parameter).all()) for parameter in parameters)
+
+    def ailment(self) -> str | None:
+        """What is wrong with the pictures of the scene, or of one of several; None where nothing is."""
+        return next((found for scene in scenes_of(self.scene) if (found := ailment(scene)) is not None), None)
+
+    def economize(self) -> str | None:
+        """Do with less memory from the next step on, at the cost of time; how, or None where there is no way left."""
+        prior, scenes = self.prior, [scene for scene in scenes_of(self.scene) if isinstance(scene, FrugalScene)]
+        if isinstance(prior, FrugalPrior) and prior.economy + 1 < len(prior.economies()):
+            prior.economize(prior.economy + 1)
+            return prior.economies()[prior.economy]
+        found = [scene.economize() for scene in scenes]
+        return found[0] if found else None
+
+    def checkpoint(self) -> Checkpoint:
+        """The run as it stands."""
+        tensors = pack(cast(nn.Module, self.scene), self.optimizer, self._states(), self.generator)
+        forwards = self._counter.forwards - self._counted_from
+        return Checkpoint(self.step, tensors, dict(self.seconds), forwards, self.rate)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint of the same configuration, bit for bit on the CPU."""
+        unpack(checkpoint.tensors, cast(nn.Module, self.scene), self.optimizer, self._states(), self.generator)
+        self.step, self.rate = checkpoint.step, checkpoint.rate
+        self.seconds |= checkpoint.seconds
+        self._counted_from = self._counter.forwards - checkpoint.forwards
+
+    def janus(self) -> view_classifier.Janus | None:
+        """What the Janus meter says of the (first) scene now; its questions to the prior do not count as the run's."""
+        counted, scene = self._counter.forwards, scenes_of(self.scene)[0]
+        found = view_classifier.measure(self.prior, self.config, scene.render, self.device)
+        self._counted_from += self._counter.forwards - counted
+        return found
+
+    def forwards_per_step(self) -> float:
+        """Forwards of the prior for each view, a mean over all steps, those before a resume too; 0 before the first."""
+        asked = self._counter.forwards - self._counted_from
+        return asked / (self.step * self.config.cameras.views) if self.step else 0.0
+
+    def _states(self) -> dict[str, nn.Module | None]:
+        return {"guidance": self.state, "noise": self.noise_state, "background": self.surroundings}
+
+    def _own_parameters(self) -> list[ParamGroup]:
+        if self.surroundings is None:
+            return []
+        return [ParamGroup("background", [self.surroundings.raw_colors], self.surroundings.config.lr)]
+
+    def _check_names(self) -> None:
+        """ConfigError where a weight is for a loss that does not exist."""
+        known = sorted({*self.config.scene.losses, *OWN_LOSSES, *PICTURE_WEIGHTS})
+        for name in self.config.loss_weights:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {close[0]}?" if close else "this scene has: " + ", ".join(known)
+                raise ConfigError(f"loss_weights.{name} is no loss of the scene", hint=hint)
+
+    def _weight(self, name: str, progress: float) -> float:
+        """The weight of a loss: 1 for the guidance's own, 0 for regularizers the config does not name."""
+        default = 1.0 if name in OWN_LOSSES else PICTURE_WEIGHTS.get(name, 0.0)
+        return value_at(self.config.loss_weights.get(name, default), progress)
+
+    def _gradients(self) -> dict[str, Tensor]:
+        """One number per parameter group that is finite exactly when all its gradients are (short of overflow)."""
+        return {
+            group["name"]: torch.stack([p.grad.abs().sum() for p in group["params"] if p.grad is not None]).sum()
+            for group in self.optimizer.param_groups
+            if any(p.grad is not None for p in group["params"])
+        }
+
+    def _check_finite(self, what: str, values: dict[str, Tensor], t: Float[Tensor, "B"]) -> None:
+        bad = [name for name, value in values.items() if not torch.isfinite(value)]
+        if bad:
+            self.optimizer.zero_grad(set_to_none=True)
+            times = ", ".join(f"{time:.3f}" for time in t.tolist())
+            raise NumericsError(
+                f"the {what} of {', '.join(bad)} is not finite at step {self.step} (t = {times})",
+                hint="lower the learning rates or the guidance scale",
+            )
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        """Adds the time inside to the part's sum; on CUDA it waits for the device, or the time would be the queue's."""
+        begun = time.perf_counter()
+        yield
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.seconds[part] += time.perf_counter() - begun

@@ -1,0 +1,181 @@
+"""Commands that make, finish, draw and export runs, in this process, with the analytic prior."""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sds3d_app.cli import invoke
+from sds3d_app.commands.generate import summary
+
+COMPLETE = {"config.json", "events.jsonl", "checkpoints", "previews", "sheet.png", "orbit.mp4", "splats.ply"} | {
+    "mesh.glb",
+    "report.json",
+}
+
+
+@pytest.fixture(scope="module")
+def made(small_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A finished run's folder, and what its command said on stdout and stderr."""
+    folder = tmp_path_factory.mktemp("made") / "run"
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = invoke(["generate", "a red ball", "--config", str(small_file), "--out", str(folder), "--json"])
+    assert code == 0, err.getvalue()
+    return folder, out.getvalue(), err.getvalue()
+
+
+def test_json_is_all_of_stdout_and_tells_the_whole_run(made: tuple[Path, str, str]) -> None:
+    folder, out, err = made
+    events = [json.loads(line) for line in out.splitlines()]
+    assert err == ""
+    assert events[0]["event"] == "Started"
+    assert events[-1]["event"] == "Finished"
+    assert [event["step"] for event in events if event["event"] == "StepDone"] == list(range(1, 25))
+    assert {Path(event["path"]) for event in events if event["event"] == "Exported"} == {
+        folder / name for name in ("sheet.png", "orbit.mp4", "splats.ply", "mesh.glb")
+    }
+
+
+def test_the_run_folder_is_complete_and_holds_nothing_else(made: tuple[Path, str, str]) -> None:
+    folder = made[0]
+    assert {path.name for path in folder.iterdir()} == COMPLETE
+    assert [path.name for path in (folder / "previews").iterdir()]
+    assert json.loads((folder / "report.json").read_text())["prompt"] == "a red ball"
+    assert not [path for path in folder.rglob("*") if path.name.startswith(".") or path.suffix == ".tmp"]
+
+
+def test_render_draws_again_in_the_size_asked_for(
+    made: tuple[Path, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = made[0]
+    assert invoke(["render", str(folder), "--size", "32", "--views", "2"]) == 0
+    assert capsys.readouterr().out.split() == [str(folder / "sheet.png"), str(folder / "orbit.mp4")]
+    with Image.open(folder / "sheet.png") as sheet:
+        assert 64 <= sheet.width < 128
+
+
+@pytest.mark.parametrize(("file_format", "name"), [("ply", "splats.ply"), ("glb", "mesh.glb")])
+def test_export_writes_the_same_file_again(
+    made: tuple[Path, str, str], file_format: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = made[0] / name
+    before = path.read_bytes()
+    path.unlink()
+    assert invoke(["export", str(made[0]), "--format", file_format]) == 0
+    assert capsys.readouterr().out == f"{path}\n"
+    assert path.read_bytes() == before
+
+
+def test_an_unknown_format_names_the_known_ones(
+    made: tuple[Path, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["export", str(made[0]), "--format", "glb,fbx"]) == 2
+    assert "glb" in capsys.readouterr().err
+
+
+def test_resuming_a_finished_run_quietly_prints_its_folder_and_nothing_else(
+    made: tuple[Path, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["resume", str(made[0]), "--quiet"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"{made[0]}\n"
+    assert all(line.startswith("warning: mesh.glb: ") for line in captured.err.splitlines())  # a rough mesh of 24 steps
+
+
+def test_a_damaged_checkpoint_is_named(
+    made: tuple[Path, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    [newest] = sorted((made[0] / "checkpoints").iterdir())[-1:]
+    target = folder / "checkpoints" / newest.name
+    target.mkdir(parents=True)
+    (folder / "config.json").write_bytes((made[0] / "config.json").read_bytes())
+    for file in newest.iterdir():
+        data = file.read_bytes()
+        (target / file.name).write_bytes(data[: len(data) // 2] if file.suffix == ".safetensors" else data)
+    assert invoke(["export", str(folder)]) == 2
+    assert str(target / "tensors.safetensors") in capsys.readouterr().err
+
+
+def try_prompt(prompt: str, file: Path, *options: str) -> int:
+    return invoke(["generate", prompt, "--config", str(file), "--dry-run", *options])
+
+
+def test_unknown_words_are_warned_of_and_a_dry_run_writes_nothing(
+    small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert try_prompt("a red mug", small_file) == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "warning: the analytic prior does not know: mug" in captured.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "said"), [("a red mug", ["--strict"], "mug"), ("a wibble", [], "it knows a ball in red")]
+)
+def test_words_that_are_refused(
+    prompt: str,
+    options: list[str],
+    said: str,
+    small_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert invoke(["generate", prompt, "--config", str(small_file), *options]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert said in captured.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_folder_under_a_file_is_one_line_and_1(
+    small_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    out = file / "run"
+    assert invoke(["generate", "a red ball", "--config", str(small_file), "--out", str(out), "--quiet"]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"error: cannot write {out}")
+    assert captured.err.count("\n") == 1
+    assert file.read_text() == "mine"
+
+
+def test_the_summary_names_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "sheet.png").touch()
+    (tmp_path / "mesh.glb").touch()
+    mesh = {"faces": 8012, "pieces": 2, "watertight": True, "extent": [0.9, 0.72, 0.8]}
+    text = summary(tmp_path, {"seconds": {"total": 93.4}, "mesh": mesh})
+    assert f"{tmp_path}/ in 93 s" in text
+    assert "mesh.glb" in text
+    assert "8012 triangles, 2 pieces, closed, 0.90 x 0.72 x 0.80" in text
+    assert "orbit.mp4" not in text
+
+
+def test_every_particle_is_named_and_can_be_exported_again(
+    small_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    options = ["--config", str(small_file), "--out", str(folder), "--set", "particles=2"]
+    assert invoke(["generate", "a red ball", *options]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[1] == "  particles.png look at this first"
+    assert said[-1] == "  particle-2/"
+    path = folder / "particle-2" / "splats.ply"
+    before = path.read_bytes()
+    path.unlink()
+    assert invoke(["export", str(folder), "--format", "ply", "--particle", "2"]) == 0
+    assert capsys.readouterr().out == f"{path}\n"
+    assert path.read_bytes() == before
+    assert invoke(["export", str(folder), "--format", "ply", "--particle", "3"]) == 2
+    assert "the run has 1 to 2" in capsys.readouterr().err
+    assert invoke(["generate", "a red ball", *options[:-1], "particles=3"]) == 2
+    assert "use cameras.views=3" in capsys.readouterr().err

@@ -1,0 +1,224 @@
+"""The classifier: what captions mean to it, that it learns, its files; and the shipped one on fresh true renders."""
+
+import json
+import math
+from random import Random
+
+import pytest
+import torch
+
+from sds3d.cameras import orbit, orbit_cameras
+from sds3d.errors import PriorUnavailable
+from sds3d.evaluation.classifier import (
+    ATTRIBUTES,
+    FRONTED,
+    LABELS,
+    VIEWS,
+    Judge,
+    JudgeNetwork,
+    Reading,
+    attributes_of,
+    load_judge,
+    save_judge,
+    view_labels,
+)
+from sds3d.evaluation.classifier_training import carry_over, judge_loss, measure, train_judge, worn
+from sds3d.priors.embedded.captions import build, parse, random_description
+from sds3d.priors.embedded.data import Dataset, make_shard, write_shard
+from sds3d.priors.embedded.object_kinds import KINDS
+from sds3d.priors.embedded.render import over, render_solids
+
+
+@pytest.mark.parametrize(
+    ("caption", "said"),
+    [
+        ("a red mug", {"kind": "mug", "color": "red", "relation": "none", "pattern": "plain", "second_color": "none"}),
+        ("a striped red mug", {"pattern": "striped", "second_color": "white"}),
+        ("a striped white mug", {"pattern": "striped", "color": "white", "second_color": "black"}),
+        ("a striped white and red mug", {"color": "red", "second_color": "white"}),
+        ("a dotted white and red mug", {"color": "white", "second_color": "red"}),
+        ("a dotted red and blue metal mug", {"pattern": "dotted", "second_color": "blue", "material": "metal"}),
+        ("a white house with a blue roof", {"pattern": "two-tone", "second_color": "blue", "color": "white"}),
+        ("a red cone on a blue cube", {"relation": "on", "other_kind": "cube", "other_color": "blue"}),
+        ("two red mugs", {"relation": "two", "other_kind": "none"}),
+    ],
+)
+def test_captions_mean_labels(caption, said):
+    found = attributes_of(parse(caption))
+    assert {name: found[name] for name in said} == said
+    assert set(found) == set(ATTRIBUTES)
+
+
+def test_every_caption_of_the_world_has_labels():
+    rng = Random(0)
+    for _ in range(300):
+        for name, label in attributes_of(random_description(rng)).items():
+            assert label in LABELS[name]
+
+
+def test_views_are_named_by_the_nearest_quarter():
+    turns = torch.tensor([0.0, 0.7, 0.9, math.pi, -math.pi / 2, 2 * math.pi - 0.1])
+    assert [VIEWS[i] for i in view_labels(turns).tolist()] == ["front", "front", "left", "back", "right", "front"]
+
+
+def test_a_reading_is_right_where_the_likeliest_label_is_the_captions():
+    description = parse("a red cone on a blue cube")
+    said = attributes_of(description)
+    certain = {
+        name: torch.nn.functional.one_hot(torch.tensor([labels.index(said[name])] * 2), len(labels)).float().log()
+        for name, labels in LABELS.items()
+    }
+    certain["color"] = certain["color"].roll(1, dims=1).clone()
+    reading = Reading(certain, torch.zeros(2, 4))
+    right = reading.correct(description)
+    assert set(right) == {"relation", "kind", "color", "pattern", "material", "other_kind", "other_color"}
+    assert not right["color"].any()
+    assert all(right[name].all() for name in right if name != "color")
+    assert (reading.log_likelihood(description) == -math.inf).all()
+    assert reading.likeliest("kind") == ["cone", "cone"]
+
+
+def _reading(**shares):
+    """Of one picture: shares of some labels by attribute, the rest even and small."""
+    found = {}
+    for name, labels in LABELS.items():
+        row = torch.full((1, len(labels)), 1e-3)
+        for label, share in shares.get(name, {}).items():
+            row[0, labels.index(label)] = share
+        found[name] = row.log()
+    return Reading(found, torch.zeros(1, 4))
+
+
+def test_what_no_caption_could_mean_is_not_read():
+    pattern, color = {"checkered": 0.9}, {"blue": 0.5, "yellow": 0.4}
+    reading = _reading(pattern=pattern, color=color, second_color={"blue": 0.9, "yellow": 0.1})
+    assert reading.likeliest("color") + reading.likeliest("second_color") == ["yellow", "blue"]
+    assert reading.correct(parse("a checkered blue and yellow gift"))["color"].all()
+    reading = _reading(pattern=pattern, color=color, second_color={"white": 0.9})
+    assert reading.likeliest("color") + reading.likeliest("second_color") == ["blue", "white"]
+    kinds = {"none": 0.5, "mug": 0.4, "cube": 0.3}  # nothing stands on a mug
+    reading = _reading(relation={"on": 0.9}, other_kind=kinds, other_color={"red": 0.9})
+    assert reading.likeliest("relation") + reading.likeliest("other_kind") == ["on", "cube"]
+    reading = _reading(relation={"none": 0.9, "on": 0.05}, other_kind={"none": 0.4, "cube": 0.5})
+    assert reading.likeliest("relation") + reading.likeliest("other_kind") == ["none", "none"]
+
+
+def test_every_caption_can_be_read():
+    rng = Random(1)
+    for _ in range(300):
+        description = random_description(rng)
+        reading = _reading(**{name: {label: 1.0} for name, label in attributes_of(description).items()})
+        assert all(right.all() for right in reading.correct(description).values()), description.caption()
+
+
+def test_it_learns_a_few_pictures_by_heart(tmp_path, monkeypatch):
+    monkeypatch.setattr("sds3d.priors.embedded.data.SCENES_PER_SHARD", 4)
+    write_shard(tmp_path, 0)
+    torch.manual_seed(0)
+    network = JudgeNetwork()
+    losses = list(train_judge(network, [Dataset(tmp_path)], steps=30, batch=12))
+    assert losses[-1] < 0.75 * losses[0]
+
+
+def test_worn_pictures_keep_their_range_and_differ():
+    shard = make_shard(0, scenes=1)
+    rgba = shard.rgba[0].float() / 255.0
+    images = worn(rgba, torch.Generator().manual_seed(0))
+    assert images.shape == (len(rgba), 3, 64, 64)
+    assert images.min() >= 0
+    assert images.max() <= 1
+    assert not torch.equal(images, worn(rgba, torch.Generator().manual_seed(1)))
+
+
+def test_the_side_is_learned_only_from_things_that_have_a_front():
+    torch.manual_seed(0)
+    network = JudgeNetwork()
+    shard = make_shard(0, scenes=1)
+
+    def view_gradient(caption):
+        from sds3d.priors.embedded.data import Batch
+
+        count = len(shard.angles[0])
+        batch = Batch(
+            shard.rgba[0].float() / 255.0,
+            shard.depths[0].float(),
+            shard.angles[0],
+            shard.frames.expand(count, -1, -1),
+            [caption] * count,
+        )
+        network.zero_grad()
+        judge_loss(network, batch, worn(batch.rgba, torch.Generator().manual_seed(0))).backward()
+        return network.view[0].weight.grad
+
+    assert view_gradient("a red sphere") is None
+    assert view_gradient("two red chairs") is None
+    assert view_gradient("a red chair").abs().sum() > 0
+    assert set(FRONTED) <= set(KINDS)
+
+
+def test_files_go_round_and_mistakes_are_one_line(tmp_path):
+    torch.manual_seed(0)
+    network = JudgeNetwork().eval()
+    save_judge(network, {"seen": {"kind": 0.5}}, tmp_path)
+    judge = load_judge(folder=tmp_path)
+    assert judge.accuracy == {"seen": {"kind": 0.5}}
+    images = torch.rand(2, 3, 64, 64)
+    mine, theirs = Judge(network, {}).read(images, orbit(2)), judge.read(images, orbit(2))
+    torch.testing.assert_close(mine.log_probabilities["kind"], theirs.log_probabilities["kind"], rtol=0, atol=0.05)
+    facts = json.loads((tmp_path / "judge.json").read_text())
+    facts["labels"]["kind"].pop()
+    (tmp_path / "judge.json").write_text(json.dumps(facts))
+    with pytest.raises(PriorUnavailable, match="another world"):
+        load_judge(folder=tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"\x80\x04nothing")
+    with pytest.raises(PriorUnavailable) as caught:
+        load_judge(folder=tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_earlier_weights_go_on_where_the_mixing_layer_took_in_less():
+    torch.manual_seed(0)
+    earlier, network = JudgeNetwork().state_dict(), JudgeNetwork()
+    own = network.mix[0].weight.detach().clone()
+    released = {name: value for name, value in earlier.items() if not name.startswith("look.")}
+    released["mix.0.weight"] = earlier["mix.0.weight"][:, :-5]
+    carry_over(network, released)
+    assert torch.equal(network.mix[0].weight[:, :-5], earlier["mix.0.weight"][:, :-5])
+    assert torch.equal(network.mix[0].weight[:, -5:], own[:, -5:])
+    assert torch.equal(network.heads["kind"].weight, earlier["heads.kind.weight"])
+
+
+def test_the_shipped_judge_knows_left_from_right_from_every_side():
+    """Of two things beside each other the first is the left one from the front, and the right one from the back."""
+    judge, texts = load_judge(), ("a red chair beside a blue mug", "a blue mug beside a red chair")
+    cameras = orbit_cameras(
+        torch.tensor([0.0, 0.5, -0.5, math.pi, math.pi - 0.5, math.pi + 0.5]),
+        *(torch.full((6,), value) for value in (0.35, 3.0, math.radians(40.0))),
+        64,
+    )
+    for number, text in enumerate(texts):
+        rgba = render_solids(build(parse(text), Random(number)), cameras)
+        reading = judge.read(over(rgba, torch.full((6, 3), 0.6)).permute(0, 3, 1, 2), cameras)
+        assert reading.correct(parse(text))["color"].float().mean() > 0.8, text
+        assert reading.correct(parse(texts[1 - number]))["color"].float().mean() < 0.2, text
+
+
+def test_the_shipped_judge_reads_fresh_true_renders():
+    """Objects and cameras that its training never saw; the figures beside its weights come from such a shard too."""
+    judge = load_judge()
+    found = measure(judge, make_shard(777_777, scenes=40))
+    for name in ("kind", "color", "relation"):
+        assert found[name] > judge.accuracy["seen"][name] - 0.06, name
+    assert found["view"] > 0.8
+
+
+def test_the_shipped_judge_sees_a_wrong_colour_and_a_wrong_kind():
+    judge, cameras = load_judge(), orbit(8, elevation_deg=20, size=64)
+    rgba = render_solids(build(parse("a red chair"), Random(0)), cameras)
+    reading = judge.read(over(rgba, torch.full((8, 3), 0.6)).permute(0, 3, 1, 2), cameras)
+    assert reading.correct(parse("a red chair"))["kind"].float().mean() > 0.7
+    assert reading.correct(parse("a blue chair"))["color"].float().mean() < 0.2
+    assert reading.correct(parse("a red mug"))["kind"].float().mean() < 0.2
+    right, wrong = (reading.log_likelihood(parse(text)).mean() for text in ("a red chair", "a red mug"))
+    assert right > wrong + 2.0

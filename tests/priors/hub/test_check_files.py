@@ -1,0 +1,168 @@
+"""A model's folder is looked at before anything is loaded: what is missing, cut off, pickled or foreign is one line."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from sds3d.errors import PriorUnavailable
+from sds3d.priors.hub.check_files import inspect_model
+from sds3d.priors.hub.config import DiffusersConfig
+
+
+@pytest.fixture
+def copy(model_folder, tmp_path):
+    def make(name="sd"):
+        target = tmp_path / name
+        shutil.copytree(model_folder(name), target)
+        return target
+
+    return make
+
+
+def weights(folder, component="unet"):
+    return next((folder / component).glob("*.safetensors"))
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def drop_index(folder):
+    (folder / "model_index.json").unlink()
+
+
+def cut_weights(folder):
+    weights(folder).write_bytes(weights(folder).read_bytes()[:-100])
+
+
+def cut_header(folder):
+    weights(folder).write_bytes(weights(folder).read_bytes()[:20])
+
+
+def drop_weights(folder):
+    weights(folder).unlink()
+
+
+def drop_shard(folder):
+    path = weights(folder)
+    path.rename(path.with_name("diffusion_pytorch_model-00001-of-00002.safetensors"))
+    index = {"weight_map": {"a": "diffusion_pytorch_model-00001-of-00002.safetensors",
+                            "b": "diffusion_pytorch_model-00002-of-00002.safetensors"}}  # fmt: skip
+    (folder / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def drop_shard_index(folder):
+    weights(folder).rename(folder / "unet" / "diffusion_pytorch_model-00001-of-00002.safetensors")
+
+
+def pickle_weights(folder):
+    weights(folder).unlink()
+    torch.save({"a": torch.zeros(1)}, folder / "unet" / "diffusion_pytorch_model.bin")
+
+
+DAMAGES = {
+    "no index": (drop_index, "no model_index.json"),
+    "index is no JSON": (lambda f: (f / "model_index.json").write_text("{"), "cannot be read"),
+    "index is a list": (lambda f: (f / "model_index.json").write_text("[]"), "not a JSON object"),
+    "other pipeline": (lambda f: edit(f / "model_index.json", _class_name="ShapEPipeline"), "ShapEPipeline.*supported"),
+    "custom pipeline": (lambda f: edit(f / "model_index.json", _class_name=["pipe", "Mine"]), "not supported"),
+    "custom component": (lambda f: edit(f / "model_index.json", unet=["my_unet", "Mine"]), "runs no such code"),
+    "no entry": (lambda f: edit(f / "model_index.json", vae=None), "names no vae"),
+    "folder gone": (lambda f: shutil.rmtree(f / "vae"), "lacks the folder vae"),
+    "config gone": (lambda f: (f / "unet" / "config.json").unlink(), "lacks config.json"),
+    "tokenizer gone": (lambda f: [p.unlink() for p in (f / "tokenizer").iterdir()], "tokenizer lacks"),
+    "weights gone": (drop_weights, "lacks its weights"),
+    "weights cut off": (cut_weights, "bytes of .* are there"),
+    "header cut off": (cut_header, "not whole"),
+    "a shard gone": (drop_shard, "00002-of-00002"),
+    "index of shards gone": (drop_shard_index, "index of its shards"),
+    "pickled": (pickle_weights, "pickled weights.*--allow-pickle"),
+    "wrong class": (lambda f: edit(f / "model_index.json", unet=["diffusers", "DDIMScheduler"]), "no ModelMixin"),
+    "no such class": (lambda f: edit(f / "model_index.json", unet=["diffusers", "NoSuchModel"]), "no ModelMixin"),
+    "config of another": (lambda f: edit(f / "unet" / "config.json", block_out_channels=[32, 64]), "cannot load"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_wrong_with_a_folder_is_one_line_with_what_to_do(copy, damage):
+    folder = copy()
+    act, said = DAMAGES[damage]
+    act(folder)
+    with pytest.raises(PriorUnavailable, match=said) as caught:
+        DiffusersConfig(model=str(folder)).build("cpu")
+    message = str(caught.value)
+    assert "\n" not in message
+    assert caught.value.hint
+    assert caught.value.exit_code == 2
+
+
+def test_half_precision_alone_is_loaded_and_so_are_mixed_precisions(copy):
+    """As hubs have them: one component in fp16 files, one in bfloat16, one in plain float32."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    folder = copy()
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet").half()
+    vae = AutoencoderKL.from_pretrained(folder / "vae").bfloat16()
+    shutil.rmtree(folder / "unet")
+    unet.save_pretrained(folder / "unet", variant="fp16")
+    vae.save_pretrained(folder / "vae")
+    files = inspect_model(folder)
+    assert dict(files.variants) == {"unet": "fp16", "vae": None, "text_encoder": None}
+    prior = DiffusersConfig(model=str(folder)).build("cpu")
+    assert {p.dtype for network in (prior.network, prior.vae) for p in network.parameters()} == {torch.float32}
+    x = prior.encode(torch.rand(1, 3, 64, 64))
+    assert torch.isfinite(prior.predict_noise(x, torch.tensor([0.5]), [prior.embed(["a mug"])])[0]).all()
+
+
+def test_shards_are_loaded(copy):
+    from diffusers import UNet2DConditionModel
+
+    folder = copy()
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet")
+    shutil.rmtree(folder / "unet")
+    unet.save_pretrained(folder / "unet", max_shard_size="40KB")
+    assert len(list((folder / "unet").glob("*-of-*.safetensors"))) > 1
+    prior = DiffusersConfig(model=str(folder)).build("cpu")
+    theirs = dict(unet.named_parameters())
+    assert all(torch.equal(theirs[name], p) for name, p in prior.network.named_parameters())
+
+
+def test_pickles_load_only_where_the_person_says_so(copy, monkeypatch):
+    from diffusers import UNet2DConditionModel
+
+    folder = copy()
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet")
+    weights(folder).unlink()
+    unet.save_pretrained(folder / "unet", safe_serialization=False)
+    with pytest.raises(PriorUnavailable, match="allow-pickle"):
+        DiffusersConfig(model=str(folder)).build("cpu")
+    monkeypatch.setenv("SDS3D_ALLOW_PICKLE", "1")
+    assert inspect_model(folder, allow_pickle=True).pickled == ("unet",)
+    prior = DiffusersConfig(model=str(folder)).build("cpu")
+    theirs = dict(unet.named_parameters())
+    assert all(torch.equal(theirs[name], p) for name, p in prior.network.named_parameters())
+    (caution,) = prior.cautions("a mug")
+    assert "unet was loaded from a pickle" in caution
+
+
+class Payload:
+    def __reduce__(self):
+        return (print, ("the payload ran",))
+
+
+def test_a_pickle_named_safetensors_is_refused_unopened(copy, capsys):
+    import pickle
+
+    folder = copy()
+    weights(folder).write_bytes(pickle.dumps(Payload()))
+    with pytest.raises(PriorUnavailable, match="not whole"):
+        DiffusersConfig(model=str(folder)).build("cpu")
+    assert "payload" not in capsys.readouterr().out
+
+
+def test_an_encoder_that_the_index_leaves_out_is_no_damage(model_folder):
+    files = inspect_model(model_folder("sd3-without-t5"))
+    assert "text_encoder_3" not in files.components
+    assert "text_encoder_2" in files.components

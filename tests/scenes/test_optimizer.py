@@ -1,0 +1,86 @@
+import pytest
+import torch
+from torch import nn
+
+from sds3d.options import Schedule
+from sds3d.scenes import GaussiansConfig
+from sds3d.scenes.gaussians import NAMES, SplatTrace
+from sds3d.scenes.optimizer import OptimConfig, SelectiveAdam, build_optimizer, set_learning_rates, take_step
+from sds3d.types import RenderOutput
+
+
+def scene():
+    return GaussiansConfig(count=10, lr_means=0.1, lr_colors=0.2).build(torch.Generator().manual_seed(0))
+
+
+def rates(optimizer):
+    return {group["name"]: group["lr"] for group in optimizer.param_groups}
+
+
+def test_rates_are_the_scenes_times_both_factors() -> None:
+    config = OptimConfig(lr_scale=Schedule(start=1, end=0.5), group_lr_scale={"means": Schedule(start=1, end=0.1)})
+    optimizer = build_optimizer(config, scene(), None)
+    set_learning_rates(config, optimizer, 0.0)
+    assert rates(optimizer)["means"] == pytest.approx(0.1)
+    set_learning_rates(config, optimizer, 1.0)
+    assert rates(optimizer)["means"] == pytest.approx(0.1 * 0.5 * 0.1)
+    assert rates(optimizer)["colors"] == pytest.approx(0.2 * 0.5)
+
+
+def test_the_guidances_own_parameters_are_a_group() -> None:
+    network = nn.Linear(2, 2)
+    network.bias.requires_grad_(False)
+    optimizer = build_optimizer(OptimConfig(guidance_lr=0.03), scene(), network)
+    group = next(g for g in optimizer.param_groups if g["name"] == "guidance")
+    assert group["params"] == [network.weight]
+    assert group["lr"] == 0.03
+
+
+def test_a_guidance_without_parameters_adds_no_group() -> None:
+    assert "guidance" not in rates(build_optimizer(OptimConfig(), scene(), nn.Identity()))
+
+
+def test_betas_arrive() -> None:
+    assert build_optimizer(OptimConfig(beta1=0.5, beta2=0.7), scene(), None).defaults["betas"] == (0.5, 0.7)
+
+
+def render_of(splats: nn.Module, visible: list[bool]) -> RenderOutput:
+    """A render that shows those splats, with a gradient on every parameter."""
+    parameters = tuple(getattr(splats, name) for name in NAMES)
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    trace = SplatTrace(torch.zeros(1, len(visible), 2), torch.tensor([visible]), parameters)
+    blank = torch.zeros(1, 2, 2, 3)
+    return RenderOutput(blank, blank[..., :1], blank[..., :1], None, trace)
+
+
+def after(selective: bool, renders: list[list[bool]], parts: bool = False) -> list[torch.Tensor]:
+    torch.manual_seed(0)
+    splats, network = scene(), nn.Linear(2, 2)
+    optimizer = build_optimizer(OptimConfig(selective=selective), splats, network)
+    assert isinstance(optimizer, SelectiveAdam) == selective
+    for visible in renders:
+        out = render_of(splats, visible)
+        network.weight.grad = torch.ones_like(network.weight)
+        take_step(optimizer, RenderOutput(out.rgb, out.opacity, out.depth, None, [out]) if parts else out)
+    moved = [p for group in optimizer.param_groups for p in group["params"]]
+    return [t.detach() for p in moved for t in (p, *optimizer.state.get(p, {}).values())]
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_a_selective_step_on_all_splats_is_adams(parts: bool) -> None:
+    got, want = after(True, [[True] * 10] * 3, parts), after(False, [[True] * 10] * 3)
+    assert len(got) == len(want)
+    assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-7) for a, b in zip(got, want, strict=True))
+
+
+def test_a_selective_step_leaves_unseen_splats_alone_and_moves_everything_else() -> None:
+    visible = [True, False] * 5
+    before = [getattr(scene(), name).detach() for name in NAMES]
+    got = after(True, [visible])
+    for old, new in zip(before, got[::4], strict=False):  # parameter, step, two moments
+        changed = (new != old).view(10, -1).all(dim=1)
+        assert changed.tolist() == visible
+    *_, weight, step, _, _ = got[: 4 * len(NAMES) + 4]
+    assert step == 1
+    assert not torch.equal(weight, after(True, [])[len(NAMES)])

@@ -1,0 +1,120 @@
+"""Best of N: who is ranked, who goes on, and that the same folder goes on where it was."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sds3d import RunConfig, Session
+from sds3d.errors import ConfigError, NumericsError
+from sds3d.run.events import Finished, StepDone
+from sds3d.sweeps import best_of
+from sds3d.sweeps.best_of import RANKING, BestOf
+from sds3d.training.trainer import Trainer
+
+
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
+    """Scores by seed, in place of the judge's."""
+    scores = {0: 0.2, 1: 0.9, 2: 0.5}
+    monkeypatch.setattr(best_of, "rank_scores", lambda scene, config, *_: {"attributes": scores[config.seed]})
+    return scores
+
+
+def exhaust(best: BestOf) -> list[tuple[str, list[Any]]]:
+    return [(path.name, list(events)) for path, events in best.stages()]
+
+
+def test_all_begin_and_the_best_ends(small_config, tmp_path: Path, scored) -> None:
+    config = small_config(checkpoint_every=100)
+    found = exhaust(BestOf(config, 3, 10, tmp_path))
+    assert [name for name, _ in found] == ["seed-0", "seed-1", "seed-2", "seed-1"]
+    for _, events in found[:3]:
+        assert max(event.step for event in events if isinstance(event, StepDone)) == 10
+        assert events[-1] == Finished(interrupted=True)
+    assert found[3][1][-1].report["steps"] == 24
+    ranking = json.loads((tmp_path / RANKING).read_text())
+    assert [row["seed"] for row in ranking["ranking"]] == [1, 2, 0]
+    assert [(path / "mesh.glb").is_file() for path in sorted(tmp_path.glob("seed-*"))] == [False, True, False]
+    assert exhaust(BestOf(config, 3, 10, tmp_path)) == []
+
+
+def test_the_best_is_the_run_that_its_seed_makes_alone(small_config, tmp_path: Path, scored) -> None:
+    exhaust(BestOf(small_config(), 3, 10, tmp_path / "best"))
+    list(Session(small_config(seed=1), tmp_path / "alone").run())
+    got, want = (Session.resume(tmp_path / name).scene().state_dict() for name in ("best/seed-1", "alone"))
+    assert all(torch.equal(value, want[name]) for name, value in got.items())
+
+
+def test_it_goes_on_where_it_was_stopped(small_config, tmp_path: Path, scored) -> None:
+    config, done = small_config(), []
+    best = BestOf(config, 3, 10, tmp_path)
+    for path, events in best.stages():
+        for event in events:
+            if path.name == "seed-1" and isinstance(event, StepDone) and event.step == 5:
+                best.stop()
+        done.append(path.name)
+    assert done == ["seed-0", "seed-1"]
+    assert not (tmp_path / RANKING).exists()
+    again = exhaust(BestOf(config, 3, 10, tmp_path))
+    assert [name for name, _ in again] == ["seed-1", "seed-2", "seed-1"]
+    assert next(event.step for event in again[0][1] if isinstance(event, StepDone)) == 6
+
+
+def test_a_seed_that_diverges_is_not_chosen(small_config, tmp_path: Path, scored, monkeypatch) -> None:
+    advance = Trainer.advance
+
+    def failing(self: Trainer) -> StepDone:
+        if self.config.seed in broken and self.step >= 4:
+            raise NumericsError("the loss is not finite")
+        return advance(self)
+
+    monkeypatch.setattr(Trainer, "advance", failing)
+    broken, config = {1}, small_config(rollbacks=0)
+    found = exhaust(BestOf(config, 3, 10, tmp_path / "one"))
+    assert found[-1][0] == "seed-2"
+    broken = {0, 1, 2}
+    with pytest.raises(NumericsError, match="every seed diverged"):
+        exhaust(BestOf(config, 3, 10, tmp_path / "all"))
+
+
+def test_the_judge_prefers_what_was_asked_for() -> None:
+    """Splats in the colour of the prompt, and in another one."""
+    from sds3d.priors.analytic import AnalyticConfig
+    from sds3d.scenes import GaussiansConfig
+
+    scores = []
+    for color in ((0.8, 0.1, 0.1), (0.1, 0.2, 0.8)):
+        scene = GaussiansConfig(count=3000, init_radius=0.5, init_opacity=0.95).build(torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            scene.raw_colors.copy_(torch.tensor(color).logit())
+        config = RunConfig.from_dict({"prompt": "a red ball", "prior": "analytic"})
+        scores.append(best_of.rank_scores(scene, config, AnalyticConfig().build("cpu"), torch.device("cpu")))
+    assert scores[0]["attributes"] > scores[1]["attributes"]
+    assert scores[0]["likelihood"] > scores[1]["likelihood"]
+
+
+@pytest.mark.parametrize(
+    ("options", "until", "said"),
+    [
+        ({}, 24, "say --until 1 to 23"),
+        ({}, 0, "say --until 1 to 23"),
+        ({"scene": {"name": "image"}, "loss_weights": {}}, 10, "flat"),
+        ({"prompt": "a castle in the mist", "prior": "analytic"}, 10, "tells no sides apart"),
+    ],
+)
+def test_what_cannot_be_ranked_is_refused_before_anything_runs(
+    small_config, tmp_path: Path, options: dict[str, Any], until: int, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        BestOf(small_config(**options), 3, until, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_ranking_is_named(small_config, tmp_path: Path, scored) -> None:
+    exhaust(BestOf(small_config(), 2, 10, tmp_path))
+    (tmp_path / RANKING).write_text('{"ranking": [{"seed": 1}]}')
+    with pytest.raises(ConfigError, match="is damaged"):
+        BestOf(small_config(), 2, 10, tmp_path).ranking()

@@ -1,0 +1,188 @@
+"""The loop: reproducible, resumable at any step, and it stops before a bad number reaches the scene."""
+
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sds3d.errors import ConfigError, NumericsError
+from sds3d.guidance.base import Guidance, GuidanceOutput, Query
+from sds3d.options import Schedule
+from sds3d.priors.analytic import AnalyticPrior
+from sds3d.training.trainer import Trainer
+
+
+def trainer(config, prior=None) -> Trainer:
+    generator = torch.Generator().manual_seed(config.seed)
+    scene = config.scene.build(generator)
+    return Trainer(config, scene, prior or config.prior.build("cpu"), generator, torch.device("cpu"))
+
+
+def finish(run: Trainer) -> dict[str, Tensor]:
+    for _ in run.run():
+        pass
+    return dict(run.checkpoint().tensors)
+
+
+def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_steps_count_from_one_and_losses_come_every_log_every(small_config) -> None:
+    events = list(trainer(small_config(steps=10)).run())
+    assert [event.step for event in events] == list(range(1, 11))
+    assert [event.step for event in events if event.losses] == [4, 8, 10]
+    assert set(events[3].losses) == {"guidance", "sparsity", "grad_rms"}
+    assert all(event.seconds > 0 for event in events)
+
+
+def test_the_same_seed_gives_the_same_run_whatever_the_global_generator_does(small_config) -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = finish(trainer(small_config()))
+    assert torch.equal(torch.get_rng_state(), before), "something drew from the global generator"
+    torch.manual_seed(2)
+    assert same(first, finish(trainer(small_config())))
+    assert not same(first, finish(trainer(small_config(seed=1))))
+
+
+@pytest.mark.parametrize("cut", [1, 5, 13, 23])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(small_config, cut: int) -> None:
+    config = small_config()
+    whole = finish(trainer(config))
+    first = trainer(config)
+    for _ in range(cut):
+        first.advance()
+    second = trainer(config)
+    second.restore(first.checkpoint())
+    assert second.step == cut
+    assert second.forwards_per_step() == first.forwards_per_step() == 2
+    assert same(whole, finish(second))
+
+
+def test_time_is_measured_by_part_and_carried_over(small_config) -> None:
+    run = trainer(small_config(steps=3))
+    finish(run)
+    assert set(run.seconds) == {"prior", "render", "backward", "optimizer"}
+    assert min(run.seconds.values()) > 0
+    again = trainer(small_config(steps=3))
+    again.restore(run.checkpoint())
+    assert again.seconds == run.seconds
+
+
+def test_regularizers_count_by_their_weight_only(small_config) -> None:
+    free = finish(trainer(small_config(loss_weights={})))
+    assert same(free, finish(trainer(small_config(loss_weights={"sparsity": 0.0}))))
+    late = Schedule(start=0, end=100, begin_at=1, end_at=1)
+    assert same(free, finish(trainer(small_config(loss_weights={"sparsity": late.model_dump()}))))
+    assert not same(free, finish(trainer(small_config(loss_weights={"sparsity": 50.0}))))
+
+
+def test_a_weight_for_a_loss_that_does_not_exist_is_the_users_mistake(small_config) -> None:
+    with pytest.raises(ConfigError, match=r"loss_weights.sparsty .*did you mean sparsity"):
+        trainer(small_config(loss_weights={"sparsty": 1.0})).advance()
+
+
+class Broken(AnalyticPrior):
+    """Right until call number `good`, then not a number in one place."""
+
+    def __init__(self, base: AnalyticPrior, good: int) -> None:
+        self.__dict__.update(base.__dict__)
+        self.good = good
+
+    def predict_noise(self, *args: Any, **kwargs: Any) -> list[Tensor]:
+        predictions = super().predict_noise(*args, **kwargs)
+        self.good -= 1
+        if self.good < 0:
+            predictions[0][0, 0, 0, 0] = float("nan")
+        return predictions
+
+
+@pytest.mark.parametrize("good", [0, 3])
+def test_a_prior_that_breaks_stops_the_run_before_the_scene_changes(small_config, good: int) -> None:
+    config = small_config()
+    run = trainer(config, Broken(config.prior.build("cpu"), good))
+    for _ in range(good):
+        run.advance()
+    before = {name: value.clone() for name, value in run.scene.state_dict().items()}
+    with pytest.raises(NumericsError, match=rf"loss of guidance is not finite at step {good} \(t = 0\.") as caught:
+        run.advance()
+    assert "lower" in caught.value.hint
+    assert same(before, run.scene.state_dict())
+    assert run.step == good
+    assert all(parameter.grad is None for parameter in run.scene.parameters())
+
+
+def test_a_gradient_that_breaks_is_noticed_too(small_config) -> None:
+    run = trainer(small_config())
+    run.scene.raw_colors.register_hook(lambda grad: grad * float("inf"))
+    with pytest.raises(NumericsError, match="gradient of colors"):
+        run.advance()
+
+
+class Learner(Guidance):
+    """Pulls x towards a colour that it learns itself: stands for every guidance with a state."""
+
+    name: Literal["learner"] = "learner"
+
+    def init(self, prior: Any, generator: torch.Generator) -> nn.Module:
+        module = nn.Module()
+        module.color = nn.Parameter(torch.rand(3, 1, 1, generator=generator))
+        return module
+
+    def step(self, query: Query, state: Any) -> GuidanceOutput:
+        return GuidanceOutput((query.x - state.color).detach(), loss=(state.color - 1).square().sum())
+
+
+def test_a_guidances_own_state_is_trained_and_resumed(small_config) -> None:
+    config = small_config().model_copy(update={"guidance": Learner()})
+    first = trainer(config)
+    start = first.state.color.detach().clone()
+    for _ in range(5):
+        first.advance()
+    assert (first.state.color > start).all()
+    second = trainer(config)
+    second.restore(first.checkpoint())
+    assert same(finish(first), finish(second))
+
+
+def test_the_gradient_is_clipped_where_asked_for_by_a_schedule_too(small_config) -> None:
+    limits = {"start": 1e-4, "end": 1e4, "begin_at": 0.5, "end_at": 0.5}
+    run = trainer(small_config(steps=8, **{"optim.clip_gradient": limits}))
+    shares = [event.losses["clipped_share"] for event in run.run() if event.losses]
+    assert shares[0] > 0.5
+    assert shares[-1] == 0
+    assert "clipped_share" not in next(trainer(small_config(log_every=1)).run()).losses
+
+
+def test_a_learned_background_is_trained_and_resumed_and_the_prior_is_not_told_a_colour(small_config) -> None:
+    config = small_config(**{"scene.background": {"name": "learned", "rows": 4}, "log_every": 1})
+
+    class Asked(AnalyticPrior):
+        def __init__(self, base: AnalyticPrior) -> None:
+            self.__dict__.update(base.__dict__)
+            self.told = []
+
+        def predict_noise(self, *args: Any, **kwargs: Any) -> list[Tensor]:
+            self.told.append(args[3].background)
+            return super().predict_noise(*args, **kwargs)
+
+    prior = Asked(config.prior.build("cpu"))
+    first = trainer(config, prior)
+    for _ in range(5):
+        first.advance()
+    assert prior.told
+    assert all(background is None for background in prior.told)
+    assert first.surroundings.raw_colors.abs().max() > 0.01
+    second = trainer(config)
+    second.restore(first.checkpoint())
+    assert same(finish(first), finish(second))
+
+
+def test_views_of_a_growing_size_reach_the_scene(small_config) -> None:
+    run = trainer(small_config(steps=4, **{"cameras.later_sizes": [{"begin_at": 0.5, "size": 32}]}))
+    sizes, render = [], run.scene.render
+    run.scene.render = lambda cameras, *rest: sizes.append(cameras.width) or render(cameras, *rest)
+    finish(run)
+    assert sizes == [24, 24, 32, 32]
