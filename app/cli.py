@@ -109,7 +109,7 @@ def generate(
         "prompt": prompt,
         "negative_prompt": negative_prompt,
         "prior": part_of_prior(prior),
-        "picture.path": None if image is None else str(image),
+        "reference_image.path": None if image is None else str(image),
         "guidance": guidance,
         "scene": scene,
         "steps": steps,

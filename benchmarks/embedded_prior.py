@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from sds3d.cameras import orbit_cameras
-from sds3d.evaluation.classifier import Judge, load_judge
+from sds3d.evaluation.classifier import Classifier, load_classifier
 from sds3d.evaluation.suite import SUITES
 from sds3d.priors.ddim import sample_images
 from sds3d.priors.embedded.captions import HELD_OUT, parse
@@ -60,7 +60,7 @@ The cameras it was shown are 2.8 to 3.2 away, between 15 degrees below and 60 ab
   it knows none.
 - Sentences of another form, other numbers, and more than two things.
 - Things it draws poorly, by the table below (`sds3d generate` warns of them): {weak}.
-- These pairs were kept out of training, to see whether it can put known words together: {held_out}. So was a tenth of
+- These pairs were kept out of training, to see whether it can put known words orthogonal_views: {held_out}. So was a tenth of
   all pairs of colour and kind for `beside` and for `two`.
 
 ## Figures
@@ -83,7 +83,7 @@ Where the last two columns of a kind are far below the first, the prior follows 
 
 One call for 4 views with 2 conditions: {call} ms on {threads} threads; one image through the network: {gflop:.2f}
 GFLOP. Trained on {images} images drawn from {rendered} renders{before}.
-Made by `python benchmarks/embedded_prior.py --out DIR`.
+SceneExport by `python benchmarks/embedded_prior.py --out DIR`.
 """
 VIEWS_DEG = (0, 45, 90, 180, 270)
 
@@ -108,14 +108,14 @@ def samples(
     return sample_images(prior, [text] * count, view, guided_above=GUIDED_ABOVE, generator=generator), cameras
 
 
-def judged(prior: EmbeddedPrior, judge: Judge) -> dict[str, dict[str, float]]:
+def judged(prior: EmbeddedPrior, classifier: Classifier) -> dict[str, dict[str, float]]:
     """Share of samples of which the classifier reads what was asked for, by attribute; seen and held-out prompts."""
     found: dict[str, dict[str, list[float]]] = {"seen": {}, "held_out": {}}
     for seed, text in enumerate(SHEET):
         description = parse(text)
         assert description is not None, text
         images, cameras = samples(prior, text, range(0, 360, 45), 100 + seed)
-        right = judge.read(images, cameras).correct(description)
+        right = classifier.read(images, cameras).correct(description)
         colors = [name for name in right if name.endswith("color")]
         right["colors"] = torch.stack([right[name] for name in colors]).all(0)
         right["all"] = torch.stack(list(right.values())).all(0)
@@ -186,7 +186,7 @@ def _before(start_from: str) -> str:
 
 def _share(figures: dict[str, Any], split: str, name: str) -> str:
     """The samples' share, and in brackets the classifier's own on true renders."""
-    own = figures["judge_accuracy"][split].get("color" if name == "colors" else name)
+    own = figures["classifier_accuracy"][split].get("color" if name == "colors" else name)
     return f"{100 * figures['judged'][split][name]:.0f}% ({100 * own:.0f}%)"
 
 
@@ -201,8 +201,8 @@ def main() -> None:
     print(f"{'kind':<12}{'same azimuth':>14}{'+90 degrees':>13}{'truth, +90':>12}{'truth, other':>14}")
     for kind, row in kinds.items():
         print(f"{kind:<12}" + "".join(f"{row[key]:>13.3f}" for key in ("same", "plus_90", "floor", "ceiling")))
-    judge = load_judge()
-    figures = {"kinds": kinds, "judged": judged(prior, judge), "judge_accuracy": judge.accuracy}
+    classifier = load_classifier()
+    figures = {"kinds": kinds, "judged": judged(prior, classifier), "classifier_accuracy": classifier.accuracy}
     figures |= {"call_ms": cost_ms(prior), "gflop": gflop(prior)}
     figures["threads"] = torch.get_num_threads()
     figures["held_out"] = sorted(" ".join(pair) for pair in HELD_OUT)

@@ -23,7 +23,7 @@ from torch import Tensor
 from sds3d.cameras import orbit
 from sds3d.errors import Sds3dError
 from sds3d.guidance import GUIDANCE
-from sds3d.guidance.base import Guidance, Query
+from sds3d.guidance.base import Guidance, GuidanceInput
 from sds3d.guidance.timesteps import TIMESTEPS
 from sds3d.priors.analytic import AnalyticPrior
 from sds3d.types import Conditioning, ViewCondition
@@ -81,8 +81,8 @@ def distil(name: str, start: Float[Tensor, "N 2"]) -> Panel:
     """Move the particles as the guidance says."""
     prior, generator, count = mixture(), torch.Generator().manual_seed(0), len(start)
     method, cond = without_guidance(name), conditioning(prior, count)
-    timesteps = TIMESTEPS[method.companions.get("timesteps", "annealed")]()
-    kept = method.companions.get("noise") == "surface"
+    timesteps = TIMESTEPS[method.default_overrides.get("timesteps", "annealed")]()
+    kept = method.default_overrides.get("noise") == "surface"
     state = method.init(prior, generator)
     x = start[:, :, None, None].clone().requires_grad_()
     groups = [{"params": [x], "lr": LR}]
@@ -95,13 +95,13 @@ def distil(name: str, start: Float[Tensor, "N 2"]) -> Panel:
         if not kept:
             noise = torch.randn(x.shape, generator=generator)
         t = timesteps.sample(progress, count, generator)
-        out = method.step(Query(x, t, noise, prior, cond, view, progress, generator), state)
+        out = method.step(GuidanceInput(x, t, noise, prior, cond, view, progress, generator), state)
         optimizer.zero_grad()
         if out.loss is not None:
             out.loss.backward()
         x.grad = out.grad
         optimizer.step()
-    wanted = [f"t {method.companions['timesteps']}"] if "timesteps" in method.companions else []
+    wanted = [f"t {method.default_overrides['timesteps']}"] if "timesteps" in method.default_overrides else []
     wanted += ["each keeps its noise"] if kept else []
     wanted += ["one critic for all"] if state is not None else []
     return Panel(name.upper(), ", ".join(wanted), x.detach()[:, :, 0, 0])
@@ -141,7 +141,7 @@ def drawn(panel: Panel, scale: int) -> Image.Image:
     height = round(size * (TOP - BOTTOM) / (RIGHT - LEFT))
     picture = Image.new("RGB", (size, height + HEAD * scale), "white")
     picture.paste(shading(size, height), (0, HEAD * scale))
-    draw = ImageDraw.Draw(picture)
+    draw = ImageDraw.NoiseRequest(picture)
     shares, spread, outside = summary(panel.places)
     large, small = (ImageFont.load_default(size=points * scale) for points in (19, 13))
     draw.text((2 * scale, 0), panel.title, INK, large)
@@ -174,7 +174,7 @@ def sheet(panels: list[Panel], scale: int = 2) -> Image.Image:
     width, height = pictures[0].size
     gap, top, rows = GAP * scale, TITLE * scale, -(-len(panels) // COLUMNS)
     whole = Image.new("RGB", (COLUMNS * (width + gap) + gap, top + rows * (height + gap) + gap), "white")
-    draw, font = ImageDraw.Draw(whole), ImageFont.load_default(size=15 * scale)
+    draw, font = ImageDraw.NoiseRequest(whole), ImageFont.load_default(size=15 * scale)
     for number, line in enumerate(LEGEND):
         draw.text((gap, gap + number * 22 * scale), line.format(count=len(panels[0].places), steps=STEPS), INK, font)
     for number, picture in enumerate(pictures):

@@ -20,7 +20,7 @@ import volume  # beside this file
 from sds3d import load_config
 from sds3d.cameras import orbit
 from sds3d.ops import backend_info
-from sds3d.scenes import NerfConfig, Training
+from sds3d.scenes import NerfConfig, RenderContext
 from sds3d.training.trainer import Trainer
 
 CHUNKS = (4096, 8192, 16_384, 32_768, 65_536)
@@ -44,10 +44,10 @@ def share(prompt: str, steps: int) -> None:
 def peak_of_one_step(chunk: int) -> int:
     """Bytes that one step of render and backward pass adds to this process, at the start of a run: the fullest grid."""
     scene = NerfConfig(chunk=chunk).build(torch.Generator().manual_seed(0))
-    training = Training(0.0, (), torch.Generator().manual_seed(0))
+    context = RenderContext(0.0, (), torch.Generator().manual_seed(0))
 
     def step(size: int) -> None:
-        scene.render(orbit(4, size=size), torch.ones(4, 3), training).rgb.square().sum().backward()
+        scene.render(orbit(4, size=size), torch.ones(4, 3), context).rgb.square().sum().backward()
 
     step(8)  # what is loaded once
     before = peak_kilobytes()

@@ -104,7 +104,7 @@ class Case:
         self.size, self.splats, self.views = size, splats, views
         self.pairs = count_pairs(projected, size)
         self.on_cpu = [projected.means2d, projected.conics, opacities, features]
-        self.rest_on_cpu = [projected.extents, projected.depths, background]
+        self.rest_on_cpu = [projected.radii, projected.depths, background]
         self.upstream_on_cpu = [upstream, torch.ones(views, size, size, 1)]
         self.kept: dict[str, tuple[list[Tensor], ...]] = {}
 
@@ -119,9 +119,9 @@ class Case:
 
 def count_pairs(projected: ProjectedGaussians, size: int) -> int:
     """Pixels of the 16-wide row segments that the boxes meet."""
-    low = (projected.means2d - projected.extents - 0.5).ceil().clamp(0, size)
-    high = ((projected.means2d + projected.extents - 0.5).floor() + 1).clamp(0, size)
-    shown = (projected.extents > 0).all(-1)
+    low = (projected.means2d - projected.radii - 0.5).ceil().clamp(0, size)
+    high = ((projected.means2d + projected.radii - 0.5).floor() + 1).clamp(0, size)
+    shown = (projected.radii > 0).all(-1)
     segments = (high[..., 0] / 16).ceil() - (low[..., 0] / 16).floor()
     rows = high[..., 1] - low[..., 1]
     return int((segments * rows).clamp(min=0)[shown].sum()) * 16
@@ -171,7 +171,7 @@ def time_once(contestant: Contestant, case: Case) -> tuple[float, float]:
 
     def forward() -> tuple[Tensor, Tensor]:
         return rasterize_gaussians(
-            *inputs, *rest, case.size, case.size, rasterizer=contestant.rasterizer, max_hits=room
+            *inputs, *rest, case.size, case.size, rasterizer=contestant.rasterizer, max_intersections=room
         )
 
     ahead, images = seconds(forward, contestant)

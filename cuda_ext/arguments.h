@@ -40,26 +40,26 @@ struct ProjectArguments {
 };
 
 struct ProjectResults {
-  Tensor means2d, conics, depths, extents;
+  Tensor means2d, conics, depths, radii;
   ProjectOutputs out;
 
   explicit ProjectResults(const ProjectArguments& a)
       : means2d(empty({a.shape.views, a.shape.splats, 2}, FLOAT, a.means)),
         conics(empty({a.shape.views, a.shape.splats, 3}, FLOAT, a.means)),
         depths(empty({a.shape.views, a.shape.splats}, FLOAT, a.means)),
-        extents(empty({a.shape.views, a.shape.splats, 2}, FLOAT, a.means)),
-        out{floats_out(means2d), floats_out(conics), floats_out(depths), floats_out(extents)} {}
+        radii(empty({a.shape.views, a.shape.splats, 2}, FLOAT, a.means)),
+        out{floats_out(means2d), floats_out(conics), floats_out(depths), floats_out(radii)} {}
 };
 
 // What the backward op of project_gaussians reads besides its inputs, and writes.
 struct ProjectBackward {
-  Tensor extents, means2d, conics, depths;
+  Tensor radii, means2d, conics, depths;
   Tensor grad_means, grad_quats, grad_scales;
   ProjectGradients grad;
 
   ProjectBackward(const ProjectArguments& a, const Tensor& extents_, const Tensor& grad_means2d,
                   const Tensor& grad_conics, const Tensor& grad_depths)
-      : extents(checked(extents_, "extents", FLOAT, {a.shape.views, a.shape.splats, 2}, a.means)),
+      : radii(checked(extents_, "radii", FLOAT, {a.shape.views, a.shape.splats, 2}, a.means)),
         means2d(checked(grad_means2d, "grad_means2d", FLOAT, {a.shape.views, a.shape.splats, 2}, a.means)),
         conics(checked(grad_conics, "grad_conics", FLOAT, {a.shape.views, a.shape.splats, 3}, a.means)),
         depths(checked(grad_depths, "grad_depths", FLOAT, {a.shape.views, a.shape.splats}, a.means)),
@@ -97,7 +97,7 @@ inline ScalarType feature_type(const Tensor& features) {
 
 struct RasterArguments {
   RasterShape shape;
-  Tensor means2d, conics, opacities, features, extents, depths, background;
+  Tensor means2d, conics, opacities, features, radii, depths, background;
   SplatInputs in;
 
   RasterArguments(const Tensor& means2d_, const Tensor& conics_, const Tensor& opacities_, const Tensor& features_,
@@ -109,11 +109,11 @@ struct RasterArguments {
         opacities(checked(opacities_, "opacities", FLOAT, {shape.splats}, features_)),
         features(checked(features_, "features", feature_type(features_), {shape.views, shape.splats, shape.channels},
                          features_)),
-        extents(checked(extents_, "extents", FLOAT, {shape.views, shape.splats, 2}, features_)),
+        radii(checked(extents_, "radii", FLOAT, {shape.views, shape.splats, 2}, features_)),
         depths(checked(depths_, "depths", FLOAT, {shape.views, shape.splats}, features_)),
         background(checked(background_, "background", FLOAT, {shape.views, shape.channels}, features_)),
         in{floats(means2d),  floats(conics),  floats(opacities),
-           floats(features), floats(extents), floats(depths)} {}
+           floats(features), floats(radii), floats(depths)} {}
 };
 
 // What the forward op leaves for the backward op, apart from the images; `hits` is allocated once their number is known.

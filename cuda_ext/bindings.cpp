@@ -30,11 +30,11 @@ STABLE_TORCH_LIBRARY(sds3d, m) {
       "Tensor intrinsics, int height, int width, float near, float dilation) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "project_gaussians_backward(Tensor means, Tensor quats, Tensor scales, Tensor opacities, Tensor camera_to_world, "
-      "Tensor intrinsics, Tensor extents, Tensor grad_means2d, Tensor grad_conics, Tensor grad_depths, int height, "
+      "Tensor intrinsics, Tensor radii, Tensor grad_means2d, Tensor grad_conics, Tensor grad_depths, int height, "
       "int width, float near, float dilation) -> (Tensor, Tensor, Tensor)");
   m.def(
-      "rasterize_gaussians(Tensor means2d, Tensor conics, Tensor opacities, Tensor features, Tensor extents, "
-      "Tensor depths, Tensor background, int height, int width, int max_hits) -> "
+      "rasterize_gaussians(Tensor means2d, Tensor conics, Tensor opacities, Tensor features, Tensor radii, "
+      "Tensor depths, Tensor background, int height, int width, int max_intersections) -> "
       "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "rasterize_gaussians_backward(Tensor conics, Tensor opacities, Tensor features, Tensor image, "

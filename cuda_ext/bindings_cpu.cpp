@@ -44,18 +44,18 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> project_gaussians_cpu(Tensor means, T
   torch::stable::parallel_for(0, a.shape.splats, SPLAT_GRAIN, [&](int64_t begin, int64_t end) {
     kernels.forward(a.shape, a.in, r.out, begin, end);
   });
-  return {r.means2d, r.conics, r.depths, r.extents};
+  return {r.means2d, r.conics, r.depths, r.radii};
 }
 
 std::tuple<Tensor, Tensor, Tensor> project_gaussians_backward_cpu(
     Tensor means, Tensor quats, Tensor scales, Tensor opacities, Tensor camera_to_world, Tensor intrinsics,
-    Tensor extents, Tensor grad_means2d, Tensor grad_conics, Tensor grad_depths, int64_t height, int64_t width,
+    Tensor radii, Tensor grad_means2d, Tensor grad_conics, Tensor grad_depths, int64_t height, int64_t width,
     double near, double dilation) {
   const ProjectArguments a(means, quats, scales, opacities, camera_to_world, intrinsics, height, width, near, dilation);
-  const ProjectBackward r(a, extents, grad_means2d, grad_conics, grad_depths);
+  const ProjectBackward r(a, radii, grad_means2d, grad_conics, grad_depths);
   const ProjectKernels& kernels = SDS3D_CHOSEN(PROJECT_KERNELS);
   torch::stable::parallel_for(0, a.shape.splats, SPLAT_GRAIN, [&](int64_t begin, int64_t end) {
-    kernels.backward(a.shape, a.in, floats(r.extents), r.grad, begin, end);
+    kernels.backward(a.shape, a.in, floats(r.radii), r.grad, begin, end);
   });
   return {r.grad_means, r.grad_quats, r.grad_scales};
 }
@@ -102,9 +102,9 @@ int64_t offsets_from_counts(const RasterShape& shape, const int64_t* tile_counts
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> rasterize_gaussians_cpu(
-    Tensor means2d, Tensor conics, Tensor opacities, Tensor features, Tensor extents, Tensor depths, Tensor background,
-    int64_t height, int64_t width, int64_t /*max_hits: there is no device to wait for*/) {
-  const RasterArguments a(means2d, conics, opacities, features, extents, depths, background, height, width);
+    Tensor means2d, Tensor conics, Tensor opacities, Tensor features, Tensor radii, Tensor depths, Tensor background,
+    int64_t height, int64_t width, int64_t /*max_intersections: there is no device to wait for*/) {
+  const RasterArguments a(means2d, conics, opacities, features, radii, depths, background, height, width);
   require(a.features.scalar_type() == FLOAT, "rasterize_gaussians: colours in half precision are for CUDA");
   const int64_t b = a.shape.views, n = a.shape.splats, tiles = a.shape.tiles();
   const TileKernels& kernels = SDS3D_CHOSEN(TILE_KERNELS);

@@ -54,17 +54,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> project_gaussians_cuda(Tensor means, 
   const ProjectResults r(a);
   const OnDevice on(a.means);
   check(launch_project_forward(a.shape, a.in, r.out, on.stream), "project_gaussians");
-  return {r.means2d, r.conics, r.depths, r.extents};
+  return {r.means2d, r.conics, r.depths, r.radii};
 }
 
 std::tuple<Tensor, Tensor, Tensor> project_gaussians_backward_cuda(
     Tensor means, Tensor quats, Tensor scales, Tensor opacities, Tensor camera_to_world, Tensor intrinsics,
-    Tensor extents, Tensor grad_means2d, Tensor grad_conics, Tensor grad_depths, int64_t height, int64_t width,
+    Tensor radii, Tensor grad_means2d, Tensor grad_conics, Tensor grad_depths, int64_t height, int64_t width,
     double near, double dilation) {
   const ProjectArguments a(means, quats, scales, opacities, camera_to_world, intrinsics, height, width, near, dilation);
-  const ProjectBackward r(a, extents, grad_means2d, grad_conics, grad_depths);
+  const ProjectBackward r(a, radii, grad_means2d, grad_conics, grad_depths);
   const OnDevice on(a.means);
-  check(launch_project_backward(a.shape, a.in, floats(r.extents), r.grad, on.stream), "project_gaussians_backward");
+  check(launch_project_backward(a.shape, a.in, floats(r.radii), r.grad, on.stream), "project_gaussians_backward");
   return {r.grad_means, r.grad_quats, r.grad_scales};
 }
 
@@ -73,8 +73,8 @@ Features colors_of(const Tensor& features) {
 }
 
 // Fills the tile lists; returns the number of hits, on the device, at the end of the tensor. It decides how much memory they
-// take: either the device is waited for once, or there is room for `max_hits` and it is not.
-Tensor fill_lists(const RasterArguments& a, int64_t max_hits, RasterLists* l, cudaStream_t stream) {
+// take: either the device is waited for once, or there is room for `max_intersections` and it is not.
+Tensor fill_lists(const RasterArguments& a, int64_t max_intersections, RasterLists* l, cudaStream_t stream) {
   const int64_t splats = a.shape.views * a.shape.splats;
   const Tensor boxes = empty({splats, int64_t(sizeof(TileBox) / sizeof(int32_t))}, INT, a.features);
   const Tensor counts = empty({splats + 1}, LONG, a.features), offsets = empty({splats + 1}, LONG, a.features);
@@ -85,8 +85,8 @@ Tensor fill_lists(const RasterArguments& a, int64_t max_hits, RasterLists* l, cu
   check(exclusive_sum(data<void>(scan.memory), scan.bytes, data<int64_t>(counts), data<int64_t>(offsets), splats + 1,
                       stream),
         "rasterize_gaussians: scan");
-  int64_t total = max_hits;
-  if (max_hits == 0) {
+  int64_t total = max_intersections;
+  if (max_intersections == 0) {
     check(cudaMemcpyAsync(&total, data<int64_t>(offsets) + splats, sizeof(total), cudaMemcpyDeviceToHost, stream),
           "rasterize_gaussians: number of hits");
     check(cudaStreamSynchronize(stream), "rasterize_gaussians: number of hits");
@@ -112,13 +112,13 @@ Tensor fill_lists(const RasterArguments& a, int64_t max_hits, RasterLists* l, cu
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> rasterize_gaussians_cuda(
-    Tensor means2d, Tensor conics, Tensor opacities, Tensor features, Tensor extents, Tensor depths, Tensor background,
-    int64_t height, int64_t width, int64_t max_hits) {
-  const RasterArguments a(means2d, conics, opacities, features, extents, depths, background, height, width);
-  require(max_hits >= 0, "rasterize_gaussians: max_hits must be 0 or more");
+    Tensor means2d, Tensor conics, Tensor opacities, Tensor features, Tensor radii, Tensor depths, Tensor background,
+    int64_t height, int64_t width, int64_t max_intersections) {
+  const RasterArguments a(means2d, conics, opacities, features, radii, depths, background, height, width);
+  require(max_intersections >= 0, "rasterize_gaussians: max_intersections must be 0 or more");
   const OnDevice on(a.features);
   RasterLists l(a);
-  const Tensor offsets = fill_lists(a, max_hits, &l, on.stream);
+  const Tensor offsets = fill_lists(a, max_intersections, &l, on.stream);
   const int64_t* needed = data<int64_t>(offsets) + a.shape.views * a.shape.splats;
   const RasterResults r(a);
   check(launch_rasterize_forward(a.shape, colors_of(a.features), l.pointers(), needed, l.hits.size(0), r.out, on.stream),

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from sds3d.cameras import orbit
 from sds3d.guidance import GUIDANCE, Guidance
-from sds3d.guidance.base import Query
+from sds3d.guidance.base import GuidanceInput
 from sds3d.priors.analytic import AnalyticConfig
 from sds3d.priors.forward_counter import ForwardCounter
 from sds3d.prompts import Prompts
@@ -42,7 +42,7 @@ empty text and the negative prompt. There is one convention for classifier-free 
 eps_w = eps_base + s (eps_y - eps_base), so s = 1 is the plain prediction.
 
 Shared by all of them: `optim.clip_gradient` bounds the elements of the gradient, `weighting` is w(t), and the axes
-`noise`, `timesteps` and `view_words` are chosen beside the method. Perp-Neg (`view_words.mode=perp_neg`) works with
+`noise`, `timesteps` and `view_prompting` are chosen beside the method. Perp-Neg (`view_prompting.mode=perp_neg`) works with
 those that have classifier-free guidance: {guides}.
 
 Several scenes at once, `particles=4`, work with all of them and share the views of each step: VSD trains one critic
@@ -102,7 +102,7 @@ def forwards(name: str) -> str:
         method, counter = GUIDANCE[name](), ForwardCounter.of(prior)
         state, x = method.init(prior, torch.Generator()), torch.zeros(1, 3, 8, 8)
         cond, view = Prompts(prior, "red").at(cameras), ViewCondition(cameras)
-        method.step(Query(x, torch.tensor([t]), torch.ones_like(x), prior, cond, view), state)
+        method.step(GuidanceInput(x, torch.tensor([t]), torch.ones_like(x), prior, cond, view), state)
         found.append(counter.forwards)
     asked = str(min(found)) if min(found) == max(found) else f"{min(found)} to {max(found)}"
     return asked if state is None else f"{asked}, and 2 of its critic"
@@ -125,13 +125,13 @@ def page() -> str:
     for name, method in GUIDANCE.items():
         rows.append(f"| [`{name}`](#{name}) | {title(method)} | {forwards(name)} | {WHEN[name]} |")
         options = [option(key, field) for key, field in method.model_fields.items() if key != "name"]
-        brings = ", ".join(f"`{axis}={part}`" for axis, part in method.companions.items())
-        companions = f"\n\nBrings {brings} where nothing else is said." if brings else ""
+        brings = ", ".join(f"`{axis}={part}`" for axis, part in method.default_overrides.items())
+        default_overrides = f"\n\nBrings {brings} where nothing else is said." if brings else ""
         sections.append(
-            f"## {name}\n\n{body(method)}{companions}\n\n| option | default | range | |\n| --- | --- | --- | --- |\n"
+            f"## {name}\n\n{body(method)}{default_overrides}\n\n| option | default | range | |\n| --- | --- | --- | --- |\n"
             + "\n".join(options)
         )
-    guides = ", ".join(f"`{name}`" for name, method in GUIDANCE.items() if method.guides)
+    guides = ", ".join(f"`{name}`" for name, method in GUIDANCE.items() if method.uses_cfg)
     return HEAD.format(guides=guides) + "\n".join(rows) + "\n\n" + "\n\n".join(sections) + "\n"
 
 

@@ -38,7 +38,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 @contextmanager
-def staged(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """A path of the same name in a folder of its own beside `path`.
 
     What lies in that folder at the end is moved out of it, `path` last. If anything goes wrong inside, nothing is.

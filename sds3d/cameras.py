@@ -44,7 +44,7 @@ class CamerasConfig(Options):
     elevation_deg: Annotated[Range, _within(-89, 89)] = (-15.0, 60.0)
     distance: Annotated[Range, _within(1.05, 100)] = (2.8, 3.2)
     fov_deg: Annotated[Range, _within(1, 150)] = (40.0, 40.0)
-    together: Annotated[
+    orthogonal_views: Annotated[
         bool, Field(description="views evenly around the object from one height, as multi-view priors want them")
     ] = False
 
@@ -67,7 +67,7 @@ def sample_cameras(config: CamerasConfig, generator: torch.Generator, progress: 
     azimuth_i = low + (high - low) (i + u_i) / B,   u_i ~ U(0, 1): every part of the range is seen in every step.
     """
 
-    draws = 1 if config.together else config.views
+    draws = 1 if config.orthogonal_views else config.views
 
     def uniform(limits: tuple[float, float]) -> Tensor:
         low, high = limits

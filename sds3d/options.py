@@ -48,9 +48,9 @@ def _kind(value: object) -> str:
 
 
 # tagged, so that a mistake inside a schedule is reported as such and not as "not a number"
-Changing = Annotated[Annotated[float, Tag("number")] | Annotated[Schedule, Tag("schedule")], Discriminator(_kind)]
+Scheduled = Annotated[Annotated[float, Tag("number")] | Annotated[Schedule, Tag("schedule")], Discriminator(_kind)]
 
 
-def value_at(value: float | Schedule, progress: float) -> float:
+def evaluate(value: float | Schedule, progress: float) -> float:
     """A constant as it is, a schedule at `progress`."""
     return value.at(progress) if isinstance(value, Schedule) else value

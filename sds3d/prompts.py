@@ -47,10 +47,10 @@ def check_words(prior: Prior, config: PriorConfig, prompt: str, negative_prompt:
     """
     unknown = prior.unknown_words(f"{prompt} {negative_prompt}")
     cautions = [f"the {config.name} prior: {caution}" for caution in prior.cautions(prompt)]
-    return [*judge_words(unknown, config, prompt, strict), *cautions]
+    return [*unknown_word_warnings(unknown, config, prompt, strict), *cautions]
 
 
-def judge_words(unknown: Sequence[str], config: PriorConfig, prompt: str, strict: bool = False) -> list[str]:
+def unknown_word_warnings(unknown: Sequence[str], config: PriorConfig, prompt: str, strict: bool = False) -> list[str]:
     """The warning about words that the prior does not know, or none; ConfigError as `check_words`."""
     if not unknown:
         return []
@@ -68,7 +68,7 @@ def _with_nearest(word: str, config: PriorConfig) -> str:
     return f"{word} (nearest: {', '.join(nearest)})" if nearest else word
 
 
-class ViewWords(Options):
+class ViewPrompting(Options):
     """How the text says where a view is taken from, for priors that read such words; the others are not told so.
 
     words: the nearest of "front view", "side view", "back view", "overhead view". interpolated: embeddings between
@@ -126,14 +126,14 @@ class Prompts:
     """
 
     def __init__(
-        self, prior: Prior, prompt: str, negative_prompt: str = "", view_words: ViewWords | None = None
+        self, prior: Prior, prompt: str, negative_prompt: str = "", view_prompting: ViewPrompting | None = None
     ) -> None:
         """ConfigError where Perp-Neg is asked for and the prior does not read view words."""
-        self.view_words = view_words or ViewWords()
+        self.view_prompting = view_prompting or ViewPrompting()
         reads_views = not prior.unknown_words(" ".join(VIEW_WORDS))
-        if self.view_words.mode == "perp_neg" and not reads_views:
-            raise ConfigError("view_words.mode = 'perp_neg' needs a prior that reads words such as 'front view'")
-        said = reads_views and self.view_words.mode != "none"
+        if self.view_prompting.mode == "perp_neg" and not reads_views:
+            raise ConfigError("view_prompting.mode = 'perp_neg' needs a prior that reads words such as 'front view'")
+        said = reads_views and self.view_prompting.mode != "none"
         views = [f"{prompt}, {words}" for words in VIEW_WORDS] if said else [prompt] * len(VIEW_WORDS)
         rows = prior.embed([*views, prompt, "", negative_prompt])
         self._views, self._plain, self._null = rows[:4], rows[4:5], rows[5:6]
@@ -141,15 +141,15 @@ class Prompts:
 
     def at(self, cameras: Cameras) -> Conditioning:
         """The conditions for a batch of views."""
-        index = self.view_words.index(cameras.azimuth, cameras.elevation).to(self._views.device)
+        index = self.view_prompting.index(cameras.azimuth, cameras.elevation).to(self._views.device)
         same = torch.zeros_like(index)
         positive = self._views[index]
         against: tuple[tuple[Tensor, Tensor], ...] = ()
-        if self.view_words.mode in ("interpolated", "perp_neg"):
+        if self.view_prompting.mode in ("interpolated", "perp_neg"):
             overhead = (index == 3)[:, None, None]
             shares = side_shares(cameras.azimuth).to(self._views)
             positive = torch.where(overhead, positive, torch.einsum("bs,snd->bnd", shares, self._views[:3]))
-        if self.view_words.mode == "perp_neg":
+        if self.view_prompting.mode == "perp_neg":
             weights = against_sides(cameras.azimuth).to(self._views.device) * (index != 3)[:, None]
             against = tuple((self._views[same + side], weights[:, side]) for side in (0, 1))
         return Conditioning(

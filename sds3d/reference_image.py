@@ -18,7 +18,7 @@ MAX_SIDE = 4096
 FILE = Field(min_length=1, max_length=500)
 
 
-class PictureConfig(Options):
+class ReferenceImageConfig(Options):
     """One picture and where it was taken from. The object has to be cut out: by transparency, or by a mask."""
 
     path: Annotated[str, FILE]
@@ -39,10 +39,10 @@ class PictureConfig(Options):
         return orbit_cameras(azimuth, elevation, torch.tensor([self.distance]), fov, size or self.size)
 
 
-class Picture:
+class ReferenceImage:
     """The picture's maps, square and on a device; `losses` compares a render from its camera with them."""
 
-    def __init__(self, config: PictureConfig, device: torch.device, size: int | None = None) -> None:
+    def __init__(self, config: ReferenceImageConfig, device: torch.device, size: int | None = None) -> None:
         """ConfigError, naming the option, where a file is missing, unreadable, or leaves open what the object is."""
         size = size or config.size
         image = read_image(config.path, "path")
@@ -52,13 +52,13 @@ class Picture:
             mask = image[3:]
         else:
             raise ConfigError(
-                f"picture.path = {config.path!r} has no transparent background",
-                hint="cut the object out, or give picture.mask",
+                f"reference_image.path = {config.path!r} has no transparent background",
+                hint="cut the object out, or give reference_image.mask",
             )
         self.mask = square(mask, size).to(device)  # [1, S, S]
         if not 0.005 < float(self.mask.mean()) < 0.995:
             raise ConfigError(
-                f"picture.mask covers {float(self.mask.mean()):.1%} of the picture", hint="white is the object"
+                f"reference_image.mask covers {float(self.mask.mean()):.1%} of the picture", hint="white is the object"
             )
         self.rgb = square(image[:3], size).to(device)
         self.depth = square(read_image(config.depth, "depth")[:1], size).to(device) if config.depth else None
@@ -73,22 +73,27 @@ class Picture:
     def losses(self, out: RenderOutput, background: Float[Tensor, "3"]) -> dict[str, Float[Tensor, ""]]:
         """Mean squares of colour and coverage, 1 - Pearson's r of depth (any scale fits), 1 - cosine of normals."""
         found = {
-            "picture": (out.rgb[0].permute(2, 0, 1) - self.over(background)).square().mean(),
-            "picture_mask": (out.opacity[0].permute(2, 0, 1) - self.mask).square().mean(),
+            "reference_image": (out.rgb[0].permute(2, 0, 1) - self.over(background)).square().mean(),
+            "reference_mask": (out.opacity[0].permute(2, 0, 1) - self.mask).square().mean(),
         }
         inside = (self.mask[0] > 0.5) & (out.opacity[0, ..., 0].detach() > 0.5)
         if self.depth is not None and inside.sum() > 2:
-            found["picture_depth"] = 1.0 - correlation(out.depth[0, ..., 0][inside], self.depth[0][inside])
+            found["reference_depth"] = 1.0 - correlation(out.depth[0, ..., 0][inside], self.depth[0][inside])
         if self.normal is not None and out.normal is not None and inside.any():
             to_camera = self.cameras.camera_to_world[0, :3, :3].T * torch.tensor(
                 [[1.0], [-1.0], [-1.0]], device=self.mask.device
             )
             seen = out.normal[0][inside] @ to_camera.T
-            found["picture_normal"] = 1.0 - (seen * self.normal.permute(1, 2, 0)[inside]).sum(-1).mean()
+            found["reference_normal"] = 1.0 - (seen * self.normal.permute(1, 2, 0)[inside]).sum(-1).mean()
         return found
 
 
-PICTURE_WEIGHTS = {"picture": 6000.0, "picture_mask": 1000.0, "picture_depth": 100.0, "picture_normal": 100.0}
+REFERENCE_WEIGHTS = {
+    "reference_image": 6000.0,
+    "reference_mask": 1000.0,
+    "reference_depth": 100.0,
+    "reference_normal": 100.0,
+}
 
 
 def correlation(a: Float[Tensor, "N"], b: Float[Tensor, "N"]) -> Float[Tensor, ""]:
@@ -104,14 +109,16 @@ def read_image(name: str, option: str) -> Float[Tensor, "C H W"]:
 
     path = Path(name).expanduser()
     if not path.is_file():
-        raise ConfigError(f"picture.{option}: there is no file {name}")
+        raise ConfigError(f"reference_image.{option}: there is no file {name}")
     try:
         with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
             if max(image.size) > MAX_SIDE:
-                raise ConfigError(f"picture.{option}: {name} is {image.size[0]} x {image.size[1]} pixels", hint=LARGEST)
+                raise ConfigError(
+                    f"reference_image.{option}: {name} is {image.size[0]} x {image.size[1]} pixels", hint=LARGEST
+                )
             pixels = np.asarray(image.convert("RGBA" if "A" in image.mode or "transparency" in image.info else "RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ConfigError(f"picture.{option}: {name} is no PNG, JPEG or WebP: {error}") from error
+        raise ConfigError(f"reference_image.{option}: {name} is no PNG, JPEG or WebP: {error}") from error
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255.0
 
 

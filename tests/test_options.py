@@ -1,22 +1,22 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from sds3d.options import Changing, Options, Range, Schedule, value_at
+from sds3d.options import Options, Range, Schedule, Scheduled, evaluate
 
 
 @pytest.mark.parametrize(("progress", "value"), [(0, 1), (0.2, 1), (0.4, 2), (0.6, 3), (1, 3)])
 def test_a_schedule_waits_moves_straight_and_stays(progress: float, value: float) -> None:
     schedule = Schedule(start=1, end=3, begin_at=0.2, end_at=0.6)
     assert schedule.at(progress) == pytest.approx(value)
-    assert value_at(schedule, progress) == pytest.approx(value)
+    assert evaluate(schedule, progress) == pytest.approx(value)
 
 
 def test_a_constant_stays() -> None:
-    assert value_at(2.5, 0.7) == 2.5
+    assert evaluate(2.5, 0.7) == 2.5
 
 
 def test_numbers_and_schedules_are_told_apart() -> None:
-    adapter = TypeAdapter(Changing)
+    adapter = TypeAdapter(Scheduled)
     assert adapter.validate_python(2) == 2
     assert adapter.validate_python({"start": 0, "end": 1}) == Schedule(start=0, end=1)
     with pytest.raises(ValidationError, match="end"):

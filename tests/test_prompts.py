@@ -10,7 +10,7 @@ from sds3d.priors.analytic import AnalyticConfig, AnalyticPrior
 from sds3d.prompts import (
     MAX_LENGTH,
     Prompts,
-    ViewWords,
+    ViewPrompting,
     against_sides,
     check_prompt,
     check_text,
@@ -53,7 +53,7 @@ def test_an_empty_prompt_is_refused_but_an_empty_negative_prompt_is_not(text: st
 )
 def test_view_words_follow_the_azimuth_and_overhead_wins(azimuth: float, elevation: float, index: int) -> None:
     angles = torch.tensor([math.radians(azimuth)]), torch.tensor([math.radians(elevation)])
-    assert ViewWords().index(*angles).tolist() == [index]
+    assert ViewPrompting().index(*angles).tolist() == [index]
 
 
 class Reader(AnalyticPrior):
@@ -130,7 +130,7 @@ def view(azimuth: float, elevation: float = 0.0):
 )
 def test_embeddings_are_mixed_by_azimuth(azimuth: float, shares: list[float]) -> None:
     torch.testing.assert_close(side_shares(view(azimuth).azimuth), torch.tensor([shares]).float(), atol=1e-5, rtol=0)
-    prompts = Prompts(Reader(reads=True), "a mug", view_words=ViewWords(mode="interpolated"))
+    prompts = Prompts(Reader(reads=True), "a mug", view_prompting=ViewPrompting(mode="interpolated"))
     lengths = torch.tensor([len(f"a mug, {side} view") for side in ("front", "side", "back")]).float()
     expected = (torch.tensor(shares) * lengths).sum()
     assert prompts.at(view(azimuth)).positive.flatten()[0].item() == pytest.approx(expected.item(), abs=1e-3)
@@ -148,9 +148,9 @@ def test_perp_neg_weighs_the_sides_that_a_view_is_not() -> None:
     ]
     torch.testing.assert_close(against_sides(azimuth), torch.tensor(expected), atol=1e-4, rtol=0)
     assert (against_sides(torch.linspace(-3.1, 3.1, 50)) <= 0.05).all()
-    prompts = Prompts(Reader(reads=True), "a mug", view_words=ViewWords(mode="perp_neg"))
+    prompts = Prompts(Reader(reads=True), "a mug", view_prompting=ViewPrompting(mode="perp_neg"))
     against = prompts.at(view(180)).against
     assert [row.flatten()[0].item() for row, _ in against] == [len("a mug, front view"), len("a mug, side view")]
     assert [share.item() for _, share in prompts.at(view(0, 80)).against] == [0, 0]
     with pytest.raises(ConfigError, match="front view"):
-        Prompts(Reader(reads=False), "a mug", view_words=ViewWords(mode="perp_neg"))
+        Prompts(Reader(reads=False), "a mug", view_prompting=ViewPrompting(mode="perp_neg"))

@@ -9,7 +9,7 @@ from PIL import Image
 from sds3d.cameras import orbit_cameras
 from sds3d.config.run_config import load_config
 from sds3d.errors import ConfigError
-from sds3d.reference_image import Picture, PictureConfig, correlation
+from sds3d.reference_image import ReferenceImage, ReferenceImageConfig, correlation
 from sds3d.training.trainer import Trainer
 from sds3d.types import RenderOutput
 
@@ -36,7 +36,7 @@ def path(tmp_path):
 
 
 def test_a_render_of_the_picture_itself_has_no_loss_and_others_have(path):
-    picture = Picture(PictureConfig(path=path, size=32), CPU)
+    picture = ReferenceImage(ReferenceImageConfig(path=path, size=32), CPU)
     background = T([0.2, 0.5, 0.9])
     same = picture.over(background)[None].permute(0, 2, 3, 1)
     opacity = picture.mask[None].permute(0, 2, 3, 1)
@@ -44,12 +44,12 @@ def test_a_render_of_the_picture_itself_has_no_loss_and_others_have(path):
     assert all(float(loss) < 1e-10 for loss in picture.losses(right, background).values())
     mirrored = RenderOutput(rgb=same.flip(2), opacity=opacity, depth=opacity)
     empty = RenderOutput(rgb=background.expand_as(same), opacity=torch.zeros_like(opacity), depth=opacity)
-    assert float(picture.losses(mirrored, background)["picture"]) > 0.05
-    assert float(picture.losses(empty, background)["picture_mask"]) > 0.1
+    assert float(picture.losses(mirrored, background)["reference_image"]) > 0.05
+    assert float(picture.losses(empty, background)["reference_mask"]) > 0.1
 
 
 def test_the_picture_is_upright_and_not_mirrored(path):
-    picture = Picture(PictureConfig(path=path, size=64), CPU)
+    picture = ReferenceImage(ReferenceImageConfig(path=path, size=64), CPU)
     left, right = picture.rgb[:, 32, 24], picture.rgb[:, 32, 40]
     assert left[0] > 0.9 > right[0]
     assert right[2] > 0.9 > left[2]
@@ -58,7 +58,7 @@ def test_the_picture_is_upright_and_not_mirrored(path):
 def test_a_wide_picture_is_padded_not_squeezed(tmp_path):
     wide = torch.zeros(32, 96, 4)
     wide[8:24, 40:56] = 1.0
-    picture = Picture(PictureConfig(path=save(tmp_path / "wide.png", wide), size=96), CPU)
+    picture = ReferenceImage(ReferenceImageConfig(path=save(tmp_path / "wide.png", wide), size=96), CPU)
     rows, columns = picture.mask[0].nonzero(as_tuple=True)
     assert int(rows.max() - rows.min()) == pytest.approx(int(columns.max() - columns.min()), abs=1)
 
@@ -69,22 +69,22 @@ def test_depth_fits_at_any_scale_and_normals_are_in_the_cameras_axes(tmp_path, p
     facing[..., 2] = 1.0  # to the viewer
     depth = save(tmp_path / "depth.png", ramp[..., None].expand(-1, -1, 3), "RGB")
     normal = save(tmp_path / "normal.png", (facing + 1) / 2, "RGB")
-    config = PictureConfig(path=path, depth=depth, normal=normal, size=64, azimuth_deg=70.0, elevation_deg=25.0)
-    picture, background = Picture(config, CPU), torch.zeros(3)
+    config = ReferenceImageConfig(path=path, depth=depth, normal=normal, size=64, azimuth_deg=70.0, elevation_deg=25.0)
+    picture, background = ReferenceImage(config, CPU), torch.zeros(3)
     to_viewer = -picture.cameras.camera_to_world[0, :3, 2]
     rgb, opacity = torch.zeros(1, 64, 64, 3), torch.ones(1, 64, 64, 1)
     right = RenderOutput(rgb=rgb, opacity=opacity, depth=7.0 * ramp[None, ..., None] + 3.0,
                          normal=to_viewer.expand(1, 64, 64, 3))  # fmt: skip
     losses = picture.losses(right, background)
-    assert float(losses["picture_depth"]) < 1e-4
-    assert float(losses["picture_normal"]) < 1e-3
+    assert float(losses["reference_depth"]) < 1e-4
+    assert float(losses["reference_normal"]) < 1e-3
     wrong = RenderOutput(rgb=rgb, opacity=opacity, depth=-right.depth, normal=-right.normal)
-    assert float(picture.losses(wrong, background)["picture_depth"]) == pytest.approx(2.0, abs=1e-3)
-    assert float(picture.losses(wrong, background)["picture_normal"]) == pytest.approx(2.0, abs=1e-2)
+    assert float(picture.losses(wrong, background)["reference_depth"]) == pytest.approx(2.0, abs=1e-3)
+    assert float(picture.losses(wrong, background)["reference_normal"]) == pytest.approx(2.0, abs=1e-2)
 
 
 def test_its_camera_is_where_it_says():
-    config = PictureConfig(path="-", azimuth_deg=90.0, elevation_deg=0.0, distance=2.0, size=64)
+    config = ReferenceImageConfig(path="-", azimuth_deg=90.0, elevation_deg=0.0, distance=2.0, size=64)
     place = config.cameras().camera_to_world[0, :3, 3]
     torch.testing.assert_close(place, T([0.0, 2.0, 0.0]), rtol=0, atol=1e-6)
     same = orbit_cameras(T([math.pi / 2]), T([0.0]), T([2.0]), T([math.radians(40.0)]), 64)
@@ -123,7 +123,7 @@ def bad_files(tmp_path):
 def test_what_cannot_be_used_is_one_line_that_names_the_option(tmp_path, kind):
     name, said = bad_files(tmp_path)[kind]
     with pytest.raises(ConfigError, match=said) as caught:
-        Picture(PictureConfig(path=name), CPU)
+        ReferenceImage(ReferenceImageConfig(path=name), CPU)
     assert "picture." in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -131,7 +131,7 @@ def test_what_cannot_be_used_is_one_line_that_names_the_option(tmp_path, kind):
 def test_a_mask_stands_for_transparency(tmp_path):
     opaque = save(tmp_path / "opaque.png", disc()[..., :3], "RGB")
     mask = save(tmp_path / "mask.png", disc()[..., 3:].expand(-1, -1, 3), "RGB")
-    picture = Picture(PictureConfig(path=opaque, mask=mask, size=64), CPU)
+    picture = ReferenceImage(ReferenceImageConfig(path=opaque, mask=mask, size=64), CPU)
     assert torch.equal(picture.mask > 0.5, (disc()[..., 3] > 0.5)[None])
 
 
@@ -139,7 +139,12 @@ def test_a_mask_stands_for_transparency(tmp_path):
 def test_a_run_comes_to_look_like_the_picture_from_its_side(small_config, path, scene):
     """With no guidance to speak of, the picture alone shapes the view."""
     config = small_config(
-        **{"picture.path": path, "picture.size": 24, "picture.azimuth_deg": 90.0, "picture.elevation_deg": 0.0},
+        **{
+            "reference_image.path": path,
+            "reference_image.size": 24,
+            "reference_image.azimuth_deg": 90.0,
+            "reference_image.elevation_deg": 0.0,
+        },
         scene={"name": scene, **({"count": 400} if scene == "gaussians" else {})},
         loss_weights={"guidance": 0.0},
         steps=80,
@@ -148,8 +153,8 @@ def test_a_run_comes_to_look_like_the_picture_from_its_side(small_config, path, 
     run = Trainer(config, config.scene.build(generator), config.prior.build("cpu"), generator, CPU)
 
     def loss():
-        out = run.scene.render(run.picture.cameras, torch.full((1, 3), 0.5))
-        return float(run.picture.losses(out, torch.full((3,), 0.5))["picture"])
+        out = run.scene.render(run.reference_image.cameras, torch.full((1, 3), 0.5))
+        return float(run.reference_image.losses(out, torch.full((3,), 0.5))["reference_image"])
 
     before = loss()
     for _ in run.run():
@@ -158,8 +163,8 @@ def test_a_run_comes_to_look_like_the_picture_from_its_side(small_config, path, 
 
 
 def test_particles_are_refused(small_config, path):
-    with pytest.raises(ConfigError, match="picture does not go with particles"):
-        small_config(**{"picture.path": path, "particles": 2, "cameras.views": 2})
+    with pytest.raises(ConfigError, match="reference_image does not go with particles"):
+        small_config(**{"reference_image.path": path, "particles": 2, "cameras.views": 2})
 
 
 def test_the_option_on_the_command_line(path, capsys):
@@ -168,5 +173,5 @@ def test_the_option_on_the_command_line(path, capsys):
     from sds3d_app.cli import invoke
 
     assert invoke(["generate", "a red mug", "--image", path, "--print-config"]) == 0
-    assert json.loads(capsys.readouterr().out)["picture"]["path"] == path
+    assert json.loads(capsys.readouterr().out)["reference_image"]["path"] == path
     assert load_config(overrides={"prompt": "a mug"}).picture is None

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from sds3d import RunConfig, load_config
 from sds3d.errors import ConfigError
-from sds3d.evaluation.classifier import load_judge
+from sds3d.evaluation.classifier import load_classifier
 from sds3d.evaluation.classifier_scores import captions_for
 from sds3d.evaluation.clip import Clip
 from sds3d.evaluation.html_report import PAGE, SHEET, means, write_summary
@@ -49,7 +49,7 @@ def suite_configs(
 
 def evaluate_suite(suite: str, configs: list[RunConfig], out: Path | None, clip: Path | None, as_json: bool) -> int:
     """All runs that are missing, then the scores; the exit code."""
-    judge, model = load_judge(), Clip(clip) if clip else None
+    classifier, model = load_classifier(), Clip(clip) if clip else None
     folder = out or Path("outputs") / f"suite-{suite}"
     runs = Suite(configs, folder)
     with stopped_by_signals(runs.stop):
@@ -63,18 +63,18 @@ def evaluate_suite(suite: str, configs: list[RunConfig], out: Path | None, clip:
     if not runs.finished():
         say_note(f"interrupted and saved in {shlex.quote(str(folder))}; the same command goes on")
         return INTERRUPTED
-    results = list(runs.evaluate(judge, model))
-    write_summary(results, judge.accuracy, folder, f"suite {suite}")
+    results = list(runs.evaluate(classifier, model))
+    write_summary(results, classifier.accuracy, folder, f"suite {suite}")
     return _say(results, folder, as_json)
 
 
 def evaluate_runs(runs: Sequence[Path], out: Path | None, clip: Path | None, as_json: bool) -> int:
     """Scores of runs that are there already; the exit code."""
-    judge, model = load_judge(), Clip(clip) if clip else None
+    classifier, model = load_classifier(), Clip(clip) if clip else None
     captions = captions_for(Session.resume(run).config.prompt for run in runs)
-    results = [evaluate_run(run, judge, captions, model) for run in runs]
+    results = [evaluate_run(run, classifier, captions, model) for run in runs]
     if out is not None:
-        write_summary(results, judge.accuracy, out, "evaluation")
+        write_summary(results, classifier.accuracy, out, "evaluation")
     return _say(results, out, as_json)
 
 

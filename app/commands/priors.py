@@ -165,7 +165,7 @@ def plan(model: str, device: str, as_json: bool) -> int:
     print(f"{model} on {session.device()}: {config.cameras.views} views of {config.cameras.size} px; {free} free")
     for probe in found.probes:
         need = "out of memory" if probe.peak is None and not probe.fits else _gib(probe.peak)
-        print(f"{'fits' if probe.fits else 'too big':8} {need:>14}  {probe.seconds:6.2f} s  {probe.economy}")
+        print(f"{'fits' if probe.fits else 'too big':8} {need:>14}  {probe.seconds:6.2f} s  {probe.mode}")
     print("this is what a run would use" if found.fits else "no way of asking it fits: use smaller or fewer views")
     return DONE if found.fits else FAILED
 

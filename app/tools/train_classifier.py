@@ -1,4 +1,4 @@
-"""`python -m sds3d_app.tools.train_classifier DATA`: trains the classifier that `sds3d evaluate` judges with.
+"""`python -m sds3d_app.tools.train_classifier DATA`: trains the classifier that `sds3d evaluate` scores with.
 
 DATA holds the shards that sds3d_app.tools.train_prior made; shards of held-out combinations are made beside them. The last
 shards of each are kept for measuring.
@@ -27,8 +27,8 @@ def main() -> None:
     import torch
     from safetensors.torch import load_file
 
-    from sds3d.evaluation.classifier import Judge, JudgeNetwork, save_judge
-    from sds3d.evaluation.classifier_training import carry_over, measure, train_judge
+    from sds3d.evaluation.classifier import Classifier, ClassifierNetwork, save_classifier
+    from sds3d.evaluation.classifier_training import carry_over, measure, train_classifier
     from sds3d.priors.embedded.data import Dataset, read_shard, write_shard
 
     torch.set_num_threads(arguments.threads)
@@ -37,21 +37,21 @@ def main() -> None:
     for number in range(arguments.held_out_shards):
         write_shard(beside, FIRST_HELD_OUT + number, held_out=True)
     datasets = [Dataset(arguments.data, leave=KEPT), Dataset(beside, leave=KEPT)]
-    network, begun = JudgeNetwork(), time.monotonic()
+    network, begun = ClassifierNetwork(), time.monotonic()
     if arguments.start_from:
         carry_over(network, load_file(arguments.start_from / "model.safetensors"))
     losses: list[float] = []
-    for step, loss in enumerate(train_judge(network, datasets, arguments.steps, lr=arguments.lr), 1):
+    for step, loss in enumerate(train_classifier(network, datasets, arguments.steps, lr=arguments.lr), 1):
         losses.append(loss)
         if step % 100 == 0:
             seconds = round(time.monotonic() - begun)
             print(f"step {step} loss {sum(losses[-100:]) / 100:.4f} {seconds} s", flush=True)
-    judge = Judge(network, {})
+    classifier = Classifier(network, {})
     accuracy = {}
     for name, data in (("seen", datasets[0]), ("held_out", datasets[1])):
-        parts = [measure(judge, read_shard(path)) for path in data.left]
+        parts = [measure(classifier, read_shard(path)) for path in data.left]
         accuracy[name] = {key: round(sum(part[key] for part in parts) / len(parts), 4) for key in parts[0]}
-    save_judge(network, accuracy, arguments.release)
+    save_classifier(network, accuracy, arguments.release)
     print(json.dumps(accuracy, indent=1))
 
 

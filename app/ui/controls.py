@@ -11,7 +11,7 @@ from sds3d.config.run_config import PARTS, RunConfig, load_config
 from sds3d.errors import ConfigError
 from sds3d.options import Options
 
-GROUPS = ("guidance", "scene", "timesteps", "noise", "cameras", "view_words", "optim", "export")
+GROUPS = ("guidance", "scene", "timesteps", "noise", "cameras", "view_prompting", "optim", "export")
 OWN = "run"  # the run's own options, such as its steps
 HIDDEN = {"name", "prompt", "negative_prompt", "seed", "preview_seconds"}  # have a control of their own, or none
 

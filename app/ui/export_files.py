@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from sds3d.errors import ConfigError
-from sds3d.run.artifacts import RESULTS, results_of
+from sds3d.run.artifacts import ARTIFACTS, artifacts_of
 
 from .run_index import Work
 
@@ -18,12 +18,12 @@ MODELS_KEPT = 24
 
 def made_names(work: Work) -> list[str]:
     """Names of the files that a run's scene can be written as; a format may come with further files."""
-    return [RESULTS[name].file_name for name in results_of(work.config)]
+    return [ARTIFACTS[name].file_name for name in artifacts_of(work.config)]
 
 
 def formats_of(work: Work | None) -> list[str]:
     """What can be asked for: meshes, splats, video."""
-    return [] if work is None else [name for name in results_of(work.config) if name in RESULTS]
+    return [] if work is None else [name for name in artifacts_of(work.config) if name in ARTIFACTS]
 
 
 def make_file(work: Work, file_format: object) -> str:
@@ -38,7 +38,7 @@ def make_file(work: Work, file_format: object) -> str:
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or ["it failed without a word"]
         raise ConfigError(last[0].removeprefix("error: "))
-    return RESULTS[file_format].file_name
+    return ARTIFACTS[file_format].file_name
 
 
 def for_viewer(work: Work, name: str, folder: Path) -> str | None:

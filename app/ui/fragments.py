@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sds3d.run.artifacts import RESULTS, results_of
+from sds3d.run.artifacts import ARTIFACTS, artifacts_of
 from sds3d.training.session import CHECKPOINTS
 
 from .run_index import Work
@@ -154,7 +154,7 @@ def figures(stats: Mapping[str, Any]) -> str:
 
 def download_names(work: Work) -> list[str]:
     """Files of a run that may be fetched, by name."""
-    made = [RESULTS[name].file_name for name in results_of(work.config) if name in RESULTS]
+    made = [ARTIFACTS[name].file_name for name in artifacts_of(work.config) if name in ARTIFACTS]
     return [*dict.fromkeys([*made, "report.json", "config.json", *PICTURES])]
 
 

@@ -11,7 +11,7 @@ import gradio as gr
 from sds3d.config.presets import PRESETS
 from sds3d.config.run_config import PARTS
 from sds3d.errors import ConfigError, Sds3dError
-from sds3d.prompts import judge_words
+from sds3d.prompts import unknown_word_warnings
 
 from . import fragments as pieces
 from .actions import change_run, delete_run, fork_run, make_format, tell
@@ -136,7 +136,7 @@ def start(works: Works, options: Mapping[str, object], more: object, *fields: ob
     try:
         config = config_of({"preview_seconds": PREVIEW_SECONDS, **said}, more)
         unknown = config.prior.unknown_words(f"{config.prompt} {config.negative_prompt}")
-        warnings = judge_words(unknown, config.prior, config.prompt)
+        warnings = unknown_word_warnings(unknown, config.prior, config.prompt)
         name = works.add(config).name
         return name, name, pieces.note(" ".join(warnings)), ""
     except Sds3dError as error:

@@ -95,7 +95,7 @@ struct UpstreamBlock {
   alignas(64) float mean_x[BLOCK], mean_y[BLOCK], conic_xx[BLOCK], conic_xy[BLOCK], conic_yy[BLOCK], depth[BLOCK];
   alignas(64) float extent[BLOCK];
 
-  void load(const ProjectGradients& grad, const float* extents, int64_t first, int count) {
+  void load(const ProjectGradients& grad, const float* radii, int64_t first, int count) {
     for (int j = 0; j < BLOCK; ++j) {
       ProjectionGradient g = {};
       if (j < count) g = load_upstream(grad, first + j);
@@ -105,7 +105,7 @@ struct UpstreamBlock {
       conic_xy[j] = g.conic_xy;
       conic_yy[j] = g.conic_yy;
       depth[j] = g.depth;
-      extent[j] = j < count ? extents[2 * (first + j)] : 0.0f;
+      extent[j] = j < count ? radii[2 * (first + j)] : 0.0f;
     }
   }
 };
@@ -142,7 +142,7 @@ static void add_view(const SplatBlock& splats, const View& view_, float dilation
   }
 }
 
-static void project_backward(const ProjectShape& shape, const ProjectInputs& in, const float* extents,
+static void project_backward(const ProjectShape& shape, const ProjectInputs& in, const float* radii,
                              const ProjectGradients& grad, int64_t begin, int64_t end) {
   const std::vector<View> views = load_views(shape, in);
   SplatBlock splats;
@@ -152,7 +152,7 @@ static void project_backward(const ProjectShape& shape, const ProjectInputs& in,
     splats.load(in, first, count);
     GradientBlock sum = {};
     for (int64_t b = 0; b < shape.views; ++b) {
-      upstream.load(grad, extents, b * shape.splats + first, count);
+      upstream.load(grad, radii, b * shape.splats + first, count);
       add_view(splats, views[b], shape.dilation, upstream, &sum);
     }
     for (int j = 0; j < count; ++j) {

@@ -19,7 +19,7 @@ __global__ void project_forward_kernel(ProjectShape shape, ProjectInputs in, Pro
   store_projection(project_splat(g, view, shape), out, k);
 }
 
-__global__ void project_backward_kernel(ProjectShape shape, ProjectInputs in, const float* extents,
+__global__ void project_backward_kernel(ProjectShape shape, ProjectInputs in, const float* radii,
                                         ProjectGradients grad) {
   const int64_t i = int64_t(blockIdx.x) * THREADS + threadIdx.x;
   if (i >= shape.splats) return;
@@ -28,7 +28,7 @@ __global__ void project_backward_kernel(ProjectShape shape, ProjectInputs in, co
   bool visible = false;
   for (int64_t b = 0; b < shape.views; ++b) {
     const int64_t k = b * shape.splats + i;
-    if (extents[2 * k] == 0.0f) continue;
+    if (radii[2 * k] == 0.0f) continue;
     visible = true;
     add(view_gradient(g, view_of(shape, in, b), shape.dilation, true, load_upstream(grad, k)), &sum);
   }
@@ -45,10 +45,10 @@ cudaError_t launch_project_forward(const ProjectShape& shape, const ProjectInput
   return cudaGetLastError();
 }
 
-cudaError_t launch_project_backward(const ProjectShape& shape, const ProjectInputs& in, const float* extents,
+cudaError_t launch_project_backward(const ProjectShape& shape, const ProjectInputs& in, const float* radii,
                                     const ProjectGradients& grad, cudaStream_t stream) {
   if (shape.splats == 0) return cudaSuccess;
-  SDS3D_LAUNCH(project_backward_kernel, blocks_for(shape.splats), THREADS, stream, shape, in, extents, grad);
+  SDS3D_LAUNCH(project_backward_kernel, blocks_for(shape.splats), THREADS, stream, shape, in, radii, grad);
   return cudaGetLastError();
 }
 

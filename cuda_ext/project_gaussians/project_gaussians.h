@@ -1,6 +1,6 @@
 // Projection of 3D Gaussians: EWA splatting (Zwicker et al. 2001). float32, row-major, all pointers contiguous.
 //
-//   covariance2d = J W R S S^T R^T W^T J^T + dilation I,   extents = sqrt(2 ln(255 opacity) diag(covariance2d))
+//   covariance2d = J W R S S^T R^T W^T J^T + dilation I,   radii = sqrt(2 ln(255 opacity) diag(covariance2d))
 //
 // Culled splats (see project_splat) get all-zero outputs and gradients. Axes: B views, N splats.
 #pragma once
@@ -28,7 +28,7 @@ struct ProjectOutputs {
   float* means2d;  // [B, N, 2] pixels
   float* conics;   // [B, N, 3] xx, xy, yy
   float* depths;   // [B, N]
-  float* extents;  // [B, N, 2]
+  float* radii;  // [B, N, 2]
 };
 
 struct ProjectGradients {
@@ -43,7 +43,7 @@ struct ProjectGradients {
 // CPU, splats [begin, end), all views; compiled once per instruction set.
 struct ProjectKernels {
   void (*forward)(const ProjectShape&, const ProjectInputs&, const ProjectOutputs&, int64_t begin, int64_t end);
-  void (*backward)(const ProjectShape&, const ProjectInputs&, const float* extents, const ProjectGradients&,
+  void (*backward)(const ProjectShape&, const ProjectInputs&, const float* radii, const ProjectGradients&,
                    int64_t begin, int64_t end);
 };
 extern const ProjectKernels PROJECT_KERNELS_BASELINE, PROJECT_KERNELS_AVX2, PROJECT_KERNELS_AVX512;

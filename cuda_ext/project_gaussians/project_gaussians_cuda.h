@@ -12,7 +12,7 @@ cudaError_t launch_project_forward(const ProjectShape& shape, const ProjectInput
                                    cudaStream_t stream);
 
 // A thread per splat, all its views one after the other: no atomics, so the gradients are deterministic.
-cudaError_t launch_project_backward(const ProjectShape& shape, const ProjectInputs& in, const float* extents,
+cudaError_t launch_project_backward(const ProjectShape& shape, const ProjectInputs& in, const float* radii,
                                     const ProjectGradients& grad, cudaStream_t stream);
 
 }  // namespace sds3d

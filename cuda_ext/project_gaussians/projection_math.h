@@ -148,8 +148,8 @@ SDS3D_HD void store_projection(const Projection& p, const ProjectOutputs& out, i
   out.conics[3 * k + 1] = p.conic_xy;
   out.conics[3 * k + 2] = p.conic_yy;
   out.depths[k] = p.depth;
-  out.extents[2 * k] = p.extent_x;
-  out.extents[2 * k + 1] = p.extent_y;
+  out.radii[2 * k] = p.extent_x;
+  out.radii[2 * k + 1] = p.extent_y;
 }
 
 // Gradients of one splat summed over views: of its mean, and of the columns' frame W^T (dL / d(W R S)) = dL / d(R S).

@@ -25,9 +25,9 @@ __global__ void prepare_splats_kernel(RasterShape shape, SplatInputs in, Splat* 
   if (k == total) counts[k] = 0;
   if (k >= total) return;
   TileBox box = {0, 0, 0, 0};
-  if (prepare_splat(in.means2d + 2 * k, in.conics + 3 * k, in.opacities[k % shape.splats], in.extents + 2 * k,
+  if (prepare_splat(in.means2d + 2 * k, in.conics + 3 * k, in.opacities[k % shape.splats], in.radii + 2 * k,
                     in.depths[k], &splats[k])) {
-    box = tile_box(splats[k], in.extents + 2 * k, shape.width, shape.height);
+    box = tile_box(splats[k], in.radii + 2 * k, shape.width, shape.height);
   }
   boxes[k] = box;
   int64_t count = 0;

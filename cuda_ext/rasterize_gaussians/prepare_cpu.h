@@ -22,7 +22,7 @@ static inline void load_block(const SplatInputs& in, int64_t view_offset, int64_
                               PreparedBlock* block) {
   PreparedBlock& b = *block;
   const int64_t k = view_offset + first;
-  const float *mean = in.means2d + 2 * k, *conic = in.conics + 3 * k, *extent = in.extents + 2 * k;
+  const float *mean = in.means2d + 2 * k, *conic = in.conics + 3 * k, *extent = in.radii + 2 * k;
   for (int j = 0; j < count; ++j) {
     b.x[j] = mean[2 * j];
     b.y[j] = mean[2 * j + 1];

@@ -29,7 +29,7 @@ struct SplatInputs {
   const float* conics;     // [B, N, 3] xx, xy, yy
   const float* opacities;  // [N]
   const float* features;   // [B, N, C]
-  const float* extents;    // [B, N, 2] half box in pixels; 0 culls
+  const float* radii;    // [B, N, 2] half box in pixels; 0 culls
   const float* depths;     // [B, N]
 };
 

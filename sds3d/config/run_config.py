@@ -16,10 +16,10 @@ from sds3d.export import ExportConfig
 from sds3d.guidance import GUIDANCE, SDS, Guidance
 from sds3d.guidance.noise import NOISE, Fresh, Noise
 from sds3d.guidance.timesteps import TIMESTEPS, Annealed, Timesteps
-from sds3d.options import Changing, Options
+from sds3d.options import Options, Scheduled
 from sds3d.priors import PRIORS, EmbeddedConfig, PriorConfig
-from sds3d.prompts import ViewWords, check_prompt, check_text
-from sds3d.reference_image import PictureConfig
+from sds3d.prompts import ViewPrompting, check_prompt, check_text
+from sds3d.reference_image import ReferenceImageConfig
 from sds3d.scenes import SCENES, GaussiansConfig, SceneConfig
 from sds3d.scenes.optimizer import OptimConfig
 
@@ -56,13 +56,14 @@ class RunConfig(Options):
     timesteps: SerializeAsAny[InstanceOf[Timesteps]] = Annealed()
     noise: SerializeAsAny[InstanceOf[Noise]] = Fresh()
     cameras: CamerasConfig = CamerasConfig()
-    view_words: ViewWords = ViewWords()
-    picture: Annotated[
-        PictureConfig | None, Field(description="a picture of the object, which its own view of the scene has to match")
+    view_prompting: ViewPrompting = ViewPrompting()
+    reference_image: Annotated[
+        ReferenceImageConfig | None,
+        Field(description="a picture of the object, which its own view of the scene has to match"),
     ] = None
     optim: OptimConfig = OptimConfig()
     loss_weights: Annotated[
-        Mapping[str, Changing], Field(description="weight of each regularizer of the scene; 0 where not named")
+        Mapping[str, Scheduled], Field(description="weight of each regularizer of the scene; 0 where not named")
     ] = {}
     export: ExportConfig = ExportConfig()
     log_every: Annotated[int, Field(ge=1)] = 10
@@ -89,7 +90,7 @@ class RunConfig(Options):
         Prior, scene and guidance bring the options of other parts that they want, where nothing else is said.
         """
         data = dict(data)
-        for key, wanted in _companions(data).items():
+        for key, wanted in _default_overrides(data).items():
             given = data.get(key, {})
             if isinstance(given, Mapping) and "name" not in given:
                 data[key] = {**({"name": wanted} if isinstance(wanted, str) else wanted), **given}
@@ -106,13 +107,13 @@ class RunConfig(Options):
 
 def _share_picture(data: dict[str, Any]) -> None:
     """A prior that goes by a picture goes by the run's, and the run by the prior's, where only one of them is told."""
-    prior, picture = data.get("prior"), data.get("picture")
+    prior, picture = data.get("prior"), data.get("reference_image")
     prior = {"name": prior} if isinstance(prior, str) else prior
     if isinstance(prior, Mapping) and prior.get("name") == "zero123":
-        if picture is None and isinstance(prior.get("picture"), Mapping):
-            data["picture"] = prior["picture"]
-        elif picture is not None and "picture" not in prior:
-            data["prior"] = {**prior, "picture": picture}
+        if picture is None and isinstance(prior.get("reference_image"), Mapping):
+            data["reference_image"] = prior["reference_image"]
+        elif picture is not None and "reference_image" not in prior:
+            data["prior"] = {**prior, "reference_image": picture}
 
 
 def load_config(
@@ -142,7 +143,7 @@ def load_config(
         _merge(said, deepcopy(layer))
     data = RunConfig(prompt="-").to_dict()
     del data["prompt"]
-    for layer in [_companions(said), *layers]:
+    for layer in [_default_overrides(said), *layers]:
         _merge(data, layer)
     return RunConfig.from_dict(data)
 
@@ -157,26 +158,26 @@ def _refuse_combinations(config: RunConfig) -> None:
 def _combinations(config: RunConfig) -> list[tuple[bool, str, str]]:
     """(whether it is there, what does not go together and why, what to do instead) of every combination to refuse."""
     guidance, name, prior = config.guidance, config.guidance.name, config.prior
-    views, particles, perp_neg = config.cameras.views, config.particles, config.view_words.mode == "perp_neg"
+    views, particles, perp_neg = config.cameras.views, config.particles, config.view_prompting.mode == "perp_neg"
     return [
         (
-            guidance.falls and not config.timesteps.falls,
+            guidance.needs_monotonic_t and not config.timesteps.is_monotonic,
             f"timesteps = {config.timesteps.name!r} does not go with {name}: it follows one t that falls",
-            f"use {_with(TIMESTEPS, 'falls')}",
+            f"use {_with(TIMESTEPS, 'is_monotonic')}",
         ),
         (
-            not guidance.draws and not isinstance(config.noise, Fresh),
+            not guidance.uses_noise and not isinstance(config.noise, Fresh),
             f"noise = {config.noise.name!r} does not go with {name}: it finds its noise and uses none that is drawn",
             "leave noise out",
         ),
         (
-            perp_neg and not guidance.guides,
-            f"view_words.mode = 'perp_neg' does not go with {name}: it has no classifier-free guidance to act on",
-            f"use it with {_with(GUIDANCE, 'guides')}",
+            perp_neg and not guidance.uses_cfg,
+            f"view_prompting.mode = 'perp_neg' does not go with {name}: it has no classifier-free guidance to act on",
+            f"use it with {_with(GUIDANCE, 'uses_cfg')}",
         ),
         (
             perp_neg and not prior.reads_views,
-            f"view_words.mode = 'perp_neg' does not go with the prior {prior.name}: it reads no words for sides",
+            f"view_prompting.mode = 'perp_neg' does not go with the prior {prior.name}: it reads no words for sides",
             f"use it with {_with(PRIORS, 'reads_views')}",
         ),
         (
@@ -185,14 +186,14 @@ def _combinations(config: RunConfig) -> list[tuple[bool, str, str]]:
             f"use divergence=reverse_kl, or the prior {_with(PRIORS, 'knows_density')}",
         ),
         (
-            config.picture is not None and particles > 1,
-            f"picture does not go with particles = {particles}: they would all be made to match it",
+            config.reference_image is not None and particles > 1,
+            f"reference_image does not go with particles = {particles}: they would all be made to match it",
             "use particles=1",
         ),
         (
-            prior.name == "multiview" and (views % 4 > 0 or not config.cameras.together),
-            f"cameras.views = {views}, cameras.together = {config.cameras.together} do not go with the prior multiview",
-            "use cameras.views=4 cameras.together=true",
+            prior.name == "multiview" and (views % 4 > 0 or not config.cameras.orthogonal_views),
+            f"cameras.views = {views}, cameras.orthogonal_views = {config.cameras.orthogonal_views} do not go with the prior multiview",
+            "use cameras.views=4 cameras.orthogonal_views=true",
         ),
         (
             views % particles > 0,
@@ -207,7 +208,7 @@ def _with(table: Mapping[str, Any], fact: str) -> str:
     return ", ".join(name for name, part in table.items() if getattr(part, fact))
 
 
-def _companions(data: Mapping[str, Any]) -> dict[str, Any]:
+def _default_overrides(data: Mapping[str, Any]) -> dict[str, Any]:
     """What prior, scene and guidance want of other parts; where two want the same, the guidance has the last word."""
     wanted: dict[str, Any] = {}
     tables: Mapping[str, Mapping[str, Any]] = {"prior": PRIORS, "scene": SCENES, "guidance": GUIDANCE}
@@ -216,7 +217,7 @@ def _companions(data: Mapping[str, Any]) -> dict[str, Any]:
         part = _named(key, part) if isinstance(part, str) else part
         name = part.get("name") if isinstance(part, Mapping) else getattr(part, "name", part)
         if isinstance(name, str) and name in table:
-            wanted |= deepcopy(dict(table[name].companions))
+            wanted |= deepcopy(dict(table[name].default_overrides))
     return wanted
 
 

@@ -1,4 +1,4 @@
-"""The judge: a small classifier that tells what a picture shows, trained on renders of the procedural world.
+"""A small classifier that tells what a picture shows, trained on renders of the procedural world.
 
 It reads kind, colours, pattern, material and relation from one picture and its camera, and, from the picture alone,
 which side of the thing is seen. Its own accuracy on true renders lies beside its weights and is quoted with every
@@ -75,8 +75,8 @@ def attributes_of(description: Description) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What the judge makes of B pictures."""
+class Prediction:
+    """What the classifier makes of B pictures."""
 
     log_probabilities: dict[str, Float[Tensor, "B K"]]  # for each attribute, over its LABELS
     views: Float[Tensor, "B 4"]  # log-probabilities of VIEWS; they mean something for FRONTED kinds only
@@ -87,7 +87,7 @@ class Reading:
         return torch.stack([self.log_probabilities[n][:, LABELS[n].index(said[n])] for n in ATTRIBUTES]).sum(0)
 
     def labels(self) -> dict[str, Int[Tensor, "B"]]:
-        """For each attribute its label in the likeliest reading that a caption could mean: not blue checks on blue."""
+        """For each attribute its label in the likeliest prediction that a caption could mean: not blue checks on blue."""
         p = {name: values.clamp_min(-1e4) for name, values in self.log_probabilities.items()}
         found = {name: values.argmax(1) for name, values in p.items()}
         for names, possible in _possible().items():
@@ -132,7 +132,7 @@ def _possible() -> dict[tuple[str, str, str], Bool[Tensor, "X Y Z"]]:
     }
 
 
-class JudgeNetwork(nn.Module):
+class ClassifierNetwork(nn.Module):
     """Residual convolutions at 16, 8 and 4 pixels; one head for each attribute, which is told the camera, and one for
     the side that is seen, which is not."""
 
@@ -210,38 +210,40 @@ def view_labels(azimuth: Float[Tensor, "B"]) -> Int[Tensor, "B"]:
     return (azimuth / (math.pi / 2.0)).round().long() % len(VIEWS)
 
 
-class Judge:
+class Classifier:
     """The trained network at work; `accuracy` is what it reaches on true renders, by attribute."""
 
-    def __init__(self, network: JudgeNetwork, accuracy: dict[str, Any], device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, network: ClassifierNetwork, accuracy: dict[str, Any], device: torch.device | str = "cpu"
+    ) -> None:
         self.device = torch.device(device)
         self.network = network.to(self.device).eval().requires_grad_(False)
         self.accuracy = accuracy
 
     @torch.no_grad()
-    def read(self, images: Float[Tensor, "B 3 H W"], cameras: Cameras) -> Reading:
+    def read(self, images: Float[Tensor, "B 3 H W"], cameras: Cameras) -> Prediction:
         """Pictures in [0, 1] over any solid background, resized to 64 x 64 where they are not, and their cameras."""
         images = images.to(self.device)
         if images.shape[2:] != (SIZE, SIZE):
             images = functional.interpolate(images, size=(SIZE, SIZE), mode="bilinear", antialias=True)
         camera = camera_vector(cameras.azimuth, cameras.elevation).to(self.device)
         heads, views = self.network(images, camera)
-        return Reading(
+        return Prediction(
             {name: logits.log_softmax(1).cpu() for name, logits in heads.items()}, views.log_softmax(1).cpu()
         )
 
 
-def save_judge(network: JudgeNetwork, accuracy: dict[str, Any], folder: Path) -> None:
-    """model.safetensors in float16 and judge.json, which names the labels in their order."""
+def save_classifier(network: ClassifierNetwork, accuracy: dict[str, Any], folder: Path) -> None:
+    """model.safetensors in float16 and classifier.json, which names the labels in their order."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in network.state_dict().items()}
     save_file(tensors, folder / "model.safetensors")
     facts = {"labels": {name: list(labels) for name, labels in LABELS.items()}, "accuracy": accuracy}
-    (folder / "judge.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (folder / "classifier.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 
-def load_judge(device: torch.device | str = "cpu", folder: Path | None = None) -> Judge:
-    """The judge from assets/evaluator, or from another folder of the same layout.
+def load_classifier(device: torch.device | str = "cpu", folder: Path | None = None) -> Classifier:
+    """The classifier from assets/evaluator, or from another folder of the same layout.
 
     Raises PriorUnavailable, naming the folder, where it is missing, broken, or was trained on another world.
     """
@@ -249,12 +251,12 @@ def load_judge(device: torch.device | str = "cpu", folder: Path | None = None) -
     source = resources.files("sds3d_assets") / "evaluator" if folder is None else folder
     with resources.as_file(source) as path:
         try:
-            facts = json.loads((path / "judge.json").read_text())
-            network = JudgeNetwork()
+            facts = json.loads((path / "classifier.json").read_text())
+            network = ClassifierNetwork()
             network.load_state_dict(load_file(path / "model.safetensors"))
         except Exception as error:  # whatever is wrong with the files, the person needs the folder's name
             first = str(error).strip().split("\n", 1)[0]
             raise PriorUnavailable(f"cannot read the evaluator's classifier in {path}: {first}", hint) from error
     if facts["labels"] != {name: list(labels) for name, labels in LABELS.items()}:
         raise PriorUnavailable(f"the evaluator's classifier in {path} was trained on another world", hint)
-    return Judge(network, facts["accuracy"], device)
+    return Classifier(network, facts["accuracy"], device)

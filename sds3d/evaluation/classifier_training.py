@@ -1,6 +1,6 @@
-"""Trains the judge on the renders that the embedded prior is trained on, and on combinations that the prior never sees.
+"""Trains the classifier on the renders that the embedded prior is trained on, and on combinations that the prior never sees.
 
-The pictures are worn first (background, blur, noise, brightness, shift), because what is judged later are renders of
+The pictures are augmented first (background, blur, noise, brightness, shift), because what is judged later are renders of
 splats and samples of a small model, which are softer than the truth.
 """
 
@@ -15,8 +15,8 @@ from sds3d.evaluation.classifier import (
     ATTRIBUTES,
     FRONTED,
     LABELS,
-    Judge,
-    JudgeNetwork,
+    Classifier,
+    ClassifierNetwork,
     attributes_of,
     camera_vector,
     view_labels,
@@ -26,8 +26,8 @@ from sds3d.priors.embedded.data import Batch, Dataset, Shard, random_backgrounds
 from sds3d.priors.embedded.render import over
 
 
-def train_judge(
-    network: JudgeNetwork, datasets: list[Dataset], steps: int, batch: int = 96, lr: float = 2e-3, seed: int = 0
+def train_classifier(
+    network: ClassifierNetwork, datasets: list[Dataset], steps: int, batch: int = 96, lr: float = 2e-3, seed: int = 0
 ) -> Iterator[float]:
     """The loss of each step; the rate rises and falls once over `steps`. The first dataset gives most of a batch."""
     generator = torch.Generator().manual_seed(seed)
@@ -45,7 +45,7 @@ def train_judge(
             torch.cat([part.frames for part in parts]),
             [caption for part in parts for caption in part.captions],
         )
-        loss = judge_loss(network, joined, worn(joined.rgba, generator))
+        loss = classifier_loss(network, joined, augmented(joined.rgba, generator))
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 2.0)
         optimizer.step()
@@ -54,7 +54,7 @@ def train_judge(
         yield float(loss.detach())
 
 
-def carry_over(network: JudgeNetwork, released: dict[str, Tensor]) -> None:
+def carry_over(network: ClassifierNetwork, released: dict[str, Tensor]) -> None:
     """Begins from released weights; what a layer takes in that theirs did not comes last and begins at random."""
     fresh = network.state_dict()
     for name, value in released.items():
@@ -65,7 +65,7 @@ def carry_over(network: JudgeNetwork, released: dict[str, Tensor]) -> None:
     network.load_state_dict(fresh)
 
 
-def judge_loss(network: JudgeNetwork, batch: Batch, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, ""]:
+def classifier_loss(network: ClassifierNetwork, batch: Batch, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, ""]:
     """Cross entropy of every attribute, and of the side for single things that have a front."""
     meant = [_description(caption) for caption in batch.captions]
     said = [attributes_of(description) for description in meant]
@@ -82,7 +82,7 @@ def judge_loss(network: JudgeNetwork, batch: Batch, images: Float[Tensor, "B 3 H
     return loss
 
 
-def worn(rgba: Float[Tensor, "B H W 4"], generator: torch.Generator) -> Float[Tensor, "B 3 H W"]:
+def augmented(rgba: Float[Tensor, "B H W 4"], generator: torch.Generator) -> Float[Tensor, "B 3 H W"]:
     """Random backgrounds; half of the pictures blurred, half brightened or darkened, all noisy and shifted a little."""
     count = len(rgba)
     down, right = torch.randint(-3, 4, (2,), generator=generator).tolist()
@@ -97,7 +97,7 @@ def worn(rgba: Float[Tensor, "B H W 4"], generator: torch.Generator) -> Float[Te
     return (images + noise * torch.randn(images.shape, generator=generator)).clamp(0.0, 1.0)
 
 
-def measure(judge: Judge, shard: Shard) -> dict[str, float]:
+def measure(classifier: Classifier, shard: Shard) -> dict[str, float]:
     """Accuracy on a shard's true renders over mid-grey, by attribute that the captions speak of, and of the side."""
     right: dict[str, list[float]] = {}
     for scene, caption in enumerate(shard.captions):
@@ -105,11 +105,11 @@ def measure(judge: Judge, shard: Shard) -> dict[str, float]:
         rgba = shard.rgba[scene].float() / 255.0
         images = over(rgba, torch.full((len(rgba), 3), 0.6)).permute(0, 3, 1, 2)
         cameras = shard_cameras(shard.angles[scene])
-        reading = judge.read(images, cameras)
-        found = reading.correct(description)
+        prediction = classifier.read(images, cameras)
+        found = prediction.correct(description)
         found["all"] = torch.stack(list(found.values())).all(0)
         if description.relation is None and description.thing.kind in FRONTED:
-            found["view"] = reading.views.argmax(1) == view_labels(cameras.azimuth)
+            found["view"] = prediction.views.argmax(1) == view_labels(cameras.azimuth)
         for name, values in found.items():
             right.setdefault(name, []).extend(values.float().tolist())
     return {name: round(sum(values) / len(values), 4) for name, values in right.items()}

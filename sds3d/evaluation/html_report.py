@@ -73,16 +73,16 @@ def _diversity(group: list[Evaluated]) -> float | None:
     return round(float(np.mean(found)), 4) if found else None
 
 
-def write_summary(results: Sequence[Evaluated], judge_accuracy: dict[str, Any], folder: Path, title: str) -> None:
+def write_summary(results: Sequence[Evaluated], classifier_accuracy: dict[str, Any], folder: Path, title: str) -> None:
     """evaluation.png, evaluation.json and evaluation.html."""
     with writing(folder / SHEET):
         folder.mkdir(parents=True, exist_ok=True)
         write_png(contact_sheet(results), folder / SHEET)
     rows = [row.__dict__ for row in means(results)]
     table: dict[str, Any] = {"title": title, "means": rows, "runs": [one.scores.to_dict() for one in results]}
-    table["judge_accuracy"] = judge_accuracy
+    table["classifier_accuracy"] = classifier_accuracy
     write_atomic(folder / TABLE, (json.dumps(table, indent=1) + "\n").encode())
-    write_atomic(folder / PAGE, page(results, judge_accuracy, title).encode())
+    write_atomic(folder / PAGE, page(results, classifier_accuracy, title).encode())
 
 
 def contact_sheet(results: Sequence[Evaluated], columns: int = 2) -> UInt8[ndarray, "H W 3"]:
@@ -104,7 +104,7 @@ def contact_sheet(results: Sequence[Evaluated], columns: int = 2) -> UInt8[ndarr
     return np.asarray(sheet)
 
 
-def page(results: Sequence[Evaluated], judge_accuracy: dict[str, Any], title: str) -> str:
+def page(results: Sequence[Evaluated], classifier_accuracy: dict[str, Any], title: str) -> str:
     """One HTML page beside the picture; every text that a person wrote is escaped."""
     template = string.Template(
         (resources.files("sds3d.sweeps") / "pages" / "evaluation.html").read_text(encoding="utf-8")
@@ -120,7 +120,7 @@ def page(results: Sequence[Evaluated], judge_accuracy: dict[str, Any], title: st
     explained = "".join(f"<li><b>{METRICS[name][0]}</b>: {html.escape(METRICS[name][1])}</li>" for name in shown)
     return template.substitute(
         title=html.escape(title), head=head, means="\n".join(mean_rows), runs="\n".join(run_rows), picture=SHEET,
-        explained=explained, judge=html.escape(json.dumps(judge_accuracy)),
+        explained=explained, classifier=html.escape(json.dumps(classifier_accuracy)),
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from sds3d.scenes import Scene
 from sds3d.types import Cameras
 
 JUDGED, SIZE = 12, 128  # views that are judged, 30 degrees apart, and their sides in pixels
-GREY = 0.6  # what lies behind them: the judge's own accuracy was measured over the same
+GREY = 0.6  # what lies behind them: the classifier's own accuracy was measured over the same
 SEEN = 0.01  # a view shows something if more of its pixels are more than half covered
 STRAY = 0.25  # opacity from which something beside the object counts as a floater
 EIGHT_CONNECTED = np.ones((3, 3), dtype=int)
@@ -44,7 +44,7 @@ class Pictures:
         """Mean colour saturation (HSV, [0, 1]) where the object is."""
         return float(saturation(self.rgb, self.opacity[..., None]))
 
-    def fog(self) -> float:
+    def translucency(self) -> float:
         """Share of the covered pixels that are neither empty nor solid; a clean object has them at its outline only."""
         return float(soft_fraction(self.opacity))
 
@@ -62,7 +62,7 @@ class Pictures:
         return ((self.opacity > 0.5).float().mean((1, 2)) > SEEN).tolist()
 
 
-def judged_cameras() -> Cameras:
+def scored_cameras() -> Cameras:
     """The views whose pictures are judged."""
     return orbit(JUDGED, size=SIZE)
 

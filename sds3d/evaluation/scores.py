@@ -11,41 +11,41 @@ from numpy import ndarray
 
 from sds3d.errors import CheckpointError, ConfigError
 from sds3d.evaluation.alignment import place, silhouette_cameras
-from sds3d.evaluation.classifier import Judge
+from sds3d.evaluation.classifier import Classifier
 from sds3d.evaluation.classifier_scores import attribute_shares, judged
 from sds3d.evaluation.clip import Clip
 from sds3d.evaluation.ground_truth import draw_truths, pieces, shape_scores
 from sds3d.evaluation.renders import (
     GREY,
     Pictures,
-    judged_cameras,
     mesh_pictures,
     pictures_psnr,
     scene_pictures,
+    scored_cameras,
     strip,
     true_pictures,
 )
 from sds3d.export import read_glb
 from sds3d.priors.embedded.captions import Description, parse
 from sds3d.priors.embedded.solids import Solid
-from sds3d.run.artifacts import RESULTS
+from sds3d.run.artifacts import ARTIFACTS
 from sds3d.sweeps.run_set import failure
 from sds3d.training.session import REPORT, Session
 
 ANY_BODIES = 1  # of a thing whose truth is not known
 METRICS = {  # what a table shows, in its order: heading, and what it is
-    "accuracy": ("attributes", "share of the caption's attributes that the judge finds, mean over views"),
-    "all_right": ("all right", "share of the views in which the judge finds every attribute"),
-    "r_precision": ("R-prec", "share of the views whose own caption is the likeliest of 100 to the judge"),
+    "accuracy": ("attributes", "share of the caption's attributes that the classifier finds, mean over views"),
+    "all_right": ("all right", "share of the views in which the classifier finds every attribute"),
+    "r_precision": ("R-prec", "share of the views whose own caption is the likeliest of 100 to the classifier"),
     "silhouette_iou": ("sil. IoU", "overlap of silhouettes with the truth's, mean over 8 views"),
     "volume_iou": ("vol. IoU", "overlap of the mesh's volume with the truth's"),
     "chamfer": ("chamfer", "mean distance between the mesh's surface and the truth's, in radii; 0.006 is equal"),
-    "agreement": ("agree", "how far the judge's answers are the same over the views"),
+    "agreement": ("agree", "how far the classifier's answers are the same over the views"),
     "mesh_psnr": ("mesh dB", "PSNR of the mesh's renders against the scene's"),
     "janus": ("Janus", "share of the views not from the front that look like the front"),
     "prior_sides": ("sides", "share of the views that the run's own prior reads as the side that they are"),
     "saturation": ("satur.", "mean colour saturation"),
-    "fog": ("fog", "share of covered pixels that are neither empty nor solid"),
+    "translucency": ("translucency", "share of covered pixels that are neither empty nor solid"),
     "floaters": ("floaters", "share of covered pixels outside the object's own bodies"),
     "clip": ("CLIP", "100 times the cosine of picture and prompt"),
     "clip_sides": ("CLIP sides", "share of the views that CLIP reads as the side (front, side, back) that they are"),
@@ -69,7 +69,7 @@ class Scores:
     split: str  # seen, held-out, or unknown where the prompt is outside the procedural world
     values: dict[str, float] = field(default_factory=dict)
     attributes: dict[str, float] = field(default_factory=dict)  # share of the views that show each
-    truth: dict[str, float] = field(default_factory=dict)  # what the true object gets from the same judge
+    truth: dict[str, float] = field(default_factory=dict)  # what the true object gets from the same classifier
     yaw_deg: float | None = None  # how far the object is turned against the truth
     scale: float | None = None
     notes: list[str] = field(default_factory=list)
@@ -89,7 +89,11 @@ class Evaluated:
 
 
 def evaluate_run(
-    folder: Path, judge: Judge, captions: Sequence[Description], clip: Clip | None = None, seconds: float | None = None
+    folder: Path,
+    classifier: Classifier,
+    captions: Sequence[Description],
+    clip: Clip | None = None,
+    seconds: float | None = None,
 ) -> Evaluated:
     """Scores a finished run. `captions` are what retrieval chooses from, `seconds` what the run may take.
 
@@ -99,26 +103,30 @@ def evaluate_run(
     config = session.config
     if not (folder / REPORT).is_file():
         raise CheckpointError(f"{folder} holds a run that is not finished", hint=f"sds3d resume {folder}")
-    if "sheet" not in config.scene.results:
+    if "sheet" not in config.scene.artifacts:
         raise ConfigError(
-            f"{folder} holds a scene of kind {config.scene.name}, which is flat: it has no views to judge"
+            f"{folder} holds a scene of kind {config.scene.name}, which is flat: it has no views to classifier"
         )
     report = json.loads((folder / REPORT).read_text())
     meant, scene = parse(config.prompt), session.scene()
-    pictures = scene_pictures(scene, judged_cameras())
-    values = {"saturation": pictures.saturation(), "fog": pictures.fog(), **_costs(report, config.cameras.views)}
+    pictures = scene_pictures(scene, scored_cameras())
+    values = {
+        "saturation": pictures.saturation(),
+        "translucency": pictures.translucency(),
+        **_costs(report, config.cameras.views),
+    }
     notes, more, truths = list[str](), dict[str, Any](), list[list[Solid]]()
     if meant is None:
-        notes.append("the prompt is outside the procedural world: no truth to compare with, nothing for the judge")
+        notes.append("the prompt is outside the procedural world: no truth to compare with, nothing for the classifier")
         values["floaters"] = pictures.floaters(ANY_BODIES)
     else:
         truths = draw_truths(meant)
-        more = _against_truth(judge, pictures, meant, truths, list(captions))
+        more = _against_truth(classifier, pictures, meant, truths, list(captions))
         masks = scene_pictures(scene, silhouette_cameras()).opacity > 0.5
         placed = place(masks, truths)
         more |= {"yaw_deg": placed.yaw_deg, "scale": placed.scale}
         values |= {**more.pop("values"), "silhouette_iou": placed.silhouette_iou}
-    mesh_path = folder / RESULTS["glb"].file_name
+    mesh_path = folder / ARTIFACTS["glb"].file_name
     if mesh_path.is_file():
         mesh = read_glb(mesh_path)
         values["mesh_psnr"] = pictures_psnr(mesh_pictures(mesh, pictures.cameras), pictures)
@@ -130,7 +138,7 @@ def evaluate_run(
         notes.append(f"no mesh: {report.get('mesh', {}).get('refused', 'none was written')}")
     if clip is not None:
         values["clip"] = clip.score(pictures.over(GREY), config.prompt)
-        side = config.view_words.index(pictures.cameras.azimuth, pictures.cameras.elevation)
+        side = config.view_prompting.index(pictures.cameras.azimuth, pictures.cameras.elevation)
         values["clip_sides"] = clip.side_agreement(pictures.over(GREY), config.prompt, side)
     if "janus" in report.get("metrics", {}):
         values["prior_sides"] = report["metrics"]["janus"]["agreement"]
@@ -144,14 +152,22 @@ def evaluate_run(
 
 
 def _against_truth(
-    judge: Judge, pictures: Pictures, meant: Description, truths: list[list[Solid]], captions: list[Description]
+    classifier: Classifier,
+    pictures: Pictures,
+    meant: Description,
+    truths: list[list[Solid]],
+    captions: list[Description],
 ) -> dict[str, Any]:
-    """What the judge says of the run, and of the first draw of the truth."""
+    """What the classifier says of the run, and of the first draw of the truth."""
     true = true_pictures(truths[0], pictures.cameras)
-    values = judged(judge, pictures, meant, captions)
+    values = judged(classifier, pictures, meant, captions)
     values["floaters"] = pictures.floaters(max(pieces(solids) for solids in truths))
-    ceiling = {**judged(judge, true, meant, captions), "saturation": true.saturation(), "fog": true.fog()}
-    return {"values": values, "attributes": attribute_shares(judge, pictures, meant), "truth": ceiling}
+    ceiling = {
+        **judged(classifier, true, meant, captions),
+        "saturation": true.saturation(),
+        "translucency": true.translucency(),
+    }
+    return {"values": values, "attributes": attribute_shares(classifier, pictures, meant), "truth": ceiling}
 
 
 def _costs(report: dict[str, Any], views: int) -> dict[str, float]:

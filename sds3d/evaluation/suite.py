@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sds3d.config.run_config import RunConfig
 from sds3d.errors import ConfigError
-from sds3d.evaluation.classifier import Judge
+from sds3d.evaluation.classifier import Classifier
 from sds3d.evaluation.classifier_scores import captions_for
 from sds3d.evaluation.scores import Clip, Evaluated, evaluate_run
 from sds3d.sweeps.run_set import ManyRuns
@@ -40,11 +40,11 @@ class Suite(ManyRuns):
         assert len(named) == len(configs), "two configs have one folder"
         super().__init__(named)
 
-    def evaluate(self, judge: Judge, clip: Clip | None = None) -> Iterable[Evaluated]:
+    def evaluate(self, classifier: Classifier, clip: Clip | None = None) -> Iterable[Evaluated]:
         """Every finished run's scores, one at a time."""
         captions = captions_for(config.prompt for config in self.runs.values())
         for path, config in self.runs.items():
-            yield evaluate_run(path, judge, captions, clip, SECONDS.get(config.scene.name))
+            yield evaluate_run(path, classifier, captions, clip, SECONDS.get(config.scene.name))
 
 
 def run_folder(number: int, config: RunConfig) -> str:

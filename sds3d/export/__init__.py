@@ -4,7 +4,7 @@ from sds3d.export.check import check_mesh
 from sds3d.export.config import ExportConfig
 from sds3d.export.contact_sheet import arrange, azimuth_label, draw_comparison, render_sheet
 from sds3d.export.extract import extract_mesh
-from sds3d.export.formats import MESH_FORMATS, hand_over
+from sds3d.export.formats import MESH_FORMATS, write_verified
 from sds3d.export.glb import read_glb, write_glb, write_gltf
 from sds3d.export.info import FileInfo, read_info
 from sds3d.export.mesh import Mesh, Texture
@@ -27,7 +27,7 @@ __all__ = [
     "check_mesh",
     "draw_comparison",
     "extract_mesh",
-    "hand_over",
+    "write_verified",
     "read_glb",
     "read_info",
     "read_splats_ply",

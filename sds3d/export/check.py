@@ -4,7 +4,7 @@ import numpy as np
 
 from sds3d.errors import ExportError
 from sds3d.export.mesh import Mesh
-from sds3d.metrics.image import MeshStats, mesh_statistics
+from sds3d.metrics.mesh import MeshStats, mesh_statistics
 
 MAX_RADIUS = 1.2  # the object belongs inside the unit ball
 MIN_EXTENT = 0.05

@@ -19,7 +19,7 @@ from sds3d.scenes.base import Scene
 LEVEL_CELLS = 64  # of the grid on which levels are compared
 SWEEP_PIXELS = 160  # of the renders that levels of one kind are compared with, and then the best of each kind:
 JUDGED_PIXELS = 256  # the projection widens splats by half a pixel, which must not count for much
-LEFT_OUT = 0.1  # of the solid parts' density: what of it is outside the main pieces is a floater
+MAX_SKIPPED = 0.1  # of the solid parts' density: what of it is outside the main pieces is a floater
 MIN_FIT = 0.3  # silhouette IoU; a fair mesh has 0.9, one with big floaters left out 0.6
 NUDGES = (1.0, 1.02, 0.98, 1.05, 0.95)  # of the level, where the surface would touch itself
 
@@ -88,7 +88,7 @@ def extract_shape(scene: Scene, views: SceneViews, judged: SceneViews, config: E
             "renders show",
             hint=f"the object is fog or scattered parts; {MORE_STEPS}",
         )
-    around = world.surface(min(LEFT_OUT * solid_density(world), 0.9 * float(world.density.max())))
+    around = world.surface(min(MAX_SKIPPED * solid_density(world), 0.9 * float(world.density.max())))
     return Shape(surface, choice, fit, around[1] if around else 0.0)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sds3d.atomic import staged
+from sds3d.atomic import atomic_folder
 from sds3d.export.glb import read_glb, write_glb, write_gltf
 from sds3d.export.mesh import Mesh
 from sds3d.export.obj_ply_stl import (
@@ -20,7 +20,7 @@ from sds3d.export.obj_ply_stl import (
 from sds3d.export.usd import read_usdz, write_usdz
 from sds3d.export.verify_mesh import Figures, verify
 from sds3d.export.views import SceneViews
-from sds3d.metrics.image import MeshStats
+from sds3d.metrics.mesh import MeshStats
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ MESH_FORMATS = {
 }
 
 
-def hand_over(
+def write_verified(
     mesh: Mesh, file_format: str, path: Path, metadata: Mapping[str, Any], truth: SceneViews
 ) -> tuple[MeshStats, Figures]:
     """Write a mesh, read the file back, compare it with the scene, and only then put it at `path`.
@@ -51,6 +51,6 @@ def hand_over(
     ExportError where nobody would want it; then, as after any error, `path` is what it was.
     """
     chosen = MESH_FORMATS[file_format]
-    with staged(path) as draft:
+    with atomic_folder(path) as draft:
         chosen.write(mesh if chosen.textured else without_texture(mesh), draft, metadata)
         return verify(chosen.read(draft), truth, chosen.colored)

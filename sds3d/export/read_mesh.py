@@ -1,4 +1,4 @@
-"""Reading meshes back with a reader that is not ours."""
+"""Prediction meshes back with a reader that is not ours."""
 
 import struct
 from dataclasses import replace

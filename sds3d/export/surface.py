@@ -9,7 +9,7 @@ from numpy import ndarray
 from scipy.ndimage import binary_dilation, binary_fill_holes
 
 from sds3d.export.mesh import vertex_normals, without_unused_vertices
-from sds3d.metrics.image import enclosed_volume, face_pieces, is_watertight
+from sds3d.metrics.mesh import enclosed_volume, face_pieces, is_watertight
 
 # fast_simplification's "agg": hasty collapses fold thin parts onto themselves, slow ones stop short of the count
 DECIMATION_HASTE = (5.0, 4.0, 3.0, 2.0)

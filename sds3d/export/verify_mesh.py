@@ -12,7 +12,7 @@ from sds3d.export.mesh import Mesh
 from sds3d.export.render_mesh import render_mesh
 from sds3d.export.similarity import GOOD_DB, GOOD_IOU, compare_colors, compare_silhouettes
 from sds3d.export.views import SceneViews, render_views
-from sds3d.metrics.image import MeshStats
+from sds3d.metrics.mesh import MeshStats
 from sds3d.scenes.base import Scene
 from sds3d.types import Cameras
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sds3d.atomic import staged
+from sds3d.atomic import atomic_folder
 from sds3d.errors import ExportError
 from sds3d.export.splat_files import SPLAT_BYTES, checked_splats
 from sds3d.scenes.base import Scene
@@ -17,11 +17,11 @@ TOLERANCE = 1e-5  # of positions, world units, and of logits; the files hold flo
 BYTE = 1 / 255 + 1e-6  # what a byte cannot tell apart
 
 
-def hand_over_splats(
+def write_verified_splats(
     write: Callable[[Path], int], check: Callable[[Path, Scene], None], scene: Scene, path: Path
 ) -> int:
     """Write elsewhere, read it back, and only then put it at `path`; the number of splats."""
-    with staged(path) as elsewhere:
+    with atomic_folder(path) as elsewhere:
         count = write(elsewhere)
         check(elsewhere, scene)
     return count

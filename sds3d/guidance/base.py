@@ -31,7 +31,7 @@ Weighting = Literal["sigma_squared", "uniform", "alpha_sigma_squared", "sigma_ov
 
 
 @dataclass(frozen=True)
-class Query:
+class GuidanceInput:
     """One question to the prior: how should these views change?
 
     The draws that every method shares are made already; one that needs more takes them from `generator` (on the CPU).
@@ -54,7 +54,7 @@ class Query:
 
 @dataclass(frozen=True)
 class GuidanceOutput:
-    """What a guidance says about one query."""
+    """What a guidance says about one input."""
 
     grad: Float[Tensor, "B C h w"]  # detached dL/dx of each view, already weighted by w(t)
     loss: Float[Tensor, ""] | None = None  # loss of the guidance's own parameters
@@ -64,15 +64,15 @@ class GuidanceOutput:
 class Guidance(Options, ABC):
     """A method: its hyperparameters are its fields, its equation is `step`. All state is explicit.
 
-    `companions` are the parts on the other axes that the method is published with, {"noise": "surface"}: they are used
+    `default_overrides` are the parts on the other axes that the method is published with, {"noise": "surface"}: they are used
     where the person names none. The three facts below decide which combinations a config refuses.
     """
 
     name: str
-    companions: ClassVar[Mapping[str, str]] = {}
-    guides: ClassVar[bool] = False  # by guided_noise(), so that Perp-Neg has something to act on
-    draws: ClassVar[bool] = True  # uses the noise of the noise axis
-    falls: ClassVar[bool] = False  # needs one t for all views, and one that never rises
+    default_overrides: ClassVar[Mapping[str, str]] = {}
+    uses_cfg: ClassVar[bool] = False  # by guided_noise(), so that Perp-Neg has something to act on
+    uses_noise: ClassVar[bool] = True  # uses the noise of the noise axis
+    needs_monotonic_t: ClassVar[bool] = False  # needs one t for all views, and one that never rises
 
     @property
     def needs_density(self) -> bool:
@@ -84,8 +84,8 @@ class Guidance(Options, ABC):
         return None
 
     @abstractmethod
-    def step(self, query: Query, state: Any) -> GuidanceOutput:
-        """The gradient for one query; `state` is what `init` returned."""
+    def step(self, inputs: GuidanceInput, state: Any) -> GuidanceOutput:
+        """The gradient for one input; `state` is what `init` returned."""
 
 
 def weight(

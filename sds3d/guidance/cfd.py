@@ -36,6 +36,6 @@ class CFD(SDS):
     """
 
     name: Literal["cfd"] = "cfd"  # type: ignore[assignment]  # a part's name is its own
-    falls: ClassVar[bool] = True
-    companions: ClassVar[Mapping[str, str]] = {"noise": "surface", "timesteps": "descending"}
+    needs_monotonic_t: ClassVar[bool] = True
+    default_overrides: ClassVar[Mapping[str, str]] = {"noise": "surface", "timesteps": "descending"}
     weighting: Annotated[Weighting, Field(description="w(t), the weight of each diffusion time")] = "sigma_over_alpha"

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from sds3d.guidance.base import Query
+from sds3d.guidance.base import GuidanceInput
 
 Rescale = Annotated[float, Field(ge=0, le=1, description="how far to undo guidance's growth of the spread")]
 
@@ -61,16 +61,20 @@ def perp_neg(
 
 
 def guided_noise(
-    query: Query, x_t: Float[Tensor, "B C h w"], t: Float[Tensor, "B"], guidance_scale: float, rescale: float = 0.0
+    inputs: GuidanceInput,
+    x_t: Float[Tensor, "B C h w"],
+    t: Float[Tensor, "B"],
+    guidance_scale: float,
+    rescale: float = 0.0,
 ) -> Float[Tensor, "B C h w"]:
     """eps_w at x_t: two predictions of the prior (prompt and base), four with Perp-Neg.
 
     eps_base is eps_null, or eps_neg where there is a negative prompt.
     """
-    cond = query.cond
+    cond = inputs.cond
     base = cond.null if cond.negative is None else cond.negative
     sides = [embedding for embedding, _ in cond.against]
-    eps_y, eps_base, *others = query.prior.predict_noise(x_t, t, [cond.positive, base, *sides], query.view)
+    eps_y, eps_base, *others = inputs.prior.predict_noise(x_t, t, [cond.positive, base, *sides], inputs.view)
     shares = [share for _, share in cond.against]
     eps = perp_neg(eps_y, eps_base, list(zip(others, shares, strict=True)))
     return cfg_rescale(cfg(eps, eps_base, guidance_scale), eps_y, rescale)

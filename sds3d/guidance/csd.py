@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field, field_validator
 
-from sds3d.guidance.base import Guidance, GuidanceOutput, Query, Weighting, weight
-from sds3d.options import Changing, Schedule, value_at
+from sds3d.guidance.base import Guidance, GuidanceInput, GuidanceOutput, Weighting, weight
+from sds3d.options import Schedule, Scheduled, evaluate
 
 
 class CSD(Guidance):
@@ -31,7 +31,7 @@ class CSD(Guidance):
     name: Literal["csd"] = "csd"
     positive_scale: Annotated[float, Field(gt=0, le=200, description="w1, the pull towards the prompt")] = 1.0
     negative_scale: Annotated[
-        Changing, Field(description="w2, the push away from the negative prompt; of no effect where there is none")
+        Scheduled, Field(description="w2, the push away from the negative prompt; of no effect where there is none")
     ] = Schedule(start=0.0, end=1.0, begin_at=0.0, end_at=0.5)
     weighting: Annotated[Weighting, Field(description="w(t), the weight of each diffusion time")] = "sigma_squared"
 
@@ -45,20 +45,20 @@ class CSD(Guidance):
 
     def coefficients(self, progress: float) -> tuple[float, float, float]:
         """(c_y, c_neg, c_null) of the eps, where there is a negative prompt."""
-        w1, w2 = self.positive_scale, value_at(self.negative_scale, progress)
+        w1, w2 = self.positive_scale, evaluate(self.negative_scale, progress)
         return w1, -w2, w2 - w1
 
-    def step(self, query: Query, state: Any) -> GuidanceOutput:
+    def step(self, inputs: GuidanceInput, state: Any) -> GuidanceOutput:
         """Two predictions per view, three while all coefficients count; one whose coefficient is 0 is not asked for."""
-        x_t, alpha, sigma = query.diffuse()
-        cond = query.cond
-        c_y, c_neg, c_null = self.coefficients(query.progress)
+        x_t, alpha, sigma = inputs.diffuse()
+        cond = inputs.cond
+        c_y, c_neg, c_null = self.coefficients(inputs.progress)
         if cond.negative is None:
             terms = [(c_y, cond.positive), (-c_y, cond.null)]
         else:
             terms = [(c_y, cond.positive), (c_neg, cond.negative), (c_null, cond.null)]
         terms = [term for term in terms if term[0] != 0]
-        predictions = query.prior.predict_noise(x_t, query.t, [condition for _, condition in terms], query.view)
+        predictions = inputs.prior.predict_noise(x_t, inputs.t, [condition for _, condition in terms], inputs.view)
         total = torch.stack([c * eps for (c, _), eps in zip(terms, predictions, strict=True)]).sum(dim=0)
         grad = weight(self.weighting, alpha, sigma) * total
         return GuidanceOutput(grad, stats={"grad_rms": grad.square().mean().sqrt()})

@@ -5,10 +5,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from sds3d.guidance.base import Guidance, GuidanceOutput, Query, Weighting, weight
+from sds3d.guidance.base import Guidance, GuidanceInput, GuidanceOutput, Weighting, weight
 from sds3d.guidance.cfg import Rescale, cfg, guided_noise
 from sds3d.guidance.inversion import InversionStart, InversionSteps, ddim_step, invert
-from sds3d.options import Changing, Schedule, value_at
+from sds3d.options import Schedule, Scheduled, evaluate
 
 
 class ISM(Guidance):
@@ -33,10 +33,10 @@ class ISM(Guidance):
     """
 
     name: Literal["ism"] = "ism"
-    guides: ClassVar[bool] = True
+    uses_cfg: ClassVar[bool] = True
     guidance_scale: Annotated[float, Field(ge=0, le=200, description="classifier-free guidance; 1 is none")] = 7.5
     rescale: Rescale = 0.0
-    delta_t: Annotated[Changing, Field(description="the interval t - s")] = Schedule(start=0.1, end=0.025, end_at=0.3)
+    delta_t: Annotated[Scheduled, Field(description="the interval t - s")] = Schedule(start=0.1, end=0.025, end_at=0.3)
     inversion_steps: InversionSteps = 5
     inversion_start: InversionStart = 0.05
     inversion_scale: Annotated[float, Field(ge=1, le=50, description="reversed guidance of inversion; 1 is none")] = 1.0
@@ -50,22 +50,22 @@ class ISM(Guidance):
             raise ValueError("it must be in (0, 1)")
         return value
 
-    def step(self, query: Query, state: Any) -> GuidanceOutput:
+    def step(self, inputs: GuidanceInput, state: Any) -> GuidanceOutput:
         """Two predictions per view at t, and one (two at inversion_scale > 1) at s and for each step below it."""
-        prior, cond, t = query.prior, query.cond, query.t
+        prior, cond, t = inputs.prior, inputs.cond, inputs.t
 
         def predict(x_t: Tensor, t: Tensor) -> Tensor:
             if self.inversion_scale == 1:
-                return prior.predict_noise(x_t, t, [cond.null], query.view)[0]
-            eps_y, eps_null = prior.predict_noise(x_t, t, [cond.positive, cond.null], query.view)
+                return prior.predict_noise(x_t, t, [cond.null], inputs.view)[0]
+            eps_y, eps_null = prior.predict_noise(x_t, t, [cond.positive, cond.null], inputs.view)
             return cfg(eps_null, eps_y, self.inversion_scale)
 
         start = t.clamp(max=self.inversion_start)
-        s = (t - value_at(self.delta_t, query.progress)).maximum(start)
+        s = (t - evaluate(self.delta_t, inputs.progress)).maximum(start)
         alpha, sigma = prior.alpha_sigma(start)
-        x_s = invert(prior, alpha * query.x.detach() + sigma * query.noise, start, s, self.inversion_steps, predict)
+        x_s = invert(prior, alpha * inputs.x.detach() + sigma * inputs.noise, start, s, self.inversion_steps, predict)
         eps_s = predict(x_s, s)
         x_t = ddim_step(prior, x_s, eps_s, s, t)
-        eps_w = guided_noise(query, x_t, t, self.guidance_scale, self.rescale)
+        eps_w = guided_noise(inputs, x_t, t, self.guidance_scale, self.rescale)
         grad = weight(self.weighting, *prior.alpha_sigma(t)) * (eps_w - eps_s)
         return GuidanceOutput(grad, stats={"grad_rms": grad.square().mean().sqrt()})

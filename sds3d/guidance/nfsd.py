@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 
-from sds3d.guidance.base import Guidance, GuidanceOutput, Query, Weighting, weight
+from sds3d.guidance.base import Guidance, GuidanceInput, GuidanceOutput, Weighting, weight
 
 
 class NFSD(Guidance):
@@ -33,15 +33,15 @@ class NFSD(Guidance):
     t_clean: Annotated[float, Field(ge=0, le=1, description="below this time eps_null counts as free of noise")] = 0.2
     weighting: Annotated[Weighting, Field(description="w(t), the weight of each diffusion time")] = "sigma_squared"
 
-    def step(self, query: Query, state: Any) -> GuidanceOutput:
+    def step(self, inputs: GuidanceInput, state: Any) -> GuidanceOutput:
         """Two predictions per view; three where there is a negative prompt and a view is at t_clean or above."""
-        x_t, alpha, sigma = query.diffuse()
-        cond = query.cond
-        clean = query.t < self.t_clean
+        x_t, alpha, sigma = inputs.diffuse()
+        cond = inputs.cond
+        clean = inputs.t < self.t_clean
         conditions = [cond.positive, cond.null]
         if cond.negative is not None and not clean.all():
             conditions.append(cond.negative)
-        eps_y, eps_null, *rest = query.prior.predict_noise(x_t, query.t, conditions, query.view)
+        eps_y, eps_null, *rest = inputs.prior.predict_noise(x_t, inputs.t, conditions, inputs.view)
         eps_neg = rest[0] if rest else eps_null
         delta_c = eps_y - eps_null
         delta_d = torch.where(clean[:, None, None, None], eps_null, eps_null - eps_neg)

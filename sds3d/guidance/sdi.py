@@ -8,7 +8,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from sds3d.guidance.base import Guidance, GuidanceOutput, Query, Weighting, weight
+from sds3d.guidance.base import Guidance, GuidanceInput, GuidanceOutput, Weighting, weight
 from sds3d.guidance.cfg import Rescale, guided_noise
 from sds3d.guidance.inversion import InversionStart, InversionSteps, invert
 
@@ -32,9 +32,9 @@ class SDI(Guidance):
     """
 
     name: Literal["sdi"] = "sdi"
-    guides: ClassVar[bool] = True
-    draws: ClassVar[bool] = False
-    companions: ClassVar[Mapping[str, str]] = {"timesteps": "descending"}
+    uses_cfg: ClassVar[bool] = True
+    uses_noise: ClassVar[bool] = False
+    default_overrides: ClassVar[Mapping[str, str]] = {"timesteps": "descending"}
     guidance_scale: Annotated[float, Field(ge=0, le=200, description="classifier-free guidance; 1 is none")] = 7.5
     rescale: Rescale = 0.0
     inversion_steps: InversionSteps = 5
@@ -43,28 +43,28 @@ class SDI(Guidance):
     jitter: Annotated[bool, Field(description="end the inversion at a random time up to one step above t")] = False
     weighting: Annotated[Weighting, Field(description="w(t), the weight of each diffusion time")] = "sigma_over_alpha"
 
-    def step(self, query: Query, state: Any) -> GuidanceOutput:
+    def step(self, inputs: GuidanceInput, state: Any) -> GuidanceOutput:
         """Two predictions per view at t, and two for each step of the inversion."""
-        x, (alpha, sigma) = query.x.detach(), query.prior.alpha_sigma(query.t)
-        x_t = self.inverted(query)
+        x, (alpha, sigma) = inputs.x.detach(), inputs.prior.alpha_sigma(inputs.t)
+        x_t = self.inverted(inputs)
         kappa = (x_t - alpha * x) / sigma
-        eps_w = guided_noise(query, x_t, query.t, self.guidance_scale, self.rescale)
+        eps_w = guided_noise(inputs, x_t, inputs.t, self.guidance_scale, self.rescale)
         grad = weight(self.weighting, alpha, sigma) * (eps_w - kappa)
         rms = {"grad_rms": grad, "kappa_rms": kappa}
         return GuidanceOutput(grad, stats={name: value.square().mean().sqrt() for name, value in rms.items()})
 
-    def inverted(self, query: Query) -> Float[Tensor, "B C h w"]:
+    def inverted(self, inputs: GuidanceInput) -> Float[Tensor, "B C h w"]:
         """x_t on the DDIM path that leads to x."""
-        start, end = query.t.clamp(max=self.inversion_start), query.t
+        start, end = inputs.t.clamp(max=self.inversion_start), inputs.t
         if self.jitter:
-            above = torch.rand(len(end), generator=query.generator).to(end) / self.inversion_steps
+            above = torch.rand(len(end), generator=inputs.generator).to(end) / self.inversion_steps
             end = (end + above).clamp(max=0.999)
-        x_start = query.prior.alpha_sigma(start)[0] * query.x.detach()
+        x_start = inputs.prior.alpha_sigma(start)[0] * inputs.x.detach()
         return invert(
-            query.prior,
+            inputs.prior,
             x_start,
             start,
             end,
             self.inversion_steps,
-            lambda x_t, t: guided_noise(query, x_t, t, self.inversion_scale),
+            lambda x_t, t: guided_noise(inputs, x_t, t, self.inversion_scale),
         )

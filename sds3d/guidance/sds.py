@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from sds3d.guidance.base import Guidance, GuidanceOutput, Query, Weighting, weight
+from sds3d.guidance.base import Guidance, GuidanceInput, GuidanceOutput, Weighting, weight
 from sds3d.guidance.cfg import Rescale, guided_noise
 
 
@@ -26,14 +26,14 @@ class SDS(Guidance):
     """
 
     name: Literal["sds"] = "sds"
-    guides: ClassVar[bool] = True
+    uses_cfg: ClassVar[bool] = True
     guidance_scale: Annotated[float, Field(ge=0, le=200, description="classifier-free guidance; 1 is none")] = 4.0
     rescale: Rescale = 0.0
     weighting: Annotated[Weighting, Field(description="w(t), the weight of each diffusion time")] = "sigma_squared"
 
-    def step(self, query: Query, state: Any) -> GuidanceOutput:
+    def step(self, inputs: GuidanceInput, state: Any) -> GuidanceOutput:
         """Two predictions per view (prompt and base) in one call of the prior."""
-        x_t, alpha, sigma = query.diffuse()
-        eps_w = guided_noise(query, x_t, query.t, self.guidance_scale, self.rescale)
-        grad = weight(self.weighting, alpha, sigma) * (eps_w - query.noise)
+        x_t, alpha, sigma = inputs.diffuse()
+        eps_w = guided_noise(inputs, x_t, inputs.t, self.guidance_scale, self.rescale)
+        grad = weight(self.weighting, alpha, sigma) * (eps_w - inputs.noise)
         return GuidanceOutput(grad, stats={"grad_rms": grad.square().mean().sqrt()})

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from sds3d.guidance.base import Guidance, GuidanceOutput, Query, Weighting, weight
+from sds3d.guidance.base import Guidance, GuidanceInput, GuidanceOutput, Weighting, weight
 
 ROUNDING = 1e-5  # a residual below this part of what it was taken from is float32 rounding and has no direction
 
@@ -34,17 +34,17 @@ class SSD(Guidance):
     t_seek: Annotated[float, Field(ge=0, le=1, description="up to this time the gradient seeks the nearest mode")] = 0.3
     weighting: Annotated[Weighting, Field(description="w(t), the weight of each diffusion time")] = "sigma_squared"
 
-    def step(self, query: Query, state: Any) -> GuidanceOutput:
+    def step(self, inputs: GuidanceInput, state: Any) -> GuidanceOutput:
         """Two predictions per view (prompt and base) in one call of the prior."""
-        x_t, alpha, sigma = query.diffuse()
-        cond, eps = query.cond, query.noise
+        x_t, alpha, sigma = inputs.diffuse()
+        cond, eps = inputs.cond, inputs.noise
         base = cond.null if cond.negative is None else cond.negative
-        m, eps_base = query.prior.predict_noise(x_t, query.t, [cond.positive, base], query.view)
+        m, eps_base = inputs.prior.predict_noise(x_t, inputs.t, [cond.positive, base], inputs.view)
         h = m - eps_base
         residual = m - ratio(dot(m, eps), dot(eps, eps)) * eps
         residual = torch.where(norm(residual) <= ROUNDING * norm(m), 0.0, residual)  # nan stays
         seeking = ratio(norm(h), norm(residual)) * residual
-        apart = (query.t > self.t_seek)[:, None, None, None]
+        apart = (inputs.t > self.t_seek)[:, None, None, None]
         grad = weight(self.weighting, alpha, sigma) * torch.where(apart, h, seeking)
         return GuidanceOutput(grad, stats={"grad_rms": grad.square().mean().sqrt()})
 

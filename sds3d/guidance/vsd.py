@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from sds3d.errors import ConfigError
-from sds3d.guidance.base import Guidance, GuidanceOutput, Query, Weighting, weight
+from sds3d.guidance.base import Guidance, GuidanceInput, GuidanceOutput, Weighting, weight
 from sds3d.guidance.cfg import Rescale, guided_noise
 from sds3d.guidance.divergence import Divergence, log_weight
 from sds3d.options import Range
@@ -50,7 +50,7 @@ class VSD(Guidance):
     """
 
     name: Literal["vsd"] = "vsd"
-    guides: ClassVar[bool] = True
+    uses_cfg: ClassVar[bool] = True
     guidance_scale: Annotated[float, Field(ge=0, le=200, description="classifier-free guidance; 1 is none")] = 7.5
     rescale: Rescale = 0.0
     weighting: Annotated[Weighting, Field(description="w(t), the weight of each diffusion time")] = "sigma_squared"
@@ -82,39 +82,41 @@ class VSD(Guidance):
             )
         return prior.trainable_copy(self.lora_rank, generator)
 
-    def step(self, query: Query, state: Any) -> GuidanceOutput:
+    def step(self, inputs: GuidanceInput, state: Any) -> GuidanceOutput:
         """Two predictions of the prior and one of the critic; then one of the critic with gradients, for its loss."""
-        x_t, alpha, sigma = query.diffuse()
-        eps_w = guided_noise(query, x_t, query.t, self.guidance_scale, self.rescale)
+        x_t, alpha, sigma = inputs.diffuse()
+        eps_w = guided_noise(inputs, x_t, inputs.t, self.guidance_scale, self.rescale)
         with torch.no_grad():
-            eps_phi = state(x_t, query.t, query.cond.plain, query.view)
-            factor = weight(self.weighting, alpha, sigma) * self._importance(query, state, x_t)
+            eps_phi = state(x_t, inputs.t, inputs.cond.plain, inputs.view)
+            factor = weight(self.weighting, alpha, sigma) * self._importance(inputs, state, x_t)
         if self.normalize:
-            distance = query.x.detach() - sample_from_eps(eps_w, x_t, alpha, sigma)
+            distance = inputs.x.detach() - sample_from_eps(eps_w, x_t, alpha, sigma)
             factor = factor / distance.abs().mean(dim=(1, 2, 3), keepdim=True)
         grad = factor * (eps_w - eps_phi)
-        loss = self._critic_loss(query, state)
+        loss = self._critic_loss(inputs, state)
         return GuidanceOutput(grad, loss, stats={"grad_rms": grad.square().mean().sqrt()})
 
-    def _importance(self, query: Query, state: Any, x_t: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 1 1 1"] | float:
+    def _importance(
+        self, inputs: GuidanceInput, state: Any, x_t: Float[Tensor, "B C h w"]
+    ) -> Float[Tensor, "B 1 1 1"] | float:
         """h(p_t / q_t) of each view over its mean."""
         if not self.needs_density:
             return 1.0
-        prior: Any = query.prior
-        log_p = prior.log_density(x_t, query.t, query.cond.positive, query.view)
-        log_q = state.log_density(x_t, query.t, query.cond.plain, query.view)
+        prior: Any = inputs.prior
+        log_p = prior.log_density(x_t, inputs.t, inputs.cond.positive, inputs.view)
+        log_q = state.log_density(x_t, inputs.t, inputs.cond.plain, inputs.view)
         shares = log_weight(self.divergence, log_p - log_q).softmax(dim=0)
         return len(x_t) * shares[:, None, None, None]
 
-    def _critic_loss(self, query: Query, critic: Any) -> Float[Tensor, ""]:
+    def _critic_loss(self, inputs: GuidanceInput, critic: Any) -> Float[Tensor, ""]:
         """w'(t') || eps_phi - eps' ||^2, summed over C h w and averaged over the views as all gradients are.
 
         A mean over elements would leave gradients that half-precision networks flush to zero.
         """
-        x = query.x.detach()
+        x = inputs.x.detach()
         first, last = self.critic_t
-        t = (first + (last - first) * torch.rand(len(x), generator=query.generator)).to(x.device)
-        eps = torch.randn(x.shape, generator=query.generator).to(x)
-        alpha, sigma = query.prior.alpha_sigma(t)
-        eps_phi = critic(alpha * x + sigma * eps, t, query.cond.plain, query.view)
+        t = (first + (last - first) * torch.rand(len(x), generator=inputs.generator)).to(x.device)
+        eps = torch.randn(x.shape, generator=inputs.generator).to(x)
+        alpha, sigma = inputs.prior.alpha_sigma(t)
+        eps_phi = critic(alpha * x + sigma * eps, t, inputs.cond.plain, inputs.view)
         return (weight(self.critic_weighting, alpha, sigma) * (eps_phi - eps).square()).sum() / len(x)

@@ -1,78 +1,8 @@
-"""Numbers about results: how a mesh is built, how two renders compare."""
+"""Numbers about renders: how two compare, how clean and how colourful one is."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
-
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
-from numpy import ndarray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
+from jaxtyping import Bool, Float
 from torch import Tensor
-
-
-@dataclass(frozen=True)
-class MeshStats:
-    """A mesh in numbers; lengths in world units, colours in sRGB [0, 1]."""
-
-    vertices: int
-    faces: int
-    pieces: int
-    watertight: bool
-    extent: tuple[float, float, float]  # sides of the box around it along world x, y, z
-    radius: float  # of the ball around the origin that holds it
-    volume: float
-    mean_color: tuple[float, float, float]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for report.json."""
-        return asdict(self)
-
-
-def mesh_statistics(
-    vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"], colors: Float[ndarray, "V 3"]
-) -> MeshStats:
-    """Statistics of an indexed mesh. Volume means something only where it is watertight."""
-    used = vertices if len(vertices) else np.zeros((1, 3))
-    extent = (used.max(axis=0) - used.min(axis=0)).tolist()
-    mean_color = colors.mean(axis=0).tolist() if len(colors) else [0.0, 0.0, 0.0]
-    return MeshStats(
-        vertices=len(vertices),
-        faces=len(faces),
-        pieces=int(face_pieces(faces, len(vertices)).max(initial=-1)) + 1,
-        watertight=is_watertight(faces),
-        extent=(extent[0], extent[1], extent[2]),
-        radius=float(np.linalg.norm(used, axis=1).max()),
-        volume=enclosed_volume(vertices, faces),
-        mean_color=(mean_color[0], mean_color[1], mean_color[2]),
-    )
-
-
-def is_watertight(faces: Int[ndarray, "F 3"]) -> bool:
-    """Whether every edge is walked once in each direction: closed, manifold at edges, consistently wound."""
-    if len(faces) == 0:
-        return False
-    size = int(faces.max()) + 1
-    start, end = faces.astype(np.int64).ravel(), np.roll(faces, -1, axis=1).astype(np.int64).ravel()
-    there, back = np.sort(start * size + end), np.sort(end * size + start)
-    return bool((np.diff(there) > 0).all() and np.array_equal(there, back) and (start != end).all())
-
-
-def face_pieces(faces: Int[ndarray, "F 3"], vertex_count: int) -> Int[ndarray, "F"]:
-    """A number per face, equal for faces that share vertices, directly or through others."""
-    if len(faces) == 0:
-        return np.zeros(0, dtype=np.int64)
-    start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
-    graph = coo_matrix((np.ones(len(start), dtype=bool), (start, end)), shape=(vertex_count, vertex_count))
-    labels = connected_components(graph, directed=False)[1]
-    return np.unique(labels[faces[:, 0]], return_inverse=True)[1].astype(np.int64)
-
-
-def enclosed_volume(vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"]) -> float:
-    """Signed volume by the divergence theorem: sum of v0 . (v1 x v2) / 6, positive when faces wind outwards."""
-    corners = vertices.astype(np.float64)[faces]
-    return float(np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6.0)
 
 
 def silhouette_iou(

@@ -39,14 +39,14 @@ def composite_reference(
     rays = len(offsets) - 1
     ray_indices = torch.repeat_interleave(torch.arange(rays, device=offsets.device), offsets.diff())
     depths = densities * (t_ends - t_starts)
-    weights = torch.exp(-sum_in_front(depths, ray_indices, offsets)) * -torch.expm1(-depths)
+    weights = torch.exp(-exclusive_cumsum(depths, ray_indices, offsets)) * -torch.expm1(-depths)
     distances = (t_starts + t_ends) / 2
     values = torch.cat([features, torch.ones_like(features[:, :1]), distances[:, None]], dim=-1)
     totals = values.new_zeros(rays, values.shape[1]).index_add(0, ray_indices, weights[:, None] * values)
     return totals[:, :-2], totals[:, -2:-1], totals[:, -1:], weights
 
 
-def sum_in_front(
+def exclusive_cumsum(
     values: Float[Tensor, "S"], ray_indices: Int[Tensor, "S"], offsets: Int[Tensor, "O"]
 ) -> Float[Tensor, "S"]:
     """Sum of the samples before each on its ray, whose samples are offsets[r] to offsets[r + 1].
@@ -54,10 +54,10 @@ def sum_in_front(
     A difference of sums over all rays, and so in double.
     """
     sums = F.pad(values.double().cumsum(0), (1, 0))
-    return (sums[:-1] - of_its_ray(sums[offsets[:-1]], ray_indices)).to(values)
+    return (sums[:-1] - gather_rays(sums[offsets[:-1]], ray_indices)).to(values)
 
 
-def of_its_ray(values: Float[Tensor, "R"], ray_indices: Int[Tensor, "S"]) -> Float[Tensor, "S"]:
+def gather_rays(values: Float[Tensor, "R"], ray_indices: Int[Tensor, "S"]) -> Float[Tensor, "S"]:
     """Each sample's ray's value. Not by [], whose gradient torch may add up in another order each time."""
     return values.index_select(0, ray_indices)
 

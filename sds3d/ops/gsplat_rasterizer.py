@@ -17,7 +17,7 @@ def rasterize_with_gsplat(
     conics: Float[Tensor, "B N 3"],
     opacities: Float[Tensor, "N"],
     features: Float[Tensor, "B N C"],
-    extents: Float[Tensor, "B N 2"],
+    radii: Float[Tensor, "B N 2"],
     depths: Float[Tensor, "B N"],
     background: Float[Tensor, "B C"],
     height: int,
@@ -28,10 +28,10 @@ def rasterize_with_gsplat(
 
     views = means2d.shape[0]
     tiles = (-(-width // TILE), -(-height // TILE))
-    usable = torch.stack([drawable(means2d[v], conics[v], opacities, extents[v], depths[v]) for v in range(views)])
+    usable = torch.stack([drawable(means2d[v], conics[v], opacities, radii[v], depths[v]) for v in range(views)])
     # gsplat skips radius 0 without looking at the rest
-    radii = torch.where(usable[..., None], extents.detach(), 0).clamp(max=2.0**30).ceil().int()
-    _, keys, hits = isect_tiles(means2d.detach(), radii, depths.detach(), TILE, *tiles)
+    tile_radii = torch.where(usable[..., None], radii.detach(), 0).clamp(max=2.0**30).ceil().int()
+    _, keys, hits = isect_tiles(means2d.detach(), tile_radii, depths.detach(), TILE, *tiles)
     offsets = isect_offset_encode(keys, views, *tiles)
     return rasterize_to_pixels(
         means2d, conics, features, opacities.expand(views, -1), width, height, TILE, offsets, hits, background
@@ -42,10 +42,10 @@ def drawable(
     means2d: Float[Tensor, "N 2"],
     conics: Float[Tensor, "N 3"],
     opacities: Float[Tensor, "N"],
-    extents: Float[Tensor, "N 2"],
+    radii: Float[Tensor, "N 2"],
     depths: Float[Tensor, "N"],
 ) -> Bool[Tensor, "N"]:
     """Which splats of one view take part: not culled, finite, with a positive definite conic."""
-    finite = torch.isfinite(torch.cat([means2d, conics, extents, opacities[:, None], depths[:, None]], dim=1)).all(1)
+    finite = torch.isfinite(torch.cat([means2d, conics, radii, opacities[:, None], depths[:, None]], dim=1)).all(1)
     definite = (conics[:, 0] > 0) & (conics[:, 0] * conics[:, 2] > conics[:, 1].square())
-    return (finite & definite & (extents > 0).all(1) & (opacities > ALPHA_CUT)).detach()
+    return (finite & definite & (radii > 0).all(1) & (opacities > ALPHA_CUT)).detach()

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sds3d.ops.composite import sum_in_front
+from sds3d.ops.composite import exclusive_cumsum
 from sds3d.ops.extension import compiled, has_kernels
 
 
@@ -88,7 +88,7 @@ def march_rays_reference(
     if grid.least is None:
         return samples
     depths = grid.least[x, y, z][kept] * (samples.t_ends - samples.t_starts)
-    seen = sum_in_front(depths.double(), samples.ray_indices, samples.offsets) < grid.most_depth
+    seen = exclusive_cumsum(depths.double(), samples.ray_indices, samples.offsets) < grid.most_depth
     return _packed(kept.masked_scatter(kept, seen), starts, points, step)
 
 

@@ -20,7 +20,7 @@ class ProjectedGaussians(NamedTuple):
     means2d: Float[Tensor, "B N 2"]  # pixels; the centre of pixel (0, 0) is (0.5, 0.5)
     conics: Float[Tensor, "B N 3"]  # xx, xy, yy of the inverse 2D covariance, 1 / pixels^2
     depths: Float[Tensor, "B N"]  # world units along the camera's z
-    extents: Float[Tensor, "B N 2"]  # half box in pixels outside which alpha < 1/255; 0 where culled; no gradient
+    radii: Float[Tensor, "B N 2"]  # half box in pixels outside which alpha < 1/255; 0 where culled; no gradient
 
 
 def project_gaussians(
@@ -35,7 +35,7 @@ def project_gaussians(
 ) -> ProjectedGaussians:
     """Gaussians as seen by each camera.
 
-    covariance2d = J W R S S^T R^T W^T J^T + dilation I,   extents = sqrt(2 ln(255 opacity) diag(covariance2d))
+    covariance2d = J W R S S^T R^T W^T J^T + dilation I,   radii = sqrt(2 ln(255 opacity) diag(covariance2d))
     quats are wxyz and need not be unit; dilation is in pixels^2. J is the Jacobian of the perspective division, taken
     at the nearest point inside the image widened by 15% (far off-axis splats would blow up). Culled: depth <= near,
     255 opacity <= 1, box off the image, zero quaternion, non-finite input. Differentiable in means, quats and scales.
@@ -107,17 +107,17 @@ def project_gaussians_reference(
     conics = torch.stack([cov_yy, -cov_xy, cov_xx], dim=-1) / determinant[..., None]
 
     cut = 2.0 * torch.log(opacities / ALPHA_CUT)  # [N]
-    extents = (cut[None, :, None] * torch.stack([cov_xx, cov_yy], dim=-1).detach()).sqrt()
+    radii = (cut[None, :, None] * torch.stack([cov_xx, cov_yy], dim=-1).detach()).sqrt()
     size = means2d.new_tensor([cameras.width, cameras.height])
-    visible = visible & ((means2d + extents > 0) & (means2d - extents < size)).all(-1)
-    visible = visible & torch.isfinite(conics).all(-1) & torch.isfinite(extents).all(-1)
+    visible = visible & ((means2d + radii > 0) & (means2d - radii < size)).all(-1)
+    visible = visible & torch.isfinite(conics).all(-1) & torch.isfinite(radii).all(-1)
     zero = means2d.new_zeros(())
     keep = visible[..., None]
     return ProjectedGaussians(
         torch.where(keep, means2d, zero),
         torch.where(keep, conics, zero),
         torch.where(visible, depths, zero),
-        torch.where(keep, extents, zero),
+        torch.where(keep, radii, zero),
     )
 
 
@@ -172,16 +172,16 @@ def project_backward_fake(means: Tensor, quats: Tensor, scales: Tensor, *rest: o
 def save_for_backward(ctx, inputs: tuple, output: tuple) -> None:
     """Keep what the backward pass recomputes the projection from."""
     *tensors, ctx.height, ctx.width, ctx.near, ctx.dilation = inputs
-    extents = output[3]
-    ctx.save_for_backward(*tensors, extents)
-    ctx.mark_non_differentiable(extents)
+    radii = output[3]
+    ctx.save_for_backward(*tensors, radii)
+    ctx.mark_non_differentiable(radii)
 
 
 def project_backward(ctx, grad_means2d: Tensor, grad_conics: Tensor, grad_depths: Tensor, _: Tensor) -> tuple:
     """Analytic gradients; culled splats get exact zeros."""
-    *inputs, extents = ctx.saved_tensors
+    *inputs, radii = ctx.saved_tensors
     grads = torch.ops.sds3d.project_gaussians_backward(
-        *inputs, extents, grad_means2d, grad_conics, grad_depths, ctx.height, ctx.width, ctx.near, ctx.dilation
+        *inputs, radii, grad_means2d, grad_conics, grad_depths, ctx.height, ctx.width, ctx.near, ctx.dilation
     )
     return *grads, *[None] * 7
 

@@ -18,38 +18,47 @@ def rasterize_gaussians(
     conics: Float[Tensor, "B N 3"],
     opacities: Float[Tensor, "N"],
     features: Float[Tensor, "B N C"],
-    extents: Float[Tensor, "B N 2"],
+    radii: Float[Tensor, "B N 2"],
     depths: Float[Tensor, "B N"],
     background: Float[Tensor, "B C"],
     height: int,
     width: int,
     rasterizer: Rasterizer = "auto",
-    max_hits: int = 0,
+    max_intersections: int = 0,
 ) -> tuple[Float[Tensor, "B H W C"], Float[Tensor, "B H W 1"]]:
     """The image over the background, and its opacity.
 
     image = sum_i T_i alpha_i features_i + T background,   T_i = prod_{j<i} (1 - alpha_j),   opacity = 1 - T
     alpha_i = min(0.999, opacity_i exp(-d^T conic_i d / 2)), d from the splat's mean to the pixel's centre.
     Splats are taken in order of depth, equal depths in order of index. Alphas below 1/255 count as zero; a pixel ends
-    before the splat that would bring T to 1e-4 or below. `extents` must enclose the pixels with alpha >= 1/255 and is
+    before the splat that would bring T to 1e-4 or below. `radii` must enclose the pixels with alpha >= 1/255 and is
     0 for culled splats; splats with non-finite geometry are skipped. C is 3, 4 or 7 (compiled). Differentiable in
     means2d, conics, opacities, features and background. `rasterizer` says what computes it (see choose_rasterizer).
     Gradients of the CPU kernels do not depend on threads; those of the CUDA kernels are the same from run to run under
     torch.use_deterministic_algorithms(True), at some cost in time and memory. `features` may be in half
     precision; sums and results are float32.
 
-    The CUDA kernels wait for the device once, to learn how many tiles the splats meet. With `max_hits` above 0 they do
+    The CUDA kernels wait for the device once, to learn how many tiles the splats meet. With `max_intersections` above 0 they do
     not, and take room for so many: then the call can be captured in a CUDA graph, and where more are met all of
-    the image and its opacity is NaN. Elsewhere `max_hits` has no use and no effect.
+    the image and its opacity is NaN. Elsewhere `max_intersections` has no use and no effect.
     """
     chosen = choose_rasterizer(rasterizer, means2d.device, "rasterize_gaussians")
     if features.dtype == torch.float16 and not (chosen == "native" and features.is_cuda):
         features = features.float()
     if chosen != "native":
         compute = rasterize_with_gsplat if chosen == "gsplat" else rasterize_gaussians_reference
-        return compute(means2d, conics, opacities, features, extents, depths, background, height, width)
+        return compute(means2d, conics, opacities, features, radii, depths, background, height, width)
     image, transmittance, *_ = torch.ops.sds3d.rasterize_gaussians(
-        means2d, conics, opacities, features, extents.detach(), depths.detach(), background, height, width, max_hits
+        means2d,
+        conics,
+        opacities,
+        features,
+        radii.detach(),
+        depths.detach(),
+        background,
+        height,
+        width,
+        max_intersections,
     )
     return image, 1.0 - transmittance
 
@@ -59,7 +68,7 @@ def rasterize_gaussians_reference(
     conics: Float[Tensor, "B N 3"],
     opacities: Float[Tensor, "N"],
     features: Float[Tensor, "B N C"],
-    extents: Float[Tensor, "B N 2"],
+    radii: Float[Tensor, "B N 2"],
     depths: Float[Tensor, "B N"],
     background: Float[Tensor, "B C"],
     height: int,
@@ -68,10 +77,10 @@ def rasterize_gaussians_reference(
     """`rasterize_gaussians` in pure torch, for any float type, device and C; works tile by tile to bound its memory."""
     views = []
     for view in range(means2d.shape[0]):
-        usable = drawable(means2d[view], conics[view], opacities, extents[view], depths[view])
+        usable = drawable(means2d[view], conics[view], opacities, radii[view], depths[view])
         order = depths[view].detach().masked_fill(~usable, torch.inf).sort(stable=True).indices[: int(usable.sum())]
-        low = (means2d[view] - extents[view]).detach()[order]  # [K, 2], box corners in pixels
-        high = (means2d[view] + extents[view]).detach()[order]
+        low = (means2d[view] - radii[view]).detach()[order]  # [K, 2], box corners in pixels
+        high = (means2d[view] + radii[view]).detach()[order]
         rows = []
         for top in range(0, height, TILE):
             row = []
@@ -127,17 +136,19 @@ def rasterize_fake(
     conics: Tensor,
     opacities: Tensor,
     features: Tensor,
-    extents: Tensor,
+    radii: Tensor,
     depths: Tensor,
     background: Tensor,
     height: int | torch.SymInt,
     width: int | torch.SymInt,
-    max_hits: int = 0,
+    max_intersections: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Shapes for torch.compile and export: image, transmittance, then what the backward pass reads."""
     views, splats, channels = features.shape
     tiles = (-(-height // TILE)) * (-(-width // TILE))
-    hits = max_hits if features.is_cuda and max_hits > 0 else torch.library.get_ctx().new_dynamic_size()
+    hits = (
+        max_intersections if features.is_cuda and max_intersections > 0 else torch.library.get_ctx().new_dynamic_size()
+    )
     new = means2d.new_empty
     return (
         new((views, height, width, channels)),

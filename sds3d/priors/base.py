@@ -86,17 +86,17 @@ class DensityPrior(Prior, Protocol):
 
 
 @runtime_checkable
-class FrugalPrior(Prior, Protocol):
+class MemoryModes(Prior, Protocol):
     """A prior that can do with less memory, for more time."""
 
     plans: bool  # whether a run is to find out what it needs; else it is used as it was configured
-    economy: int  # the level in use
+    memory_mode: int  # the level in use
 
-    def economies(self) -> list[str]:
+    def memory_modes(self) -> list[str]:
         """Ways to ask it, each in a few words, from the fastest (as configured) to the smallest."""
         ...
 
-    def economize(self, level: int) -> None:
+    def set_memory_mode(self, level: int) -> None:
         """Be asked in that way from now on; its answers change by no more than rounding."""
         ...
 
@@ -104,12 +104,12 @@ class FrugalPrior(Prior, Protocol):
 class PriorConfig(Options, ABC):
     """How a prior is chosen: its name and its options.
 
-    `companions` are options of other parts that the prior wants where the person says nothing else. The two facts below
+    `default_overrides` are options of other parts that the prior wants where the person says nothing else. The two facts below
     decide which combinations a config refuses before anything is loaded.
     """
 
     name: str
-    companions: ClassVar[Mapping[str, Any]] = {}
+    default_overrides: ClassVar[Mapping[str, Any]] = {}
     reads_cameras: ClassVar[bool] = False  # is told where a view is taken from
     reads_views: ClassVar[bool] = False  # understands words such as "front view"
     knows_density: ClassVar[bool] = False  # is a DensityPrior

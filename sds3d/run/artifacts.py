@@ -22,7 +22,6 @@ from sds3d.export import (
     arrange,
     draw_comparison,
     extract_mesh,
-    hand_over,
     read_info,
     render_sheet,
     to_uint8,
@@ -32,12 +31,13 @@ from sds3d.export import (
     write_splat,
     write_splats_ply,
     write_turntable,
+    write_verified,
 )
-from sds3d.export.verify_splats import check_splat, check_splats_ply, hand_over_splats
+from sds3d.export.verify_splats import check_splat, check_splats_ply, write_verified_splats
 from sds3d.scenes import ImageScene, Scene
 
 
-class Made:
+class SceneExport:
     """One scene of a run, and what its results are made from, each of it made once."""
 
     def __init__(self, scene: Scene, config: RunConfig, step: int) -> None:
@@ -69,20 +69,22 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Result:
+class Artifact:
     """One file of the run folder. `write` puts it at a path and returns what there is to say about it."""
 
     file_name: str
-    write: Callable[[Made, Path], dict[str, Any]]
+    write: Callable[[SceneExport, Path], dict[str, Any]]
 
 
-def write_result(file_format: str, made: Made, folder: Path, force: bool = False) -> tuple[Path, dict[str, Any]]:
-    """Write one of RESULTS; OutputError where the disk refuses, ExportError where the scene gives nothing fit.
+def write_artifact(
+    file_format: str, made: SceneExport, folder: Path, force: bool = False
+) -> tuple[Path, dict[str, Any]]:
+    """Write one of ARTIFACTS; OutputError where the disk refuses, ExportError where the scene gives nothing fit.
 
     A mesh of the same name that was not written by sds3d, or that another program has saved since, is written over only
     with `force`.
     """
-    result = RESULTS[file_format]
+    result = ARTIFACTS[file_format]
     path = folder / result.file_name
     if not force and file_format in MESHES and path.exists() and not _is_ours(path):
         raise OutputError(
@@ -100,9 +102,9 @@ def _is_ours(path: Path) -> bool:
         return False
 
 
-def results_of(config: RunConfig) -> list[str]:
+def artifacts_of(config: RunConfig) -> list[str]:
     """Names of all results that a run's scenes can give."""
-    known = config.scene.results
+    known = config.scene.artifacts
     more = [name for name in (*MESHES, "check", "turntable") if "glb" in known]
     return [*known, *(name for name in [*more, *(["splat"] if "ply" in known else [])] if name not in known)]
 
@@ -112,11 +114,11 @@ def checked_format(name: str, config: RunConfig) -> str:
 
     "ply" is the mesh where there are no splats.
     """
-    known = results_of(config)
+    known = artifacts_of(config)
     if name == "ply" and name not in known:
         name = "mesh-ply"
     if name not in known:
-        what = f"no format of the scene {config.scene.name}" if name in RESULTS else "unknown"
+        what = f"no format of the scene {config.scene.name}" if name in ARTIFACTS else "unknown"
         raise ConfigError(f"format {name!r} is {what}", hint="known: " + ", ".join(known))
     return name
 
@@ -128,7 +130,7 @@ def particle_folder(folder: Path, number: int) -> Path:
 
 def draw(scenes: list[Scene], config: RunConfig, folder: Path, views: int, size: int) -> list[Path]:
     """The pictures of a run anew, with `views` pictures on the sheet and sides of `size` pixels."""
-    names = [RESULTS[name].file_name for name in config.scene.results if name in PICTURES]
+    names = [ARTIFACTS[name].file_name for name in config.scene.artifacts if name in PICTURES]
     written = []
     for number, scene in enumerate(scenes, start=1):
         paths = [particle_folder(folder, number) / name for name in names]
@@ -164,52 +166,52 @@ def _enlarged(scene: ImageScene, size: int) -> UInt8[ndarray, "H W 3"]:
     return np.asarray(PIL.fromarray(pixels).resize((size, size), PIL.Resampling.NEAREST))
 
 
-def _image(made: Made, path: Path) -> dict[str, Any]:
+def _image(made: SceneExport, path: Path) -> dict[str, Any]:
     scene = made.scene
     assert isinstance(scene, ImageScene)
     write_png(to_uint8(scene.pixels.detach().cpu().numpy()), path)
     return {"size": scene.config.size}
 
 
-def _sheet(made: Made, path: Path) -> dict[str, Any]:
+def _sheet(made: SceneExport, path: Path) -> dict[str, Any]:
     write_png(render_sheet(made.scene), path)
     return {"views": 8}
 
 
-def _orbit(made: Made, path: Path) -> dict[str, Any]:
+def _orbit(made: SceneExport, path: Path) -> dict[str, Any]:
     write_orbit(made.scene, path)
     return {}
 
 
-def _splats(made: Made, path: Path) -> dict[str, Any]:
+def _splats(made: SceneExport, path: Path) -> dict[str, Any]:
     def write(temporary: Path) -> int:
         return write_splats_ply(made.scene, temporary, made.metadata())
 
-    return {"splats": hand_over_splats(write, check_splats_ply, made.scene, path)}
+    return {"splats": write_verified_splats(write, check_splats_ply, made.scene, path)}
 
 
-def _splat(made: Made, path: Path) -> dict[str, Any]:
+def _splat(made: SceneExport, path: Path) -> dict[str, Any]:
     def write(temporary: Path) -> int:
         return write_splat(made.scene, temporary)
 
-    return {"splats": hand_over_splats(write, check_splat, made.scene, path)}
+    return {"splats": write_verified_splats(write, check_splat, made.scene, path)}
 
 
-def _mesh(file_format: str) -> Callable[[Made, Path], dict[str, Any]]:
-    def write(made: Made, path: Path) -> dict[str, Any]:
-        stats, figures = hand_over(made.mesh, file_format, path, made.metadata(), made.truth)
+def _mesh(file_format: str) -> Callable[[SceneExport, Path], dict[str, Any]]:
+    def write(made: SceneExport, path: Path) -> dict[str, Any]:
+        stats, figures = write_verified(made.mesh, file_format, path, made.metadata(), made.truth)
         how = {"surface": made.mesh.surface, "level": round(made.mesh.level, 5), "colored_by": made.mesh.colored_by}
         return {**stats.to_dict(), **figures.to_dict(), **how, "dropped_share": round(made.mesh.dropped_share, 4)}
 
     return write
 
 
-def _check(made: Made, path: Path) -> dict[str, Any]:
+def _check(made: SceneExport, path: Path) -> dict[str, Any]:
     write_png(draw_comparison(made.mesh, made.truth), path)
     return {"views": len(made.truth.cameras)}
 
 
-def _turntable(made: Made, path: Path) -> dict[str, Any]:
+def _turntable(made: SceneExport, path: Path) -> dict[str, Any]:
     write_turntable(made.scene, made.mesh, path)
     return {}
 
@@ -217,13 +219,13 @@ def _turntable(made: Made, path: Path) -> dict[str, Any]:
 PICTURES = ("image", "sheet", "orbit")
 OVERVIEW = "particles.png"  # all particles of a run that has several
 MESHES = {"mesh-ply" if name == "ply" else name: name for name in MESH_FORMATS}  # ply alone means splats
-RESULTS = {  # in the order of writing: what can be refused comes last
-    "image": Result("image.png", _image),
-    "sheet": Result("sheet.png", _sheet),
-    "orbit": Result("orbit.mp4", _orbit),
-    "ply": Result("splats.ply", _splats),
-    "splat": Result("splats.splat", _splat),
-    **{name: Result(f"mesh.{file_format}", _mesh(file_format)) for name, file_format in MESHES.items()},
-    "check": Result("mesh_check.png", _check),
-    "turntable": Result("turntable.mp4", _turntable),
+ARTIFACTS = {  # in the order of writing: what can be refused comes last
+    "image": Artifact("image.png", _image),
+    "sheet": Artifact("sheet.png", _sheet),
+    "orbit": Artifact("orbit.mp4", _orbit),
+    "ply": Artifact("splats.ply", _splats),
+    "splat": Artifact("splats.splat", _splat),
+    **{name: Artifact(f"mesh.{file_format}", _mesh(file_format)) for name, file_format in MESHES.items()},
+    "check": Artifact("mesh_check.png", _check),
+    "turntable": Artifact("turntable.mp4", _turntable),
 }

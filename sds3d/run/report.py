@@ -79,14 +79,14 @@ def peak_memory(device: torch.device) -> dict[str, int]:
 def view_metrics(scene: Scene, device: torch.device) -> dict[str, float]:
     """What eight views around show.
 
-    coverage: share of the image that the object covers. fog: share of the covered pixels that are neither empty nor
+    coverage: share of the image that the object covers. translucency: share of the covered pixels that are neither empty nor
     solid; a clean object has them at its outline only. saturation: of the colours, where the object is.
     """
     cameras = orbit(8, size=96).to(device)
     out = scene.render(cameras, torch.zeros((8, 3), device=device))
     found = {
         "coverage": out.opacity.mean(),
-        "fog": soft_fraction(out.opacity),
+        "translucency": soft_fraction(out.opacity),
         "saturation": saturation(out.rgb, out.opacity),
     }
     return {name: round(float(value), 4) for name, value in found.items()}

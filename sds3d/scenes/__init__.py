@@ -1,6 +1,6 @@
 """What can be optimized. A new scene is one file and one line here."""
 
-from sds3d.scenes.base import ParamGroup, Scene, SceneConfig, Training
+from sds3d.scenes.base import ParamGroup, RenderContext, Scene, SceneConfig
 from sds3d.scenes.gaussians import Gaussians, GaussiansConfig
 from sds3d.scenes.image import ImageConfig, ImageScene
 from sds3d.scenes.nerf import Nerf, NerfConfig
@@ -18,5 +18,5 @@ __all__ = [
     "ParamGroup",
     "Scene",
     "SceneConfig",
-    "Training",
+    "RenderContext",
 ]

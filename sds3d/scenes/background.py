@@ -48,7 +48,7 @@ class LearnedBackground(Options):
     """Surroundings that are learned with the scene; in training only, pictures and exports have none of them.
 
     For priors that want a place around the object. The prior is told no background colour then, and the views of a
-    drawn colour keep the object from becoming a part of the surroundings (DreamFusion, section 3.2).
+    drawn colour keep the object from becoming a part of the environment_map (DreamFusion, section 3.2).
     """
 
     name: Literal["learned"] = "learned"
@@ -61,7 +61,7 @@ class LearnedBackground(Options):
         return torch.rand(count, 3, generator=generator)
 
 
-class SphereMap(nn.Module):
+class EnvironmentMap(nn.Module):
     """Colours by direction, infinitely far away: an equirectangular image, grey at first."""
 
     def __init__(self, config: LearnedBackground) -> None:

@@ -26,7 +26,7 @@ class ParamGroup:
 
 
 @dataclass(frozen=True)
-class Training:
+class RenderContext:
     """What a render may know of the run it is a step of."""
 
     progress: float  # the part of the run that is done
@@ -39,11 +39,11 @@ class Scene(Protocol):
     """An nn.Module that can be rendered, optimized and asked for its density."""
 
     def render(
-        self, cameras: Cameras, background: Float[Tensor, "B 3"], training: Training | None = None
+        self, cameras: Cameras, background: Float[Tensor, "B 3"], context: RenderContext | None = None
     ) -> RenderOutput:
         """All cameras at once, composited over one solid colour per view.
 
-        Without `training` it is a picture of the scene as it is: no draws, no shading, no losses.
+        Without `context` it is a picture of the scene as it is: no draws, no shading, no losses.
         """
         ...
 
@@ -54,7 +54,7 @@ class Scene(Protocol):
     def regularizers(self, out: RenderOutput) -> Mapping[str, Float[Tensor, ""]]:
         """Named scalar losses on a render or on the parameters; weighted by `loss_weights`.
 
-        At least those that the render's `training.losses` asked for; dear ones need not be there unless asked for.
+        At least those that the render's `context.losses` asked for; dear ones need not be there unless asked for.
         """
         ...
 
@@ -72,10 +72,10 @@ class Scene(Protocol):
 
 
 @runtime_checkable
-class FrugalScene(Protocol):
+class SplitRendering(Protocol):
     """A scene that can do with less memory, for more time."""
 
-    def economize(self) -> str | None:
+    def reduce_memory(self) -> str | None:
         """Render in smaller parts from now on, to the same result; how, or None where they are as small as can be."""
         ...
 
@@ -83,15 +83,15 @@ class FrugalScene(Protocol):
 class SceneConfig(Options, ABC):
     """How a scene is chosen: its name, its options, and what it is rendered over in training.
 
-    `losses` are the names of all regularizers there are. `results` are the files that a finished run hands over (names
-    of sds3d.run.artifacts.RESULTS), in the order of writing. `companions` are options of other parts that the scene wants
+    `losses` are the names of all regularizers there are. `artifacts` are the files that a finished run hands over (names
+    of sds3d.run.artifacts.ARTIFACTS), in the order of writing. `default_overrides` are options of other parts that the scene wants
     where the person says nothing else.
     """
 
     name: str
-    companions: ClassVar[Mapping[str, Any]] = {}
+    default_overrides: ClassVar[Mapping[str, Any]] = {}
     losses: ClassVar[tuple[str, ...]] = ()
-    results: ClassVar[tuple[str, ...]] = ("sheet", "orbit", "ply", "glb")
+    artifacts: ClassVar[tuple[str, ...]] = ("sheet", "orbit", "ply", "glb")
     background: Background = RandomBackground()
 
     @abstractmethod

@@ -16,7 +16,7 @@ from sds3d.ops.extension import Rasterizer
 from sds3d.ops.project_gaussians import project_gaussians, rotation_matrices
 from sds3d.ops.rasterize_gaussians import rasterize_gaussians
 from sds3d.ops.spherical_harmonics import SH_C0, spherical_harmonics
-from sds3d.scenes.base import ParamGroup, SceneConfig, Training
+from sds3d.scenes.base import ParamGroup, RenderContext, SceneConfig
 from sds3d.scenes.densify import SPLIT_SHRINK, DensifyConfig, child_offsets, plan_refinement, replace_parameters
 from sds3d.scenes.init import ball_points, ball_spacing
 from sds3d.scenes.regularizers import depth_spread, opacity_entropy, opacity_sparsity, scale_penalty
@@ -34,7 +34,7 @@ class GaussiansConfig(SceneConfig):
 
     name: Literal["gaussians"] = "gaussians"
     losses: ClassVar[tuple[str, ...]] = ("sparsity", "opaque", "opacity", "scale", "flatness", "z_variance")
-    companions: ClassVar[Mapping[str, Any]] = {
+    default_overrides: ClassVar[Mapping[str, Any]] = {
         # without it surfaces stay a thick layer of faint splats, whose colours slide over each other from view to view;
         # late: it holds on to the shape that there is
         "loss_weights": {"z_variance": {"start": 0.0, "end": 1000.0, "begin_at": 0.3, "end_at": 0.8}}
@@ -151,7 +151,7 @@ class Gaussians(nn.Module):
         self,
         cameras: Cameras,
         background: Float[Tensor, "B 3"],
-        training: Training | None = None,
+        context: RenderContext | None = None,
         with_normal: bool = False,
     ) -> RenderOutput:
         """Project and composite all splats, front to back, into every view.
@@ -167,7 +167,7 @@ class Gaussians(nn.Module):
             projected.means2d.retain_grad()
         views = len(cameras)
         features = [self.colors_in(cameras), projected.depths[..., None]]
-        spread = training is not None and "z_variance" in training.losses
+        spread = context is not None and "z_variance" in context.losses
         if spread or with_normal:  # from the middle, as differences of squares of large numbers are not exact
             features.append((projected.depths - cameras.distance[:, None]).square()[..., None])
         if with_normal:
@@ -175,13 +175,13 @@ class Gaussians(nn.Module):
         stacked = torch.cat(features, dim=-1)
         behind = torch.cat([background, background.new_zeros(views, stacked.shape[-1] - 3)], dim=-1)
         image, opacity = rasterize_gaussians(
-            projected.means2d, projected.conics, opacities, stacked, projected.extents, projected.depths, behind,
+            projected.means2d, projected.conics, opacities, stacked, projected.radii, projected.depths, behind,
             cameras.height, cameras.width, rasterizer,
         )  # fmt: skip
         depth = image[..., 3:4]
         depths = (depth - opacity * cameras.distance[:, None, None, None], image[..., 4:5]) if spread else None
         normal = F.normalize(image[..., 5:8], dim=-1, eps=1e-6) if with_normal else None
-        shown = (projected.extents > 0).all(dim=-1)
+        shown = (projected.radii > 0).all(dim=-1)
         trace = SplatTrace(projected.means2d, shown, tuple(getattr(self, name) for name in self.names), depths)
         return RenderOutput(image[..., :3], opacity, depth, normal, trace)
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from sds3d.scenes.background import Background, SolidBackground
-from sds3d.scenes.base import ParamGroup, SceneConfig, Training
+from sds3d.scenes.base import ParamGroup, RenderContext, SceneConfig
 from sds3d.scenes.regularizers import total_variation
 from sds3d.types import Cameras, RenderOutput
 
@@ -21,11 +21,11 @@ class ImageConfig(SceneConfig):
 
     name: Literal["image"] = "image"
     # One picture has one camera and one background: it is told to the prior, and painted by the image itself.
-    companions: ClassVar[Mapping[str, Any]] = {
+    default_overrides: ClassVar[Mapping[str, Any]] = {
         "cameras": {"azimuth_deg": [30.0, 30.0], "elevation_deg": [15.0, 15.0], "distance": [2.9, 2.9]}
     }
     losses: ClassVar[tuple[str, ...]] = ("smooth",)
-    results: ClassVar[tuple[str, ...]] = ("image",)
+    artifacts: ClassVar[tuple[str, ...]] = ("image",)
     background: Background = SolidBackground(color=(0.9, 0.9, 0.9))
     size: Annotated[int, Field(ge=8, le=2048, description="Side of the image in pixels")] = 64
     init_jitter: Annotated[float, Field(ge=0, le=0.49, description="Start colours: 0.5 +- this")] = 0.1
@@ -51,7 +51,7 @@ class ImageScene(nn.Module):
         return self.raw_pixels.sigmoid()
 
     def render(
-        self, cameras: Cameras, background: Float[Tensor, "B 3"], training: Training | None = None
+        self, cameras: Cameras, background: Float[Tensor, "B 3"], context: RenderContext | None = None
     ) -> RenderOutput:
         """The image for each camera, resized (antialiased) to the camera's size; nothing of the background shows."""
         shape = (cameras.height, cameras.width)

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from sds3d.options import Changing, Fraction, Schedule, value_at
+from sds3d.options import Fraction, Schedule, Scheduled, evaluate
 from sds3d.scenes import regularizers as losses
-from sds3d.scenes.base import ParamGroup, SceneConfig, Training
+from sds3d.scenes.base import ParamGroup, RenderContext, SceneConfig
 from sds3d.scenes.nerf_field import FieldConfig, NerfField
 from sds3d.scenes.nerf_render import RAY_LOSSES, Marching, Wanted, render_rays
 from sds3d.scenes.occupancy import Occupancy, OccupancyConfig
@@ -29,7 +29,7 @@ class NerfConfig(SceneConfig):
     """The field, how rays are marched through it, and how fast it learns."""
 
     name: Literal["nerf"] = "nerf"
-    companions: ClassVar[Mapping[str, Any]] = {
+    default_overrides: ClassVar[Mapping[str, Any]] = {
         "loss_weights": {
             "sparsity": 20.0,
             # late: what is not yet an object would freeze as fog
@@ -42,14 +42,14 @@ class NerfConfig(SceneConfig):
         *("sparsity", "opaque", "total_variation", "normal_smoothness"),
         *RAY_LOSSES,
     )
-    results: ClassVar[tuple[str, ...]] = ("sheet", "orbit", "glb")
+    artifacts: ClassVar[tuple[str, ...]] = ("sheet", "orbit", "glb")
     field: FieldConfig = FieldConfig()
     occupancy: OccupancyConfig = OccupancyConfig()
     shading: Annotated[ShadingConfig | None, Field(description="light in training; none where not given")] = None
     bound_radius: Annotated[float, Field(gt=0, le=2, description="Nothing is outside this ball")] = 1.0
     # at first all is fog, which is long on every ray and has nothing fine to miss
     step: Annotated[
-        Changing, Field(description="Between samples of a ray in training, world units; half in pictures")
+        Scheduled, Field(description="Between samples of a ray in training, world units; half in pictures")
     ] = Schedule(start=0.09, end=0.045, begin_at=0.1, end_at=0.3)
     normal_step: Annotated[
         float, Field(gt=0, le=0.5, description="Of the differences that normals are made of, world units")
@@ -63,7 +63,7 @@ class NerfConfig(SceneConfig):
     @field_validator("step")
     @classmethod
     def _positive(cls, value: float | Schedule) -> float | Schedule:
-        if min(value_at(value, 0.0), value_at(value, 1.0)) <= 0:
+        if min(evaluate(value, 0.0), evaluate(value, 1.0)) <= 0:
             raise ValueError("it must be above 0")
         return value
 
@@ -79,7 +79,7 @@ MIN_CHUNK = 256  # rays; fewer save nothing that matters
 class NerfTrace:
     """What a render in training leaves behind."""
 
-    training: Training
+    context: RenderContext
     ray_losses: Mapping[str, Float[Tensor, "R"]]
 
 
@@ -91,15 +91,15 @@ class Nerf(nn.Module):
         self.config, self.chunk = config, config.chunk
         self.field = NerfField(config.field, config.bound_radius, generator)
         seed = torch.randint(2**31, (), generator=generator)
-        self.occupancy = Occupancy(config.occupancy, config.bound_radius, value_at(config.step, 1.0), seed)
+        self.occupancy = Occupancy(config.occupancy, config.bound_radius, evaluate(config.step, 1.0), seed)
         self.occupancy.update(0, self.density)
 
-    def _marching(self, training: Training | None) -> Marching:
+    def _marching(self, context: RenderContext | None) -> Marching:
         config = self.config
-        step = value_at(config.step, 1.0) / 2 if training is None else value_at(config.step, training.progress)
+        step = evaluate(config.step, 1.0) / 2 if context is None else evaluate(config.step, context.progress)
         return Marching(step, math.ceil(2 * config.bound_radius / step) + 1, config.normal_step)
 
-    def economize(self) -> str | None:
+    def reduce_memory(self) -> str | None:
         """Half as many rays at once."""
         if self.chunk <= MIN_CHUNK:
             return None
@@ -110,7 +110,7 @@ class Nerf(nn.Module):
         self,
         cameras: Cameras,
         background: Float[Tensor, "B 3"],
-        training: Training | None = None,
+        context: RenderContext | None = None,
         with_normal: bool = False,
     ) -> RenderOutput:
         """March all rays through what is occupied and composite front to back.
@@ -121,21 +121,19 @@ class Nerf(nn.Module):
         """
         rays, shape = camera_rays(cameras), (len(cameras), cameras.height, cameras.width, -1)
         wanted, jitter = Wanted(normals=with_normal), None
-        if training is not None:
-            jitter = torch.rand(len(rays), generator=training.generator).to(background)
+        if context is not None:
+            jitter = torch.rand(len(rays), generator=context.generator).to(background)
             light = None
             if self.config.shading is not None:
-                light = draw_light(self.config.shading, cameras, training.progress, training.generator)
-            normals = with_normal or "normal_smoothness" in training.losses
-            wanted = Wanted(normals, [name for name in RAY_LOSSES if name in training.losses], light)
+                light = draw_light(self.config.shading, cameras, context.progress, context.generator)
+            normals = with_normal or "normal_smoothness" in context.losses
+            wanted = Wanted(normals, [name for name in RAY_LOSSES if name in context.losses], light)
         views = torch.arange(len(cameras), device=background.device).repeat_interleave(len(rays) // len(cameras))
-        maps = render_rays(
-            self.field, self.occupancy, rays, views, jitter, self._marching(training), wanted, self.chunk
-        )
+        maps = render_rays(self.field, self.occupancy, rays, views, jitter, self._marching(context), wanted, self.chunk)
         opacity = maps["opacity"].view(shape)
         rgb = maps["color"].view(shape) + (1 - opacity) * background[:, None, None]
         normal = F.normalize(maps["normal"], dim=-1, eps=1e-6).view(shape) if "normal" in maps else None
-        trace = NerfTrace(training, {name: maps[name] for name in wanted.losses}) if training is not None else None
+        trace = NerfTrace(context, {name: maps[name] for name in wanted.losses}) if context is not None else None
         return RenderOutput(rgb, opacity, maps["depth"].view(shape), normal, trace)
 
     def param_groups(self) -> list[ParamGroup]:
@@ -154,7 +152,7 @@ class Nerf(nn.Module):
         over all.
         """
         assert isinstance(out.aux, NerfTrace), f"not a render of this scene in training: {type(out.aux)}"
-        wanted = out.aux.training.losses
+        wanted = out.aux.context.losses
         return {name: self._regularizer(name, out, out.aux) for name in self.config.losses if name in wanted}
 
     def _regularizer(self, name: str, out: RenderOutput, trace: NerfTrace) -> Float[Tensor, ""]:
@@ -177,7 +175,7 @@ class Nerf(nn.Module):
     def after_step(self, step: int, out: RenderOutput, optimizer: Optimizer) -> None:
         """Let finer grids in as the run proceeds, and look from time to time where there is something."""
         assert isinstance(out.aux, NerfTrace), f"not a render of this scene in training: {type(out.aux)}"
-        self.field.show_levels(out.aux.training.progress)
+        self.field.show_levels(out.aux.context.progress)
         self.occupancy.update(step, self.density)
 
     @torch.no_grad()

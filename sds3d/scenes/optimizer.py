@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sds3d.ops.selective_adam import selective_adam_
-from sds3d.options import Changing, Options, Schedule, value_at
+from sds3d.options import Options, Schedule, Scheduled, evaluate
 from sds3d.scenes.base import ParamGroup, Scene
 from sds3d.scenes.gaussians import SplatTrace
 from sds3d.scenes.particles import Particles
@@ -25,14 +25,15 @@ class OptimConfig(Options):
     beta1: Beta = 0.9
     beta2: Beta = 0.99
     # noise of the last steps would stay in the scene as fur on its surface
-    lr_scale: Annotated[Changing, Field(description="factor on every learning rate")] = Schedule(
+    lr_scale: Annotated[Scheduled, Field(description="factor on every learning rate")] = Schedule(
         start=1.0, end=0.1, begin_at=0.3, end_at=1.0
     )
     group_lr_scale: Annotated[
-        Mapping[str, Changing], Field(description="further factors by parameter group, such as means")
+        Mapping[str, Scheduled], Field(description="further factors by parameter group, such as means")
     ] = {}
     clip_gradient: Annotated[
-        Changing | None, Field(description="largest element of the guidance's gradient on a view; none where not given")
+        Scheduled | None,
+        Field(description="largest element of the guidance's gradient on a view; none where not given"),
     ] = None
     selective: Annotated[
         bool, Field(description="splats that no view of a step shows keep their values and moments in that step")
@@ -42,7 +43,7 @@ class OptimConfig(Options):
     @field_validator("clip_gradient")
     @classmethod
     def _positive(cls, value: float | Schedule | None) -> float | Schedule | None:
-        if value is not None and min(value_at(value, 0.0), value_at(value, 1.0)) <= 0:
+        if value is not None and min(evaluate(value, 0.0), evaluate(value, 1.0)) <= 0:
             raise ValueError("it must be above 0")
         return value
 
@@ -112,7 +113,7 @@ def visible_rows(out: RenderOutput) -> dict[Tensor, Bool[Tensor, "N"]]:
 
 def set_learning_rates(config: OptimConfig, optimizer: Optimizer, progress: float, rate: float = 1.0) -> None:
     """lr_g = rate * base_lr_g * lr_scale * group_lr_scale_g at `progress`, the part of the run that is done."""
-    overall = rate * value_at(config.lr_scale, progress)
+    overall = rate * evaluate(config.lr_scale, progress)
     for group in optimizer.param_groups:
-        own = value_at(config.group_lr_scale.get(group["name"], 1.0), progress)
+        own = evaluate(config.group_lr_scale.get(group["name"], 1.0), progress)
         group["lr"] = group["base_lr"] * overall * own

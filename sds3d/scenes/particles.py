@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sds3d.scenes.base import ParamGroup, Scene, SceneConfig, Training
+from sds3d.scenes.base import ParamGroup, RenderContext, Scene, SceneConfig
 from sds3d.types import Cameras, RenderOutput
 
 MAPS = ("rgb", "opacity", "depth", "normal")
@@ -36,7 +36,7 @@ class Particles(nn.Module):
         return [cast(Scene, scene) for scene in self.scenes]
 
     def render(
-        self, cameras: Cameras, background: Float[Tensor, "B 3"], training: Training | None = None
+        self, cameras: Cameras, background: Float[Tensor, "B 3"], context: RenderContext | None = None
     ) -> RenderOutput:
         """Every particle from its own views, in the order of `cameras`; `aux` holds the particles' own renders.
 
@@ -47,7 +47,7 @@ class Particles(nn.Module):
         particle = (torch.arange(len(cameras), device=background.device) + self.turn) % count
         order = particle.argsort(stable=True)
         parts = [
-            scene.render(cameras.select(views), background[views], training)
+            scene.render(cameras.select(views), background[views], context)
             for scene, views in zip(self.each(), order.chunk(count), strict=True)
         ]
         maps = {name: _joined([getattr(part, name) for part in parts], order.argsort()) for name in MAPS}

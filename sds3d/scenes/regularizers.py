@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sds3d.ops.composite import of_its_ray, sum_in_front
+from sds3d.ops.composite import exclusive_cumsum, gather_rays
 
 
 def opacity_entropy(opacity: Float[Tensor, "..."]) -> Float[Tensor, ""]:
@@ -67,7 +67,7 @@ def normal_smoothness(normal: Float[Tensor, "B H W 3"]) -> Float[Tensor, ""]:
     return total_variation(normal)
 
 
-def per_ray(values: Float[Tensor, "S"], ray_indices: Int[Tensor, "S"], rays: int) -> Float[Tensor, "R"]:
+def segment_sum(values: Float[Tensor, "S"], ray_indices: Int[Tensor, "S"], rays: int) -> Float[Tensor, "R"]:
     """Sum of each ray's samples; 0 for a ray without any."""
     return values.new_zeros(rays).index_add(0, ray_indices, values)
 
@@ -85,7 +85,7 @@ def orientation(
     As in DreamFusion no gradient flows into the weights, or parts would vanish rather than turn.
     """
     away = (normals * directions).sum(dim=-1).clamp_min(0)
-    return per_ray(weights.detach() * away.square(), ray_indices, rays)
+    return segment_sum(weights.detach() * away.square(), ray_indices, rays)
 
 
 def z_variance(
@@ -96,10 +96,10 @@ def z_variance(
     sum_i v_i (z_i - sum_j v_j z_j)^2,   v_i = w_i / sum_j w_j
     The weights are made to sum to 1 on each ray, so that fog cannot lower it by becoming fainter; 0 for empty rays.
     """
-    total = per_ray(weights, ray_indices, rays).clamp_min(1e-6)
-    shares = weights / of_its_ray(total, ray_indices)
-    mean = per_ray(shares * distances, ray_indices, rays)
-    return per_ray(shares * (distances - of_its_ray(mean, ray_indices)).square(), ray_indices, rays)
+    total = segment_sum(weights, ray_indices, rays).clamp_min(1e-6)
+    shares = weights / gather_rays(total, ray_indices)
+    mean = segment_sum(shares * distances, ray_indices, rays)
+    return segment_sum(shares * (distances - gather_rays(mean, ray_indices)).square(), ray_indices, rays)
 
 
 def distortion(
@@ -115,10 +115,10 @@ def distortion(
     Both sums are over all pairs; with running sums over the samples in front the cost is linear.
     """
     middles = (starts + ends) / 2
-    in_front = sum_in_front(weights, ray_indices, offsets)
-    moment_in_front = sum_in_front(weights * middles, ray_indices, offsets)
+    in_front = exclusive_cumsum(weights, ray_indices, offsets)
+    moment_in_front = exclusive_cumsum(weights * middles, ray_indices, offsets)
     pairs = 2 * weights * (middles * in_front - moment_in_front)
-    return per_ray(pairs + weights.square() * (ends - starts) / 3, ray_indices, len(offsets) - 1)
+    return segment_sum(pairs + weights.square() * (ends - starts) / 3, ray_indices, len(offsets) - 1)
 
 
 def weighted_sum(losses: dict[str, Float[Tensor, ""]], weights: dict[str, float]) -> Float[Tensor, ""]:

@@ -22,7 +22,7 @@ class SplatField:
 
     means: Float[Tensor, "N 3"]
     precisions: Float[Tensor, "N 3 3"]  # inverse covariances
-    half_boxes: Float[Tensor, "N 3"]  # half extents of the axis-aligned box around CUTOFF_SIGMA
+    half_boxes: Float[Tensor, "N 3"]  # half radii of the axis-aligned box around CUTOFF_SIGMA
     opacities: Float[Tensor, "N"]
     colors: Float[Tensor, "N 3"]
 

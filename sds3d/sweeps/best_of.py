@@ -13,9 +13,9 @@ import torch
 from sds3d.atomic import write_json
 from sds3d.config.run_config import RunConfig, read_json_object
 from sds3d.errors import ConfigError, NumericsError
-from sds3d.evaluation.classifier import Judge, load_judge
+from sds3d.evaluation.classifier import Classifier, load_classifier
 from sds3d.evaluation.classifier_scores import attribute_shares
-from sds3d.evaluation.renders import GREY, judged_cameras, scene_pictures
+from sds3d.evaluation.renders import GREY, scene_pictures, scored_cameras
 from sds3d.metrics import view_classifier
 from sds3d.priors.base import Prior
 from sds3d.priors.embedded.captions import Description, parse
@@ -44,11 +44,11 @@ class BestOf:
     """N runs with one prior in common. The same folder again goes on where it was."""
 
     def __init__(self, config: RunConfig, count: int, until: int, folder: Path) -> None:
-        """ConfigError where there is nothing to choose, or nothing to judge by; nothing is written yet."""
+        """ConfigError where there is nothing to choose, or nothing to classifier by; nothing is written yet."""
         if not 1 <= until < config.steps:
             raise ConfigError(f"the ranking is at step {until}", hint=f"say --until 1 to {config.steps - 1}")
-        if "sheet" not in config.scene.results:
-            raise ConfigError(f"a scene of kind {config.scene.name} is flat: it has no sides to judge it by")
+        if "sheet" not in config.scene.artifacts:
+            raise ConfigError(f"a scene of kind {config.scene.name} is flat: it has no sides to classifier it by")
         if parse(config.prompt) is None and not (config.prior.reads_views or config.prior.reads_cameras):
             raise ConfigError(f"the prior {config.prior.name} tells no sides apart: there is nothing to rank by")
         self.until, self.folder = until, folder
@@ -131,23 +131,26 @@ class BestOf:
 def rank_scores(scene: Scene, config: RunConfig, prior: Prior, device: torch.device) -> dict[str, float]:
     """How good an unfinished object is, the most telling first.
 
-    For a prompt of the embedded prior's world what the judge reads in it (see sds3d.evaluation); for any other whether
+    For a prompt of the embedded prior's world what the classifier reads in it (see sds3d.evaluation); for any other whether
     its sides look to the prior like the sides that they are (see sds3d.metrics.view_classifier).
     """
     meant = parse(config.prompt)
     if meant is not None:
-        return judge_scores(load_judge(), scene, meant)
+        return judge_scores(load_classifier(), scene, meant)
     found = view_classifier.measure(prior, config, scene.render, device)
     assert found is not None, "refused when the runs were planned"
     return {"agreement": found.agreement, "margin": found.margin}
 
 
-def judge_scores(judge: Judge, scene: Scene, meant: Description) -> dict[str, float]:
+def judge_scores(classifier: Classifier, scene: Scene, meant: Description) -> dict[str, float]:
     """Share of right attributes over twelve views, then the caption's mean log-likelihood."""
-    pictures = scene_pictures(scene, judged_cameras())
-    reading = judge.read(pictures.over(GREY), pictures.cameras)
-    shares = attribute_shares(judge, pictures, meant)
-    return {"attributes": sum(shares.values()) / len(shares), "likelihood": float(reading.log_likelihood(meant).mean())}
+    pictures = scene_pictures(scene, scored_cameras())
+    prediction = classifier.read(pictures.over(GREY), pictures.cameras)
+    shares = attribute_shares(classifier, pictures, meant)
+    return {
+        "attributes": sum(shares.values()) / len(shares),
+        "likelihood": float(prediction.log_likelihood(meant).mean()),
+    }
 
 
 def _saved(path: Path) -> int:

@@ -19,7 +19,7 @@ from sds3d.export import arrange, azimuth_label, write_png
 from sds3d.export.contact_sheet import BACKGROUND, to_uint8
 from sds3d.export.views import render_views
 from sds3d.metrics.image import diversity
-from sds3d.run.artifacts import RESULTS
+from sds3d.run.artifacts import ARTIFACTS
 from sds3d.sweeps.run_set import ManyRuns, cell, failure
 from sds3d.training.session import REPORT, Session
 
@@ -37,7 +37,7 @@ class Row:
     prior_forwards_per_step: float  # for each view
     saturation: float
     coverage: float
-    fog: float
+    translucency: float
     janus: float | None  # share of views that the prior reads as the side that they are; None where it tells none apart
     diversity: float | None  # between seeds; None for a single one
     refused: list[str]  # why a run diverged, or what the export said where there is no mesh
@@ -89,7 +89,7 @@ def columns() -> dict[str, str]:
         "prior_forwards_per_step": "forwards / step",
         "saturation": "saturation",
         "coverage": "coverage",
-        "fog": "fog",
+        "translucency": "translucency",
         "diversity": "diversity",
     }
 
@@ -98,7 +98,7 @@ def page(config: RunConfig, rows: list[Row]) -> str:
     """One HTML page beside the picture; every text that a person wrote is escaped."""
     template = string.Template((resources.files("sds3d.sweeps") / "pages" / "compare.html").read_text(encoding="utf-8"))
     head = "".join(f"<th>{heading}</th>" for heading in columns().values())
-    shown = RESULTS[config.scene.results[0]].file_name  # a sheet, or the flat image
+    shown = ARTIFACTS[config.scene.artifacts[0]].file_name  # a sheet, or the flat image
     body = []
     for row in rows:
         cells = "".join(f"<td>{cell(getattr(row, name))}</td>" for name in columns())
@@ -115,7 +115,7 @@ def page(config: RunConfig, rows: list[Row]) -> str:
 
 def _renders(session: Session) -> np.ndarray:
     """[V, SIZE, SIZE, 3]: views all around, or the one image of a flat scene."""
-    views = VIEWS if "sheet" in session.config.scene.results else 1
+    views = VIEWS if "sheet" in session.config.scene.artifacts else 1
     return render_views(session.scene(), orbit(views, size=SIZE), BACKGROUND).rgb
 
 
@@ -134,7 +134,7 @@ def _row(name: str, paths: list[Path], configs: list[RunConfig], renders: list[n
         seeds=[config.seed for config in configs],
         seconds_per_step=mean(per_step),
         prior_forwards_per_step=mean([r["prior_forwards_per_step"] for r in reports]),
-        **{key: mean([s["metrics"][key] for s in scenes]) for key in ("saturation", "coverage", "fog")},
+        **{key: mean([s["metrics"][key] for s in scenes]) for key in ("saturation", "coverage", "translucency")},
         janus=mean([s["metrics"]["janus"]["agreement"] for s in scenes]) if "janus" in scenes[0]["metrics"] else None,
         diversity=round(float(diversity(images)), 4) if len(paths) > 1 else None,
         refused=[

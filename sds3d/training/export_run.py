@@ -8,7 +8,7 @@ from typing import Any
 
 from sds3d.atomic import write_atomic
 from sds3d.config.run_config import RunConfig, read_json_object
-from sds3d.run.artifacts import Made, checked_format, particle_folder, write_result
+from sds3d.run.artifacts import SceneExport, checked_format, particle_folder, write_artifact
 from sds3d.training.session import REPORT, Session
 
 EXPORTS = "exports"  # the folder of exports from other steps, and the key of the figures in report.json
@@ -39,12 +39,12 @@ def export_run(
     session = Session.resume(run, step=step)
     config = with_export_options(session.config, options or {})
     names = list(dict.fromkeys(checked_format(name, config) for name in formats))
-    made = Made(session.scene(particle), config, session.exported_step())
+    made = SceneExport(session.scene(particle), config, session.exported_step())
     folder = session.out_dir
     if step is not None or not (folder / REPORT).is_file():
         folder = folder / EXPORTS / f"step-{made.step:06d}"
     for name in names:
-        path, stats = write_result(name, made, particle_folder(folder, particle), force)
+        path, stats = write_artifact(name, made, particle_folder(folder, particle), force)
         _note(folder / REPORT, str(path.relative_to(folder)), stats)
         yield Written(path, stats)
 

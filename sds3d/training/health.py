@@ -12,7 +12,7 @@ FILLED = 0.9  # opacity of every pixel of a scene that fills its views
 FLAT = 2.0 / 255.0  # standard deviation of colours below which nothing can be made out
 
 
-def ailment(scene: Scene) -> str | None:
+def diagnose(scene: Scene) -> str | None:
     """What is wrong with the scene, seen from all sides; None where it shows something. A plain image may be anything.
 
     A dark object is none: it has an outline. Not to be asked of a scene that is not finite.

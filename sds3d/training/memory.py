@@ -10,7 +10,7 @@ import torch
 
 from sds3d.config.run_config import RunConfig
 from sds3d.errors import ConfigError, NumericsError, PriorUnavailable
-from sds3d.priors.base import FrugalPrior, Prior
+from sds3d.priors.base import MemoryModes, Prior
 from sds3d.scenes.particles import build_scene
 from sds3d.training.trainer import Trainer
 
@@ -22,7 +22,7 @@ GIB = 2**30
 class Probe:
     """One step as it was measured."""
 
-    economy: str
+    mode: str
     peak: int | None  # bytes that the step needs beside the loaded model; None where the system does not tell
     seconds: float
     fits: bool
@@ -43,29 +43,29 @@ class Plan:
         last = self.probes[-1]
         need = "an unknown amount" if last.peak is None else f"{last.peak / GIB:.2f} GiB"
         free = "" if self.available is None else f" of {self.available / GIB:.2f} GiB that are free"
-        return f"a step takes {need}{free}, with {last.economy}"
+        return f"a step takes {need}{free}, with {last.mode}"
 
 
 Measure = Callable[[RunConfig, Prior, torch.device], tuple[int | None, float]]
 
 
-def plan_memory(config: RunConfig, prior: FrugalPrior, device: torch.device, measure: Measure | None = None) -> Plan:
-    """Sets the prior to the first of its economies with which the run's largest step fits; tries each by a real step.
+def plan_memory(config: RunConfig, prior: MemoryModes, device: torch.device, measure: Measure | None = None) -> Plan:
+    """Sets the prior to the first of its memory_modes with which the run's largest step fits; tries each by a real step.
 
     `measure` gives a step's peak in bytes and its seconds, or raises torch.OutOfMemoryError.
     """
     available, probes = free_memory(device), list[Probe]()
-    for level, economy in enumerate(prior.economies()):
+    for level, mode in enumerate(prior.memory_modes()):
         try:
-            prior.economize(level)
+            prior.set_memory_mode(level)
             peak, seconds = (measure or measure_step)(config, prior, device)
         except PriorUnavailable:  # a critic does not learn on a network that is elsewhere
             continue
         except torch.OutOfMemoryError:
-            probes.append(Probe(economy, None, 0.0, fits=False))
+            probes.append(Probe(mode, None, 0.0, fits=False))
             continue
         fits = peak is None or available is None or peak <= SHARE * available
-        probes.append(Probe(economy, peak, seconds, fits))
+        probes.append(Probe(mode, peak, seconds, fits))
         if fits:
             break
     return Plan(tuple(probes), available)
@@ -76,7 +76,7 @@ def make_room(config: RunConfig, prior: Prior, device: torch.device) -> list[str
 
     ConfigError, before anything is written, where no economy is enough.
     """
-    if not isinstance(prior, FrugalPrior) or not prior.plans:
+    if not isinstance(prior, MemoryModes) or not prior.plans:
         return []
     plan = plan_memory(config, prior, device)
     if not plan.fits:

@@ -12,7 +12,7 @@ from sds3d.run.checkpoint import Checkpoint, load_newest
 from sds3d.training.memory import measure_step
 from sds3d.training.trainer import Trainer
 
-LEFT_OUT = 4  # steps in a row whose loss or gradient is not finite; after one more the run goes back
+MAX_SKIPPED = 4  # steps in a row whose loss or gradient is not finite; after one more the run goes back
 SLOWER = 0.5  # what the learning rates are multiplied with when it does
 
 
@@ -27,18 +27,18 @@ class Recovery:
         """`folder` is where its checkpoints are; until one is saved, the run's beginning is kept in memory."""
         self.trainer, self.folder, self.rollbacks = trainer, folder, rollbacks
         self._beginning: Checkpoint | None = trainer.checkpoint()
-        self._left_out = self._back = 0
+        self._skipped = self._back = 0
         self._failed_at = -1
 
-    def went_well(self) -> None:
+    def succeeded(self) -> None:
         """A step was done."""
-        self._left_out = 0
+        self._skipped = 0
         if self.trainer.step > self._failed_at:
             self._back = 0
 
     def look(self) -> None:
         """Unwell where the scene is not worth a checkpoint."""
-        problem = self.trainer.ailment() if self.trainer.is_finite() else "the scene is not finite"
+        problem = self.trainer.diagnose() if self.trainer.is_finite() else "the scene is not finite"
         if problem is not None:
             raise Unwell(f"{problem} at step {self.trainer.step}", hint="lower the learning rates")
 
@@ -56,10 +56,10 @@ class Recovery:
         raise error
 
     def _numbers(self, error: NumericsError) -> tuple[str, bool]:
-        if not isinstance(error, Unwell) and self._left_out < LEFT_OUT:
-            self._left_out += 1
-            self.trainer.leave_out()
-            return f"{error.args[0]}: the step is left out ({self._left_out} of at most {LEFT_OUT} in a row)", False
+        if not isinstance(error, Unwell) and self._skipped < MAX_SKIPPED:
+            self._skipped += 1
+            self.trainer.skip_step()
+            return f"{error.args[0]}: the step is left out ({self._skipped} of at most {MAX_SKIPPED} in a row)", False
         self._failed_at = max(self._failed_at, self.trainer.step)
         if self._back >= self.rollbacks:
             raise NumericsError(f"{error.args[0]}, and going back {self._back} times did not help", hint=error.hint)
@@ -76,13 +76,13 @@ class Recovery:
     def _memory(self, reason: str) -> tuple[str, bool]:
         step, trainer = self.trainer.step, self.trainer
         free(trainer)
-        economy = trainer.economize()
-        if economy is None:
+        mode = trainer.reduce_memory()
+        if mode is None:
             fits = what_fits(trainer.config, trainer.prior, trainer.device)
             hint = f"{fits} would fit" if fits else "no smaller number of views or pixels would fit either"
             raise OutOfMemory(f"out of memory at step {step} on {trainer.device}: {reason}", hint=hint)
         self._go_back()
-        return f"out of memory at step {step}: {reason}: going on from step {trainer.step} with {economy}", True
+        return f"out of memory at step {step}: {reason}: going on from step {trainer.step} with {mode}", True
 
     def _go_back(self) -> None:
         """To the newest good checkpoint, or to the beginning."""
@@ -92,7 +92,7 @@ class Recovery:
         seconds = dict(self.trainer.seconds)  # what was in vain took its time, too
         self.trainer.restore(checkpoint)
         self.trainer.seconds |= seconds
-        self._left_out = 0
+        self._skipped = 0
 
 
 def is_out_of_memory(error: Exception) -> bool:

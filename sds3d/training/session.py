@@ -15,7 +15,15 @@ from sds3d.config.run_config import RunConfig, read_json_object
 from sds3d.errors import CheckpointError, ConfigError, ExportError, NumericsError
 from sds3d.priors.base import Prior
 from sds3d.prompts import check_words
-from sds3d.run.artifacts import OVERVIEW, Made, checked_format, draw, particle_folder, write_preview, write_result
+from sds3d.run.artifacts import (
+    OVERVIEW,
+    SceneExport,
+    checked_format,
+    draw,
+    particle_folder,
+    write_artifact,
+    write_preview,
+)
 from sds3d.run.checkpoint import load_newest, load_wanted, save_checkpoint, unpack_scene
 from sds3d.run.event_log import EventLog
 from sds3d.run.events import Changed, CheckpointSaved, Event, Exported, Finished, Measured, Preview, Started, Warned
@@ -171,7 +179,7 @@ class Session:
     def export(self, file_format: str, particle: int = 1) -> Path:
         """Write one result again, such as glb or ply. ExportError where the scene gives nothing fit to export."""
         name, folder = checked_format(file_format, self.config), particle_folder(self.out_dir, particle)
-        return write_result(name, Made(self.scene(particle), self.config, self.exported_step()), folder)[0]
+        return write_artifact(name, SceneExport(self.scene(particle), self.config, self.exported_step()), folder)[0]
 
     def draw(self, views: int = 8, size: int = 256) -> list[Path]:
         """Make the pictures again: `views` of them on the sheet, sides of `size` pixels."""
@@ -214,7 +222,7 @@ class Session:
             except Exception as error:
                 yield from self._recover(trainer, recovery, error)
             else:
-                recovery.went_well()
+                recovery.succeeded()
                 yield done
             if previews.due(trainer.step):
                 yield Preview(trainer.step, previews.make(self.scenes(), trainer.step))
@@ -253,11 +261,14 @@ class Session:
             yield Finished(interrupted=True)
             return
         scenes, seconds, refusals = self.scenes(), 0.0, list[ExportError]()
-        meshes, made = [dict[str, Any]() for _ in scenes], [Made(scene, self.config, trainer.step) for scene in scenes]
+        meshes, made = (
+            [dict[str, Any]() for _ in scenes],
+            [SceneExport(scene, self.config, trainer.step) for scene in scenes],
+        )
         if len(scenes) > 1:
             write_preview(scenes, self.out_dir / OVERVIEW, size=192)
             yield Exported(self.out_dir / OVERVIEW)
-        for index, file_format in itertools.product(range(len(scenes)), self.config.scene.results):
+        for index, file_format in itertools.product(range(len(scenes)), self.config.scene.artifacts):
             if self._stopped:  # the last step is saved: resuming goes on here
                 yield Finished(interrupted=True)
                 return
@@ -265,7 +276,7 @@ class Session:
                 continue
             begun, folder = time.perf_counter(), particle_folder(self.out_dir, index + 1)
             try:
-                path, stats = write_result(file_format, made[index], folder)
+                path, stats = write_artifact(file_format, made[index], folder)
             except ExportError as error:  # the other particles may be fit
                 meshes[index] = {"refused": str(error)}
                 which = f"particle {index + 1}: " if len(scenes) > 1 else ""

@@ -14,24 +14,24 @@ from torch import Tensor, nn
 from sds3d.cameras import sample_cameras
 from sds3d.config.run_config import RunConfig
 from sds3d.errors import ConfigError, NumericsError
-from sds3d.guidance.base import Query
+from sds3d.guidance.base import GuidanceInput
 from sds3d.guidance.inject import clip_gradient, inject_gradient
-from sds3d.guidance.noise import Draw
+from sds3d.guidance.noise import NoiseRequest
 from sds3d.metrics import view_classifier
-from sds3d.options import value_at
-from sds3d.priors.base import FrugalPrior, Prior
+from sds3d.options import evaluate
+from sds3d.priors.base import MemoryModes, Prior
 from sds3d.priors.forward_counter import ForwardCounter
 from sds3d.prompts import Prompts
-from sds3d.reference_image import PICTURE_WEIGHTS, Picture
+from sds3d.reference_image import REFERENCE_WEIGHTS, ReferenceImage
 from sds3d.run.checkpoint import Checkpoint, pack, unpack
 from sds3d.run.events import StepDone
-from sds3d.scenes import ParamGroup, Scene, Training
-from sds3d.scenes.background import LearnedBackground, SphereMap
-from sds3d.scenes.base import FrugalScene
+from sds3d.scenes import ParamGroup, RenderContext, Scene
+from sds3d.scenes.background import EnvironmentMap, LearnedBackground
+from sds3d.scenes.base import SplitRendering
 from sds3d.scenes.optimizer import build_optimizer, set_learning_rates, take_step
 from sds3d.scenes.particles import Particles, scenes_of
 from sds3d.scenes.regularizers import weighted_sum
-from sds3d.training.health import ailment
+from sds3d.training.health import diagnose
 from sds3d.types import ViewCondition
 
 PARTS = ("prior", "render", "backward", "optimizer")
@@ -51,15 +51,19 @@ class Trainer:
     ) -> None:
         self.config, self.scene, self.prior = config, scene, prior
         self.generator, self.device = generator, device
-        self.prompts = Prompts(prior, config.prompt, config.negative_prompt, config.view_words)
+        self.prompts = Prompts(prior, config.prompt, config.negative_prompt, config.view_prompting)
         self.state = config.guidance.init(prior, generator)
         noise_state = config.noise.init(prior.latent_shape, generator, config.particles)
         self.noise_state = None if noise_state is None else noise_state.to(device)
         background = config.scene.background
-        self.surroundings = SphereMap(background).to(device) if isinstance(background, LearnedBackground) else None
+        self.environment_map = (
+            EnvironmentMap(background).to(device) if isinstance(background, LearnedBackground) else None
+        )
         self.optimizer = build_optimizer(config.optim, scene, self.state, self._own_parameters())
         self._check_names()
-        self.picture = None if config.picture is None else Picture(config.picture, device)
+        self.reference_image = (
+            None if config.reference_image is None else ReferenceImage(config.reference_image, device)
+        )
         self.step = 0  # steps done
         self.rate = 1.0  # factor on all learning rates; less after the run went back, see sds3d.training.recovery
         self.seconds = dict.fromkeys(PARTS, 0.0)
@@ -78,30 +82,30 @@ class Trainer:
         set_learning_rates(config.optim, self.optimizer, progress, self.rate)
         cameras = sample_cameras(config.cameras, generator, progress).to(self.device)
         background = config.scene.background.sample(views, generator).to(self.device)
-        times = 1 if config.cameras.together else views
+        times = 1 if config.cameras.orthogonal_views else views
         t = config.timesteps.sample(progress, times, generator).expand(views).to(self.device)
         wanted = frozenset(name for name in config.scene.losses if self._weight(name, progress))
         with self._timed("render"):
-            out = scene.render(cameras, background, Training(progress, wanted, generator))
+            out = scene.render(cameras, background, RenderContext(progress, wanted, generator))
             losses = dict(scene.regularizers(out))
-            if self.surroundings is not None:
-                out = replace(out, rgb=self.surroundings.behind(out, cameras, background, generator))
-        draw = Draw(cameras, out, prior.latent_shape, generator, progress)
-        noise = config.noise.sample(draw, self.noise_state).to(self.device)
+            if self.environment_map is not None:
+                out = replace(out, rgb=self.environment_map.behind(out, cameras, background, generator))
+        request = NoiseRequest(cameras, out, prior.latent_shape, generator, progress)
+        noise = config.noise.sample(request, self.noise_state).to(self.device)
         with self._timed("prior"):
             x = prior.encode(out.image())
-            told = background if self.surroundings is None else None
+            told = background if self.environment_map is None else None
             cond, view = self.prompts.at(cameras), ViewCondition(cameras, told)
-            query = Query(x, t, noise, prior, cond, view, progress, generator)
-            result = config.guidance.step(query, self.state)
+            inputs = GuidanceInput(x, t, noise, prior, cond, view, progress, generator)
+            result = config.guidance.step(inputs, self.state)
         grad, stats = result.grad, dict(result.stats)
         if config.optim.clip_gradient is not None:
-            grad, stats["clipped_share"] = clip_gradient(grad, value_at(config.optim.clip_gradient, progress))
-        if self.picture is not None:
+            grad, stats["clipped_share"] = clip_gradient(grad, evaluate(config.optim.clip_gradient, progress))
+        if self.reference_image is not None:
             with self._timed("render"):
                 colors = config.scene.background.sample(1, generator).to(self.device)
-                seen = scene.render(self.picture.cameras, colors, Training(progress, wanted, generator))
-                losses |= self.picture.losses(seen, colors[0])
+                seen = scene.render(self.reference_image.cameras, colors, RenderContext(progress, wanted, generator))
+                losses |= self.reference_image.losses(seen, colors[0])
         losses["guidance"] = inject_gradient(x, grad)
         if result.loss is not None:
             losses["guidance_params"] = result.loss
@@ -125,9 +129,9 @@ class Trainer:
     def change(self, config: RunConfig) -> None:
         """Go on with other words or numbers: what `sds3d.config.run_config.changed` allows. State and draws stay as they are."""
         self.config = config
-        self.prompts = Prompts(self.prior, config.prompt, config.negative_prompt, config.view_words)
+        self.prompts = Prompts(self.prior, config.prompt, config.negative_prompt, config.view_prompting)
 
-    def leave_out(self) -> None:
+    def skip_step(self) -> None:
         """Count the step that `advance` refused as done: the next one draws other cameras, times and noise."""
         self.step += 1
 
@@ -136,17 +140,17 @@ class Trainer:
         parameters = cast(nn.Module, self.scene).parameters()
         return all(bool(torch.isfinite(parameter).all()) for parameter in parameters)
 
-    def ailment(self) -> str | None:
+    def diagnose(self) -> str | None:
         """What is wrong with the pictures of the scene, or of one of several; None where nothing is."""
-        return next((found for scene in scenes_of(self.scene) if (found := ailment(scene)) is not None), None)
+        return next((found for scene in scenes_of(self.scene) if (found := diagnose(scene)) is not None), None)
 
-    def economize(self) -> str | None:
+    def reduce_memory(self) -> str | None:
         """Do with less memory from the next step on, at the cost of time; how, or None where there is no way left."""
-        prior, scenes = self.prior, [scene for scene in scenes_of(self.scene) if isinstance(scene, FrugalScene)]
-        if isinstance(prior, FrugalPrior) and prior.economy + 1 < len(prior.economies()):
-            prior.economize(prior.economy + 1)
-            return prior.economies()[prior.economy]
-        found = [scene.economize() for scene in scenes]
+        prior, scenes = self.prior, [scene for scene in scenes_of(self.scene) if isinstance(scene, SplitRendering)]
+        if isinstance(prior, MemoryModes) and prior.memory_mode + 1 < len(prior.memory_modes()):
+            prior.set_memory_mode(prior.memory_mode + 1)
+            return prior.memory_modes()[prior.memory_mode]
+        found = [scene.reduce_memory() for scene in scenes]
         return found[0] if found else None
 
     def checkpoint(self) -> Checkpoint:
@@ -175,16 +179,16 @@ class Trainer:
         return asked / (self.step * self.config.cameras.views) if self.step else 0.0
 
     def _states(self) -> dict[str, nn.Module | None]:
-        return {"guidance": self.state, "noise": self.noise_state, "background": self.surroundings}
+        return {"guidance": self.state, "noise": self.noise_state, "background": self.environment_map}
 
     def _own_parameters(self) -> list[ParamGroup]:
-        if self.surroundings is None:
+        if self.environment_map is None:
             return []
-        return [ParamGroup("background", [self.surroundings.raw_colors], self.surroundings.config.lr)]
+        return [ParamGroup("background", [self.environment_map.raw_colors], self.environment_map.config.lr)]
 
     def _check_names(self) -> None:
         """ConfigError where a weight is for a loss that does not exist."""
-        known = sorted({*self.config.scene.losses, *OWN_LOSSES, *PICTURE_WEIGHTS})
+        known = sorted({*self.config.scene.losses, *OWN_LOSSES, *REFERENCE_WEIGHTS})
         for name in self.config.loss_weights:
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=1)
@@ -193,8 +197,8 @@ class Trainer:
 
     def _weight(self, name: str, progress: float) -> float:
         """The weight of a loss: 1 for the guidance's own, 0 for regularizers the config does not name."""
-        default = 1.0 if name in OWN_LOSSES else PICTURE_WEIGHTS.get(name, 0.0)
-        return value_at(self.config.loss_weights.get(name, default), progress)
+        default = 1.0 if name in OWN_LOSSES else REFERENCE_WEIGHTS.get(name, 0.0)
+        return evaluate(self.config.loss_weights.get(name, default), progress)
 
     def _gradients(self) -> dict[str, Tensor]:
         """One number per parameter group that is finite exactly when all its gradients are (short of overflow)."""

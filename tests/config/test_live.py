@@ -1,4 +1,4 @@
-"""Changing a run on the way: from the next step on, told in the events, and the same after an interruption."""
+"""Scheduled a run on the way: from the next step on, told in the events, and the same after an interruption."""
 
 import json
 
@@ -117,7 +117,7 @@ def test_previews_by_time_are_made_and_only_so_many_are_kept(small_config, tmp_p
     from sds3d.run import previews
 
     monkeypatch.setattr(previews, "KEPT", 5)
-    monkeypatch.setattr(previews, "write_preview", lambda scenes, path: path.write_bytes(b"picture"))
+    monkeypatch.setattr(previews, "write_preview", lambda scenes, path: path.write_bytes(b"reference_image"))
     config = small_config(steps=20, preview_seconds=1e-6)
     events = list(Session(config, tmp_path / "run").run())
     made = [event for event in events if isinstance(event, Preview)]

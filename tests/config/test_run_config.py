@@ -98,8 +98,10 @@ MISTAKES = {
     "prior.name = 'analitic' is unknown (did you mean analytic?)": {"prior": "analitic"},
     "prior = 5 is not allowed": {"prior": 5},
     "timesteps.t_max.end is missing": {"timesteps": {"name": "annealed", "t_max": 1}, "timesteps.t_max": {"start": 1}},
-    "loss_weights.fog.ende is not an option": {"loss_weights.fog": {"start": 1, "end": 2, "ende": 3}},
-    "loss_weights.fog = 'abc' is not allowed: input should be a valid number": {"loss_weights.fog": "abc"},
+    "loss_weights.translucency.ende is not an option": {"loss_weights.translucency": {"start": 1, "end": 2, "ende": 3}},
+    "loss_weights.translucency = 'abc' is not allowed: input should be a valid number": {
+        "loss_weights.translucency": "abc"
+    },
     "cameras.elevation_deg = [3, 1] is not allowed: the first number": {"cameras.elevation_deg": [3, 1]},
     "cameras.elevation_deg = [3, 99] is not allowed: both numbers must be in [-89, 89]": {
         "cameras.elevation_deg": [3, 99]
@@ -180,7 +182,7 @@ def test_anything_at_all_is_a_config_or_a_config_error(overrides: dict) -> None:
 
 class _Paired(SDS):
     name: Literal["paired"] = "paired"
-    companions: ClassVar[Mapping[str, str]] = {"noise": "fixed", "timesteps": "uniform"}
+    default_overrides: ClassVar[Mapping[str, str]] = {"noise": "fixed", "timesteps": "uniform"}
 
 
 @pytest.fixture
@@ -212,8 +214,8 @@ def test_a_prior_brings_its_times_and_the_guidance_has_the_last_word() -> None:
     [
         ({"guidance": "cfd", "timesteps": "uniform"}, "one t that falls"),
         ({"guidance": "sdi", "noise": "fixed"}, "finds its noise"),
-        ({"guidance": "csd", "view_words.mode": "perp_neg"}, "no classifier-free guidance"),
-        ({"view_words.mode": "perp_neg"}, "the prior embedded: it reads no words for sides"),
+        ({"guidance": "csd", "view_prompting.mode": "perp_neg"}, "no classifier-free guidance"),
+        ({"view_prompting.mode": "perp_neg"}, "the prior embedded: it reads no words for sides"),
         ({"guidance": "vsd", "guidance.divergence": "forward_kl"}, "the prior embedded: it needs its density"),
         ({"particles": 3}, "views = 4 does not go with particles = 3"),
     ],
@@ -228,7 +230,7 @@ def test_parts_that_make_no_sense_together_are_refused_with_the_reason(options: 
 @pytest.mark.parametrize(
     "options",
     [
-        {"prior": "./models/sd", "view_words.mode": "perp_neg"},
+        {"prior": "./models/sd", "view_prompting.mode": "perp_neg"},
         {"prior": "analytic", "guidance": "vsd", "guidance.divergence": "jensen_shannon"},
         {"guidance": "cfd", "timesteps": "hifa", "noise": "fresh"},
         {"particles": 4, "guidance": "cfd"},

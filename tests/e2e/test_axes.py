@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sds3d import RunConfig, load_config
 from sds3d.priors.analytic import AnalyticPrior
-from sds3d.prompts import ViewWords
+from sds3d.prompts import ViewPrompting
 from sds3d.training.trainer import Trainer
 
 SMALL = {
@@ -77,10 +77,10 @@ def test_words_for_sides_reach_the_run_and_perp_neg_costs_twice(mode: str, forwa
     config = load_config(overrides={**SMALL, "cameras.azimuth_deg": [100, 100]})  # neither side nor back
     generator, seen = torch.Generator().manual_seed(0), {}
     for name in ("none", "words", "interpolated", "perp_neg"):
-        asked = config.model_copy(update={"view_words": ViewWords(mode=name)})
+        asked = config.model_copy(update={"view_prompting": ViewPrompting(mode=name)})
         seen[name] = pixels(asked, Reader())
     run = Trainer(
-        config.model_copy(update={"view_words": ViewWords(mode=mode)}),
+        config.model_copy(update={"view_prompting": ViewPrompting(mode=mode)}),
         config.scene.build(generator), Reader(), generator, torch.device("cpu"),
     )  # fmt: skip
     run.advance()

@@ -9,7 +9,7 @@ import torch
 from sds3d.cameras import CamerasConfig, orbit, sample_cameras
 from sds3d.priors.embedded.captions import build, parse
 from sds3d.priors.embedded.render import over, render_solids
-from sds3d.scenes import GaussiansConfig, NerfConfig, SceneConfig, Training
+from sds3d.scenes import GaussiansConfig, NerfConfig, RenderContext, SceneConfig
 
 VIEWS, SIZE, BATCH = 32, 40, 4
 GREY = 0.5
@@ -46,7 +46,7 @@ def test_thirty_two_pictures_of_a_mug_are_enough(config: SceneConfig, steps: int
             group["lr"] = group["base"] * min(1.0, 0.1 ** (2 * progress - 1))
         chosen = torch.randperm(VIEWS, generator=generator)[:BATCH]
         background = torch.rand(BATCH, 3, generator=generator)
-        out = scene.render(cameras.select(chosen), background, Training(progress, (), generator))
+        out = scene.render(cameras.select(chosen), background, RenderContext(progress, (), generator))
         (out.rgb - over(pictures[chosen], background)).square().mean().backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -22,7 +22,7 @@ def test_a_run_hands_over_a_mesh_and_goes_on_where_it_stopped(small_config, tmp_
     monkeypatch.setattr(NerfConfig, "results", ("sheet", "glb"))  # a video takes its time
     monkeypatch.setattr("sds3d.run.artifacts.render_sheet", lambda scene: render_sheet(scene, size=32))
     config = small_config(scene=SMALL, loss_weights={}, steps=12, checkpoint_every=4, **{"export.level": 5.0})
-    assert {"sparsity", "opaque", "z_variance"} <= config.loss_weights.keys()  # companions of the scene
+    assert {"sparsity", "opaque", "z_variance"} <= config.loss_weights.keys()  # default_overrides of the scene
     whole, cut = Session(config, tmp_path / "whole"), Session(config, tmp_path / "cut")
     *_, finished = whole.run()
     assert {path.name for path in (tmp_path / "whole").glob("*.*")} == {

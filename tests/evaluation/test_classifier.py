@@ -14,15 +14,15 @@ from sds3d.evaluation.classifier import (
     FRONTED,
     LABELS,
     VIEWS,
-    Judge,
-    JudgeNetwork,
-    Reading,
+    Classifier,
+    ClassifierNetwork,
+    Prediction,
     attributes_of,
-    load_judge,
-    save_judge,
+    load_classifier,
+    save_classifier,
     view_labels,
 )
-from sds3d.evaluation.classifier_training import carry_over, judge_loss, measure, train_judge, worn
+from sds3d.evaluation.classifier_training import augmented, carry_over, classifier_loss, measure, train_classifier
 from sds3d.priors.embedded.captions import build, parse, random_description
 from sds3d.priors.embedded.data import Dataset, make_shard, write_shard
 from sds3d.priors.embedded.object_kinds import KINDS
@@ -69,13 +69,13 @@ def test_a_reading_is_right_where_the_likeliest_label_is_the_captions():
         for name, labels in LABELS.items()
     }
     certain["color"] = certain["color"].roll(1, dims=1).clone()
-    reading = Reading(certain, torch.zeros(2, 4))
-    right = reading.correct(description)
+    prediction = Prediction(certain, torch.zeros(2, 4))
+    right = prediction.correct(description)
     assert set(right) == {"relation", "kind", "color", "pattern", "material", "other_kind", "other_color"}
     assert not right["color"].any()
     assert all(right[name].all() for name in right if name != "color")
-    assert (reading.log_likelihood(description) == -math.inf).all()
-    assert reading.likeliest("kind") == ["cone", "cone"]
+    assert (prediction.log_likelihood(description) == -math.inf).all()
+    assert prediction.likeliest("kind") == ["cone", "cone"]
 
 
 def _reading(**shares):
@@ -86,53 +86,53 @@ def _reading(**shares):
         for label, share in shares.get(name, {}).items():
             row[0, labels.index(label)] = share
         found[name] = row.log()
-    return Reading(found, torch.zeros(1, 4))
+    return Prediction(found, torch.zeros(1, 4))
 
 
 def test_what_no_caption_could_mean_is_not_read():
     pattern, color = {"checkered": 0.9}, {"blue": 0.5, "yellow": 0.4}
-    reading = _reading(pattern=pattern, color=color, second_color={"blue": 0.9, "yellow": 0.1})
-    assert reading.likeliest("color") + reading.likeliest("second_color") == ["yellow", "blue"]
-    assert reading.correct(parse("a checkered blue and yellow gift"))["color"].all()
-    reading = _reading(pattern=pattern, color=color, second_color={"white": 0.9})
-    assert reading.likeliest("color") + reading.likeliest("second_color") == ["blue", "white"]
+    prediction = _reading(pattern=pattern, color=color, second_color={"blue": 0.9, "yellow": 0.1})
+    assert prediction.likeliest("color") + prediction.likeliest("second_color") == ["yellow", "blue"]
+    assert prediction.correct(parse("a checkered blue and yellow gift"))["color"].all()
+    prediction = _reading(pattern=pattern, color=color, second_color={"white": 0.9})
+    assert prediction.likeliest("color") + prediction.likeliest("second_color") == ["blue", "white"]
     kinds = {"none": 0.5, "mug": 0.4, "cube": 0.3}  # nothing stands on a mug
-    reading = _reading(relation={"on": 0.9}, other_kind=kinds, other_color={"red": 0.9})
-    assert reading.likeliest("relation") + reading.likeliest("other_kind") == ["on", "cube"]
-    reading = _reading(relation={"none": 0.9, "on": 0.05}, other_kind={"none": 0.4, "cube": 0.5})
-    assert reading.likeliest("relation") + reading.likeliest("other_kind") == ["none", "none"]
+    prediction = _reading(relation={"on": 0.9}, other_kind=kinds, other_color={"red": 0.9})
+    assert prediction.likeliest("relation") + prediction.likeliest("other_kind") == ["on", "cube"]
+    prediction = _reading(relation={"none": 0.9, "on": 0.05}, other_kind={"none": 0.4, "cube": 0.5})
+    assert prediction.likeliest("relation") + prediction.likeliest("other_kind") == ["none", "none"]
 
 
 def test_every_caption_can_be_read():
     rng = Random(1)
     for _ in range(300):
         description = random_description(rng)
-        reading = _reading(**{name: {label: 1.0} for name, label in attributes_of(description).items()})
-        assert all(right.all() for right in reading.correct(description).values()), description.caption()
+        prediction = _reading(**{name: {label: 1.0} for name, label in attributes_of(description).items()})
+        assert all(right.all() for right in prediction.correct(description).values()), description.caption()
 
 
 def test_it_learns_a_few_pictures_by_heart(tmp_path, monkeypatch):
     monkeypatch.setattr("sds3d.priors.embedded.data.SCENES_PER_SHARD", 4)
     write_shard(tmp_path, 0)
     torch.manual_seed(0)
-    network = JudgeNetwork()
-    losses = list(train_judge(network, [Dataset(tmp_path)], steps=30, batch=12))
+    network = ClassifierNetwork()
+    losses = list(train_classifier(network, [Dataset(tmp_path)], steps=30, batch=12))
     assert losses[-1] < 0.75 * losses[0]
 
 
 def test_worn_pictures_keep_their_range_and_differ():
     shard = make_shard(0, scenes=1)
     rgba = shard.rgba[0].float() / 255.0
-    images = worn(rgba, torch.Generator().manual_seed(0))
+    images = augmented(rgba, torch.Generator().manual_seed(0))
     assert images.shape == (len(rgba), 3, 64, 64)
     assert images.min() >= 0
     assert images.max() <= 1
-    assert not torch.equal(images, worn(rgba, torch.Generator().manual_seed(1)))
+    assert not torch.equal(images, augmented(rgba, torch.Generator().manual_seed(1)))
 
 
 def test_the_side_is_learned_only_from_things_that_have_a_front():
     torch.manual_seed(0)
-    network = JudgeNetwork()
+    network = ClassifierNetwork()
     shard = make_shard(0, scenes=1)
 
     def view_gradient(caption):
@@ -147,7 +147,7 @@ def test_the_side_is_learned_only_from_things_that_have_a_front():
             [caption] * count,
         )
         network.zero_grad()
-        judge_loss(network, batch, worn(batch.rgba, torch.Generator().manual_seed(0))).backward()
+        classifier_loss(network, batch, augmented(batch.rgba, torch.Generator().manual_seed(0))).backward()
         return network.view[0].weight.grad
 
     assert view_gradient("a red sphere") is None
@@ -158,28 +158,28 @@ def test_the_side_is_learned_only_from_things_that_have_a_front():
 
 def test_files_go_round_and_mistakes_are_one_line(tmp_path):
     torch.manual_seed(0)
-    network = JudgeNetwork().eval()
-    save_judge(network, {"seen": {"kind": 0.5}}, tmp_path)
-    judge = load_judge(folder=tmp_path)
-    assert judge.accuracy == {"seen": {"kind": 0.5}}
+    network = ClassifierNetwork().eval()
+    save_classifier(network, {"seen": {"kind": 0.5}}, tmp_path)
+    classifier = load_classifier(folder=tmp_path)
+    assert classifier.accuracy == {"seen": {"kind": 0.5}}
     images = torch.rand(2, 3, 64, 64)
-    mine, theirs = Judge(network, {}).read(images, orbit(2)), judge.read(images, orbit(2))
+    mine, theirs = Classifier(network, {}).read(images, orbit(2)), classifier.read(images, orbit(2))
     torch.testing.assert_close(mine.log_probabilities["kind"], theirs.log_probabilities["kind"], rtol=0, atol=0.05)
-    facts = json.loads((tmp_path / "judge.json").read_text())
+    facts = json.loads((tmp_path / "classifier.json").read_text())
     facts["labels"]["kind"].pop()
-    (tmp_path / "judge.json").write_text(json.dumps(facts))
+    (tmp_path / "classifier.json").write_text(json.dumps(facts))
     with pytest.raises(PriorUnavailable, match="another world"):
-        load_judge(folder=tmp_path)
+        load_classifier(folder=tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"\x80\x04nothing")
     with pytest.raises(PriorUnavailable) as caught:
-        load_judge(folder=tmp_path)
+        load_classifier(folder=tmp_path)
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_earlier_weights_go_on_where_the_mixing_layer_took_in_less():
     torch.manual_seed(0)
-    earlier, network = JudgeNetwork().state_dict(), JudgeNetwork()
+    earlier, network = ClassifierNetwork().state_dict(), ClassifierNetwork()
     own = network.mix[0].weight.detach().clone()
     released = {name: value for name, value in earlier.items() if not name.startswith("look.")}
     released["mix.0.weight"] = earlier["mix.0.weight"][:, :-5]
@@ -191,7 +191,7 @@ def test_earlier_weights_go_on_where_the_mixing_layer_took_in_less():
 
 def test_the_shipped_judge_knows_left_from_right_from_every_side():
     """Of two things beside each other the first is the left one from the front, and the right one from the back."""
-    judge, texts = load_judge(), ("a red chair beside a blue mug", "a blue mug beside a red chair")
+    classifier, texts = load_classifier(), ("a red chair beside a blue mug", "a blue mug beside a red chair")
     cameras = orbit_cameras(
         torch.tensor([0.0, 0.5, -0.5, math.pi, math.pi - 0.5, math.pi + 0.5]),
         *(torch.full((6,), value) for value in (0.35, 3.0, math.radians(40.0))),
@@ -199,26 +199,26 @@ def test_the_shipped_judge_knows_left_from_right_from_every_side():
     )
     for number, text in enumerate(texts):
         rgba = render_solids(build(parse(text), Random(number)), cameras)
-        reading = judge.read(over(rgba, torch.full((6, 3), 0.6)).permute(0, 3, 1, 2), cameras)
-        assert reading.correct(parse(text))["color"].float().mean() > 0.8, text
-        assert reading.correct(parse(texts[1 - number]))["color"].float().mean() < 0.2, text
+        prediction = classifier.read(over(rgba, torch.full((6, 3), 0.6)).permute(0, 3, 1, 2), cameras)
+        assert prediction.correct(parse(text))["color"].float().mean() > 0.8, text
+        assert prediction.correct(parse(texts[1 - number]))["color"].float().mean() < 0.2, text
 
 
 def test_the_shipped_judge_reads_fresh_true_renders():
     """Objects and cameras that its training never saw; the figures beside its weights come from such a shard too."""
-    judge = load_judge()
-    found = measure(judge, make_shard(777_777, scenes=40))
+    classifier = load_classifier()
+    found = measure(classifier, make_shard(777_777, scenes=40))
     for name in ("kind", "color", "relation"):
-        assert found[name] > judge.accuracy["seen"][name] - 0.06, name
+        assert found[name] > classifier.accuracy["seen"][name] - 0.06, name
     assert found["view"] > 0.8
 
 
 def test_the_shipped_judge_sees_a_wrong_colour_and_a_wrong_kind():
-    judge, cameras = load_judge(), orbit(8, elevation_deg=20, size=64)
+    classifier, cameras = load_classifier(), orbit(8, elevation_deg=20, size=64)
     rgba = render_solids(build(parse("a red chair"), Random(0)), cameras)
-    reading = judge.read(over(rgba, torch.full((8, 3), 0.6)).permute(0, 3, 1, 2), cameras)
-    assert reading.correct(parse("a red chair"))["kind"].float().mean() > 0.7
-    assert reading.correct(parse("a blue chair"))["color"].float().mean() < 0.2
-    assert reading.correct(parse("a red mug"))["kind"].float().mean() < 0.2
-    right, wrong = (reading.log_likelihood(parse(text)).mean() for text in ("a red chair", "a red mug"))
+    prediction = classifier.read(over(rgba, torch.full((8, 3), 0.6)).permute(0, 3, 1, 2), cameras)
+    assert prediction.correct(parse("a red chair"))["kind"].float().mean() > 0.7
+    assert prediction.correct(parse("a blue chair"))["color"].float().mean() < 0.2
+    assert prediction.correct(parse("a red mug"))["kind"].float().mean() < 0.2
+    right, wrong = (prediction.log_likelihood(parse(text)).mean() for text in ("a red chair", "a red mug"))
     assert right > wrong + 2.0

@@ -5,18 +5,18 @@ from random import Random
 import pytest
 import torch
 
-from sds3d.evaluation.classifier import LABELS, Reading, attributes_of, load_judge
+from sds3d.evaluation.classifier import LABELS, Prediction, attributes_of, load_classifier
 from sds3d.evaluation.classifier_scores import agreement, captions_for, distractors, has_front, is_retrieved, judged
 from sds3d.evaluation.ground_truth import draw_truths
-from sds3d.evaluation.renders import Pictures, judged_cameras, true_pictures
+from sds3d.evaluation.renders import Pictures, scored_cameras, true_pictures
 from sds3d.priors.embedded.captions import build, parse
 
 CHAIR = "a red chair"
 
 
 @pytest.fixture(scope="module")
-def judge():
-    return load_judge()
+def classifier():
+    return load_classifier()
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +24,13 @@ def captions():
     return captions_for([CHAIR, "a blue chair", "a red mug", "a green robot"])
 
 
-def scores(judge, captions, shown: str, meant: str):
-    pictures = true_pictures(draw_truths(parse(shown))[0], judged_cameras())
-    return judged(judge, pictures, parse(meant), captions)
+def scores(classifier, captions, shown: str, meant: str):
+    pictures = true_pictures(draw_truths(parse(shown))[0], scored_cameras())
+    return judged(classifier, pictures, parse(meant), captions)
 
 
-def test_the_truth_scores_near_one(judge, captions):
-    found = scores(judge, captions, CHAIR, CHAIR)
+def test_the_truth_scores_near_one(classifier, captions):
+    found = scores(classifier, captions, CHAIR, CHAIR)
     assert found["accuracy"] > 0.9
     assert found["all_right"] > 0.7
     assert found["r_precision"] > 0.8
@@ -38,10 +38,10 @@ def test_the_truth_scores_near_one(judge, captions):
     assert found["janus"] < 0.2
 
 
-def test_a_wrong_colour_and_a_wrong_kind_cost_what_they_should(judge, captions):
-    right = scores(judge, captions, CHAIR, CHAIR)
-    color = scores(judge, captions, "a blue chair", CHAIR)
-    kind = scores(judge, captions, "a red mug", CHAIR)
+def test_a_wrong_colour_and_a_wrong_kind_cost_what_they_should(classifier, captions):
+    right = scores(classifier, captions, CHAIR, CHAIR)
+    color = scores(classifier, captions, "a blue chair", CHAIR)
+    kind = scores(classifier, captions, "a red mug", CHAIR)
     for wrong in (color, kind):
         assert wrong["all_right"] < 0.1
         assert wrong["r_precision"] < 0.2
@@ -49,35 +49,35 @@ def test_a_wrong_colour_and_a_wrong_kind_cost_what_they_should(judge, captions):
         assert wrong["agreement"] > 0.6  # all views are equally wrong
 
 
-def test_a_blank_scene_scores_nothing(judge, captions):
-    cameras = judged_cameras()
+def test_a_blank_scene_scores_nothing(classifier, captions):
+    cameras = scored_cameras()
     blank = Pictures(cameras, torch.zeros(12, 128, 128, 3), torch.zeros(12, 128, 128))
-    found = judged(judge, blank, parse(CHAIR), captions)
+    found = judged(classifier, blank, parse(CHAIR), captions)
     assert found == {"accuracy": 0.0, "all_right": 0.0, "r_precision": 0.0, "agreement": 0.0, "janus": 0.0}
 
 
-def test_a_face_on_every_side_is_seen_as_janus(judge, captions):
+def test_a_face_on_every_side_is_seen_as_janus(classifier, captions):
     meant = parse("a green robot")
-    one = true_pictures(build(meant, Random(0)), judged_cameras())
+    one = true_pictures(build(meant, Random(0)), scored_cameras())
     faces = Pictures(one.cameras, one.rgb[:1].expand_as(one.rgb), one.opacity[:1].expand_as(one.opacity))
-    assert judged(judge, one, meant, captions)["janus"] < 0.15
-    assert judged(judge, faces, meant, captions)["janus"] == 1.0
+    assert judged(classifier, one, meant, captions)["janus"] < 0.15
+    assert judged(classifier, faces, meant, captions)["janus"] == 1.0
 
 
-def test_only_single_things_with_a_front_are_asked_for_it(judge, captions):
+def test_only_single_things_with_a_front_are_asked_for_it(classifier, captions):
     assert has_front(parse("a red chair"))
     assert not has_front(parse("a red cone"))
     assert not has_front(parse("two red chairs"))
-    assert "janus" not in scores(judge, captions, "a red cone", "a red cone")
+    assert "janus" not in scores(classifier, captions, "a red cone", "a red cone")
 
 
-def certain(text: str) -> Reading:
+def certain(text: str) -> Prediction:
     said = attributes_of(parse(text))
     rows = {}
     for name, labels in LABELS.items():
         rows[name] = torch.full((2, len(labels)), -9.0)
         rows[name][:, labels.index(said[name])] = 0.0
-    return Reading(rows, torch.zeros(2, 4))
+    return Prediction(rows, torch.zeros(2, 4))
 
 
 def test_retrieval_is_by_the_likeliest_caption():
@@ -88,8 +88,8 @@ def test_retrieval_is_by_the_likeliest_caption():
 
 
 def test_agreement_counts_the_commonest_answer():
-    reading = certain("a red mug")
-    reading.log_probabilities["kind"][1] = certain("a red cone").log_probabilities["kind"][1]
+    prediction = certain("a red mug")
+    prediction.log_probabilities["kind"][1] = certain("a red cone").log_probabilities["kind"][1]
     both = torch.tensor([True, True])
-    assert agreement(reading, ["kind", "color"], both) == 0.75
-    assert agreement(reading, ["color"], torch.tensor([True, False])) == 0.5
+    assert agreement(prediction, ["kind", "color"], both) == 0.75
+    assert agreement(prediction, ["color"], torch.tensor([True, False])) == 0.5

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sds3d.errors import ConfigError
-from sds3d.evaluation.classifier import load_judge
+from sds3d.evaluation.classifier import load_classifier
 from sds3d.evaluation.html_report import contact_sheet, means, page, write_summary
 from sds3d.evaluation.scores import LIMITS, Evaluated, Scores, missed
 from sds3d.evaluation.suite import SUITES, Suite, run_folder
@@ -53,8 +53,8 @@ def test_every_run_has_a_folder_and_is_done_once(done):
 
 def test_scores_summary_picture_and_page(done, tmp_path):
     suite = done[0]
-    judge = load_judge()
-    results = list(suite.evaluate(judge))
+    classifier = load_classifier()
+    results = list(suite.evaluate(classifier))
     scores = results[0].scores
     assert scores.split == "seen"
     assert {"accuracy", "silhouette_iou", "volume_iou", "chamfer", "floaters", "seconds", "forwards"} <= set(
@@ -69,7 +69,7 @@ def test_scores_summary_picture_and_page(done, tmp_path):
     assert row.diversity > 0
     expected = np.mean([one.scores.values["silhouette_iou"] for one in results])
     assert row.values["silhouette_iou"] == pytest.approx(expected, abs=1e-3)
-    write_summary(results, judge.accuracy, tmp_path, "a <test>")
+    write_summary(results, classifier.accuracy, tmp_path, "a <test>")
     with Image.open(tmp_path / "evaluation.png") as sheet:
         assert sheet.width > 2 * 8 * 96
     said = json.loads((tmp_path / "evaluation.json").read_text())

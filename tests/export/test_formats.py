@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sds3d.errors import ConfigError, ExportError, OutputError
-from sds3d.export import MESH_FORMATS, hand_over, read_info
+from sds3d.export import MESH_FORMATS, read_info, write_verified
 from sds3d.export.read_mesh import welded
 from sds3d.export.render_mesh import render_mesh
 from sds3d.export.verify_mesh import verification_cameras
@@ -29,7 +29,7 @@ def truth(textured_body):
 @pytest.mark.parametrize("name", MESH_FORMATS)
 def test_the_body_comes_back_as_it_was(tmp_path, textured_body, truth, name):
     path = tmp_path / f"mesh.{name}"
-    stats, figures = hand_over(textured_body, name, path, MADE, truth)
+    stats, figures = write_verified(textured_body, name, path, MADE, truth)
     again = MESH_FORMATS[name].read(path)
     assert np.abs(np.sort(again.vertices, axis=0) - np.sort(textured_body.vertices, axis=0)).max() < 1e-5
     assert figures.silhouette_iou > 0.999
@@ -92,7 +92,7 @@ def test_what_is_refused_leaves_the_old_file(tmp_path, textured_body, truth, nam
     path = tmp_path / f"mesh.{name}"
     path.write_bytes(b"old")
     with pytest.raises(ExportError, match=why):
-        hand_over(broken(textured_body), name, path, MADE, truth)
+        write_verified(broken(textured_body), name, path, MADE, truth)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == [path.name]
 
@@ -100,7 +100,7 @@ def test_what_is_refused_leaves_the_old_file(tmp_path, textured_body, truth, nam
 def test_a_mesh_that_does_not_look_like_the_scene_is_warned_of(tmp_path, textured_body, truth):
     swapped = replace(textured_body, vertices=textured_body.vertices * np.float32([1, -1, 1]))
     swapped = replace(swapped, faces=swapped.faces[:, ::-1].copy(), texture=None, colors=1 - swapped.colors)
-    figures = hand_over(swapped, "glb", tmp_path / "mesh.glb", MADE, truth)[1]
+    figures = write_verified(swapped, "glb", tmp_path / "mesh.glb", MADE, truth)[1]
     outline, colors = figures.warnings
     assert "outline agrees with the scene's by 0." in outline
     assert "dB (good is 22)" in colors
@@ -114,7 +114,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, textured_bod
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
     try:
         with pytest.raises((OutputError, ExportError), match=str(tmp_path / "mesh")):
-            hand_over(textured_body, name, path, MADE, truth)
+            write_verified(textured_body, name, path, MADE, truth)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == b"old"
@@ -142,7 +142,7 @@ def test_a_folder_without_write_permission_is_named(textured_body, truth, tmp_pa
     folder.chmod(0o555)
     path = folder / "mesh.glb"
     with nobody(), pytest.raises(OutputError, match=rf"cannot write {path}: Permission denied"):
-        hand_over(textured_body, "glb", path, MADE, truth)
+        write_verified(textured_body, "glb", path, MADE, truth)
     assert os.listdir(folder) == []
 
 

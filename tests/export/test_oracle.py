@@ -8,7 +8,7 @@ import torch
 import trimesh
 from scipy.spatial import cKDTree
 
-from sds3d.export import ExportConfig, extract_mesh, hand_over, verification_views
+from sds3d.export import ExportConfig, extract_mesh, verification_views, write_verified
 from sds3d.export.formats import MESH_FORMATS
 
 from .body import paint, solid
@@ -42,7 +42,7 @@ def splats(body):
 def written(splats, tmp_path_factory):
     path = tmp_path_factory.mktemp("oracle") / "mesh.glb"
     mesh, truth = extract_mesh(splats, CONFIG), verification_views(splats)
-    stats, figures = hand_over(mesh, "glb", path, {}, truth)
+    stats, figures = write_verified(mesh, "glb", path, {}, truth)
     return MESH_FORMATS["glb"].read(path), stats, figures
 
 

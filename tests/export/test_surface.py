@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sds3d.export.surface import closed_surface, decimate, is_solid, main_pieces, separated, smooth
-from sds3d.metrics.image import enclosed_volume, face_pieces, is_watertight
+from sds3d.metrics.mesh import enclosed_volume, face_pieces, is_watertight
 
 ORIGIN, SPACING = np.array([-1.0, -1.0, -1.0]), 0.05
 

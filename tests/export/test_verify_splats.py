@@ -7,7 +7,7 @@ import torch
 
 from sds3d.errors import ExportError
 from sds3d.export import write_splat, write_splats_ply
-from sds3d.export.verify_splats import check_splat, check_splats_ply, hand_over_splats
+from sds3d.export.verify_splats import check_splat, check_splats_ply, write_verified_splats
 
 from .conftest import cluster, scene_of
 
@@ -27,7 +27,7 @@ WRITERS = [
 @pytest.mark.parametrize(("write", "check"), WRITERS)
 def test_what_was_written_passes_and_another_scene_does_not(write, check, splats, tmp_path: Path) -> None:
     path = tmp_path / f"splats.{'ply' if check is check_splats_ply else 'splat'}"
-    assert hand_over_splats(lambda temporary: write(splats, temporary), check, splats, path) == 50
+    assert write_verified_splats(lambda temporary: write(splats, temporary), check, splats, path) == 50
     before = path.read_bytes()
     with torch.no_grad():
         splats.means[7, 1] += 0.01
@@ -39,7 +39,7 @@ def test_what_was_written_passes_and_another_scene_does_not(write, check, splats
         return 50
 
     with pytest.raises(ExportError, match="does not read back"):
-        hand_over_splats(wrong, check, splats, path)
+        write_verified_splats(wrong, check, splats, path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 

@@ -1,4 +1,4 @@
-"""Questions whose answers are known: mixtures with exact scores, and one query to them."""
+"""Questions whose answers are known: mixtures with exact scores, and the input that asks for them."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sds3d.cameras import orbit
-from sds3d.guidance.base import Query
+from sds3d.guidance.base import GuidanceInput
 from sds3d.priors.analytic import AnalyticPrior
 from sds3d.types import Conditioning, ViewCondition
 
@@ -25,20 +25,20 @@ def image_mixture() -> AnalyticPrior:
     return AnalyticPrior(means, stds, weights, words=("left", "right", "top"))
 
 
-def query(
+def guidance_input(
     prior: AnalyticPrior, x: Tensor, t: Tensor | float, positive: str = "", negative: str = "", **rest: Any
-) -> Query:
+) -> GuidanceInput:
     """As the trainer would ask about `x`, of one time or one for each view; noise from seed 0 where none is given."""
     count, generator = len(x), torch.Generator().manual_seed(0)
     noise = rest.pop("noise", torch.randn(x.shape, dtype=x.dtype, generator=generator))
     rows = [prior.embed([text]).expand(count, -1, -1) for text in (positive, positive, "", negative)]
     cond = Conditioning(*rows[:3], negative=rows[3] if negative else None)
     t = t if isinstance(t, Tensor) else torch.full((count,), t)
-    return Query(x, t, noise, prior, cond, ViewCondition(orbit(count, size=8)), **rest)
+    return GuidanceInput(x, t, noise, prior, cond, ViewCondition(orbit(count, size=8)), **rest)
 
 
-def predictions(q: Query) -> tuple[Tensor, Tensor, Tensor]:
-    """eps_y, eps_null and eps_neg (eps_null where there is no negative prompt) at the query's x_t."""
+def predictions(q: GuidanceInput) -> tuple[Tensor, Tensor, Tensor]:
+    """eps_y, eps_null and eps_neg (eps_null where there is no negative prompt) at the input's x_t."""
     negative = q.cond.null if q.cond.negative is None else q.cond.negative
     eps_y, eps_null, eps_neg = q.prior.predict_noise(q.diffuse()[0], q.t, [q.cond.positive, q.cond.null, negative])
     return eps_y, eps_null, eps_neg

@@ -10,7 +10,7 @@ from torch import Tensor
 from sds3d.cameras import orbit
 from sds3d.errors import NumericsError
 from sds3d.guidance import GUIDANCE
-from sds3d.guidance.base import Query
+from sds3d.guidance.base import GuidanceInput
 from sds3d.priors.analytic import AnalyticConfig, AnalyticPrior
 from sds3d.prompts import Prompts
 from sds3d.training.trainer import Trainer
@@ -25,7 +25,9 @@ def gradient(name: str, seed: int):
     t = torch.rand(3, generator=generator) * 0.9 + 0.05
     method = GUIDANCE[name]()
     view = ViewCondition(cameras, torch.rand(3, 3, generator=generator))
-    out = method.step(Query(x, t, noise, prior, Prompts(prior, "red").at(cameras), view), method.init(prior, generator))
+    out = method.step(
+        GuidanceInput(x, t, noise, prior, Prompts(prior, "red").at(cameras), view), method.init(prior, generator)
+    )
     return x, out
 
 
@@ -72,7 +74,7 @@ def test_nothing_valid_is_refused(name: str, negative: str) -> None:
         cameras = orbit(1, size=8)
         view, cond = ViewCondition(cameras, torch.ones(1, 3)), Prompts(prior, "red", negative).at(cameras)
         for t, progress in ((0.001, 0.0), (0.02, 0.5), (0.999, 1.0)):
-            out = method.step(Query(x, torch.tensor([t]), noise, prior, cond, view, progress), state)
+            out = method.step(GuidanceInput(x, torch.tensor([t]), noise, prior, cond, view, progress), state)
             assert torch.isfinite(out.grad).all(), (options, t)
             assert all(torch.isfinite(value) for value in out.stats.values()), (options, t)
 
@@ -110,7 +112,7 @@ def test_a_run_works_and_resumes_bit_for_bit(small_config, name: str, negative: 
 @pytest.mark.parametrize("name", GUIDANCE)
 def test_a_prediction_that_is_no_number_never_reaches_the_scene(small_config, name: str, t: float, bad: float) -> None:
     """One element of one view, in whichever condition of whichever call: no method may lose it on the way."""
-    times = {"name": "descending" if GUIDANCE[name].falls else "uniform", "t_min": t, "t_max": t}
+    times = {"name": "descending" if GUIDANCE[name].needs_monotonic_t else "uniform", "t_min": t, "t_max": t}
     options = {"guidance": name, "timesteps": times, "negative_prompt": "blue", "optim.clip_gradient": 1.0}
     config = small_config(scene="image", loss_weights={}, **options)
     calls = Numbered(config.prior.build("cpu"))

@@ -11,7 +11,7 @@ from sds3d.guidance.cfd import CFD
 from sds3d.guidance.noise.surface import refreshed
 from sds3d.guidance.timesteps import Descending
 from sds3d.priors.analytic import AnalyticPrior
-from tests.guidance.questions import plane_mixture, query
+from tests.guidance.questions import guidance_input, plane_mixture
 
 SHARES, VARIANCES = torch.tensor([0.3, 0.5, 0.2]).double(), torch.tensor([0.16, 0.36, 0.09]).double()
 FLOW = CFD(guidance_scale=1.0)
@@ -39,7 +39,7 @@ def flow(prior: AnalyticPrior, noise: Tensor, steps: int, gamma: float = 0.0) ->
     """SGD on CFD's gradient from x = 0, its steps those of lambda."""
     x, generator = torch.zeros_like(noise), torch.Generator().manual_seed(0)
     for (t, alpha, sigma), (_, next_alpha, next_sigma) in pairwise(levels(prior, steps)):
-        grad = FLOW.step(query(prior, x, t, noise=noise), None).grad
+        grad = FLOW.step(guidance_input(prior, x, t, noise=noise), None).grad
         x = x - (1 - (next_sigma / next_alpha) / (sigma / alpha)) * grad
         noise = refreshed(noise, gamma, generator)
     return x
@@ -55,7 +55,7 @@ def churned(prior: AnalyticPrior, noise: Tensor, steps: int, ticks: int) -> Tens
         up = min(t + ticks / 1000, 0.999)
         up_alpha, up_sigma = (float(value) for value in prior.alpha_sigma(torch.tensor([up])))
         noise = refreshed(noise, 1 - ((sigma / alpha) / (up_sigma / up_alpha)) ** 2, generator)
-        grad = FLOW.step(query(prior, x, up, noise=noise), None).grad
+        grad = FLOW.step(guidance_input(prior, x, up, noise=noise), None).grad
         x = x - (1 - (next_sigma / next_alpha) / (up_sigma / up_alpha)) * grad
     return x
 
@@ -105,7 +105,7 @@ def test_at_one_time_for_ever_the_fixed_point_is_no_sample(t: float, published: 
     noise = normal(1000, 0)
     x = torch.zeros_like(noise)
     for _ in range(400):
-        x = x - FLOW.step(query(prior, x, t, noise=noise), None).grad
+        x = x - FLOW.step(guidance_input(prior, x, t, noise=noise), None).grad
     alpha, sigma = prior.alpha_sigma(torch.tensor([t]).double())
     torch.testing.assert_close(x, noise * alpha * 0.25 / sigma, rtol=1e-5, atol=1e-6)
     assert (alpha * 0.25 / sigma).square().item() == pytest.approx(published, rel=0.005)
@@ -120,7 +120,7 @@ def optimized(method: CFD, same_noise: bool) -> Tensor:
         if not same_noise:
             noise = torch.randn(x.shape, dtype=x.dtype, generator=generator)
         t = Descending(t_min=0.3).sample(step / steps, len(x), generator)
-        x.grad = method.step(query(prior, x.detach(), t, noise=noise), None).grad
+        x.grad = method.step(guidance_input(prior, x.detach(), t, noise=noise), None).grad
         optimizer.step()
     return x.detach()
 

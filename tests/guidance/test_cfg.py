@@ -9,7 +9,7 @@ from sds3d.guidance import GUIDANCE
 from sds3d.guidance import cfg as guided
 from sds3d.guidance.cfg import cfg, cfg_rescale, guided_noise, perp_neg
 from sds3d.priors.forward_counter import ForwardCounter
-from tests.guidance.questions import image_mixture, predictions, query
+from tests.guidance.questions import guidance_input, image_mixture, predictions
 
 
 def test_cfg_convention_one_is_the_conditional_prediction() -> None:
@@ -70,7 +70,7 @@ def test_perp_neg_takes_away_only_what_is_orthogonal_to_the_prompt() -> None:  #
 def test_guided_noise_is_the_formula_and_costs_two_forwards_or_four() -> None:
     prior = image_mixture()
     counter = ForwardCounter.of(prior)
-    q = query(prior, torch.zeros(2, 3, 8, 8, dtype=torch.float64), 0.5, "left", "right")
+    q = guidance_input(prior, torch.zeros(2, 3, 8, 8, dtype=torch.float64), 0.5, "left", "right")
     eps_y, eps_null, eps_neg = predictions(q)
     before = counter.forwards
     found = guided_noise(q, q.diffuse()[0], q.t, 3.0)
@@ -90,7 +90,7 @@ def test_guided_noise_is_the_formula_and_costs_two_forwards_or_four() -> None:
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("name", [name for name, method in GUIDANCE.items() if method.guides])
+@pytest.mark.parametrize("name", [name for name, method in GUIDANCE.items() if method.uses_cfg])
 def test_every_method_that_guides_can_rescale_its_prediction_and_nothing_else(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,7 +102,7 @@ def test_every_method_that_guides_can_rescale_its_prediction_and_nothing_else(
         return cfg_rescale(eps_w, eps_y, rescale)
 
     monkeypatch.setattr(guided, "cfg_rescale", spy)
-    q = query(image_mixture(), torch.ones(2, 3, 8, 8, dtype=torch.float64), 0.5, "left", "right")
+    q = guidance_input(image_mixture(), torch.ones(2, 3, 8, 8, dtype=torch.float64), 0.5, "left", "right")
     grads = []
     for rescale in (0.0, 0.7):
         method = GUIDANCE[name](guidance_scale=9.0, rescale=rescale, weighting="uniform")

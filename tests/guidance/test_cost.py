@@ -7,7 +7,7 @@ import torch
 
 from sds3d.cameras import orbit
 from sds3d.guidance import GUIDANCE
-from sds3d.guidance.base import Query
+from sds3d.guidance.base import GuidanceInput
 from sds3d.priors.analytic import AnalyticConfig
 from sds3d.priors.forward_counter import ForwardCounter
 from sds3d.prompts import Prompts
@@ -52,7 +52,7 @@ def forwards(name: str, options: dict[str, Any], negative: str, t: list[float], 
     state = method.init(prior, torch.Generator())
     x = torch.zeros(count, 3, 8, 8)
     cond, view = Prompts(prior, "red", negative).at(cameras), ViewCondition(cameras)
-    method.step(Query(x, torch.tensor(t), torch.ones_like(x), prior, cond, view, progress), state)
+    method.step(GuidanceInput(x, torch.tensor(t), torch.ones_like(x), prior, cond, view, progress), state)
     return counter.forwards / count
 
 

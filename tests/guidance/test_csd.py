@@ -7,14 +7,14 @@ from pydantic import ValidationError
 from sds3d.guidance.base import weight
 from sds3d.guidance.csd import CSD
 from sds3d.options import Schedule
-from tests.guidance.questions import image_mixture, plane_mixture, points, predictions, query
+from tests.guidance.questions import guidance_input, image_mixture, plane_mixture, points, predictions
 
 
 @pytest.mark.parametrize("t", [0.05, 0.4, 0.9])
 def test_it_climbs_the_prior_s_own_classifier(t: float) -> None:  # T11b
     """grad = -sigma d/dx_t log p(y | x_t), and log p(y | x_t) = log p(x_t | y) - log p(x_t) + a constant."""
     prior = plane_mixture()
-    q = query(prior, points((0.3, 0.8), (-1, 2), (4, 0), (0, 0)), t, "right")
+    q = guidance_input(prior, points((0.3, 0.8), (-1, 2), (4, 0), (0, 0)), t, "right")
     x_t, _, sigma = q.diffuse()
     x_t.requires_grad_()
     log_classifier = prior.log_density(x_t, q.t, q.cond.positive) - prior.log_density(x_t, q.t, q.cond.null)
@@ -28,7 +28,7 @@ def test_it_climbs_the_prior_s_own_classifier(t: float) -> None:  # T11b
 def test_the_coefficients_sum_to_zero(progress: float, options: dict) -> None:
     method = CSD(**options)
     assert sum(method.coefficients(progress)) == pytest.approx(0, abs=1e-12)
-    q = query(image_mixture(), torch.zeros(2, 3, 8, 8).double(), 0.5, "left", "left", progress=progress)
+    q = guidance_input(image_mixture(), torch.zeros(2, 3, 8, 8).double(), 0.5, "left", "left", progress=progress)
     eps_y, eps_null, _ = predictions(q)
     c_y, c_neg, _ = method.coefficients(progress)
     found = method.model_copy(update={"weighting": "uniform"}).step(q, None).grad
@@ -38,7 +38,7 @@ def test_the_coefficients_sum_to_zero(progress: float, options: dict) -> None:
 @pytest.mark.parametrize("progress", [0.0, 0.2, 0.7])
 def test_the_negative_prompt_pushes_by_its_schedule(progress: float) -> None:
     """At the default, w1 = 1 and w2 goes from 0 to 1 over half of the run."""
-    q = query(image_mixture(), torch.zeros(2, 3, 8, 8).double(), 0.5, "left", "top", progress=progress)
+    q = guidance_input(image_mixture(), torch.zeros(2, 3, 8, 8).double(), 0.5, "left", "top", progress=progress)
     eps_y, eps_null, eps_neg = predictions(q)
     w2 = {0.0: 0.0, 0.2: 0.4, 0.7: 1.0}[progress]
     _, alpha, sigma = q.diffuse()
@@ -47,7 +47,7 @@ def test_the_negative_prompt_pushes_by_its_schedule(progress: float) -> None:
 
 
 def test_without_a_negative_prompt_its_scale_is_of_no_effect() -> None:
-    q = query(image_mixture(), torch.zeros(2, 3, 8, 8).double(), 0.5, "left", progress=0.3)
+    q = guidance_input(image_mixture(), torch.zeros(2, 3, 8, 8).double(), 0.5, "left", progress=0.3)
     assert torch.equal(CSD(negative_scale=3.0).step(q, None).grad, CSD(negative_scale=0.0).step(q, None).grad)
 
 

@@ -6,20 +6,20 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from sds3d.guidance.base import Guidance, Query
+from sds3d.guidance.base import Guidance, GuidanceInput
 from sds3d.guidance.ism import ISM
 from sds3d.guidance.sds import SDS
-from tests.guidance.questions import image_mixture, plane_mixture, points, query
+from tests.guidance.questions import guidance_input, image_mixture, plane_mixture, points
 
 STILL = {"delta_t": 0.1, "inversion_start": 0.0}
 
 
-def asked_at(t: float, negative: str = "", progress: float = 0.0) -> Query:
+def asked_at(t: float, negative: str = "", progress: float = 0.0) -> GuidanceInput:
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    return query(image_mixture(), x, t, "left", negative, progress=progress)
+    return guidance_input(image_mixture(), x, t, "left", negative, progress=progress)
 
 
-def by_hand(q: Query, times: list[float], inversion_scale: float = 1.0) -> torch.Tensor:
+def by_hand(q: GuidanceInput, times: list[float], inversion_scale: float = 1.0) -> torch.Tensor:
     """eps_w - eps_s, with the inversion through `times`; the last two are s and t."""
     count = len(q.x)
 
@@ -74,7 +74,7 @@ def test_s_stays_at_the_start_or_at_t_where_t_is_small() -> None:
 
 def relative_variance(method: Guidance, t: float) -> tuple[float, float]:
     """Trace of the gradient's covariance over the noise by its squared mean, and the mean's length; at (1, 4)."""
-    q = query(plane_mixture(), points((1, 4)).expand(4000, 2, 1, 1), t)
+    q = guidance_input(plane_mixture(), points((1, 4)).expand(4000, 2, 1, 1), t)
     grad = method.step(q, None).grad
     mean = grad.mean(dim=0).norm()
     return (grad.var(dim=0).sum() / mean**2).item(), mean.item()

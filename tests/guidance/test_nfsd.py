@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from sds3d.guidance.base import Query
+from sds3d.guidance.base import GuidanceInput
 from sds3d.guidance.csd import CSD
 from sds3d.guidance.nfsd import NFSD
-from tests.guidance.questions import image_mixture, predictions, query
+from tests.guidance.questions import guidance_input, image_mixture, predictions
 
 
-def asked_at(*times: float, negative: str = "top") -> Query:
+def asked_at(*times: float, negative: str = "top") -> GuidanceInput:
     x = torch.randn(len(times), 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    return query(image_mixture(), x, torch.tensor(times), "left", negative)
+    return guidance_input(image_mixture(), x, torch.tensor(times), "left", negative)
 
 
 def test_each_view_is_judged_by_its_own_time() -> None:
@@ -28,7 +28,7 @@ def test_a_view_s_gradient_does_not_depend_on_the_other_views(negative: str) -> 
     together = NFSD().step(asked_at(0.1, 0.7, negative=negative), None).grad
     q = asked_at(0.1, 0.7, negative=negative)
     for view in (0, 1):
-        alone = query(q.prior, q.x[[view]], q.t[[view]], "left", negative, noise=q.noise[[view]])
+        alone = guidance_input(q.prior, q.x[[view]], q.t[[view]], "left", negative, noise=q.noise[[view]])
         torch.testing.assert_close(NFSD().step(alone, None).grad, together[[view]])
 
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from sds3d.guidance.base import Query
+from sds3d.guidance.base import GuidanceInput
 from sds3d.guidance.inversion import invert
 from sds3d.guidance.sdi import SDI
 from sds3d.priors.analytic import AnalyticPrior
-from tests.guidance.questions import image_mixture, plane_mixture, points, query
+from tests.guidance.questions import guidance_input, image_mixture, plane_mixture, points
 
 
 def gaussian(variance: float) -> AnalyticPrior:
@@ -29,7 +29,7 @@ def test_on_a_gaussian_the_noise_is_a_multiple_of_x(t: float, slope: float) -> N
     alpha, sigma = prior.alpha_sigma(torch.tensor([t]))
     expected = ((alpha**2 * 0.25 + sigma**2).sqrt() / 0.5 - alpha) / sigma
     assert expected.item() == pytest.approx(slope, abs=1e-3)
-    q = query(prior, x, t)
+    q = guidance_input(prior, x, t)
     kappa = {n: (SDI(inversion_steps=n, inversion_start=0.0).inverted(q) - alpha * x) / sigma for n in (10, 1000)}
     torch.testing.assert_close(kappa[1000] / x, expected.double().expand_as(x), atol=0, rtol=0.015)
     assert (kappa[10] / x / expected < 0.8).all()
@@ -43,7 +43,7 @@ def test_with_the_noise_of_the_time_before_its_steps_are_those_of_ddim(monkeypat
     monkeypatch.setattr(SDI, "inverted", lambda self, q: q.diffuse()[0])
     x, x_t = torch.zeros_like(noise), prior.alpha_sigma(torch.full((50,), times[0]))[1] * noise
     for t, to in zip(times, [*times[1:], 0.02], strict=True):
-        q = query(prior, x, t, "right", noise=kappa)
+        q = guidance_input(prior, x, t, "right", noise=kappa)
         x = x - method.step(q, None).grad
         alpha, sigma = prior.alpha_sigma(q.t)
         eps_y, eps_null = prior.predict_noise(x_t, q.t, [q.cond.positive, q.cond.null])
@@ -57,7 +57,7 @@ def test_with_the_noise_of_the_time_before_its_steps_are_those_of_ddim(monkeypat
 
 def test_the_gradient_leads_to_the_predicted_image() -> None:
     """x - x0_hat(x_t, eps_w), x_t by an inversion at its own guidance scale against the negative prompt."""
-    q = query(image_mixture(), somewhere(), torch.tensor([0.3, 0.7]), "left", "top")
+    q = guidance_input(image_mixture(), somewhere(), torch.tensor([0.3, 0.7]), "left", "top")
 
     def eps_at(x_t: torch.Tensor, t: torch.Tensor, scale: float) -> torch.Tensor:
         eps_y, eps_neg = q.prior.predict_noise(x_t, t, [q.cond.positive, q.cond.negative])
@@ -72,7 +72,9 @@ def test_the_gradient_leads_to_the_predicted_image() -> None:
 
 
 def test_the_drawn_noise_and_the_generator_are_not_used() -> None:
-    q, other = (query(image_mixture(), somewhere(), 0.5, "left", noise=noise) for noise in (somewhere(), -somewhere()))
+    q, other = (
+        guidance_input(image_mixture(), somewhere(), 0.5, "left", noise=noise) for noise in (somewhere(), -somewhere())
+    )
     before = q.generator.get_state()
     assert torch.equal(SDI().step(q, None).grad, SDI().step(other, None).grad)
     assert torch.equal(q.generator.get_state(), before)
@@ -82,9 +84,9 @@ def test_the_drawn_noise_and_the_generator_are_not_used() -> None:
 def test_jitter_ends_the_inversion_above_t_and_tells_the_prior_t(t: float) -> None:
     prior = plane_mixture()
 
-    def asked(seed: int) -> Query:
+    def asked(seed: int) -> GuidanceInput:
         generator = torch.Generator().manual_seed(seed)
-        return query(prior, points((0.3, 0.8)).expand(100, 2, 1, 1), t, "right", generator=generator)
+        return guidance_input(prior, points((0.3, 0.8)).expand(100, 2, 1, 1), t, "right", generator=generator)
 
     times: list[torch.Tensor] = []
     ask = prior.predict_noise
@@ -98,7 +100,7 @@ def test_jitter_ends_the_inversion_above_t_and_tells_the_prior_t(t: float) -> No
 
 
 def test_below_the_start_nothing_is_inverted() -> None:
-    q = query(image_mixture(), somewhere(), 0.03, "left")
+    q = guidance_input(image_mixture(), somewhere(), 0.03, "left")
     alpha, _ = q.prior.alpha_sigma(q.t)
     torch.testing.assert_close(SDI().inverted(q), alpha * q.x)
     assert SDI().step(q, None).stats["kappa_rms"] < 1e-6

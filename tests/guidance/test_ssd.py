@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from sds3d.guidance.base import Query
+from sds3d.guidance.base import GuidanceInput
 from sds3d.guidance.ssd import SSD
 from sds3d.priors.analytic import AnalyticPrior
-from tests.guidance.questions import image_mixture, predictions, query
+from tests.guidance.questions import guidance_input, image_mixture, predictions
 
 
-def asked_at(*times: float, **rest) -> Query:
+def asked_at(*times: float, **rest) -> GuidanceInput:
     x = torch.randn(len(times), 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    return query(image_mixture(), x, torch.tensor(times), "left", **rest)
+    return guidance_input(image_mixture(), x, torch.tensor(times), "left", **rest)
 
 
 def norm(value: torch.Tensor) -> torch.Tensor:
@@ -40,7 +40,7 @@ def test_each_view_is_judged_by_itself() -> None:
     q = asked_at(0.1, 0.8)
     together = SSD().step(q, None).grad
     for view in (0, 1):
-        alone = query(q.prior, q.x[[view]], q.t[[view]], "left", noise=q.noise[[view]])
+        alone = guidance_input(q.prior, q.x[[view]], q.t[[view]], "left", noise=q.noise[[view]])
         torch.testing.assert_close(SSD().step(alone, None).grad, together[[view]])
 
 
@@ -62,7 +62,7 @@ def test_where_there_is_no_direction_the_gradient_is_zero(dtype: torch.dtype) ->
     eps = torch.randn(3, 3, 8, 8, dtype=dtype, generator=generator)
     noise = torch.stack([eps[0], torch.zeros_like(eps[1]), torch.zeros_like(eps[2])])
     x = torch.stack([0.7 * eps[0], torch.zeros_like(eps[1]), eps[2]])
-    q = query(prior, x, 0.2, "left", noise=noise)
+    q = guidance_input(prior, x, 0.2, "left", noise=noise)
     eps_y, eps_null, _ = predictions(q)
     assert (norm(eps_y - eps_null) > 1e-3).all()  # h has a direction everywhere
     grad = SSD().step(q, None).grad
@@ -73,5 +73,5 @@ def test_where_there_is_no_direction_the_gradient_is_zero(dtype: torch.dtype) ->
 
 @pytest.mark.parametrize("t", [0.1, 0.8])
 def test_where_prompt_and_base_agree_the_gradient_is_zero(t: float) -> None:
-    q = query(image_mixture(), torch.ones(2, 3, 8, 8).double(), t, "", "")
+    q = guidance_input(image_mixture(), torch.ones(2, 3, 8, 8).double(), t, "", "")
     assert (SSD().step(q, None).grad == 0).all()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sds3d.cameras import orbit
 from sds3d.errors import ConfigError, NumericsError
 from sds3d.guidance import SDS
-from sds3d.guidance.base import Query
+from sds3d.guidance.base import GuidanceInput
 from sds3d.guidance.inject import inject_gradient
 from sds3d.guidance.vsd import VSD
 from sds3d.priors.analytic import AnalyticPrior
@@ -31,15 +31,15 @@ def gaussian(mean: float, std: float, dtype: torch.dtype = torch.float64) -> Ana
     return AnalyticPrior(torch.full((1, 1, 1, 1), mean, dtype=dtype), torch.tensor([std], dtype=dtype), torch.ones(1))
 
 
-def query(
+def guidance_input(
     prior: AnalyticPrior, x: Tensor, t: Tensor | float, noise: Tensor, text: str = "", negative: str = ""
-) -> Query:
+) -> GuidanceInput:
     count, generator = len(x), torch.Generator().manual_seed(0)
     rows = prior.embed([text, "", negative]).to(x.dtype)
     positive, null, other = (rows[[i] * count] for i in range(3))
     t = torch.full((count,), t) if isinstance(t, float) else t
     cond = Conditioning(positive, positive, null, other if negative else None)
-    return Query(x, t, noise, prior, cond, VIEW, generator=generator)
+    return GuidanceInput(x, t, noise, prior, cond, VIEW, generator=generator)
 
 
 def draws(count: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -73,10 +73,10 @@ def test_a_critic_that_equals_the_prior_says_nothing(t: float) -> None:  # T4
     prior, x, noise = three_modes(), 2 * draws(64, 0), draws(64, 1)
     method = VSD(guidance_scale=1.0)
     critic = method.init(prior, torch.Generator())
-    q = query(prior, x, t, noise)
+    q = guidance_input(prior, x, t, noise)
     assert method.step(q, critic).grad.abs().max() == 0
     assert SDS(guidance_scale=1.0).step(q, None).grad.square().mean() > 1e-3
-    q = query(prior, x, t, noise, text="east")
+    q = guidance_input(prior, x, t, noise, text="east")
     torch.testing.assert_close(method.step(q, critic).grad, torch.zeros_like(x), rtol=0, atol=2e-5)
 
 
@@ -84,7 +84,7 @@ def test_a_critic_that_equals_the_prior_says_nothing(t: float) -> None:  # T4
 @pytest.mark.parametrize("t", [0.05, 0.5, 0.95])
 def test_with_one_particle_and_a_perfect_critic_it_is_sds(guidance_scale: float, t: float) -> None:  # T6
     prior, x, noise = three_modes(torch.float64), draws(1, 0, torch.float64), draws(1, 1, torch.float64)
-    q = query(prior, x, t, noise, text="north", negative="west")
+    q = guidance_input(prior, x, t, noise, text="north", negative="west")
     found = VSD(guidance_scale=guidance_scale).step(q, Exact.of(x)).grad
     expected = SDS(guidance_scale=guidance_scale).step(q, None).grad
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)  # the schedule is float32
@@ -97,7 +97,7 @@ def settled(method: Any) -> Tensor:
     for step in range(steps):
         t = 0.02 + 0.78 * (1 - step / steps) * torch.rand(512, generator=generator)
         noise = torch.randn(x.shape, generator=generator)
-        x = x - 0.5 * method.step(query(prior, x, t, noise), Exact.of(x)).grad
+        x = x - 0.5 * method.step(guidance_input(prior, x, t, noise), Exact.of(x)).grad
     return x
 
 
@@ -130,7 +130,7 @@ def nodes(mean: float, std: float, count: int = 48) -> tuple[Tensor, Tensor, Ten
 def kl(prior: AnalyticPrior, mean: float, std: float, t: float) -> float:
     """KL(q_t || p_t) for q = N(mean, std^2)."""
     x, noise, weights = nodes(mean, std)
-    q, critic = query(prior, x, t, noise), Exact(gaussian(mean, std))
+    q, critic = guidance_input(prior, x, t, noise), Exact(gaussian(mean, std))
     x_t = q.diffuse()[0]
     log_p, log_q = (known.log_density(x_t, q.t, q.cond.null) for known in (prior, critic))
     return float((weights.flatten() * (log_q - log_p)).sum())
@@ -146,7 +146,7 @@ def test_its_mean_is_the_gradient_of_the_divergence(t: float) -> None:  # T21
     prior = AnalyticPrior(means, torch.tensor([0.5, 0.7]).double(), torch.tensor([0.4, 0.6]).double())
     mean, std, step = 0.3, 0.6, 1e-4
     x, noise, weights = nodes(mean, std)
-    q = query(prior, x, t, noise)
+    q = guidance_input(prior, x, t, noise)
     grad = VSD(guidance_scale=1.0, weighting="sigma_over_alpha").step(q, Exact(gaussian(mean, std))).grad
     alpha, sigma = (float(value[0]) for value in prior.alpha_sigma(q.t))
     by_mean = (kl(prior, mean + step, std, t) - kl(prior, mean - step, std, t)) / (2 * step)
@@ -168,7 +168,7 @@ def test_a_critic_that_learns_keeps_the_spread_of_the_prior() -> None:  # T22
     for step in range(900):
         t = 0.02 + 0.96 * torch.rand(64, generator=generator)
         noise = torch.randn(x.shape, generator=generator)
-        out = method.step(replace(query(prior, x, t, noise), generator=generator), critic)
+        out = method.step(replace(guidance_input(prior, x, t, noise), generator=generator), critic)
         x = x - 0.1 * out.grad
         out.loss.backward()
         optimizer.step()
@@ -188,13 +188,13 @@ def test_the_critic_is_asked_once_for_the_gradient_and_once_for_its_loss() -> No
     method = VSD()
     critic = method.init(prior, torch.Generator())
     critic.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
-    method.step(query(prior, draws(4, 0), 0.4, draws(4, 1)), critic)
+    method.step(guidance_input(prior, draws(4, 0), 0.4, draws(4, 1)), critic)
     assert calls == [False, True]
 
 
 def test_the_critic_is_told_the_prompt_without_view_words() -> None:
     prior, x, noise = three_modes(), draws(4, 0), draws(4, 1)
-    q = query(prior, x, 0.4, noise, text="east")
+    q = guidance_input(prior, x, 0.4, noise, text="east")
     q = replace(q, cond=replace(q.cond, plain=prior.embed(["west"]).expand(4, -1, -1)))
     x_t, _, sigma = q.diffuse()
     eps_y, eps_null, eps_plain = prior.predict_noise(x_t, q.t, [q.cond.positive, q.cond.null, q.cond.plain])
@@ -205,7 +205,7 @@ def test_the_critic_is_told_the_prompt_without_view_words() -> None:
 
 def test_the_loss_is_the_critics_denoising_error_at_times_and_noises_of_its_own() -> None:
     prior, x, noise = three_modes(), draws(50, 0), draws(50, 1)
-    q = query(prior, x, 0.4, noise, text="east")
+    q = guidance_input(prior, x, 0.4, noise, text="east")
     state = q.generator.get_state()
     method = VSD(critic_t=(0.2, 0.3), critic_weighting="uniform")
     loss = method.step(q, method.init(prior, torch.Generator())).loss
@@ -228,7 +228,7 @@ def test_the_loss_reaches_the_critic_only_and_the_gradient_the_renders_only() ->
     prior, x, noise = three_modes(), draws(8, 0).requires_grad_(), draws(8, 1)
     method = VSD()
     critic = method.init(prior, torch.Generator())
-    out = method.step(query(prior, x, 0.4, noise, text="east"), critic)
+    out = method.step(guidance_input(prior, x, 0.4, noise, text="east"), critic)
     assert not out.grad.requires_grad
     out.loss.backward()
     assert x.grad is None
@@ -243,7 +243,7 @@ def test_normalized_it_is_the_gradient_of_distribution_matching_distillation() -
     prior, x, noise = three_modes(), draws(6, 0), draws(6, 1)
     critic = Exact(AnalyticPrior(torch.zeros(1, 2, 1, 1), torch.ones(1), torch.ones(1)))
     t = torch.linspace(0.1, 0.9, 6)
-    q = query(prior, x, t, noise)
+    q = guidance_input(prior, x, t, noise)
     x_t, alpha, sigma = q.diffuse()
     (eps_real,), eps_fake = prior.predict_noise(x_t, t, [q.cond.null]), critic(x_t, t, q.cond.null)
     real, fake = ((x_t - sigma * eps) / alpha for eps in (eps_real, eps_fake))
@@ -256,7 +256,7 @@ def test_normalized_it_is_the_gradient_of_distribution_matching_distillation() -
 def test_views_count_by_the_ratio_of_densities(divergence: str) -> None:
     prior, critic = gaussian(0.0, 1.0), Exact(gaussian(1.0, 0.5))
     x, noise = torch.linspace(-1, 2, 5, dtype=torch.float64).reshape(5, 1, 1, 1), torch.ones(5, 1, 1, 1).double()
-    q = query(prior, x, 0.3, noise)
+    q = guidance_input(prior, x, 0.3, noise)
     x_t = q.diffuse()[0]
     ratio = (prior.log_density(x_t, q.t, q.cond.null) - critic.log_density(x_t, q.t, q.cond.null)).exp()
     h = {"forward_kl": ratio, "jensen_shannon": ratio / (1 + ratio)}[divergence]

@@ -2,18 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from sds3d.metrics.image import (
-    diversity,
-    enclosed_volume,
-    face_pieces,
-    is_watertight,
-    mask_iou,
-    mesh_statistics,
-    psnr,
-    saturation,
-    silhouette_iou,
-    soft_fraction,
-)  # fmt: skip
+from sds3d.metrics.image import diversity, mask_iou, psnr, saturation, silhouette_iou, soft_fraction
+from sds3d.metrics.mesh import enclosed_volume, face_pieces, is_watertight, mesh_statistics  # fmt: skip
 
 VERTICES = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 2]])
 FACES = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])

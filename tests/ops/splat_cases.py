@@ -58,14 +58,14 @@ def assert_agrees(got: Tensor, want: Tensor, name: str, relative: float = 1e-4) 
 
 
 def on_threshold(
-    means2d: Tensor, conics: Tensor, opacities: Tensor, extents: Tensor, depths: Tensor, height: int, width: int
+    means2d: Tensor, conics: Tensor, opacities: Tensor, radii: Tensor, depths: Tensor, height: int, width: int
 ) -> Tensor:
     """Pixels [B, H, W] where float32 may rightly decide otherwise: alpha at the cut or the clamp, T at the stop."""
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     result = []
     for view in range(means2d.shape[0]):
         order = depths[view].sort(stable=True).indices
-        order = order[(extents[view, order] > 0).all(-1)]
+        order = order[(radii[view, order] > 0).all(-1)]
         dx = x.flatten()[:, None].double() - means2d[view, order, 0].double()
         dy = y.flatten()[:, None].double() - means2d[view, order, 1].double()
         a, b, c = conics[view, order].double().unbind(-1)

@@ -24,7 +24,7 @@ def splat_arguments(views: int, height: int, width: int, count: int = 500, chann
         "conics": projected.conics,
         "opacities": splats[3],
         "features": torch.rand(views, count, channels, generator=generator),
-        "extents": projected.extents,
+        "radii": projected.radii,
         "depths": projected.depths,
         "background": torch.rand(views, channels, generator=generator),
     }
@@ -87,11 +87,11 @@ def test_equal_depths_go_by_index(cuda_kernels):
     assert all(splats == sorted(splats) for splats in hits_by_tile(got))
 
 
-def outputs_and_gradients(arguments: dict[str, Tensor], device: str, max_hits: int) -> list[Tensor]:
+def outputs_and_gradients(arguments: dict[str, Tensor], device: str, max_intersections: int) -> list[Tensor]:
     """Image, opacity, and the gradients of their sums over random weights."""
     on_device = {name: t.to(device) for name, t in arguments.items()}
     inputs = [on_device[name].requires_grad_() for name in ("means2d", "conics", "opacities", "features")]
-    images = rasterize_gaussians(**on_device, height=40, width=36, max_hits=max_hits)
+    images = rasterize_gaussians(**on_device, height=40, width=36, max_intersections=max_intersections)
     generator = torch.Generator().manual_seed(5)
     upstream = [torch.randn(image.shape, generator=generator).to(device) for image in images]
     return [t.cpu() for t in (*images, *torch.autograd.grad(images, inputs, upstream))]
@@ -168,7 +168,7 @@ def test_with_room_given_a_step_can_be_captured_in_a_graph():
     inputs = [arguments[name].requires_grad_() for name in ("means2d", "conics", "opacities", "features")]
 
     def step() -> list[Tensor]:
-        image, opacity = rasterize_gaussians(**arguments, height=64, width=64, max_hits=1 << 16)
+        image, opacity = rasterize_gaussians(**arguments, height=64, width=64, max_intersections=1 << 16)
         return [image.detach(), opacity.detach(), *torch.autograd.grad(image.square().sum() + opacity.sum(), inputs)]
 
     stream = torch.cuda.Stream()
@@ -196,7 +196,7 @@ def test_tiles_with_more_splats_than_a_batch_agree(cuda_kernels):
 @pytest.mark.parametrize("count", [0, 5])
 def test_nothing_visible_gives_the_background_and_zero_gradients(cuda_kernels, count):
     arguments = {name: t.to(cuda_kernels) for name, t in splat_arguments(2, 20, 20, count=count).items()}
-    arguments["extents"] = torch.zeros_like(arguments["extents"])
+    arguments["radii"] = torch.zeros_like(arguments["radii"])
     inputs = [arguments[name].requires_grad_() for name in ("means2d", "conics", "opacities", "features")]
     image, opacity = rasterize_gaussians(**arguments, height=20, width=20)
     assert torch.equal(image, arguments["background"][:, None, None].expand_as(image))
@@ -204,11 +204,11 @@ def test_nothing_visible_gives_the_background_and_zero_gradients(cuda_kernels, c
     assert all((t.grad == 0).all() for t in inputs)
 
 
-@pytest.mark.parametrize("name", ["means2d", "conics", "opacities", "extents", "depths"])
+@pytest.mark.parametrize("name", ["means2d", "conics", "opacities", "radii", "depths"])
 def test_a_broken_splat_leaves_the_others_alone(cuda_kernels, name):
     arguments, without = splat_arguments(1, 24, 20, count=30), splat_arguments(1, 24, 20, count=30)
     arguments[name][(..., 7, 0) if arguments[name].dim() == 3 else (..., 7)] = math.nan
-    without["extents"][:, 7] = 0
+    without["radii"][:, 7] = 0
     got, want = (
         rasterize_gaussians(**{k: t.to(cuda_kernels) for k, t in a.items()}, height=24, width=20)
         for a in (arguments, without)
@@ -224,7 +224,7 @@ def test_too_many_tile_hits_are_refused_before_anything_is_allocated(cuda_kernel
     arguments["conics"] = torch.tensor([1e-8, 0.0, 1e-8], device=cuda_kernels).repeat(1, count, 1)
     arguments["opacities"] = torch.full_like(arguments["opacities"], 0.5)
     arguments["depths"] = torch.ones_like(arguments["depths"])
-    arguments["extents"] = torch.full_like(arguments["extents"], 5000.0)
+    arguments["radii"] = torch.full_like(arguments["radii"], 5000.0)
     with pytest.raises(RuntimeError, match="the splats meet 34406400 tiles"):
         rasterize_gaussians(**arguments, height=size, width=size)
 

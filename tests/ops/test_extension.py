@@ -24,7 +24,7 @@ with warnings.catch_warnings(record=True) as caught:
         splat = torch.tensor([[0.0, 0, 2]]), torch.ones(1, 4), torch.full((1, 3), 0.2), one * 0.5
         p = project_gaussians(*splat, cameras)
         image, opacity = rasterize_gaussians(
-            p.means2d, p.conics, one * 0.5, torch.ones(1, 1, 3), p.extents, p.depths, torch.zeros(1, 3), 16, 16
+            p.means2d, p.conics, one * 0.5, torch.ones(1, 1, 3), p.radii, p.depths, torch.zeros(1, 3), 16, 16
         )
 assert 0.4 < opacity[0, 8, 8].item() <= 0.5, opacity
 assert backend_info().cpu == "reference"

@@ -25,23 +25,23 @@ def scene(seed: int) -> Case:
     count = int(torch.randint(1, 200, (), generator=generator))
     kind = KINDS[seed % len(KINDS)]
     case = Case(seed, count, 1 + seed % 2, 1 if kind == "one row" else height, width, (3, 4, 5, 8)[seed % 4])
-    some = torch.rand(case.extents.shape[:2], generator=generator) < 0.3
+    some = torch.rand(case.radii.shape[:2], generator=generator) < 0.3
     if kind == "opaque":
         case.opacities = case.opacities.clamp(min=0.97)
-        case.extents = torch.where(case.extents > 0, 80.0, 0.0)
+        case.radii = torch.where(case.radii > 0, 80.0, 0.0)
     elif kind == "needles":
-        angle = math.pi * torch.rand(case.extents.shape[:2], generator=generator)
+        angle = math.pi * torch.rand(case.radii.shape[:2], generator=generator)
         thin, long = torch.tensor(3.0), torch.tensor(0.002)
         mixed = [thin * angle.cos() ** 2 + long * angle.sin() ** 2, (thin - long) * angle.cos() * angle.sin()]
         case.conics = torch.stack([*mixed, thin + long - mixed[0]], dim=-1)
-        case.extents = torch.where(case.extents > 0, 80.0, 0.0)
+        case.radii = torch.where(case.radii > 0, 80.0, 0.0)
     elif kind == "one depth":
         case.depths = torch.ones_like(case.depths)
     elif kind == "specks":  # smaller than a pixel
         case.conics = case.conics * 40
     elif kind == "sheets":  # larger than the image
         case.conics = case.conics * 1e-4
-        case.extents = case.extents * 100
+        case.radii = case.radii * 100
     elif kind == "broken":
         case.means2d = torch.where(some[..., None], math.nan, case.means2d)
     elif kind == "faint":
@@ -70,7 +70,7 @@ def render(
     projected = project_gaussians(*splats, cameras)
     colors = spherical_harmonics(harmonics, splats[0], cameras.camera_to_world)
     image, opacity = rasterize_gaussians(
-        projected.means2d, projected.conics, splats[3], colors, projected.extents, projected.depths, background,
+        projected.means2d, projected.conics, splats[3], colors, projected.radii, projected.depths, background,
         cameras.height, cameras.width,
     )  # fmt: skip
     return image, opacity, projected
@@ -134,7 +134,7 @@ def test_billions_of_tile_hits_are_counted_in_64_bits_and_refused(count, tiles):
 @pytest.mark.parametrize(("height", "width"), [(0, 8), (8, 0), (40_000, 8), (-1, 8)])
 def test_impossible_image_sizes_are_refused(height, width):
     case = Case(0, 3, 1, 8, 8)
-    arguments = (case.means2d, case.conics, case.opacities, case.features, case.extents, case.depths, case.background)
+    arguments = (case.means2d, case.conics, case.opacities, case.features, case.radii, case.depths, case.background)
     with pytest.raises(RuntimeError, match="height and width must be"):
         rasterize_gaussians(*arguments, height, width)
 

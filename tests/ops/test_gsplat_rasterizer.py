@@ -50,7 +50,7 @@ def gsplat_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_is_handed_the_lists_and_tensors_of_our_op(gsplat_on_cpu, channels):
     case = Case(7, 60, 2, 33, 47, channels)
     case.means2d[0, 3, 0] = torch.nan
-    case.extents[1, 5] = 0
+    case.radii[1, 5] = 0
     got = case.run(rasterize_with_gsplat, torch.float32)
     want = case.run(rasterize_gaussians_reference, torch.float32)
     for name, a, b in zip(NAMES, got, want, strict=True):
@@ -102,7 +102,7 @@ def test_torch_and_native_are_two_computations_of_the_same_image():
     case = Case(3, 50, 1, 20, 24)
     images = []
     for rasterizer in ("native", "torch"):
-        arguments = (case.means2d, case.conics, case.opacities, case.features, case.extents, case.depths)
+        arguments = (case.means2d, case.conics, case.opacities, case.features, case.radii, case.depths)
         images.append(rasterize_gaussians(*arguments, case.background, *case.size, rasterizer=rasterizer)[0])
     assert torch.allclose(*images, atol=1e-5)
     assert not torch.equal(*images)

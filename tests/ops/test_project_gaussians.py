@@ -12,7 +12,7 @@ from sds3d.types import Cameras
 from tests.ops.splat_cases import assert_agrees, gradients, leaves, random_splats, ring_of_cameras
 
 needs_kernels = pytest.mark.skipif(not compiled(), reason="sds3d._C is not built")
-OUTPUTS = ("means2d", "conics", "depths", "extents")
+OUTPUTS = ("means2d", "conics", "depths", "radii")
 GRADS = ("grad_means", "grad_quats", "grad_scales")
 
 
@@ -32,7 +32,7 @@ def test_a_round_splat_on_the_axis_has_the_expected_circle():
     variance = (100 * 0.1 / 2) ** 2 + 0.3
     assert torch.allclose(projected.means2d[0, 0], torch.tensor([32.0, 24.0]))
     assert torch.allclose(projected.conics[0, 0], torch.tensor([1 / variance, 0, 1 / variance]))
-    assert torch.allclose(projected.extents[0, 0], torch.tensor(math.sqrt(2 * math.log(127.5) * variance)))
+    assert torch.allclose(projected.radii[0, 0], torch.tensor(math.sqrt(2 * math.log(127.5) * variance)))
     assert projected.depths.item() == 2.0
 
 
@@ -91,13 +91,13 @@ def test_kernels_agree_with_the_float64_reference(seed):
     def run(project, dtype: torch.dtype) -> list[Tensor]:
         cameras = ring_of_cameras(views, height, width, dtype)
         opacities = splats[3].to(dtype)
-        extents = project(*(t.to(dtype) for t in splats), cameras).extents
+        radii = project(*(t.to(dtype) for t in splats), cameras).radii
 
         def outputs(*inputs: Tensor) -> tuple[Tensor, ...]:
             return project(*inputs, opacities, cameras)[:3]
 
         found = gradients(outputs, leaves(splats[:3], dtype), upstream)
-        return [*found[:3], extents, *found[3:]]
+        return [*found[:3], radii, *found[3:]]
 
     got, want = run(project_gaussians, torch.float32), run(project_gaussians_reference, torch.float64)
     assert torch.equal(got[3] > 0, want[3] > 0)
@@ -112,7 +112,7 @@ def test_gradients_reach_only_visible_views_and_extents_have_none():
     inputs = leaves([means, quats, scales], torch.float32)
     projected = project_gaussians(*inputs, opacities, cameras)
     assert projected.means2d.requires_grad
-    assert not projected.extents.requires_grad
+    assert not projected.radii.requires_grad
 
 
 @needs_kernels

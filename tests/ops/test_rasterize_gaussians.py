@@ -23,7 +23,7 @@ class Case:
         projected = project_gaussians_reference(*splats, ring_of_cameras(views, height, width))
         generator = torch.Generator().manual_seed(seed)
         self.size = (height, width)
-        self.means2d, self.conics, self.depths, self.extents = projected
+        self.means2d, self.conics, self.depths, self.radii = projected
         self.opacities = splats[3]
         self.features = torch.rand(views, count, channels, generator=generator)
         self.background = torch.rand(views, channels, generator=generator)
@@ -31,17 +31,17 @@ class Case:
 
     def keep_off_thresholds(self) -> None:
         """No upstream gradient where float32 and float64 may decide differently; see `compare`."""
-        geometry = (self.means2d, self.conics, self.opacities, self.extents, self.depths)
+        geometry = (self.means2d, self.conics, self.opacities, self.radii, self.depths)
         self.clear = ~on_threshold(*geometry, *self.size)[..., None]
         self.upstream = [u * self.clear for u in self.upstream]
 
     def run(self, rasterize, dtype: torch.dtype, device: str = "cpu") -> list[Tensor]:
         """Image, opacity and all gradients."""
         differentiable = [self.means2d, self.conics, self.opacities, self.features, self.background]
-        extents, depths = self.extents.to(device, dtype), self.depths.to(device, dtype)
+        radii, depths = self.radii.to(device, dtype), self.depths.to(device, dtype)
 
         def images(means2d: Tensor, conics: Tensor, opacities: Tensor, features: Tensor, background: Tensor):
-            return rasterize(means2d, conics, opacities, features, extents, depths, background, *self.size)
+            return rasterize(means2d, conics, opacities, features, radii, depths, background, *self.size)
 
         inputs = [t.detach().to(device, dtype).requires_grad_() for t in differentiable]
         return [t.cpu() for t in gradients(images, inputs, [u.to(device) for u in self.upstream])]
@@ -68,7 +68,7 @@ def flat_splats(
         "conics": torch.tensor([1e-8, 0.0, 1e-8]).repeat(1, count, 1),
         "opacities": torch.tensor(opacities),
         "features": torch.eye(3)[torch.arange(count) % 3][None],
-        "extents": torch.full((1, count, 2), extent),
+        "radii": torch.full((1, count, 2), extent),
         "depths": torch.tensor([depths]),
         "background": torch.tensor([[0.1, 0.2, 0.3]]),
     }
@@ -113,7 +113,7 @@ def test_alpha_at_the_clamp_has_no_gradient(rasterize):
 @BOTH
 def test_nothing_visible_gives_the_background_and_zero_gradients(rasterize):
     case = Case(0, 5, 2, 20, 20)
-    case.extents = torch.zeros_like(case.extents)
+    case.radii = torch.zeros_like(case.radii)
     image, opacity, *grads = case.run(rasterize, torch.float32)
     assert torch.equal(image, case.background[:, None, None].expand_as(image))
     assert (opacity == 0).all()
@@ -123,7 +123,7 @@ def test_nothing_visible_gives_the_background_and_zero_gradients(rasterize):
 @BOTH
 def test_no_splats_at_all(rasterize):
     case = Case(0, 5, 1, 9, 9)
-    for name in ("means2d", "conics", "features", "extents", "depths"):
+    for name in ("means2d", "conics", "features", "radii", "depths"):
         setattr(case, name, getattr(case, name)[:, :0])
     case.opacities = case.opacities[:0]
     image, *_ = case.run(rasterize, torch.float32)
@@ -132,18 +132,18 @@ def test_no_splats_at_all(rasterize):
 
 @BOTH
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3e38, -3e38])
-@pytest.mark.parametrize("name", ["means2d", "conics", "opacities", "extents", "depths"])
+@pytest.mark.parametrize("name", ["means2d", "conics", "opacities", "radii", "depths"])
 def test_a_broken_splat_leaves_the_others_alone(rasterize, name, value):
     case = Case(2, 30, 1, 24, 20)
     without, broken = Case(2, 30, 1, 24, 20), getattr(case, name)
     broken[(..., 7, 0) if broken.dim() == 3 else (..., 7)] = value
-    if name == "extents" and value > 0 and math.isfinite(value):
+    if name == "radii" and value > 0 and math.isfinite(value):
         pytest.skip("a large box is no fault")
     if name == "depths" and math.isfinite(value):
         pytest.skip("a far splat is no fault")
     if name in ("opacities", "conics") and value == 3e38:
         pytest.skip("an opaque splat or a point is no fault")
-    without.extents[:, 7] = 0
+    without.radii[:, 7] = 0
     got, want = case.run(rasterize, torch.float32), without.run(rasterize, torch.float32)
     for index, (a, b) in enumerate(zip(got, want, strict=True)):
         assert torch.equal(a, b), NAMES[index]
@@ -154,7 +154,7 @@ def test_the_reference_passes_gradcheck():
 
     def images(*inputs: Tensor) -> tuple[Tensor, ...]:
         *rest, background = inputs
-        tail = (case.extents.double(), case.depths.double(), background, *case.size)
+        tail = (case.radii.double(), case.depths.double(), background, *case.size)
         return rasterize_gaussians_reference(*rest, *tail)
 
     inputs = leaves([case.means2d, case.conics, case.opacities, case.features, case.background], torch.float64)
@@ -172,7 +172,7 @@ def test_saturated_pixels_agree(instruction_set):
     case = Case(8, 120, 1, 24, 24)
     case.opacities = case.opacities.clamp(min=0.95)
     case.conics = case.conics * 0.05
-    case.extents = case.extents * 6
+    case.radii = case.radii * 6
     compare(case)
     assert (case.run(rasterize_gaussians, torch.float32)[1] > 0.999).float().mean() > 0.3
 
@@ -191,7 +191,7 @@ def test_long_thin_splats_agree(instruction_set):
     cos, sin = angle.cos(), angle.sin()
     entries = [across * cos**2 + along * sin**2, (across - along) * cos * sin, across * sin**2 + along * cos**2]
     case.conics = torch.stack(entries, dim=-1)[None]
-    case.extents = torch.full_like(case.extents, 60.0)
+    case.radii = torch.full_like(case.radii, 60.0)
     compare(case)
 
 
@@ -214,7 +214,7 @@ def test_results_do_not_depend_on_the_number_of_threads():
 def test_operator_is_registered_consistently():
     case = Case(12, 20, 2, 20, 24)
     inputs = leaves([case.means2d, case.conics, case.opacities, case.features], torch.float32)
-    tail = (case.extents, case.depths, case.background, *case.size, 0)
+    tail = (case.radii, case.depths, case.background, *case.size, 0)
     torch.library.opcheck(torch.ops.sds3d.rasterize_gaussians.default, (*inputs, *tail))
 
 

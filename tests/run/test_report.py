@@ -51,6 +51,6 @@ def test_a_faint_cloud_is_all_fog_and_an_opaque_ball_is_not(small_config) -> Non
         torch.Generator().manual_seed(0)
     )
     foggy, clear = (view_metrics(scene, torch.device("cpu")) for scene in (faint, solid))
-    assert foggy["fog"] > 0.9
-    assert clear["fog"] < 0.4
+    assert foggy["translucency"] > 0.9
+    assert clear["translucency"] < 0.4
     assert clear["coverage"] > foggy["coverage"]

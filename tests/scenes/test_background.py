@@ -3,7 +3,7 @@ import math
 import torch
 
 from sds3d.cameras import orbit
-from sds3d.scenes.background import LearnedBackground, RandomBackground, SolidBackground, SphereMap
+from sds3d.scenes.background import EnvironmentMap, LearnedBackground, RandomBackground, SolidBackground
 from sds3d.types import RenderOutput
 
 
@@ -35,7 +35,7 @@ def test_random_background_stream_does_not_depend_on_the_share():
 
 
 def sphere_map(**options):
-    return SphereMap(LearnedBackground(**{"rows": 8, **options}))
+    return EnvironmentMap(LearnedBackground(**{"rows": 8, **options}))
 
 
 def toward(azimuth, elevation):

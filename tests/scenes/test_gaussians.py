@@ -6,7 +6,7 @@ import torch
 
 from sds3d.cameras import orbit
 from sds3d.scenes import SCENES, Gaussians, GaussiansConfig, Scene
-from sds3d.scenes.base import Training
+from sds3d.scenes.base import RenderContext
 from sds3d.scenes.densify import DensifyConfig
 
 
@@ -233,7 +233,7 @@ def test_regularizers_are_scalars_that_can_be_minimized():
 
 
 def wants_thickness():
-    return Training(0.5, ["z_variance"], torch.Generator())
+    return RenderContext(0.5, ["z_variance"], torch.Generator())
 
 
 def test_z_variance_is_that_of_the_depths_in_a_pixel():

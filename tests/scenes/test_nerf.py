@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from sds3d.cameras import orbit
 from sds3d.export import ExportConfig, check_mesh, extract_mesh
-from sds3d.scenes import SCENES, Nerf, NerfConfig, Scene, Training
+from sds3d.scenes import SCENES, Nerf, NerfConfig, RenderContext, Scene
 from sds3d.scenes.nerf_field import FieldConfig
 from sds3d.scenes.nerf_render import RAY_LOSSES
 from tests.ops.splat_cases import assert_agrees
@@ -24,8 +24,8 @@ def make_scene(seed=0, field=(), **options) -> Nerf:
     return config.build(torch.Generator().manual_seed(seed))
 
 
-def training(losses=(), progress=0.0, seed=0) -> Training:
-    return Training(progress, frozenset(losses), torch.Generator().manual_seed(seed))
+def training(losses=(), progress=0.0, seed=0) -> RenderContext:
+    return RenderContext(progress, frozenset(losses), torch.Generator().manual_seed(seed))
 
 
 def ball_scene(radius=0.5, density=400.0, **options) -> Nerf:

@@ -13,7 +13,7 @@ from torch import Tensor
 from sds3d import Session
 from sds3d.cameras import orbit, sample_cameras
 from sds3d.errors import ConfigError, ExportError, NumericsError
-from sds3d.guidance.noise import Draw, Fixed, Surface
+from sds3d.guidance.noise import Fixed, NoiseRequest, Surface
 from sds3d.run.events import Exported, Finished, StepDone
 from sds3d.scenes import SCENES
 from sds3d.scenes.optimizer import build_optimizer
@@ -135,8 +135,8 @@ def test_particles_share_no_noise_that_lasts(small_config) -> None:
         generator, together = torch.Generator().manual_seed(0), particles(config)
         together.scenes[1].load_state_dict(together.scenes[0].state_dict())
         cameras = orbit(1, size=24).select(torch.zeros(4, dtype=torch.long))
-        draw = Draw(cameras, together.render(cameras, torch.zeros(4, 3)), (3, 24, 24), generator)
-        eps = noise.sample(draw, noise.init(draw.shape, generator, 2))
+        request = NoiseRequest(cameras, together.render(cameras, torch.zeros(4, 3)), (3, 24, 24), generator)
+        eps = noise.sample(request, noise.init(request.shape, generator, 2))
         assert torch.equal(eps[0], eps[2])
         assert torch.equal(eps[1], eps[3])
         assert abs((eps[0] * eps[1]).mean()) < 0.08
@@ -153,7 +153,7 @@ def test_views_that_cannot_be_dealt_evenly_are_refused_with_the_reason(small_con
     assert small_config(particles=2).to_dict()["particles"] == 2
 
 
-RESULTS = {"sheet.png", "orbit.mp4", "splats.ply", "mesh.glb"}
+ARTIFACTS = {"sheet.png", "orbit.mp4", "splats.ply", "mesh.glb"}
 
 
 def test_a_run_hands_over_every_particle(small_config, tmp_path: Path) -> None:
@@ -162,9 +162,9 @@ def test_a_run_hands_over_every_particle(small_config, tmp_path: Path) -> None:
     events = list(Session(config, folder).run())
     exported = [event.path for event in events if isinstance(event, Exported)]
     assert exported[0] == folder / "particles.png"
-    assert {path.name for path in (folder / "particle-2").iterdir()} == RESULTS
-    assert {path.name for path in folder.iterdir() if path.is_file()} >= RESULTS
-    for name in RESULTS:
+    assert {path.name for path in (folder / "particle-2").iterdir()} == ARTIFACTS
+    assert {path.name for path in folder.iterdir() if path.is_file()} >= ARTIFACTS
+    for name in ARTIFACTS:
         assert (folder / name).read_bytes() != (folder / "particle-2" / name).read_bytes(), name
     with Image.open(folder / "previews" / "step-000024.png") as preview, Image.open(folder / "sheet.png") as sheet:
         assert preview.height > 2 * 128

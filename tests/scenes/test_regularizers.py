@@ -11,8 +11,8 @@ from sds3d.scenes.regularizers import (
     opacity_entropy,
     opacity_sparsity,
     orientation,
-    per_ray,
     scale_penalty,
+    segment_sum,
     total_variation,
     weighted_sum,
     z_variance,
@@ -89,7 +89,7 @@ RAYS = torch.tensor([0, 0, 0, 2, 2])  # the ray in the middle has no samples
 
 
 def test_per_ray_sums_and_leaves_empty_rays_at_zero() -> None:
-    torch.testing.assert_close(per_ray(torch.tensor([1.0, 2, 4, 8, 16]), RAYS, 3), torch.tensor([7.0, 0, 24]))
+    torch.testing.assert_close(segment_sum(torch.tensor([1.0, 2, 4, 8, 16]), RAYS, 3), torch.tensor([7.0, 0, 24]))
 
 
 def test_only_what_faces_away_counts_for_orientation_and_it_is_turned_not_removed() -> None:

@@ -17,7 +17,7 @@ from sds3d.training.trainer import Trainer
 
 @pytest.fixture
 def scored(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
-    """Scores by seed, in place of the judge's."""
+    """Scores by seed, in place of the classifier's."""
     scores = {0: 0.2, 1: 0.9, 2: 0.5}
     monkeypatch.setattr(best_of, "rank_scores", lambda scene, config, *_: {"attributes": scores[config.seed]})
     return scores

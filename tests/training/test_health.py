@@ -7,7 +7,7 @@ from sds3d.scenes import GaussiansConfig
 from sds3d.scenes.gaussians import Gaussians
 from sds3d.scenes.image import ImageConfig
 from sds3d.scenes.nerf import NerfConfig
-from sds3d.training.health import ailment
+from sds3d.training.health import diagnose
 
 
 def splats(**options: float) -> Gaussians:
@@ -22,20 +22,20 @@ def painted(scene: Gaussians, logit: float) -> Gaussians:
 
 
 def test_a_ball_is_well_in_any_colour() -> None:
-    assert ailment(splats()) is None
+    assert diagnose(splats()) is None
     for logit in (-12.0, 12.0, 0.0):  # black, white, and the grey of the ground that it is looked at on
-        assert ailment(painted(splats(), logit)) is None
+        assert diagnose(painted(splats(), logit)) is None
 
 
 def test_a_fresh_field_is_well() -> None:
-    assert ailment(NerfConfig().build(torch.Generator().manual_seed(0))) is None
+    assert diagnose(NerfConfig().build(torch.Generator().manual_seed(0))) is None
 
 
 def test_a_scene_without_opacity_is_ill() -> None:
     scene = splats()
     with torch.no_grad():
         scene.raw_opacities.fill_(-9.0)
-    found = ailment(scene)
+    found = diagnose(scene)
     assert found is not None
     assert "nothing can be seen" in found
 
@@ -46,10 +46,10 @@ def test_a_scene_that_fills_its_views_with_one_colour_is_ill(logit: float, said:
     with torch.no_grad():
         scene.raw_scales.fill_(0.0)
         scene.raw_opacities.fill_(9.0)
-    found = ailment(scene)
+    found = diagnose(scene)
     assert found is not None
     assert said in found
 
 
 def test_a_plain_image_may_be_of_one_colour() -> None:
-    assert ailment(ImageConfig(init_jitter=0.0).build(torch.Generator().manual_seed(0))) is None
+    assert diagnose(ImageConfig(init_jitter=0.0).build(torch.Generator().manual_seed(0))) is None

@@ -5,7 +5,7 @@ import torch
 
 from sds3d.errors import ConfigError
 from sds3d.priors.analytic import AnalyticConfig, AnalyticPrior
-from sds3d.priors.base import FrugalPrior
+from sds3d.priors.base import MemoryModes
 from sds3d.priors.hub.config import DiffusersConfig
 from sds3d.training import memory as planning
 from sds3d.training.memory import GIB, SHARE, make_room, plan_memory
@@ -22,13 +22,13 @@ class Frugal(AnalyticPrior):
 
     def __init__(self):
         vars(self).update(vars(AnalyticConfig(size=8).build("cpu")))
-        self.level = self.economy = 0
+        self.level = self.memory_mode = 0
 
-    def economies(self):
+    def memory_modes(self):
         return ["whole", "half", "quarter", "eighth"]
 
-    def economize(self, level):
-        self.level = self.economy = level
+    def set_memory_mode(self, level):
+        self.level = self.memory_mode = level
 
 
 def needs(sizes):
@@ -103,10 +103,10 @@ def test_a_real_step_is_measured_and_chunks_need_less(model_folder, small_config
     """At 256 px, where activations outweigh everything else."""
     config = real(model_folder, small_config, image_size=256)
     prior = config.prior.build("cpu")
-    assert isinstance(prior, FrugalPrior)
+    assert isinstance(prior, MemoryModes)
     peaks = []
     for level in (0, 2):
-        prior.economize(level)
+        prior.set_memory_mode(level)
         peak, seconds = planning.measure_step(config, prior, CPU)
         assert peak is not None
         assert seconds > 0
@@ -146,4 +146,4 @@ def test_a_critic_is_never_offloaded(model_folder, small_config, monkeypatch):  
     config = real(model_folder, small_config).model_copy(update={"guidance": small_config(guidance="vsd").guidance})
     monkeypatch.setattr(planning, "free_memory", lambda device: -1)
     plan = plan_memory(config, DiffusersConfig(model=config.prior.model).build("cpu"), CPU)
-    assert [probe.economy for probe in plan.probes][-1] == "one image at a time, in tiles"
+    assert [probe.mode for probe in plan.probes][-1] == "one image at a time, in tiles"

@@ -12,7 +12,7 @@ from sds3d import Session
 from sds3d.errors import NumericsError, OutOfMemory
 from sds3d.run.checkpoint import load_newest
 from sds3d.run.events import CheckpointSaved, Finished, StepDone, Warned
-from sds3d.training.recovery import LEFT_OUT, is_out_of_memory
+from sds3d.training.recovery import MAX_SKIPPED, is_out_of_memory
 from sds3d.training.trainer import Trainer
 
 
@@ -43,16 +43,16 @@ def test_steps_that_stay_broken_go_back_to_the_last_checkpoint_with_half_the_rat
     small_config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nan, before = NumericsError("the loss is not finite"), 10
-    rates = failing(monkeypatch, lambda call, step: nan if before <= call < before + LEFT_OUT + 1 else None)
+    rates = failing(monkeypatch, lambda call, step: nan if before <= call < before + MAX_SKIPPED + 1 else None)
     session = Session(small_config(checkpoint_every=8), tmp_path / "run")
     events = list(session.run())
     assert isinstance(events[-1], Finished)
     said = [text for text in warnings(events) if "not finite" in text]
-    assert len(said) == LEFT_OUT + 1
+    assert len(said) == MAX_SKIPPED + 1
     assert "going back to step 8 with 0.5 times the learning rates (1 of at most 3 in a row)" in said[-1]
     assert done_steps(events) == [*range(1, 11), *range(9, 25)]
-    assert set(rates[: before + LEFT_OUT + 1]) == {1.0}
-    assert set(rates[before + LEFT_OUT + 1 :]) == {0.5}
+    assert set(rates[: before + MAX_SKIPPED + 1]) == {1.0}
+    assert set(rates[before + MAX_SKIPPED + 1 :]) == {0.5}
 
 
 def test_the_lower_rate_is_part_of_the_checkpoint(small_config, tmp_path: Path, monkeypatch) -> None:
@@ -130,18 +130,18 @@ class Frugal:
     """What a prior that can do with less memory has, on top of another prior."""
 
     def __init__(self, prior: Any, level: int = 0) -> None:
-        self.inner, self.economy = prior, level
+        self.inner, self.memory_mode = prior, level
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
     plans = False
 
-    def economies(self) -> list[str]:
+    def memory_modes(self) -> list[str]:
         return ["everything at once", "one image at a time"]
 
-    def economize(self, level: int) -> None:
-        self.economy = level
+    def set_memory_mode(self, level: int) -> None:
+        self.memory_mode = level
 
 
 def test_out_of_memory_asks_the_prior_for_less_and_goes_on(small_config, tmp_path: Path, monkeypatch) -> None:
@@ -150,7 +150,7 @@ def test_out_of_memory_asks_the_prior_for_less_and_goes_on(small_config, tmp_pat
     prior = Frugal(session.prior())
     session = Session(config, tmp_path / "run", prior=prior)  # type: ignore[arg-type]
     full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB")
-    failing(monkeypatch, lambda call, step: full if step >= 10 and prior.economy == 0 else None)
+    failing(monkeypatch, lambda call, step: full if step >= 10 and prior.memory_mode == 0 else None)
     events = list(session.run())
     (said,) = [text for text in warnings(events) if "memory" in text]
     assert "out of memory at step 10: CUDA out of memory. Tried to allocate 3.00 GiB" in said

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sds3d.errors import ConfigError, NumericsError
-from sds3d.guidance.base import Guidance, GuidanceOutput, Query
+from sds3d.guidance.base import Guidance, GuidanceInput, GuidanceOutput
 from sds3d.options import Schedule
 from sds3d.priors.analytic import AnalyticPrior
 from sds3d.training.trainer import Trainer
@@ -131,7 +131,7 @@ class Learner(Guidance):
         module.color = nn.Parameter(torch.rand(3, 1, 1, generator=generator))
         return module
 
-    def step(self, query: Query, state: Any) -> GuidanceOutput:
+    def step(self, query: GuidanceInput, state: Any) -> GuidanceOutput:
         return GuidanceOutput((query.x - state.color).detach(), loss=(state.color - 1).square().sum())
 
 
@@ -174,7 +174,7 @@ def test_a_learned_background_is_trained_and_resumed_and_the_prior_is_not_told_a
         first.advance()
     assert prior.told
     assert all(background is None for background in prior.told)
-    assert first.surroundings.raw_colors.abs().max() > 0.01
+    assert first.environment_map.raw_colors.abs().max() > 0.01
     second = trainer(config)
     second.restore(first.checkpoint())
     assert same(finish(first), finish(second))

@@ -13,7 +13,7 @@ from sds3d.types import Cameras, RenderOutput
 
 
 @dataclass(frozen=True)
-class Draw:
+class NoiseRequest:
     """What noise is asked for: one eps of `shape` (C, h, w) for each view of a render."""
 
     cameras: Cameras
@@ -39,5 +39,5 @@ class Noise(Options, ABC):
         return None
 
     @abstractmethod
-    def sample(self, draw: Draw, state: Any) -> Float[Tensor, "B C h w"]:
+    def sample(self, request: NoiseRequest, state: Any) -> Float[Tensor, "B C h w"]:
         """eps ~ N(0, I) for each view, on any device; `state` is what `init` returned."""

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from sds3d.guidance.noise.base import Draw, Noise
+from sds3d.guidance.noise.base import Noise, NoiseRequest
 
 
 class Fresh(Noise):
@@ -15,9 +15,9 @@ class Fresh(Noise):
 
     name: Literal["fresh"] = "fresh"
 
-    def sample(self, draw: Draw, state: Any) -> Float[Tensor, "B C h w"]:
+    def sample(self, request: NoiseRequest, state: Any) -> Float[Tensor, "B C h w"]:
         """Draws as many numbers as there are elements."""
-        return torch.randn(len(draw.cameras), *draw.shape, generator=draw.generator)
+        return torch.randn(len(request.cameras), *request.shape, generator=request.generator)
 
 
 class Fixed(Noise):
@@ -29,7 +29,7 @@ class Fixed(Noise):
     name: Literal["fixed"] = "fixed"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
-    def sample(self, draw: Draw, state: Any) -> Float[Tensor, "B C h w"]:
+    def sample(self, request: NoiseRequest, state: Any) -> Float[Tensor, "B C h w"]:
         """The same eps for each view of a particle; draws nothing from the run's generator."""
-        own, particle = torch.Generator().manual_seed(self.seed), draw.particle.cpu()
-        return torch.randn(int(particle.max()) + 1, *draw.shape, generator=own)[particle]
+        own, particle = torch.Generator().manual_seed(self.seed), request.particle.cpu()
+        return torch.randn(int(particle.max()) + 1, *request.shape, generator=own)[particle]

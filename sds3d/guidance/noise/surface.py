@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sds3d.guidance.noise.base import Draw, Noise
+from sds3d.guidance.noise.base import Noise, NoiseRequest
 
 SUBPIXELS = 6  # along a pixel's side; enough to hit nearly all the texels that a pixel sees
 SHELLS = 8  # by distance from the origin
@@ -56,22 +56,22 @@ class Surface(Noise):
         return Atlas(shape, self.fineness, seed, changes=self.gamma > 0, particles=particles)
 
     @torch.no_grad()
-    def sample(self, draw: Draw, state: Any) -> Float[Tensor, "B C h w"]:
+    def sample(self, request: NoiseRequest, state: Any) -> Float[Tensor, "B C h w"]:
         """Draws nothing from the generator where gamma = 0 and the background is fixed."""
-        state.refresh(self.gamma, draw.generator)
-        (channels, height, width), views = draw.shape, len(draw.cameras)
+        state.refresh(self.gamma, request.generator)
+        (channels, height, width), views = request.shape, len(request.cameras)
         pixels, texels = views * height * width, state.texels.shape[1]
-        points, pixel = surface_points(draw)
+        points, pixel = surface_points(request)
         seen = pixel // (height * width) * texels + state.texel_at(points)
         owner = torch.full((views * texels,), pixels, device=pixel.device)  # of each view's texels; `pixels` is nobody
         owner.scatter_reduce_(0, seen, pixel, "amin")
         (owned,) = (owner < pixels).nonzero(as_tuple=True)
         total = state.texels.new_zeros(pixels, channels)
-        total.index_add_(0, owner[owned], state.texels[draw.particle[owned // texels], owned % texels])
+        total.index_add_(0, owner[owned], state.texels[request.particle[owned // texels], owned % texels])
         count = owner[owned].bincount(minlength=pixels)[:, None]
-        behind = state.background[draw.particle]
+        behind = state.background[request.particle]
         if self.background == "fresh":
-            behind = torch.randn(behind.shape, generator=draw.generator).to(behind)
+            behind = torch.randn(behind.shape, generator=request.generator).to(behind)
         eps = torch.where(count > 0, total / count.clamp_min(1).sqrt(), behind.reshape(pixels, channels))
         return eps.view(views, height, width, channels).permute(0, 3, 1, 2).contiguous()
 
@@ -142,14 +142,14 @@ def refreshed(noise: Tensor, gamma: float, generator: torch.Generator) -> Tensor
     return math.sqrt(1 - gamma) * noise + math.sqrt(gamma) * fresh
 
 
-def surface_points(draw: Draw) -> tuple[Float[Tensor, "P 3"], Int[Tensor, "P"]]:
+def surface_points(request: NoiseRequest) -> tuple[Float[Tensor, "P 3"], Int[Tensor, "P"]]:
     """Points of the surface in the world, and which pixel sees each: (view * h + row) * w + column.
 
     A regular grid of SUBPIXELS^2 points per pixel, at the mean depth along their rays, without those where the opacity
     is low. Depth and opacity are interpolated, so renders may have another size than the pixels.
     """
-    cameras, (_, height, width) = draw.cameras, draw.shape
-    maps = torch.cat([draw.out.depth, draw.out.opacity], dim=-1).permute(0, 3, 1, 2).contiguous()
+    cameras, (_, height, width) = request.cameras, request.shape
+    maps = torch.cat([request.out.depth, request.out.opacity], dim=-1).permute(0, 3, 1, 2).contiguous()
     grid = (SUBPIXELS * height, SUBPIXELS * width)
     depth, opacity = F.interpolate(maps, size=grid, mode="bilinear").unbind(dim=1)
     found = (opacity > SOLID).flatten().nonzero()[:, 0]

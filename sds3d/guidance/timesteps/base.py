@@ -17,7 +17,7 @@ class Timesteps(Options, ABC):
     """A rule for drawing diffusion times."""
 
     name: str
-    falls: ClassVar[bool] = False  # one time for all views, which never rises
+    is_monotonic: ClassVar[bool] = False  # one time for all views, which never rises
 
     @abstractmethod
     def sample(self, progress: float, count: int, generator: torch.Generator) -> Float[Tensor, "B"]:

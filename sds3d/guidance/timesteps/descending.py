@@ -19,7 +19,7 @@ class Descending(Between):
     """
 
     name: Literal["descending"] = "descending"
-    falls: ClassVar[bool] = True
+    is_monotonic: ClassVar[bool] = True
     t_min: Time = 0.25
     halfway: Annotated[float, Field(gt=0, lt=1, description="part of the fall that is done at half of the run")] = 0.5
 
@@ -37,7 +37,7 @@ class HiFA(Between):
     """
 
     name: Literal["hifa"] = "hifa"
-    falls: ClassVar[bool] = True
+    is_monotonic: ClassVar[bool] = True
     t_min: Time = 0.3
 
     def sample(self, progress: float, count: int, generator: torch.Generator) -> Float[Tensor, "B"]:
@@ -53,7 +53,7 @@ class DreamTime(Between):
     """
 
     name: Literal["dreamtime"] = "dreamtime"
-    falls: ClassVar[bool] = True
+    is_monotonic: ClassVar[bool] = True
     high: Annotated[Time, Field(description="upper end of the times that count fully")] = 0.8
     high_std: Annotated[Time, Field(description="how slowly the weight falls above")] = 0.3
     low: Annotated[Time, Field(description="lower end of the times that count fully")] = 0.5

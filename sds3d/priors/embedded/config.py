@@ -21,7 +21,7 @@ class EmbeddedConfig(PriorConfig):
 
     name: Literal["embedded"] = "embedded"
     reads_cameras: ClassVar[bool] = True
-    companions: ClassVar[Mapping[str, Any]] = {"timesteps": {"name": "uniform", "t_min": 0.5}}
+    default_overrides: ClassVar[Mapping[str, Any]] = {"timesteps": {"name": "uniform", "t_min": 0.5}}
     examples: ClassVar[tuple[str, ...]] = (
         "a red mug",
         "a blue car",

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 
 from sds3d.priors.base import PriorConfig
-from sds3d.reference_image import PictureConfig
+from sds3d.reference_image import ReferenceImageConfig
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Files = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=500)], ...], Field(max_length=16)]
@@ -41,7 +41,7 @@ class DiffusersConfig(PriorConfig):
     ] = 1.0
     lora: Annotated[Files, Field(description="LoRA files (.safetensors) to add to the model")] = ()
     words: Annotated[Files, Field(description="textual-inversion files (.safetensors), each said as <its-name>")] = ()
-    chunk: Annotated[
+    micro_batch: Annotated[
         int, Field(ge=0, le=4096, description="images in one call of the networks; 0: all of a step, the fastest")
     ] = 0
     vae_tiling: Annotated[bool, Field(description="encode views in tiles: less memory, faint seams")] = False
@@ -51,7 +51,7 @@ class DiffusersConfig(PriorConfig):
     ] = "none"
     memory: Annotated[
         Literal["auto", "as_set"],
-        Field(description="auto: measure a step first, and set chunk, vae_tiling and offload if it does not fit"),
+        Field(description="auto: measure a step first, and set micro_batch, vae_tiling and offload if it does not fit"),
     ] = "auto"
     compile: Annotated[bool, Field(description="torch.compile the network: minutes at first, then faster")] = False
 
@@ -68,7 +68,7 @@ class MultiViewConfig(DiffusersConfig):
     name: Literal["multiview"] = "multiview"  # type: ignore[assignment]
     reads_views: ClassVar[bool] = False
     reads_cameras: ClassVar[bool] = True
-    companions: ClassVar[Mapping[str, Any]] = {"cameras": {"views": 4, "together": True}}
+    default_overrides: ClassVar[Mapping[str, Any]] = {"cameras": {"views": 4, "orthogonal_views": True}}
 
 
 class Zero123Config(DiffusersConfig):
@@ -77,7 +77,7 @@ class Zero123Config(DiffusersConfig):
     name: Literal["zero123"] = "zero123"  # type: ignore[assignment]
     reads_views: ClassVar[bool] = False
     reads_cameras: ClassVar[bool] = True
-    picture: PictureConfig
+    reference_image: ReferenceImageConfig
     anchors: Annotated[
         int, Field(ge=0, le=15, description="views sampled from the picture first; each render goes by the nearest")
     ] = 0

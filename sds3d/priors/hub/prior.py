@@ -14,7 +14,7 @@ from sds3d.errors import PriorUnavailable
 from sds3d.priors.hub.adapters import Extras
 from sds3d.priors.hub.config import DiffusersConfig
 from sds3d.priors.hub.embeddings import TextReader
-from sds3d.priors.hub.families.base import ATTENTION, Call, Family
+from sds3d.priors.hub.families.base import ATTENTION, Family, NetworkInput
 from sds3d.priors.hub.families.zero123 import Zero123
 from sds3d.priors.hub.loading import load_component, load_pipeline, read_config
 from sds3d.priors.hub.locate import Found, find_model
@@ -22,11 +22,14 @@ from sds3d.priors.hub.schedule import schedule_of
 from sds3d.priors.lora import CameraEmbedding, LowRankCopy
 from sds3d.types import ViewCondition
 
-ECONOMIES: tuple[tuple[str, dict[str, object]], ...] = (
-    ("4 images at a time", {"chunk": 4}),
-    ("one image at a time", {"chunk": 1}),
-    ("one image at a time, in tiles", {"chunk": 1, "vae_tiling": True}),
-    ("one image at a time, in tiles, the network offloaded", {"chunk": 1, "vae_tiling": True, "offload": "model"}),
+MEMORY_MODES: tuple[tuple[str, dict[str, object]], ...] = (
+    ("4 images at a time", {"micro_batch": 4}),
+    ("one image at a time", {"micro_batch": 1}),
+    ("one image at a time, in tiles", {"micro_batch": 1, "vae_tiling": True}),
+    (
+        "one image at a time, in tiles, the network offloaded",
+        {"micro_batch": 1, "vae_tiling": True, "offload": "model"},
+    ),
 )
 CAMERA = "sds3d_camera"  # the name under which a critic's transformer carries its camera embedding
 
@@ -95,19 +98,19 @@ class DiffusersPrior:
         self.schedule = schedule_of(pipeline.scheduler, tokens, device)
         self.plans, self._configured = config.memory == "auto", config
         self._ask = torch.compile(self.network) if config.compile else self.network
-        self.economize(0)
+        self.set_memory_mode(0)
 
-    def economies(self) -> list[str]:
+    def memory_modes(self) -> list[str]:
         """As configured; then fewer images in a call; then the VAE in tiles; then the network elsewhere meanwhile."""
         return [
-            "everything at once" if not self._configured.chunk else "chunks as set",
-            *(name for name, _ in ECONOMIES),
+            "everything at once" if not self._configured.micro_batch else "chunks as set",
+            *(name for name, _ in MEMORY_MODES),
         ]
 
-    def economize(self, level: int) -> None:
+    def set_memory_mode(self, level: int) -> None:
         """Takes effect with the next question."""
-        self.economy = level
-        change = {} if level == 0 else ECONOMIES[level - 1][1]
+        self.memory_mode = level
+        change = {} if level == 0 else MEMORY_MODES[level - 1][1]
         self.config = self._configured.model_copy(update=change)
         if self.vae is not None:
             self.vae.enable_tiling() if self.config.vae_tiling else self.vae.disable_tiling()
@@ -149,10 +152,10 @@ class DiffusersPrior:
         image = 2.0 * image - 1.0
         if self.vae is None:
             return image
-        chunk = self.config.chunk
-        if not chunk or len(image) <= chunk:
+        micro_batch = self.config.micro_batch
+        if not micro_batch or len(image) <= micro_batch:
             return self._latent(image)
-        return torch.cat([checkpoint(self._latent, part, use_reentrant=False) for part in image.split(chunk)])
+        return torch.cat([checkpoint(self._latent, part, use_reentrant=False) for part in image.split(micro_batch)])
 
     def _latent(self, image: Tensor) -> Tensor:
         assert self.vae is not None
@@ -215,7 +218,7 @@ class DiffusersPrior:
         count, batch = len(embeddings), len(x_t)
         alpha, sigma = self.schedule.alpha_sigma(t)
         x = self.schedule.network_input(x_t, alpha, sigma).repeat(count, 1, 1, 1).to(self.dtype)
-        told, text = self.schedule.told(t).repeat(count), torch.cat(list(embeddings)).to(self.dtype)
+        timestep, text = self.schedule.timestep(t).repeat(count), torch.cat(list(embeddings)).to(self.dtype)
         camera = None
         if isinstance(getattr(network, _camera_slot(network), None), CameraEmbedding):
             camera = camera_numbers(view, batch, self.device).repeat(count, 1)
@@ -227,14 +230,14 @@ class DiffusersPrior:
                 f"{self.family.name} judges {group} views of an object together, and there are {batch}",
                 f"use cameras.views={-(-batch // group) * group}",
             )
-        rows = -(-(self.config.chunk or len(x)) // group) * group
+        rows = -(-(self.config.micro_batch or len(x)) // group) * group
         order = torch.arange(batch, device=self.device).repeat(count)
         outs = [
             self.family.call(
                 network,
-                Call(
+                NetworkInput(
                     x[begin : begin + rows],
-                    told[begin : begin + rows],
+                    timestep[begin : begin + rows],
                     text[begin : begin + rows],
                     self.image_size,
                     self._seen(view, order[begin : begin + rows]),

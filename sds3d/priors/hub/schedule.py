@@ -34,7 +34,7 @@ class Schedule(ABC):
         """At the scheduler's tick nearest to t; alpha^2 + sigma^2 = 1."""
 
     @abstractmethod
-    def told(self, t: Float[Tensor, "B"]) -> Tensor:
+    def timestep(self, t: Float[Tensor, "B"]) -> Tensor:
         """The time as the network is told it: [B], in thousandths."""
 
     def network_input(self, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -52,12 +52,12 @@ class Discrete(Schedule):
     def __init__(self, alphas_cumprod: Float[Tensor, "T"], prediction: str) -> None:
         self.alphas_cumprod, self.prediction = alphas_cumprod.float(), prediction
 
-    def told(self, t: Float[Tensor, "B"]) -> Tensor:
+    def timestep(self, t: Float[Tensor, "B"]) -> Tensor:
         count = len(self.alphas_cumprod)
         return (t.double() * count).round().long().clamp(0, count - 1).to(self.alphas_cumprod.device)
 
     def alpha_sigma(self, t: Float[Tensor, "B"]) -> tuple[Float[Tensor, "B 1 1 1"], Float[Tensor, "B 1 1 1"]]:
-        kept = self.alphas_cumprod[self.told(t)][:, None, None, None]
+        kept = self.alphas_cumprod[self.timestep(t)][:, None, None, None]
         return kept.sqrt(), (1.0 - kept).sqrt()
 
 
@@ -76,7 +76,7 @@ class Flow(Schedule):
         t = t.float().to(self.device)
         return self.shift * t / (1.0 + (self.shift - 1.0) * t)
 
-    def told(self, t: Float[Tensor, "B"]) -> Tensor:
+    def timestep(self, t: Float[Tensor, "B"]) -> Tensor:
         return 1000.0 * self._u(t)
 
     def alpha_sigma(self, t: Float[Tensor, "B"]) -> tuple[Float[Tensor, "B 1 1 1"], Float[Tensor, "B 1 1 1"]]:

@@ -21,7 +21,7 @@ from sds3d.priors.hub.families.zero123 import Pictures, Zero123, quarter_turns
 from sds3d.priors.hub.loading import load_component, load_pipeline
 from sds3d.priors.hub.locate import find_model
 from sds3d.priors.hub.prior import DiffusersPrior, precision, refuse_other_families
-from sds3d.reference_image import Picture
+from sds3d.reference_image import ReferenceImage
 from sds3d.types import PER_VIEW, Cameras, ViewCondition
 
 WHITE = torch.ones(3)  # the background of the pictures that the model was trained on
@@ -36,7 +36,7 @@ def load_image_prior(config: Zero123Config, device: torch.device) -> DiffusersPr
     pipeline = load_pipeline(found, ("unet", "scheduler", "vae"), dtype, device)
     projection = load_component(found, "cc_projection", dtype, device)
     size = int(pipeline.unet.config.sample_size) * 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
-    picture = Picture(config.picture, device, size)
+    picture = ReferenceImage(config.reference_image, device, size)
     shown = picture.over(WHITE.to(device))[None]
     encoder = load_component(found, "image_encoder", dtype, device)
     pictures = look_at(shown, picture.cameras, encoder, pipeline.vae)
@@ -71,9 +71,9 @@ def look_at(images: Float[Tensor, "P 3 S S"], cameras: Cameras, encoder: Any, va
 
 def sample_anchors(prior: DiffusersPrior, config: Zero123Config, size: int) -> tuple[Float[Tensor, "P 3 S S"], Cameras]:
     """Views around the object at the picture's height, each sampled from the picture by itself."""
-    own, turns = config.picture.cameras(size), torch.tensor(quarter_turns(config.anchors))
+    own, turns = config.reference_image.cameras(size), torch.tensor(quarter_turns(config.anchors))
     count = len(turns)
-    fov = torch.full((count,), config.picture.fov_deg).deg2rad()
+    fov = torch.full((count,), config.reference_image.fov_deg).deg2rad()
     around = orbit_cameras(own.azimuth + turns, own.elevation.expand(count), own.distance.expand(count), fov, size)
     views = sample_images(
         prior,

@@ -1,13 +1,13 @@
 import torch
 
 from sds3d.cameras import orbit
-from sds3d.guidance.noise import Draw, Fixed, Fresh
+from sds3d.guidance.noise import Fixed, Fresh, NoiseRequest
 from sds3d.types import RenderOutput
 
 
-def two_views(size: int, generator: torch.Generator) -> Draw:
+def two_views(size: int, generator: torch.Generator) -> NoiseRequest:
     nothing = torch.zeros(2, size, size, 1)
-    return Draw(
+    return NoiseRequest(
         orbit(2, size=size), RenderOutput(torch.zeros(2, size, size, 3), nothing, nothing), (3, size, size), generator
     )
 

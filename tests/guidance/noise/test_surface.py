@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sds3d.cameras import orbit_cameras
-from sds3d.guidance.noise import Draw, Surface
+from sds3d.guidance.noise import NoiseRequest, Surface
 from sds3d.guidance.noise.surface import SHELLS, Atlas, refreshed, surface_points
 from sds3d.scenes.gaussians import GaussiansConfig
 from sds3d.types import Cameras, RenderOutput
@@ -59,8 +59,8 @@ def fog(cameras: Cameras) -> RenderOutput:
 def noises(cameras: Cameras, out: RenderOutput, shape=SHAPE, count: int = 6, **options) -> Tensor:
     """Noise of `count` runs [N, B, C, h, w], each with an atlas and a background of its own."""
     method = Surface(background="fresh", **options)
-    draws = [Draw(cameras, out, shape, seeded(number)) for number in range(count)]
-    return torch.stack([method.sample(draw, method.init(shape, draw.generator)) for draw in draws])
+    draws = [NoiseRequest(cameras, out, shape, seeded(number)) for number in range(count)]
+    return torch.stack([method.sample(request, method.init(shape, request.generator)) for request in draws])
 
 
 def same_place(cameras: Cameras, out: RenderOutput) -> tuple[Tensor, Tensor]:
@@ -92,7 +92,7 @@ SURFACES = {
     "large": lambda cameras: sphere(cameras, 0.8),
     "aside": lambda cameras: sphere(cameras, 0.4, (0.3, 0.2, 0.3)),
     "picture": picture,
-    "fog": fog,
+    "translucency": fog,
 }
 
 
@@ -114,7 +114,7 @@ def test_a_view_is_white_on_every_surface(name: str) -> None:  # T19
 @pytest.mark.parametrize("size", [64, 160])
 def test_the_points_lie_on_the_surface_and_in_their_pixels(size: int) -> None:
     cameras = views(0.0, 70.0, size=size)
-    points, pixel = surface_points(Draw(cameras, sphere(cameras, 0.6, (0.1, 0.2, 0.1)), SHAPE, seeded(0)))
+    points, pixel = surface_points(NoiseRequest(cameras, sphere(cameras, 0.6, (0.1, 0.2, 0.1)), SHAPE, seeded(0)))
     off = (points - torch.tensor([0.1, 0.2, 0.1])).norm(dim=1) - 0.6
     assert off.abs().median() < 1e-3  # not 0, as depth is interpolated
     view, place = pixel // 64**2, pixel % 64**2
@@ -130,12 +130,12 @@ def test_the_points_lie_on_the_surface_and_in_their_pixels(size: int) -> None:
 def test_a_texel_belongs_to_one_pixel_of_a_view() -> None:
     """With texels of 1, eps is the root of their number: the numbers add up to the texels that are seen at all."""
     cameras, method = views(0.0, 90.0), Surface()
-    draw = Draw(cameras, sphere(cameras, 0.6), SHAPE, seeded(0))
-    atlas = method.init(SHAPE, draw.generator)
+    request = NoiseRequest(cameras, sphere(cameras, 0.6), SHAPE, seeded(0))
+    atlas = method.init(SHAPE, request.generator)
     atlas.texels.fill_(1)
     atlas.background.fill_(0)
-    counts = method.sample(draw, atlas)[:, 0].square().sum(dim=(1, 2))
-    points, pixel = surface_points(draw)
+    counts = method.sample(request, atlas)[:, 0].square().sum(dim=(1, 2))
+    points, pixel = surface_points(request)
     for view in range(2):
         seen = atlas.texel_at(points[pixel // 64**2 == view]).unique()
         assert counts[view] == pytest.approx(len(seen), rel=1e-4)
@@ -164,7 +164,8 @@ def test_a_shift_by_a_pixel_shifts_the_noise() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "degrees", "least"), [("large", 3.0, 0.5), ("aside", 3.0, 0.5), ("large", 30.0, 0.4), ("fog", 3.0, 0.3)]
+    ("name", "degrees", "least"),
+    [("large", 3.0, 0.5), ("aside", 3.0, 0.5), ("large", 30.0, 0.4), ("translucency", 3.0, 0.3)],
 )
 def test_two_views_agree_at_the_same_place_of_the_surface(name: str, degrees: float, least: float) -> None:  # T19
     """0.56 would be the mean for flat pixels at random offsets, (3/4)^2; fog has no one depth, and loses more."""
@@ -185,24 +186,24 @@ def test_the_size_of_the_render_does_not_matter() -> None:
 def test_without_a_surface_there_is_background_noise() -> None:
     cameras, generator = views(0.0, 90.0), seeded(0)
     nothing = torch.full((2, 64, 64, 1), 0.09)
-    draw = Draw(cameras, RenderOutput(torch.zeros(2, 64, 64, 3), nothing, 0.28 * nothing), SHAPE, generator)
+    request = NoiseRequest(cameras, RenderOutput(torch.zeros(2, 64, 64, 3), nothing, 0.28 * nothing), SHAPE, generator)
     fixed, fresh = Surface(), Surface(background="fresh")
     atlas, before = fixed.init(SHAPE, seeded(1)), generator.get_state()
-    eps = fixed.sample(draw, atlas)
+    eps = fixed.sample(request, atlas)
     assert torch.equal(eps[0], eps[1])
-    assert torch.equal(eps, fixed.sample(draw, atlas))
+    assert torch.equal(eps, fixed.sample(request, atlas))
     assert torch.equal(generator.get_state(), before)
     assert abs(eps.var() - 1) < 0.05
-    eps = fresh.sample(draw, atlas)
+    eps = fresh.sample(request, atlas)
     assert not torch.equal(eps[0], eps[1])
-    assert not torch.equal(eps, fresh.sample(draw, atlas))
+    assert not torch.equal(eps, fresh.sample(request, atlas))
 
 
 def test_noise_is_carried_by_no_gradient() -> None:
     cameras = views(0.0)
     assert (
         not Surface()
-        .sample(Draw(cameras, fog(cameras), SHAPE, seeded(0)), Surface().init(SHAPE, seeded(0)))
+        .sample(NoiseRequest(cameras, fog(cameras), SHAPE, seeded(0)), Surface().init(SHAPE, seeded(0)))
         .requires_grad
     )
 
@@ -236,11 +237,11 @@ def test_a_refresh_keeps_the_variance_and_fades_the_noise() -> None:
 
 def test_gamma_changes_what_is_seen_and_hidden_once_a_step() -> None:
     cameras, generator = views(0.0, 90.0), seeded(2)
-    draw = Draw(cameras, sphere(cameras, 0.6), SHAPE, generator)
+    request = NoiseRequest(cameras, sphere(cameras, 0.6), SHAPE, generator)
     still, moving = Surface(), Surface(gamma=0.36)
     atlas = moving.init(SHAPE, seeded(0))
-    first, second = still.sample(draw, atlas), moving.sample(draw, atlas)
-    solid = (draw.out.opacity[..., 0] > 0)[:, None].expand_as(first)
+    first, second = still.sample(request, atlas), moving.sample(request, atlas)
+    solid = (request.out.opacity[..., 0] > 0)[:, None].expand_as(first)
     for region in (solid, ~solid):
         assert (first * second)[region].mean() / first[region].var() == pytest.approx(0.8, abs=0.03)
 
@@ -252,7 +253,7 @@ def test_a_resumed_run_sees_the_same_noise_bit_for_bit(gamma: float) -> None:
     out, generator = sphere(cameras, 0.6), seeded(0)
     first = method.init(SHAPE, generator)
     for _ in range(2):
-        method.sample(Draw(cameras, out, SHAPE, generator), first)
+        method.sample(NoiseRequest(cameras, out, SHAPE, generator), first)
     saved = {name: value.clone() for name, value in first.state_dict().items()}
     assert (set(saved) == {"seed"}) == (gamma == 0)
     second = method.init(SHAPE, seeded(9))
@@ -260,8 +261,8 @@ def test_a_resumed_run_sees_the_same_noise_bit_for_bit(gamma: float) -> None:
     other = torch.Generator()
     other.set_state(generator.get_state())
     assert torch.equal(
-        method.sample(Draw(cameras, out, SHAPE, generator), first),
-        method.sample(Draw(cameras, out, SHAPE, other), second),
+        method.sample(NoiseRequest(cameras, out, SHAPE, generator), first),
+        method.sample(NoiseRequest(cameras, out, SHAPE, other), second),
     )
 
 

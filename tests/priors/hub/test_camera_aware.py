@@ -1,4 +1,4 @@
-"""Priors that are told the camera: MVDream in both of its layouts, and Zero-1-to-3 with its picture and anchors."""
+"""Priors that are timestep the camera: MVDream in both of its layouts, and Zero-1-to-3 with its picture and anchors."""
 
 import json
 import math
@@ -93,7 +93,7 @@ def test_views_of_a_group_look_at_each_other_and_groups_do_not(model_folder):
     null = prior.embed([""] * 8)
     both = prior.predict_noise(x_t, t, [text, null], view)
     torch.testing.assert_close(both[0], after, rtol=1e-4, atol=1e-5)
-    chunked = multiview(model_folder("mvdream"), chunk=1).predict_noise(x_t, t, [text, null], view)
+    chunked = multiview(model_folder("mvdream"), micro_batch=1).predict_noise(x_t, t, [text, null], view)
     torch.testing.assert_close(both, chunked, rtol=1e-4, atol=1e-5)
     turned = ViewCondition(orbit(8, elevation_deg=40))
     assert (prior.predict_noise(x_t, t, [text], turned)[0] - after).abs().max() > 1e-4
@@ -193,8 +193,8 @@ def test_a_multi_view_run_draws_its_views_together(model_folder):
     config = load_config(
         overrides={"prompt": "a mug", "prior": {"name": "multiview", "model": str(model_folder("mvdream"))}}
     )
-    assert config.cameras.together
-    cameras = sample_cameras(CamerasConfig(views=8, together=True), torch.Generator().manual_seed(0))
+    assert config.cameras.orthogonal_views
+    cameras = sample_cameras(CamerasConfig(views=8, orthogonal_views=True), torch.Generator().manual_seed(0))
     assert len(cameras.elevation.unique()) == len(cameras.distance.unique()) == 1
     gaps = torch.diff(cameras.azimuth)
     torch.testing.assert_close(gaps, torch.full((7,), math.pi / 4))
@@ -213,7 +213,7 @@ def test_models_and_names_of_priors_that_do_not_fit_say_which_do(model_folder, p
 
 
 def zero123(folder, picture, **options):
-    return Zero123Config(model=str(folder), picture={"path": str(picture)}, **options).build("cpu")
+    return Zero123Config(model=str(folder), reference_image={"path": str(picture)}, **options).build("cpu")
 
 
 def test_zero123_agrees_with_its_network_asked_by_hand(model_folder, picture):
@@ -295,11 +295,11 @@ def test_ten_steps_run_and_resume_bit_for_bit(model_folder, picture, family, met
     config = RunConfig.from_dict(
         {
             "prompt": "a red mug", "steps": 10, "device": "cpu", "prior": prior, "scene": SCENES[scene],
-            "guidance": METHODS[method], "cameras": {"views": 4, "size": 16, "together": family == "mvdream"},
-            "picture": {"path": str(picture), "size": 16},
+            "guidance": METHODS[method], "cameras": {"views": 4, "size": 16, "orthogonal_views": family == "mvdream"},
+            "reference_image": {"path": str(picture), "size": 16},
         }
     )  # fmt: skip
-    assert family == "mvdream" or config.prior.picture == config.picture
+    assert family == "mvdream" or config.prior.reference_image == config.reference_image
     built = config.prior.build("cpu")
 
     def trainer():

@@ -65,9 +65,9 @@ def test_every_family_is_distilled_from():
 def test_words_for_sides_are_blended_and_held_against_in_every_family(model_folder, family, mode):
     """What a family packs into an embedding (pooled vectors, masks) survives mixing by azimuth."""
     config = config_of(model_folder(family), family, "gaussians", "sds").model_copy(update={"steps": 2})
-    words = config.view_words.model_copy(update={"mode": mode})
+    words = config.view_prompting.model_copy(update={"mode": mode})
     prior = config.prior.build("cpu")
-    plain, mixed = (trainer(c, prior) for c in (config, config.model_copy(update={"view_words": words})))
+    plain, mixed = (trainer(c, prior) for c in (config, config.model_copy(update={"view_prompting": words})))
     for run in (plain, mixed):
         for _ in run.run():
             pass

@@ -110,8 +110,8 @@ def test_the_embedding_is_what_the_pipeline_encodes(name, model_folder):
     asked = {"sd": ("a red mug", "cpu", 1, True), "sd3": ("a red mug", None, None)}.get(
         name.split("-")[0], ("a red mug",)
     )
-    told = {"complex_human_instruction": None} if name == "sana" else {}
-    states = pipeline.encode_prompt(*asked, **told)[0][0]
+    timestep = {"complex_human_instruction": None} if name == "sana" else {}
+    states = pipeline.encode_prompt(*asked, **timestep)[0][0]
     ours = build(model_folder(name)).embed(["a red mug"])[0]
     if name == "sana":  # behind the pipeline's instruction, so not the same; see test_families for the whole pipeline
         assert ours.shape[0] == states.shape[0]

@@ -55,9 +55,9 @@ def sampled_by_pipeline(name, folder):
     return flows, [(x, t, later, end) for (x, t, later), end in zip(steps, times, strict=True)]
 
 
-def t_of(prior, told):
-    """Our t of a time that the network is told."""
-    u, shift = told / 1000, getattr(prior.schedule, "shift", 1.0)
+def t_of(prior, timestep):
+    """Our t of a time that the network is timestep."""
+    u, shift = timestep / 1000, getattr(prior.schedule, "shift", 1.0)
     return torch.tensor([u / (shift - (shift - 1) * u)], dtype=torch.float64)
 
 
@@ -70,9 +70,9 @@ def test_a_step_of_the_pipeline_is_the_step_that_our_eps_means(name, model_folde
     flows, steps = sampled_by_pipeline(name, model_folder(name))
     words, null = prior.embed([PROMPT]), prior.embed([""])
     compared = 0
-    for x, told, later, end in steps:
-        t = t_of(prior, told)
-        assert float(prior.schedule.told(t)) == pytest.approx(told, abs=0.01)
+    for x, timestep, later, end in steps:
+        t = t_of(prior, timestep)
+        assert float(prior.schedule.timestep(t)) == pytest.approx(timestep, abs=0.01)
         alpha, sigma = prior.alpha_sigma(t)
         assert float(alpha.square() + sigma.square()) == pytest.approx(1.0, abs=1e-6)
         x_t = x * (alpha + sigma) if flows else x
@@ -146,7 +146,7 @@ def test_a_critic_starts_as_the_prior_learns_from_the_camera_and_leaves_the_prio
 @pytest.mark.parametrize("name", ["sd", "sd3", "deepfloyd"])
 def test_chunks_change_no_answer(name, model_folder):
     options = {"image_size": 16 if name == "deepfloyd" else SIDE}
-    whole, parts = build(model_folder(name), **options), build(model_folder(name), chunk=2, **options)
+    whole, parts = build(model_folder(name), **options), build(model_folder(name), micro_batch=2, **options)
     generator = torch.Generator().manual_seed(2)
     image, t = torch.rand(3, 3, SIDE, SIDE, generator=generator), torch.tensor([0.2, 0.5, 0.9])
     grads, answers = [], []

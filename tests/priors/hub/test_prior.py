@@ -5,7 +5,7 @@ import torch
 
 from sds3d.cameras import orbit
 from sds3d.errors import PriorUnavailable
-from sds3d.guidance.base import Query
+from sds3d.guidance.base import GuidanceInput
 from sds3d.guidance.inject import inject_gradient
 from sds3d.guidance.vsd import VSD
 from sds3d.priors.hub.config import DiffusersConfig
@@ -46,7 +46,7 @@ def test_vsd_trains_the_critic_alone_and_saves_no_second_prior(name, model_folde
     cond, view = Prompts(prior, "a red mug").at(cameras), ViewCondition(cameras)
     assert not torch.equal(cond.positive, cond.plain)
     noise = torch.randn(x.shape, generator=generator)
-    out = method.step(Query(x, t, noise, prior, cond, view, generator=generator), critic)
+    out = method.step(GuidanceInput(x, t, noise, prior, cond, view, generator=generator), critic)
     out.loss.backward()
     assert image.grad is None
     assert all(p.grad is None for p in (*prior.network.parameters(), *prior.vae.parameters()))

@@ -55,7 +55,7 @@ def test_velocities_are_turned_into_the_exact_eps(shift):
     t = torch.rand(5, generator=generator) * 0.96 + 0.02
     x_t = torch.randn(5, 4, 8, 8, generator=generator)
     alpha, sigma = schedule.alpha_sigma(t)
-    u = (schedule.told(t) / 1000).double()[:, None, None, None]
+    u = (schedule.timestep(t) / 1000).double()[:, None, None, None]
     torch.testing.assert_close(u.flatten(), (shift * t / (1 + (shift - 1) * t)).double(), rtol=0, atol=1e-6)
     x_u = schedule.network_input(x_t, alpha, sigma)
     eps = exact.eps(x_u, 1 - u, u)
@@ -76,7 +76,7 @@ def test_the_conversion_holds_for_what_x_was_made_from():
     flow = Flow(3.0, torch.device("cpu"))
     alpha, sigma = flow.alpha_sigma(t)
     x_t = alpha * x + sigma * noise
-    u = (flow.told(t) / 1000)[:, None, None, None]
+    u = (flow.timestep(t) / 1000)[:, None, None, None]
     torch.testing.assert_close(flow.network_input(x_t, alpha, sigma), (1 - u) * x + u * noise, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(flow.eps(noise - x, x_t, alpha, sigma), noise, rtol=1e-5, atol=1e-5)
 
@@ -104,4 +104,4 @@ def test_the_shift_by_the_number_of_tokens_is_diffusers_own(tokens, shift):
     schedule = schedule_of(scheduler, tokens, torch.device("cpu"))
     assert schedule.shift == pytest.approx(shift, rel=1e-3)
     scheduler.set_timesteps(sigmas=[0.9, 0.5, 0.1], mu=calculate_shift(tokens, 256, 4096, 0.5, 1.15))
-    torch.testing.assert_close(schedule.told(torch.tensor([0.9, 0.5, 0.1])), scheduler.timesteps.float())
+    torch.testing.assert_close(schedule.timestep(torch.tensor([0.9, 0.5, 0.1])), scheduler.timesteps.float())

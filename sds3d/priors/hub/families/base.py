@@ -16,11 +16,11 @@ ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "ad
 
 
 @dataclass(frozen=True)
-class Call:
+class NetworkInput:
     """One call of a network."""
 
     x: Float[Tensor, "B C h w"]  # as the network wants it, in its precision
-    told: Shaped[Tensor, "B"]  # the time, in thousandths
+    timestep: Shaped[Tensor, "B"]  # the time, in thousandths
     embedding: Float[Tensor, "B N D"]  # as `embed` made it, in the network's precision
     side: int  # of the image, in pixels
     view: ViewCondition | None = None  # for networks that read the camera
@@ -47,7 +47,7 @@ class Family(ABC):
         """[N, D] of one text, by the pipeline's own encode_prompt; for the empty text, its own null condition."""
 
     @abstractmethod
-    def call(self, network: Any, call: Call) -> Float[Tensor, "B C h w"]:
+    def call(self, network: Any, inputs: NetworkInput) -> Float[Tensor, "B C h w"]:
         """The network's prediction."""
 
     def recognises(self, pipeline: str, network_config: Mapping[str, Any]) -> bool:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sds3d.priors.hub.families.base import Call, Family, first_half
+from sds3d.priors.hub.families.base import Family, NetworkInput, first_half
 
 
 class DeepFloyd(Family):
@@ -21,8 +21,12 @@ class DeepFloyd(Family):
         positive, null = pipeline.encode_prompt([text], device=device)
         return (positive if text else null)[0]
 
-    def call(self, network: Any, call: Call) -> Float[Tensor, "B C h w"]:
+    def call(self, network: Any, inputs: NetworkInput) -> Float[Tensor, "B C h w"]:
         out = network(
-            call.x, call.told, encoder_hidden_states=call.embedding, class_labels=call.camera, return_dict=False
+            inputs.x,
+            inputs.timestep,
+            encoder_hidden_states=inputs.embedding,
+            class_labels=inputs.camera,
+            return_dict=False,
         )[0]
-        return first_half(out, call.x.shape[1])
+        return first_half(out, inputs.x.shape[1])

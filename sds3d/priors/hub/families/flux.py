@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from sds3d.priors.hub.families.base import Call, Family, split_rows, with_rows
+from sds3d.priors.hub.families.base import Family, NetworkInput, split_rows, with_rows
 
 BLOCK = 2
 
@@ -24,18 +24,18 @@ class Flux(Family):
         hidden, pooled, _ = pipeline.encode_prompt([text], device=device)
         return with_rows(hidden[0], pooled[0])
 
-    def call(self, network: Any, call: Call) -> Float[Tensor, "B C h w"]:
-        batch, _, height, width = call.x.shape
-        hidden, pooled = split_rows(call.embedding, network.config.pooled_projection_dim)
-        told_guidance = call.x.new_full((batch,), call.guidance) if network.config.guidance_embeds else None
+    def call(self, network: Any, inputs: NetworkInput) -> Float[Tensor, "B C h w"]:
+        batch, _, height, width = inputs.x.shape
+        hidden, pooled = split_rows(inputs.embedding, network.config.pooled_projection_dim)
+        told_guidance = inputs.x.new_full((batch,), inputs.guidance) if network.config.guidance_embeds else None
         out = network(
-            hidden_states=functional.pixel_unshuffle(call.x, BLOCK).flatten(2).transpose(1, 2),
-            timestep=call.told / 1000.0,
+            hidden_states=functional.pixel_unshuffle(inputs.x, BLOCK).flatten(2).transpose(1, 2),
+            timestep=inputs.timestep / 1000.0,
             guidance=told_guidance,
             pooled_projections=pooled,
             encoder_hidden_states=hidden,
             txt_ids=hidden.new_zeros(hidden.shape[1], 3),
-            img_ids=_places(height // BLOCK, width // BLOCK, call.x),
+            img_ids=_places(height // BLOCK, width // BLOCK, inputs.x),
             return_dict=False,
         )[0]
         blocks = out.transpose(1, 2).unflatten(2, (height // BLOCK, width // BLOCK))

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sds3d.priors.hub.families.base import Call
+from sds3d.priors.hub.families.base import NetworkInput
 from sds3d.priors.hub.families.sd import StableDiffusion
 from sds3d.types import ViewCondition
 
@@ -51,11 +51,11 @@ class MVDream(StableDiffusion):
                 module.set_processor(AcrossViews())
         return network
 
-    def call(self, network: Any, call: Call) -> Float[Tensor, "B C h w"]:
-        camera = camera_numbers(call.view, len(call.x)).to(call.x)
-        return network(call.x, call.told, encoder_hidden_states=call.embedding, class_labels=camera, return_dict=False)[
-            0
-        ]
+    def call(self, network: Any, inputs: NetworkInput) -> Float[Tensor, "B C h w"]:
+        camera = camera_numbers(inputs.view, len(inputs.x)).to(inputs.x)
+        return network(
+            inputs.x, inputs.timestep, encoder_hidden_states=inputs.embedding, class_labels=camera, return_dict=False
+        )[0]
 
 
 class AcrossViews:

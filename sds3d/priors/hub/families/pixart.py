@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sds3d.priors.hub.families.base import Call, Family, first_half, split_mask, with_mask
+from sds3d.priors.hub.families.base import Family, NetworkInput, first_half, split_mask, with_mask
 
 
 class PixArt(Family):
@@ -22,19 +22,19 @@ class PixArt(Family):
         hidden, mask, null, null_mask = pipeline.encode_prompt([text], device=device)
         return with_mask(hidden[0], mask[0]) if text else with_mask(null[0], null_mask[0])
 
-    def call(self, network: Any, call: Call) -> Float[Tensor, "B C h w"]:
-        hidden, mask = split_mask(call.embedding)
+    def call(self, network: Any, inputs: NetworkInput) -> Float[Tensor, "B C h w"]:
+        hidden, mask = split_mask(inputs.embedding)
         sizes: dict[str, Tensor | None] = {"resolution": None, "aspect_ratio": None}
         if network.use_additional_conditions:
-            batch = len(call.x)
-            sizes["resolution"] = call.x.new_full((batch, 2), float(call.side))
-            sizes["aspect_ratio"] = call.x.new_ones(batch, 1)
+            batch = len(inputs.x)
+            sizes["resolution"] = inputs.x.new_full((batch, 2), float(inputs.side))
+            sizes["aspect_ratio"] = inputs.x.new_ones(batch, 1)
         out = network(
-            call.x,
+            inputs.x,
             encoder_hidden_states=hidden,
             encoder_attention_mask=mask,
-            timestep=call.told,
+            timestep=inputs.timestep,
             added_cond_kwargs=sizes,
             return_dict=False,
         )[0]
-        return first_half(out, call.x.shape[1])
+        return first_half(out, inputs.x.shape[1])

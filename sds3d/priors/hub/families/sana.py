@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sds3d.priors.hub.families.base import Call, Family, first_half, split_mask, with_mask
+from sds3d.priors.hub.families.base import Family, NetworkInput, first_half, split_mask, with_mask
 
 
 class Sana(Family):
@@ -26,13 +26,13 @@ class Sana(Family):
         )
         return with_mask(hidden[0], mask[0]) if text else with_mask(null[0], null_mask[0])
 
-    def call(self, network: Any, call: Call) -> Float[Tensor, "B C h w"]:
-        hidden, mask = split_mask(call.embedding)
+    def call(self, network: Any, inputs: NetworkInput) -> Float[Tensor, "B C h w"]:
+        hidden, mask = split_mask(inputs.embedding)
         out = network(
-            call.x,
+            inputs.x,
             encoder_hidden_states=hidden,
             encoder_attention_mask=mask,
-            timestep=call.told * network.config.timestep_scale,
+            timestep=inputs.timestep * network.config.timestep_scale,
             return_dict=False,
         )[0]
-        return first_half(out, call.x.shape[1])
+        return first_half(out, inputs.x.shape[1])

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sds3d.priors.hub.families.base import Call, Family
+from sds3d.priors.hub.families.base import Family, NetworkInput
 
 
 class StableDiffusion(Family):
@@ -20,7 +20,11 @@ class StableDiffusion(Family):
         positive, null = pipeline.encode_prompt([text], device, 1, True)
         return (positive if text else null)[0]
 
-    def call(self, network: Any, call: Call) -> Float[Tensor, "B C h w"]:
+    def call(self, network: Any, inputs: NetworkInput) -> Float[Tensor, "B C h w"]:
         return network(
-            call.x, call.told, encoder_hidden_states=call.embedding, class_labels=call.camera, return_dict=False
+            inputs.x,
+            inputs.timestep,
+            encoder_hidden_states=inputs.embedding,
+            class_labels=inputs.camera,
+            return_dict=False,
         )[0]

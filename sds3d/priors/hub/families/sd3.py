@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sds3d.priors.hub.families.base import Call, Family, split_rows, with_rows
+from sds3d.priors.hub.families.base import Family, NetworkInput, split_rows, with_rows
 
 
 class StableDiffusion3(Family):
@@ -26,11 +26,11 @@ class StableDiffusion3(Family):
         hidden, null, pooled, null_pooled = pipeline.encode_prompt([text], None, None, device=device)
         return with_rows(hidden[0], pooled[0]) if text else with_rows(null[0], null_pooled[0])
 
-    def call(self, network: Any, call: Call) -> Float[Tensor, "B C h w"]:
-        hidden, pooled = split_rows(call.embedding, network.config.pooled_projection_dim)
+    def call(self, network: Any, inputs: NetworkInput) -> Float[Tensor, "B C h w"]:
+        hidden, pooled = split_rows(inputs.embedding, network.config.pooled_projection_dim)
         return network(
-            hidden_states=call.x,
-            timestep=call.told,
+            hidden_states=inputs.x,
+            timestep=inputs.timestep,
             encoder_hidden_states=hidden,
             pooled_projections=pooled,
             return_dict=False,

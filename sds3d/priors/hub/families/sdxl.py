@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sds3d.priors.hub.families.base import Call, Family, split_rows, with_rows
+from sds3d.priors.hub.families.base import Family, NetworkInput, split_rows, with_rows
 
 
 class StableDiffusionXL(Family):
@@ -22,16 +22,16 @@ class StableDiffusionXL(Family):
         hidden, null, pooled, null_pooled = pipeline.encode_prompt([text], device=device)
         return with_rows(hidden[0], pooled[0]) if text else with_rows(null[0], null_pooled[0])
 
-    def call(self, network: Any, call: Call) -> Float[Tensor, "B C h w"]:
+    def call(self, network: Any, inputs: NetworkInput) -> Float[Tensor, "B C h w"]:
         sizes = 6 * network.config.addition_time_embed_dim
-        hidden, pooled = split_rows(call.embedding, network.config.projection_class_embeddings_input_dim - sizes)
-        side = call.side
-        time_ids = call.x.new_tensor([[side, side, 0, 0, side, side]]).expand(len(call.x), -1)  # size, crop, target
+        hidden, pooled = split_rows(inputs.embedding, network.config.projection_class_embeddings_input_dim - sizes)
+        side = inputs.side
+        time_ids = inputs.x.new_tensor([[side, side, 0, 0, side, side]]).expand(len(inputs.x), -1)  # size, crop, target
         return network(
-            call.x,
-            call.told,
+            inputs.x,
+            inputs.timestep,
             encoder_hidden_states=hidden,
             added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids},
-            class_labels=call.camera,
+            class_labels=inputs.camera,
             return_dict=False,
         )[0]

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sds3d.priors.hub.families.base import Call, Family
+from sds3d.priors.hub.families.base import Family, NetworkInput
 from sds3d.types import Cameras
 
 
@@ -53,20 +53,20 @@ class Zero123(Family):
         projection.load_state_dict({key.removeprefix("projection."): value for key, value in tensors.items()})
         return projection
 
-    def call(self, network: Any, call: Call) -> Float[Tensor, "B C h w"]:
+    def call(self, network: Any, inputs: NetworkInput) -> Float[Tensor, "B C h w"]:
         assert self.pictures is not None, "the prior was built without its picture"
         assert self.projection is not None, "the prior was built without its projection"
-        assert call.view is not None, "a view of a picture needs a camera"
-        cameras, shown = call.view.cameras, call.embedding[:, 0]
+        assert inputs.view is not None, "a view of a picture needs a camera"
+        cameras, shown = inputs.view.cameras, inputs.embedding[:, 0]
         which = self.pictures.nearest(cameras)
-        told = torch.cat([self.pictures.clip[which], turn(self.pictures.cameras.select(which), cameras)], dim=1)
-        words = shown * self.projection(told.to(call.x.dtype))
-        picture = shown[:, :, None, None] * self.pictures.latents[which].to(call.x.dtype)
+        condition = torch.cat([self.pictures.clip[which], turn(self.pictures.cameras.select(which), cameras)], dim=1)
+        words = shown * self.projection(condition.to(inputs.x.dtype))
+        picture = shown[:, :, None, None] * self.pictures.latents[which].to(inputs.x.dtype)
         return network(
-            torch.cat([call.x, picture], dim=1),
-            call.told,
+            torch.cat([inputs.x, picture], dim=1),
+            inputs.timestep,
             encoder_hidden_states=words[:, None],
-            class_labels=call.camera,
+            class_labels=inputs.camera,
             return_dict=False,
         )[0]
 
