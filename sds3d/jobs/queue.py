@@ -26,6 +26,7 @@ from sds3d.config.run_config import RunConfig, read_json_object
 from sds3d.errors import ConfigError, Sds3dError
 from sds3d.jobs.database import Database
 from sds3d.jobs.processes import WorkerId
+from sds3d.prompts import unknown_word_warnings
 from sds3d.run.events import Change, Command, FinishEarly, Pause, Resume, Stop, command_from_dict
 from sds3d.run.folder import RunFolder, run_name
 
@@ -144,7 +145,7 @@ class Queue:
         A job whose run folder somebody has removed is queued again.
         """
         by_name = {job_name(config): config for config in configs}
-        known = {job.name: job for job in self._named(by_name)}
+        known = {job.name: job for job in self.named(by_name)}
         now = time.time()
         new = [name for name, job in by_name.items() if name not in known or not _is_whole(known[name])]
         rows = [
@@ -169,15 +170,27 @@ class Queue:
 
         if rows or lost:
             self._database.write(insert)
-        found = {job.name: job for job in self._named(by_name)}
+        found = {job.name: job for job in self.named(by_name)}
         return [found[name] for name in by_name]
 
     def job(self, name: object) -> Job:
         """The job of that name as it is now; ConfigError if there is none."""
-        found = self._named([name]) if isinstance(name, str) else []
+        found = self.named([name]) if isinstance(name, str) else []
         if not found:
             raise ConfigError(f"no job {str(name)[:80]!r} in {self.folder}")
         return found[0]
+
+    def named(self, names: Iterable[str]) -> list[Job]:
+        """The jobs of these names, as far as there are any, in no order."""
+        names, found = list(names), list[Job]()
+        for start in range(0, len(names), 500):
+            part = names[start : start + 500]
+            found += self._select(f"WHERE name IN ({', '.join('?' * len(part))})", part)
+        return found
+
+    def has(self, name: str) -> bool:
+        """Whether there is a job of that name."""
+        return bool(self.named([name]))
 
     def jobs(
         self, *states: State, newest_first: bool = False, limit: int | None = None, offset: int = 0
@@ -269,7 +282,7 @@ class Queue:
         merged: dict[str, Any] = {}
         for made in (*earlier, change):
             merged |= made.changes
-        changed(config, merged)
+        check_words(changed(config, merged))
 
     def retry(self, job: Job) -> None:
         """Queue a failed or stopped job again, at its old place; it goes on from its newest checkpoint."""
@@ -465,13 +478,6 @@ class Queue:
             return []
         return self._database.read(lambda connection: self._rows(connection, where, values))
 
-    def _named(self, names: Iterable[str]) -> list[Job]:
-        names, found = list(names), list[Job]()
-        for start in range(0, len(names), 500):
-            part = names[start : start + 500]
-            found += self._select(f"WHERE name IN ({', '.join('?' * len(part))})", part)
-        return found
-
     # Files
 
     def _write_job(self, name: str, config: RunConfig, added: float, sync: bool) -> tuple[Any, ...]:
@@ -516,7 +522,7 @@ class Queue:
         state, reason = _result(folder)
         if state in ("stopped", "failed"):
             return row, state, reason, ""
-        ended = run.status().state if run.exists() else "new"
+        ended = run.status().state if run.exists() and has_report(run) else "new"
         return row, ended if ended in ("done", "stopped") else "queued", "", ""
 
 
@@ -526,9 +532,23 @@ def job_name(config: RunConfig) -> str:
     return f"{run_name(config)}-{hashlib.sha256(text).hexdigest()[:8]}"
 
 
+def check_words(config: RunConfig) -> None:
+    """ConfigError if the prior would ignore all words of the prompt; it need not be loaded for that."""
+    unknown = config.prior.unknown_words(f"{config.prompt} {config.negative_prompt}")
+    unknown_word_warnings(unknown, config.prior, config.prompt)
+
+
 def saved_step(run: RunFolder) -> int:
     """How far a run is saved; 0 if it is not."""
     return next(iter(run.checkpoint_steps()), 0)
+
+
+def has_report(run: RunFolder) -> bool:
+    """Whether the run's report is there and whole."""
+    try:
+        return run.report() is not None
+    except ConfigError:
+        return False
 
 
 def _row(name: str, about: Mapping[str, Any]) -> tuple[Any, ...]:
