@@ -310,7 +310,8 @@ class Queue:
             self._reap(connection)
             if self._one(connection, job.name).state == "running":
                 raise ConfigError(f"the job {job.name} is running", hint="stop it first")
-            job.run.delete()
+            if job.run.path.is_dir():
+                job.run.delete()
             remove_tree(job.folder)
             revision = _next_revision(connection)
             connection.execute("INSERT INTO deleted VALUES (?, ?)", [revision, job.name])
