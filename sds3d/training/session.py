@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from sds3d.atomic import write_json, writing
-from sds3d.config.live import LIVE, changed, option
-from sds3d.config.run_config import RunConfig, read_json_object
+from sds3d.config import LIVE, RunConfig, option, read_json_object
 from sds3d.errors import CheckpointError, ConfigError, ExportError, NumericsError
 from sds3d.priors.base import Prior
 from sds3d.prompts import check_words
@@ -124,7 +123,7 @@ class Session:
         The run's config.json then says the new ones, an event tells of it, and a checkpoint is made first, so that a
         resumed run is the same as one that went on. Safe from any thread.
         """
-        self._changes = changed(self._changes or self.config, changes)
+        self._changes = (self._changes or self.config).with_changes(changes)
 
     def check(self) -> list[str]:
         """What could stop the run before its first step, without writing anything; returns the warnings."""

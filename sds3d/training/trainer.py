@@ -127,7 +127,7 @@ class Trainer:
         return StepDone(self.step, shown, time.perf_counter() - started)
 
     def change(self, config: RunConfig) -> None:
-        """Go on with other words or numbers: what `sds3d.config.run_config.changed` allows. State and draws stay as they are."""
+        """Go on with other words or numbers: what `RunConfig.with_changes` allows. State and draws stay as they are."""
         self.config = config
         self.prompts = Prompts(self.prior, config.prompt, config.negative_prompt, config.view_prompting)
 
