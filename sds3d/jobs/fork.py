@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sds3d.config.live import LIVE, changed
+from sds3d.config import LIVE
 from sds3d.errors import CheckpointError, ConfigError
 from sds3d.jobs.queue import Job, Queue, check_words, job_name
 from sds3d.run.folder import RunFolder
@@ -17,7 +17,7 @@ def fork(queue: Queue, run: RunFolder, changes: Mapping[str, Any], step: int | N
     ConfigError if nothing is changed, or something that cannot be; CheckpointError if it has no such checkpoint. If the
     disk is full, there is no job, and the same fork can be made later.
     """
-    config = changed(run.config(), changes, FORKABLE)
+    config = run.config().with_changes(changes, FORKABLE)
     check_words(config)
     checkpoint, problems = run.load_checkpoint(step)
     if checkpoint is None or problems:

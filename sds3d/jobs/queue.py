@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sds3d.atomic import remove_tree, write_json, writing
-from sds3d.config.live import changed
-from sds3d.config.run_config import RunConfig, read_json_object
+from sds3d.config import RunConfig, read_json_object
 from sds3d.errors import ConfigError, Sds3dError
 from sds3d.jobs.database import Database
 from sds3d.jobs.processes import WorkerId
@@ -282,7 +281,7 @@ class Queue:
         merged: dict[str, Any] = {}
         for made in (*earlier, change):
             merged |= made.changes
-        check_words(changed(config, merged))
+        check_words(config.with_changes(merged))
 
     def retry(self, job: Job) -> None:
         """Queue a failed or stopped job again, at its old place; it goes on from its newest checkpoint."""
