@@ -210,7 +210,7 @@ class Session:
 
     def _train(self, trainer: Trainer) -> Iterator[Event]:
         config, previews = self.config, Previews(self.out_dir / PREVIEWS, self.config)
-        recovery = Recovery(trainer, self.out_dir / CHECKPOINTS, config.rollbacks)
+        recovery = Recovery(trainer, self.out_dir / CHECKPOINTS)
         while trainer.step < config.steps and not (self._stopped or self._finishes_early):
             if self._changes is not None:
                 yield from self._apply(trainer)
@@ -302,5 +302,7 @@ class Session:
         if not trainer.is_finite():
             raise NumericsError(f"the scene is not finite at step {trainer.step}", hint="lower the learning rates")
         trainer.seconds[TOTAL] = time.perf_counter() - self._begun
-        kept = self.config.checkpoints_kept, self.config.milestone_every
-        return CheckpointSaved(trainer.step, save_checkpoint(self.out_dir / CHECKPOINTS, trainer.checkpoint(), *kept))
+        path = save_checkpoint(
+            self.out_dir / CHECKPOINTS, trainer.checkpoint(), milestone_every=self.config.milestone_every
+        )
+        return CheckpointSaved(trainer.step, path)
