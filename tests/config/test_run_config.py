@@ -9,12 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sds3d.config import PARTS, PRESETS, RunConfig, load_config
+from sds3d.config import PRESETS, RunConfig, load_config
 from sds3d.errors import ConfigError
 from sds3d.guidance import GUIDANCE, SDS
-from sds3d.priors import PRIORS, DiffusersConfig
-from sds3d.priors.base import DensityPrior
-from sds3d.prompts import VIEW_WORDS
+from sds3d.priors import DiffusersConfig
 from tests.sizes import FULL
 
 
@@ -154,12 +152,6 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load_config(tmp_path / "no.json")
 
 
-@pytest.mark.parametrize("key", PARTS)
-def test_every_part_has_a_name_that_is_its_key(key: str) -> None:
-    for name, kind in PARTS[key].items():
-        assert kind.model_fields["name"].default == name
-
-
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -237,11 +229,3 @@ def test_parts_that_make_no_sense_together_are_refused_with_the_reason(options: 
 )
 def test_parts_that_go_together_are_not_refused(options: dict[str, object]) -> None:
     assert config(**options)
-
-
-def test_what_a_prior_is_said_to_know_is_what_it_knows() -> None:
-    for name, kind in PRIORS.items():
-        if name not in ("diffusers", "multiview", "zero123"):  # their own tests have networks for them
-            prior = kind().build("cpu")
-            assert isinstance(prior, DensityPrior) == kind.knows_density, name
-            assert (not prior.unknown_words(" ".join(VIEW_WORDS))) == kind.reads_views, name
