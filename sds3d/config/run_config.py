@@ -35,10 +35,11 @@ from sds3d.guidance.timesteps import TIMESTEPS, Annealed, Timesteps
 from sds3d.options import LocalFile, Options, Scheduled
 from sds3d.priors import PRIORS, EmbeddedConfig, PriorConfig
 from sds3d.prompts import ViewPrompting, check_prompt, check_text
-from sds3d.reference_image import ReferenceImageConfig
+from sds3d.reference_image import REFERENCE_WEIGHTS, ReferenceImageConfig
 from sds3d.scenes import GaussiansConfig, SceneConfig
 from sds3d.scenes.optimizer import OptimConfig
 
+OWN_LOSSES = ("guidance", "guidance_params")  # losses of every scene: the injected gradient's, and the guidance's own
 TEXTS = {"prompt", "negative_prompt"}  # overrides of these are never read as JSON
 # What may change while a run is under way: nothing that the run has state of its own for.
 LIVE = ("prompt", "negative_prompt", "guidance.guidance_scale")
@@ -286,63 +287,91 @@ def _share_image(tree: Tree) -> Tree:
 
 
 def _refuse_combinations(config: RunConfig) -> None:
-    """ConfigError where two parts that are fine alone make no sense together."""
-    for clash, what, hint in _combinations(config):
+    """ConfigError for options that are each fine and make no sense together."""
+    for clash, field, problem, hint in _combinations(config):
         if clash:
-            raise ConfigError(what, hint=hint)
+            raise ConfigError(f"{field} = {short(option(config, field))} {problem}", hint, field)
+    known = {*config.scene.losses, *OWN_LOSSES, *REFERENCE_WEIGHTS}
+    for name in config.loss_weights:
+        if name not in known:
+            raise ConfigError(
+                f"loss_weights.{short(name, quote=False)} is not a loss of the scene {config.scene.name}",
+                nearest(name, known, "loss_weights."),
+                "loss_weights",
+            )
 
 
-def _combinations(config: RunConfig) -> list[tuple[bool, str, str]]:
-    """(whether it is there, what does not go together and why, what to do instead) of every combination to refuse."""
-    guidance, name, prior = config.guidance, config.guidance.name, config.prior
-    views, particles, perp_neg = config.cameras.views, config.particles, config.view_prompting.mode == "perp_neg"
+def _combinations(config: RunConfig) -> list[tuple[bool, str, str, str]]:
+    """(whether it is so, the option, why it cannot be, what to do) for all combinations to refuse."""
+    guidance, prior, cameras = config.guidance, config.prior, config.cameras
+    perp_neg = config.view_prompting.mode == "perp_neg"
+    saves, milestones = config.checkpoint_every, config.milestone_every
     return [
         (
             guidance.needs_monotonic_t and not config.timesteps.is_monotonic,
-            f"timesteps = {config.timesteps.name!r} does not go with {name}: it follows one t that falls",
+            "timesteps.name",
+            f"does not go with {guidance.name}, which needs one t for all views that only falls",
             f"use {_with(TIMESTEPS, 'is_monotonic')}",
         ),
         (
             not guidance.uses_noise and not isinstance(config.noise, Fresh),
-            f"noise = {config.noise.name!r} does not go with {name}: it finds its noise and uses none that is drawn",
+            "noise.name",
+            f"does not go with {guidance.name}, which computes its noise by inversion and draws none",
             "leave noise out",
         ),
         (
             perp_neg and not guidance.uses_cfg,
-            f"view_prompting.mode = 'perp_neg' does not go with {name}: it has no classifier-free guidance to act on",
+            "view_prompting.mode",
+            f"does not go with {guidance.name}, which has no classifier-free guidance for it to act on",
             f"use it with {_with(GUIDANCE, 'uses_cfg')}",
         ),
         (
             perp_neg and not prior.reads_views,
-            f"view_prompting.mode = 'perp_neg' does not go with the prior {prior.name}: it reads no words for sides",
+            "view_prompting.mode",
+            f"does not go with the prior {prior.name}, which reads no words for sides",
             f"use it with {_with(PRIORS, 'reads_views')}",
         ),
         (
             guidance.needs_density and not prior.knows_density,
-            f"{name} as it is set does not go with the prior {prior.name}: it needs its density, not only its score",
+            "guidance.divergence",
+            f"does not go with the prior {prior.name}: it needs the prior's density, not only its score",
             f"use divergence=reverse_kl, or the prior {_with(PRIORS, 'knows_density')}",
         ),
         (
-            config.reference_image is not None and particles > 1,
-            f"reference_image does not go with particles = {particles}: they would all be made to match it",
+            config.reference_image is not None and config.particles > 1,
+            "particles",
+            "does not go with reference_image: all particles would be made to match it",
             "use particles=1",
         ),
         (
-            prior.needs_orthogonal_views and (views % 4 > 0 or not config.cameras.orthogonal_views),
-            f"cameras.views = {views}, cameras.orthogonal_views = {config.cameras.orthogonal_views} do not go with the "
-            f"prior {prior.name}: it judges four views at right angles together",
-            "use cameras.views=4 cameras.orthogonal_views=true",
+            prior.needs_orthogonal_views and cameras.views % 4 > 0,
+            "cameras.views",
+            f"does not go with the prior {prior.name}, which judges views in groups of four",
+            f"use cameras.views={-(-cameras.views // 4) * 4}",
         ),
         (
-            views % particles > 0,
-            f"cameras.views = {views} does not go with particles = {particles}: each is shown in as many as the others",
-            f"use cameras.views={-(-views // particles) * particles}",
+            prior.needs_orthogonal_views and not cameras.orthogonal_views,
+            "cameras.orthogonal_views",
+            f"does not go with the prior {prior.name}, which judges four views at right angles together",
+            "use cameras.orthogonal_views=true",
+        ),
+        (
+            cameras.views % config.particles > 0,
+            "cameras.views",
+            f"does not go with particles = {config.particles}: each particle is rendered in as many views",
+            f"use cameras.views={-(-cameras.views // config.particles) * config.particles}",
+        ),
+        (
+            milestones % saves > 0,
+            "milestone_every",
+            f"does not go with checkpoint_every = {saves}: only a checkpoint that is made can stay",
+            f"use milestone_every={-(-milestones // saves) * saves}",
         ),
     ]
 
 
 def _with(table: Mapping[str, Any], fact: str) -> str:
-    """Names of the parts of which `fact` is true."""
+    """Names of the parts for which `fact` is true."""
     return ", ".join(name for name, part in table.items() if getattr(part, fact))
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sds3d.config import PRESETS, RunConfig, load_config
+from sds3d.config import PRESETS, RunConfig, load_config, option
 from sds3d.errors import ConfigError
 from sds3d.guidance import GUIDANCE, SDS
 from sds3d.priors import DiffusersConfig
@@ -171,6 +171,9 @@ def test_anything_at_all_is_a_config_or_a_config_error(overrides: dict) -> None:
         assert "\n" not in message
 
 
+MULTIVIEW = {"name": "multiview", "model": "org/model"}
+
+
 class _Paired(SDS):
     name: Literal["paired"] = "paired"
     default_overrides: ClassVar[Mapping[str, str]] = {"noise": "fixed", "timesteps": "uniform"}
@@ -201,20 +204,29 @@ def test_a_prior_brings_its_times_and_the_guidance_has_the_last_word() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        ({"guidance": "cfd", "timesteps": "uniform"}, "one t that falls"),
-        ({"guidance": "sdi", "noise": "fixed"}, "finds its noise"),
+        ({"guidance": "cfd", "timesteps": "uniform"}, "timesteps.name = 'uniform' does not go with cfd"),
+        ({"guidance": "sdi", "noise": "fixed"}, "noise.name = 'fixed' does not go with sdi"),
         ({"guidance": "csd", "view_prompting.mode": "perp_neg"}, "no classifier-free guidance"),
-        ({"view_prompting.mode": "perp_neg"}, "the prior embedded: it reads no words for sides"),
-        ({"guidance": "vsd", "guidance.divergence": "forward_kl"}, "the prior embedded: it needs its density"),
+        ({"view_prompting.mode": "perp_neg"}, "the prior embedded, which reads no words for sides"),
+        ({"guidance": "vsd", "guidance.divergence": "forward_kl"}, "'forward_kl' does not go with the prior embedded"),
         ({"particles": 3}, "views = 4 does not go with particles = 3"),
+        ({"particles": 2, "reference_image.path": "mug.png"}, "particles = 2 does not go with reference_image"),
+        ({"prior": MULTIVIEW, "cameras.views": 6}, "cameras.views = 6 does not go with the prior multiview"),
+        ({"prior": MULTIVIEW, "cameras.orthogonal_views": False}, "cameras.orthogonal_views = False does not go"),
+        ({"checkpoint_every": 100, "milestone_every": 250}, "milestone_every = 250 does not go with checkpoint_every"),
+        ({"loss_weights.sparsty": 1}, "loss_weights.sparsty is not a loss of the scene gaussians"),
+        ({"scene": "image", "loss_weights.sparsity": 1}, "loss_weights.sparsity is not a loss of the scene image"),
     ],
 )
-def test_parts_that_make_no_sense_together_are_refused_with_the_reason(options: dict[str, object], said: str) -> None:
-    with pytest.raises(ConfigError, match=said) as caught:
+def test_parts_that_make_no_sense_together_are_refused_with_the_reason(
+    options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
         config(**options)
     assert caught.value.hint
+    assert option(config(**{"guidance": options.get("guidance", "sds")}), caught.value.field) is not None
     assert caught.value.exit_code == 2
 
 
