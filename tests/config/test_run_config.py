@@ -103,6 +103,13 @@ MISTAKES = {
     "cameras.elevation_deg = [3, 99] is not allowed: both numbers must be in [-89, 89]": {
         "cameras.elevation_deg": [3, 99]
     },
+    "optim.lr_scale.begin_at = 0.8 is not allowed: it must not be above end_at = 0.2": {
+        "optim.lr_scale": {"start": 1, "end": 0, "begin_at": 0.8, "end_at": 0.2}
+    },
+    "guidance.negative_scale.begin_at = 0.9 is not allowed: it must not be above end_at = 0.5": {
+        "guidance": "csd",
+        "guidance.negative_scale.begin_at": 0.9,
+    },
     "steps = nan is not allowed": {"steps": "NaN"},
     "steps = 3.5 is not allowed: input should be a valid integer": {"steps": 3.5},
     "seed = -1 is not allowed": {"seed": -1},

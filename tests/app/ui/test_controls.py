@@ -2,7 +2,7 @@
 
 import pytest
 
-from sds3d.config import PARTS
+from sds3d.config import PARTS, resolve
 from sds3d.errors import ConfigError
 from sds3d_app.ui.controls import GROUPS, OWN, config_of, controls_of, examples_of
 
@@ -11,10 +11,10 @@ CHOSEN = [(part, name) for part in ("guidance", "scene", "timesteps", "noise") f
 
 @pytest.mark.parametrize(("part", "name"), CHOSEN)
 def test_every_plain_option_of_every_part_has_a_control_with_its_default_and_bounds(part: str, name: str) -> None:
-    kind = PARTS[part][name]
+    kind, used = PARTS[part][name], getattr(resolve({"prompt": "-", part: name}), part)
     for control in controls_of(part, name):
         field = control.key.partition(".")[2]
-        assert control.value == kind.model_fields[field].default
+        assert control.value == getattr(used, field)
         assert control.info.startswith(kind.model_fields[field].description or "")
     plain = {
         field
