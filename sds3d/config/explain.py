@@ -10,7 +10,7 @@ from sds3d.errors import ConfigError
 
 
 def validated(model: type[Any], data: object, prefix: str) -> Any:
-    """`data` as a `model`; the ConfigError names the first wrong option by its dotted key, which begins with `prefix`."""
+    """`data` as a `model`; ConfigError names the first wrong option by its dotted key, `prefix` and all."""
     try:
         return model.model_validate(data)
     except ValidationError as error:

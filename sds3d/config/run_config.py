@@ -77,7 +77,9 @@ class RunConfig(Options):
     steps: Annotated[int, Field(ge=1, le=1_000_000)] = 600
     device: Annotated[str, AfterValidator(_check_device)] = "auto"
     scene: SerializeAsAny[InstanceOf[SceneConfig]] = GaussiansConfig()
-    particles: Annotated[int, Field(ge=1, le=64, description="scenes that are made at once and share the views")] = 1
+    particles: Annotated[
+        int, Field(ge=1, le=64, description="scenes optimized together, each in its share of the views")
+    ] = 1
     prior: SerializeAsAny[InstanceOf[PriorConfig]] = EmbeddedConfig()
     guidance: SerializeAsAny[InstanceOf[Guidance]] = SDS()
     timesteps: SerializeAsAny[InstanceOf[Timesteps]] = Annealed()
@@ -86,25 +88,23 @@ class RunConfig(Options):
     view_prompting: ViewPrompting = ViewPrompting()
     reference_image: Annotated[
         ReferenceImageConfig | None,
-        Field(description="a picture of the object, which its own view of the scene has to match"),
+        Field(description="a picture of the object, which the scene has to match from its camera"),
     ] = None
     optim: OptimConfig = OptimConfig()
     loss_weights: Annotated[
-        Mapping[str, Scheduled], Field(description="weight of each regularizer of the scene; 0 where not named")
+        Mapping[str, Scheduled], Field(description="weight of each regularizer of the scene; 0 if not named")
     ] = {}
     export: ExportConfig = ExportConfig()
-    log_every: Annotated[int, Field(ge=1)] = 10
-    preview_every: Annotated[int, Field(ge=0, description="steps between preview images; 0 for none")] = 100
+    log_every: Annotated[int, Field(ge=1, description="steps between losses in the events")] = 10
+    preview_every: Annotated[int, Field(ge=0, description="steps between previews; 0: none")] = 100
     preview_seconds: Annotated[
-        float, Field(ge=0, le=3600, description="a preview also whenever so much time has passed since the last; 0: no")
+        float, Field(ge=0, le=3600, description="a preview also when so many seconds have passed since the last; 0: no")
     ] = 0.0
-    checkpoint_every: Annotated[int, Field(ge=1)] = 100
+    checkpoint_every: Annotated[int, Field(ge=1, description="steps between checkpoints; the newest two stay")] = 100
     milestone_every: Annotated[
-        int, Field(ge=0, description="checkpoints of every so many steps stay, besides the newest; 0: none do")
+        int, Field(ge=0, description="checkpoints of every so many steps stay besides the newest; 0: none")
     ] = 0
-    janus_every: Annotated[
-        int, Field(ge=0, description="steps between looks at whether sides look like sides; 0: at the end only")
-    ] = 0
+    janus_every: Annotated[int, Field(ge=0, description="steps between Janus measurements; 0: only at the end")] = 0
 
     _layers: tuple[Layer, ...] = ()
 
@@ -255,7 +255,7 @@ def _layered(layers: Sequence[Layer]) -> Tree:
 
 
 def _chosen(key: str, said: Sequence[Tree]) -> type[Any] | None:
-    """The class of the part that is named last; None where nobody knows its name."""
+    """The class of the part that was named last, the default where none was; None for an unknown name."""
     kind: type[Any] | None = type(RunConfig.model_fields[key].default)
     for node in (tree[key] for tree in said if key in tree):
         if isinstance(node, Leaf) and isinstance(node.value, Options):
@@ -266,14 +266,14 @@ def _chosen(key: str, said: Sequence[Tree]) -> type[Any] | None:
 
 
 def _source(node: Any, value: Any) -> str:
-    """Who gave a value, from the leaf of the layers in its place."""
+    """Who gave a value, by the leaf of the layers at its key."""
     if not isinstance(node, Leaf):
         return DEFAULT
     return node.source if node.is_said or node.value == value else SAVED
 
 
 def _share_image(tree: Tree) -> Tree:
-    """A prior that takes a reference image takes the run's, and the run the prior's, where only one of them has it."""
+    """One reference image for the run and a prior that takes one, if only one of them has it."""
     prior, image = tree["prior"], tree["reference_image"]
     kind = PRIORS.get(str(name_in(prior)))
     if kind is None or not kind.takes_reference_image:
