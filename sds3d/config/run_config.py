@@ -16,12 +16,12 @@ from sds3d.config.layers import (
     DEFAULT,
     PARTS,
     YOU,
-    Layer,
     Leaf,
     Tree,
     flatten,
     merge,
     name_in,
+    said_trees,
     said_values,
     tree_of,
     values,
@@ -56,9 +56,9 @@ def _check_device(name: str) -> str:
 
 @dataclass(frozen=True)
 class _Input:
-    """What a RunConfig is made of: layers, and where its values are fixed already, those."""
+    """What a RunConfig is made of: what was said, and the values where they are fixed already."""
 
-    layers: tuple[Layer, ...]
+    said: tuple[Tree, ...]
     fixed: Mapping[str, Any] | None = None
 
 
@@ -106,21 +106,21 @@ class RunConfig(Options):
     ] = 0
     janus_every: Annotated[int, Field(ge=0, description="steps between Janus measurements; 0: only at the end")] = 0
 
-    _layers: tuple[Layer, ...] = ()
+    _said: tuple[Tree, ...] = ()
 
     @model_validator(mode="wrap")
     @classmethod
     def _from_layers(cls, data: Any, handler: Any) -> Any:
         if not isinstance(data, Mapping | _Input):
             return handler(data)
-        source = data if isinstance(data, _Input) else _Input((Layer.said(YOU, data),))
+        source = data if isinstance(data, _Input) else _Input(said_trees(YOU, data))
         try:
-            found = values(_share_image(_layered(source.layers))) if source.fixed is None else source.fixed
+            found = values(_share_image(_layered(source.said))) if source.fixed is None else source.fixed
             found = {key: _part(key, value) if key in PARTS else value for key, value in found.items()}
             config = handler(found)
         except ValidationError as error:
             raise explain(cls, found, error, "") from None
-        config._layers = source.layers
+        config._said = source.said
         _refuse_combinations(config)
         return config
 
@@ -142,12 +142,12 @@ class RunConfig(Options):
     @property
     def said(self) -> dict[str, Any]:
         """Only what a person said (preset, file, command line, caller), as nested plain data for `resolve`."""
-        return said_values(_layered(self._layers))
+        return said_values(_layered(self._said))
 
     @property
     def sources(self) -> dict[str, str]:
         """Where each value is from, by dotted key: "default", "guidance cfd", "preset draft", a file's name, "you"."""
-        leaves = flatten(_share_image(_layered(self._layers)))
+        leaves = flatten(_share_image(_layered(self._said)))
         return {key: _source(leaves.get(key), value) for key, value in flatten(self.to_dict()).items()}
 
     def with_changes(self, changes: Mapping[str, Any], allowed: Sequence[str] = LIVE) -> "RunConfig":
@@ -167,12 +167,12 @@ class RunConfig(Options):
             if not isinstance(place, dict) or last not in place:
                 raise ConfigError(f"{key} is not an option of this run", field=key)
             place[last] = value
-        return type(self).model_validate(_Input((*self._layers, Layer.said(YOU, changes)), data))
+        return type(self).model_validate(_Input((*self._said, *said_trees(YOU, changes)), data))
 
     @classmethod
     def restore(cls, said: Mapping[str, Any], resolved: Mapping[str, Any]) -> "RunConfig":
         """A run's config from its two files: the values of `resolved`, whatever today's defaults are."""
-        return cls.model_validate(_Input((Layer.said(YOU, said),), resolved))
+        return cls.model_validate(_Input(said_trees(YOU, said), resolved))
 
 
 def resolve(said: Mapping[str, Any]) -> RunConfig:
@@ -191,17 +191,16 @@ def load_config(
     Text values of overrides are read as JSON where they are JSON. The file holds options, or what
     `sds3d generate --print-config --json` printed: of that, what was said counts.
     """
-    layers: list[Layer] = []
+    said: tuple[Tree, ...] = ()
     if preset is not None:
         if preset not in PRESETS:
             raise ConfigError(f"preset {short(preset)} is unknown", nearest(preset, PRESETS), "preset")
-        layers.append(Layer.said(f"preset {preset}", PRESETS[preset]))
+        said += said_trees(f"preset {preset}", PRESETS[preset])
     if path is not None:
         data = read_json_object(Path(path))
         is_printed = data.keys() == {*PRINTED} and all(isinstance(part, Mapping) for part in data.values())
-        layers.append(Layer.said(str(path), data["said"] if is_printed else data))
-    layers.append(Layer.said(YOU, _parsed(overrides or {})))
-    return RunConfig.model_validate(_Input(tuple(layers)))
+        said += said_trees(str(path), data["said"] if is_printed else data)
+    return RunConfig.model_validate(_Input((*said, *said_trees(YOU, _parsed(overrides or {})))))
 
 
 PRINTED = ("said", "values", "sources")
@@ -240,9 +239,8 @@ def _defaults() -> Tree:
     return tree_of(RunConfig.model_construct().model_dump(mode="json"), DEFAULT)
 
 
-def _layered(layers: Sequence[Layer]) -> Tree:
+def _layered(said: Sequence[Tree]) -> Tree:
     """The defaults, then those that prior, scene and guidance bring, then what was said."""
-    said = [tree for layer in layers for tree in layer.trees]
     tree = _defaults()
     for key in BRING_DEFAULTS:
         kind = _chosen(key, said)
