@@ -1,14 +1,13 @@
 """USDZ, through usd-core (the extra `usd`)."""
 
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sds3d.atomic import write_atomic, writing
+from sds3d.atomic import temporary_folder, write_atomic, writing
 from sds3d.errors import ConfigError, ExportError
 from sds3d.export.glb import WORLD_TO_GLTF
 from sds3d.export.mesh import Mesh, vertex_normals
@@ -17,7 +16,7 @@ from sds3d.export.read_mesh import linear_from_srgb, srgb_from_linear, welded
 
 LAYER, PICTURE = "mesh.usdc", "color.png"
 NO_USD = "pip install 'sds3d[usd]' (29 MB), or export glb, which most programs read"
-NO_PACKAGE = "is there room in the temporary folder?"
+NO_PACKAGE = "is there room on the disk?"
 
 
 def write_usdz(mesh: Mesh, path: Path, metadata: Mapping[str, Any]) -> None:
@@ -26,12 +25,12 @@ def write_usdz(mesh: Mesh, path: Path, metadata: Mapping[str, Any]) -> None:
     ConfigError where usd-core is not installed.
     """
     usd = _usd()
-    with writing(path), tempfile.TemporaryDirectory() as folder:
-        package = Path(folder) / "mesh.usdz"
+    with writing(path), temporary_folder(path) as folder:
+        package = folder / "mesh.usdz"
         if mesh.texture is not None:
-            (Path(folder) / PICTURE).write_bytes(png_bytes(mesh.texture.image))
+            (folder / PICTURE).write_bytes(png_bytes(mesh.texture.image))
         try:
-            _make_package(usd, mesh, Path(folder) / LAYER, package, metadata)
+            _make_package(usd, mesh, folder / LAYER, package, metadata)
         except usd["Tf"].ErrorException as error:
             raise ExportError(f"usd-core made no package for {path}: {_reason(error)}", hint=NO_PACKAGE) from error
         if not package.is_file():
