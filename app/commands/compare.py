@@ -17,7 +17,7 @@ from sds3d.guidance import GUIDANCE
 from sds3d.run.events import Started, StepDone, Warned
 from sds3d.run.folder import run_name
 from sds3d.sweeps.comparison import PAGE, SHEET, Comparison, Row, columns
-from sds3d.sweeps.run_set import cell
+from sds3d.sweeps.pages import format_number
 
 from ..exit_codes import DONE, INTERRUPTED, say_note, stopped_by_signals
 
@@ -76,8 +76,8 @@ def show(rows: list[Row]) -> None:
     """The table on the terminal."""
     table = Table("guidance", *columns().values(), box=SIMPLE)
     for row in rows:
-        table.add_row(row.guidance, *(cell(getattr(row, name)) for name in columns()))
+        table.add_row(row.guidance, *(format_number(getattr(row, name)) for name in columns()))
     Console().print(table)
     for row in rows:
-        for reason in row.refused:
-            say_note(f"{row.guidance}: no mesh: {reason}")
+        for reason in row.notes:
+            say_note(f"{row.guidance}: {reason}")

@@ -20,7 +20,7 @@ from sds3d.evaluation.html_report import PAGE, SHEET, means, write_summary
 from sds3d.evaluation.scores import METRICS, Evaluated, evaluate_run
 from sds3d.evaluation.suite import Suite, suite_prompts
 from sds3d.run.events import Started, Warned
-from sds3d.sweeps.run_set import cell
+from sds3d.sweeps.pages import format_number
 from sds3d.training.session import Session
 
 from ..exit_codes import DONE, INTERRUPTED, say_note, stopped_by_signals
@@ -89,14 +89,14 @@ def _say(results: list[Evaluated], folder: Path | None, as_json: bool) -> int:
     table = Table("", *(_heading(one) for one in results) if len(results) <= 3 else (), box=SIMPLE)
     if len(results) <= 3:
         for name in shown:
-            table.add_row(METRICS[name][0], *(cell(one.scores.values.get(name)) for one in results))
+            table.add_row(METRICS[name][0], *(format_number(one.scores.values.get(name)) for one in results))
     else:
         for row in rows:
             table.add_column(f"{row.guidance}, {row.scene}\n{row.split}, {row.runs} runs")
         for name in shown:
-            table.add_row(METRICS[name][0], *(cell(row.values.get(name)) for row in rows))
+            table.add_row(METRICS[name][0], *(format_number(row.values.get(name)) for row in rows))
         table.add_row("failed", *(f"{row.failed} of {row.runs}" for row in rows))
-        table.add_row("diversity", *(cell(row.diversity) for row in rows))
+        table.add_row("diversity", *(format_number(row.diversity) for row in rows))
     Console().print(table)
     for one in results:
         for reason in [*one.scores.failed, *one.scores.notes]:

@@ -1,4 +1,4 @@
-"""Benchmark suites: fixed prompts, run with every guidance, scene and seed that is asked for, and then scored."""
+"""Benchmark suites: fixed prompts, run with each guidance, scene and seed, and scored."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,8 +10,8 @@ from sds3d.evaluation.classifier_scores import captions_for
 from sds3d.evaluation.scores import Clip, Evaluated, evaluate_run
 from sds3d.sweeps.run_set import ManyRuns
 
-# Half of each suite is kept out of the prior's training (world.Description.held_out): its second half here. `seen`, the
-# standard suite's first half, is for choosing defaults: what was chosen by the other half could not be judged by it.
+# The second half of each suite was kept out of the prior's training (captions.Description.held_out). `seen`, the first
+# half of the standard suite, is for choosing defaults, which the other half then tests.
 SUITES: dict[str, tuple[str, ...]] = {
     "quick": (
         *("a red mug", "a blue car", "a red cone on a blue cube"),
@@ -27,7 +27,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     ),
 }
 SUITES["seen"] = SUITES["standard"][:12]
-SECONDS = {"gaussians": 90.0, "nerf": 180.0}  # what a run of the default preset may take on two cores, by scene
+SECONDS = {"gaussians": 90.0, "nerf": 180.0}  # limit for a run of the default preset on two cores, by scene
 
 
 class Suite(ManyRuns):

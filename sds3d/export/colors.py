@@ -13,7 +13,7 @@ from torch.nn.functional import grid_sample
 from sds3d.export.mesh import Mesh, vertex_normals
 from sds3d.export.rasterize_mesh import rasterize_mesh
 from sds3d.export.render_mesh import render_mesh
-from sds3d.export.similarity import compare_colors, compare_silhouettes, picture_error
+from sds3d.export.similarity import color_psnr, render_error, silhouette_ious
 from sds3d.export.surface import Surface
 from sds3d.export.views import SceneViews, scene_device
 from sds3d.scenes.base import Scene
@@ -41,7 +41,7 @@ class Colors:
 
     at_vertices: Float[ndarray, "V 3"]
     source: Source
-    # of the judged pictures with them; see compare.py
+    # of renders with these colours against the scene's, see similarity.py
     error: float
     psnr: float
     silhouette_iou: float
@@ -64,10 +64,10 @@ def best_colors(scene: Scene, surface: Surface, projected: Projector, judged: Sc
         source: render_mesh(Mesh(surface[0].astype(np.float32), surface[1], colors), judged.cameras)
         for source, colors in choices.items()
     }
-    psnr = {source: compare_colors(pictures, judged) for source, pictures in seen.items()}
+    psnr = {source: color_psnr(pictures, judged) for source, pictures in seen.items()}
     best = max(choices, key=lambda source: psnr[source])
-    overlap = float(compare_silhouettes(seen[best], judged).mean())
-    return Colors(choices[best], best, picture_error(seen[best], judged), psnr[best], overlap)
+    overlap = float(silhouette_ious(seen[best], judged).mean())
+    return Colors(choices[best], best, render_error(seen[best], judged), psnr[best], overlap)
 
 
 def vertex_colors(surface: Surface, projected: Projector, hidden: Float[ndarray, "V 3"]) -> Float[ndarray, "V 3"]:

@@ -12,7 +12,7 @@ from sds3d.export.mesh import Mesh
 from sds3d.export.shrink import best_inset, colored
 from sds3d.export.surface import Surface, decimate, is_solid, separated, smooth
 from sds3d.export.surface_search import KINDS, Candidates, Choice, Fit, best_choices, candidates, checked_level, fit_to
-from sds3d.export.texture import textured
+from sds3d.export.texture import with_texture
 from sds3d.export.views import SceneViews, check_finite, join_views, render_views, views_all_around
 from sds3d.scenes.base import Scene
 
@@ -59,7 +59,7 @@ def extract_mesh(scene: Scene, config: ExportConfig) -> Mesh:
     )
     if config.color == "vertex":
         return mesh
-    return textured(mesh, scene, found.projected, found.colors.source, config.texture_size)
+    return with_texture(mesh, scene, found.projected, found.colors.source, config.texture_size)
 
 
 def extract_shape(scene: Scene, views: SceneViews, judged: SceneViews, config: ExportConfig) -> Shape:

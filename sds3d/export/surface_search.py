@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from numpy import ndarray
 
@@ -13,6 +14,7 @@ from sds3d.export.rasterize_mesh import rasterize_mesh
 from sds3d.export.surface import Surface
 from sds3d.export.tsdf import SOLID, Fused, fuse
 from sds3d.export.views import SceneViews
+from sds3d.metrics.image import mask_iou
 
 Kind = Literal["density", "carved", "depth"]
 KINDS: tuple[Kind, ...] = ("density", "carved", "depth")
@@ -123,8 +125,8 @@ def fit_to(surface: Surface, views: SceneViews) -> Fit:
     for view in range(len(views.cameras)):
         seen = rasterize_mesh(*surface, views.cameras, view)
         mine, theirs = seen.face >= 0, views.opacity[view] > SOLID
-        both, union = mine & theirs, (mine | theirs).sum()
-        ious.append(1.0 if union == 0 else float(both.sum() / union))
+        both = mine & theirs
+        ious.append(float(mask_iou(torch.from_numpy(mine), torch.from_numpy(theirs))))
         gaps.append((views.depth[view][both] - seen.depth[both]) / size)
     gap = np.concatenate(gaps)
     error = float(np.minimum(np.abs(gap - np.median(gap)), FAR_OFF).mean()) if len(gap) else FAR_OFF

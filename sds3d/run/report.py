@@ -12,7 +12,7 @@ import torch
 from sds3d.cameras import orbit
 from sds3d.config.run_config import RunConfig
 from sds3d.metrics import view_classifier
-from sds3d.metrics.image import diversity, saturation, soft_fraction
+from sds3d.metrics.image import diversity, saturation, translucency
 from sds3d.priors.base import Prior
 from sds3d.scenes import Scene
 
@@ -79,14 +79,14 @@ def peak_memory(device: torch.device) -> dict[str, int]:
 def view_metrics(scene: Scene, device: torch.device) -> dict[str, float]:
     """What eight views around show.
 
-    coverage: share of the image that the object covers. translucency: share of the covered pixels that are neither empty nor
-    solid; a clean object has them at its outline only. saturation: of the colours, where the object is.
+    coverage: share of the image that the object covers. translucency: share of the covered pixels that are neither
+    empty nor solid; a clean object has them at its outline only. saturation: of the colours, where the object is.
     """
     cameras = orbit(8, size=96).to(device)
     out = scene.render(cameras, torch.zeros((8, 3), device=device))
     found = {
         "coverage": out.opacity.mean(),
-        "translucency": soft_fraction(out.opacity),
+        "translucency": translucency(out.opacity),
         "saturation": saturation(out.rgb, out.opacity),
     }
     return {name: round(float(value), 4) for name, value in found.items()}
@@ -94,8 +94,10 @@ def view_metrics(scene: Scene, device: torch.device) -> dict[str, float]:
 
 def janus_metrics(prior: Prior | None, config: RunConfig, scene: Scene, device: torch.device) -> dict[str, Any]:
     """{"janus": what the meter says}, or nothing for priors that tell no sides apart."""
-    found = None if prior is None else view_classifier.measure(prior, config, scene.render, device)
-    return {} if found is None else {"janus": found.to_dict()}
+    if prior is None:
+        return {}
+    janus = view_classifier.measure(prior, config.prior, config.prompt, config.view_prompting, scene, device)
+    return {} if janus is None else {"janus": janus.to_dict()}
 
 
 @torch.no_grad()

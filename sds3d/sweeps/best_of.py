@@ -15,7 +15,7 @@ from sds3d.config.run_config import RunConfig, read_json_object
 from sds3d.errors import ConfigError, NumericsError
 from sds3d.evaluation.classifier import Classifier, load_classifier
 from sds3d.evaluation.classifier_scores import attribute_shares
-from sds3d.evaluation.renders import GREY, scene_pictures, scored_cameras
+from sds3d.evaluation.renders import GREY, scene_renders, scored_cameras
 from sds3d.metrics import view_classifier
 from sds3d.priors.base import Prior
 from sds3d.priors.embedded.captions import Description, parse
@@ -134,22 +134,22 @@ def rank_scores(scene: Scene, config: RunConfig, prior: Prior, device: torch.dev
     For a prompt of the embedded prior's world what the classifier reads in it (see sds3d.evaluation); for any other whether
     its sides look to the prior like the sides that they are (see sds3d.metrics.view_classifier).
     """
-    meant = parse(config.prompt)
-    if meant is not None:
-        return judge_scores(load_classifier(), scene, meant)
-    found = view_classifier.measure(prior, config, scene.render, device)
-    assert found is not None, "refused when the runs were planned"
-    return {"agreement": found.agreement, "margin": found.margin}
+    description = parse(config.prompt)
+    if description is not None:
+        return judge_scores(load_classifier(), scene, description)
+    janus = view_classifier.measure(prior, config.prior, config.prompt, config.view_prompting, scene, device)
+    assert janus is not None, "refused when the runs were planned"
+    return {"agreement": janus.agreement, "margin": janus.margin}
 
 
-def judge_scores(classifier: Classifier, scene: Scene, meant: Description) -> dict[str, float]:
+def judge_scores(classifier: Classifier, scene: Scene, description: Description) -> dict[str, float]:
     """Share of right attributes over twelve views, then the caption's mean log-likelihood."""
-    pictures = scene_pictures(scene, scored_cameras())
-    prediction = classifier.read(pictures.over(GREY), pictures.cameras)
-    shares = attribute_shares(classifier, pictures, meant)
+    renders = scene_renders(scene, scored_cameras())
+    prediction = classifier.predict(renders.over(GREY), renders.cameras)
+    shares = attribute_shares(classifier, renders, description)
     return {
         "attributes": sum(shares.values()) / len(shares),
-        "likelihood": float(prediction.log_likelihood(meant).mean()),
+        "likelihood": float(prediction.log_likelihood(description).mean()),
     }
 
 

@@ -1,18 +1,15 @@
 """The same prompt, seed and budget under several guidances, side by side: the runs, one sheet, one table."""
 
-import html
 import json
-import string
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from sds3d.atomic import write_atomic, writing
+from sds3d.atomic import write_atomic, write_json, writing
 from sds3d.cameras import orbit
 from sds3d.config.run_config import RunConfig
 from sds3d.export import arrange, azimuth_label, write_png
@@ -20,7 +17,8 @@ from sds3d.export.contact_sheet import BACKGROUND, to_uint8
 from sds3d.export.views import render_views
 from sds3d.metrics.image import diversity
 from sds3d.run.artifacts import ARTIFACTS
-from sds3d.sweeps.run_set import ManyRuns, cell, failure
+from sds3d.sweeps.pages import render_page
+from sds3d.sweeps.run_set import ManyRuns, failure
 from sds3d.training.session import REPORT, Session
 
 VIEWS, SIZE = 4, 192
@@ -40,7 +38,7 @@ class Row:
     translucency: float
     janus: float | None  # share of views that the prior reads as the side that they are; None where it tells none apart
     diversity: float | None  # between seeds; None for a single one
-    refused: list[str]  # why a run diverged, or what the export said where there is no mesh
+    notes: list[str]  # why a run diverged, or why there is no mesh
 
 
 class Comparison(ManyRuns):
@@ -72,7 +70,7 @@ class Comparison(ManyRuns):
             write_png(arrange(to_uint8(np.stack(pictures)), labels, columns), self.folder / SHEET)
         first = next(iter(self.runs.values()))
         table = {"prompt": first.prompt, "steps": first.steps, "rows": [asdict(row) for row in rows]}
-        write_atomic(self.folder / TABLE, (json.dumps(table, indent=2) + "\n").encode())
+        write_json(self.folder / TABLE, table)
         write_atomic(self.folder / PAGE, page(first, rows).encode())
         return rows
 
@@ -95,22 +93,9 @@ def columns() -> dict[str, str]:
 
 
 def page(config: RunConfig, rows: list[Row]) -> str:
-    """One HTML page beside the picture; every text that a person wrote is escaped."""
-    template = string.Template((resources.files("sds3d.sweeps") / "pages" / "compare.html").read_text(encoding="utf-8"))
-    head = "".join(f"<th>{heading}</th>" for heading in columns().values())
-    shown = ARTIFACTS[config.scene.artifacts[0]].file_name  # a sheet, or the flat image
-    body = []
-    for row in rows:
-        cells = "".join(f"<td>{cell(getattr(row, name))}</td>" for name in columns())
-        links = " ".join(f'<a href="{row.guidance}-{seed}/{shown}">{seed}</a>' for seed in row.seeds)
-        notes = html.escape("; ".join(row.refused))
-        body.append(f"<tr><th>{row.guidance}</th>{cells}<td>{links}</td><td>{notes}</td></tr>")
-    scene, prior = html.escape(config.scene.name), html.escape(config.prior.name)
-    return template.substitute(
-        prompt=html.escape(config.prompt),
-        facts=f"{config.steps} steps, scene {scene}, prior {prior}",
-        head=head, body="\n".join(body), picture=SHEET,
-    )  # fmt: skip
+    """The HTML page beside the image."""
+    image = ARTIFACTS[config.scene.artifacts[0]].file_name  # a sheet, or the flat image
+    return render_page("compare", config=config, rows=rows, columns=columns(), image=image, sheet=SHEET)
 
 
 def _renders(session: Session) -> np.ndarray:
@@ -137,7 +122,7 @@ def _row(name: str, paths: list[Path], configs: list[RunConfig], renders: list[n
         **{key: mean([s["metrics"][key] for s in scenes]) for key in ("saturation", "coverage", "translucency")},
         janus=mean([s["metrics"]["janus"]["agreement"] for s in scenes]) if "janus" in scenes[0]["metrics"] else None,
         diversity=round(float(diversity(images)), 4) if len(paths) > 1 else None,
-        refused=[
+        notes=[
             *(reason for path in paths if (reason := failure(path)) is not None),
             *(s["mesh"]["refused"] for s in scenes if "refused" in s["mesh"]),
         ],

@@ -76,8 +76,3 @@ class ManyRuns:
 def failure(run: Path) -> str | None:
     """Why a run ended before its last step; None where it did not."""
     return str(read_json_object(run / FAILURE).get("reason")) if (run / FAILURE).is_file() else None
-
-
-def cell(value: float | None) -> str:
-    """A number for people; a dash where there is none."""
-    return "-" if value is None else f"{value:.3g}"

@@ -163,12 +163,12 @@ def test_files_go_round_and_mistakes_are_one_line(tmp_path):
     classifier = load_classifier(folder=tmp_path)
     assert classifier.accuracy == {"seen": {"kind": 0.5}}
     images = torch.rand(2, 3, 64, 64)
-    mine, theirs = Classifier(network, {}).read(images, orbit(2)), classifier.read(images, orbit(2))
+    mine, theirs = Classifier(network, {}).predict(images, orbit(2)), classifier.predict(images, orbit(2))
     torch.testing.assert_close(mine.log_probabilities["kind"], theirs.log_probabilities["kind"], rtol=0, atol=0.05)
     facts = json.loads((tmp_path / "classifier.json").read_text())
     facts["labels"]["kind"].pop()
     (tmp_path / "classifier.json").write_text(json.dumps(facts))
-    with pytest.raises(PriorUnavailable, match="another world"):
+    with pytest.raises(PriorUnavailable, match="other labels"):
         load_classifier(folder=tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"\x80\x04nothing")
     with pytest.raises(PriorUnavailable) as caught:
@@ -199,7 +199,7 @@ def test_the_shipped_judge_knows_left_from_right_from_every_side():
     )
     for number, text in enumerate(texts):
         rgba = render_solids(build(parse(text), Random(number)), cameras)
-        prediction = classifier.read(over(rgba, torch.full((6, 3), 0.6)).permute(0, 3, 1, 2), cameras)
+        prediction = classifier.predict(over(rgba, torch.full((6, 3), 0.6)).permute(0, 3, 1, 2), cameras)
         assert prediction.correct(parse(text))["color"].float().mean() > 0.8, text
         assert prediction.correct(parse(texts[1 - number]))["color"].float().mean() < 0.2, text
 
@@ -216,7 +216,7 @@ def test_the_shipped_judge_reads_fresh_true_renders():
 def test_the_shipped_judge_sees_a_wrong_colour_and_a_wrong_kind():
     classifier, cameras = load_classifier(), orbit(8, elevation_deg=20, size=64)
     rgba = render_solids(build(parse("a red chair"), Random(0)), cameras)
-    prediction = classifier.read(over(rgba, torch.full((8, 3), 0.6)).permute(0, 3, 1, 2), cameras)
+    prediction = classifier.predict(over(rgba, torch.full((8, 3), 0.6)).permute(0, 3, 1, 2), cameras)
     assert prediction.correct(parse("a red chair"))["kind"].float().mean() > 0.7
     assert prediction.correct(parse("a blue chair"))["color"].float().mean() < 0.2
     assert prediction.correct(parse("a red mug"))["kind"].float().mean() < 0.2

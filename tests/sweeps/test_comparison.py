@@ -66,7 +66,7 @@ def test_a_run_that_diverges_hands_over_what_it_was_and_the_others_go_on(configs
     assert first["steps"] == 0  # it failed before its first checkpoint
     assert second["steps"] == configs[1].steps
     (row,) = comparison.write()
-    assert row.refused[0].startswith("the loss is not finite, and going back 3 times did not help")
+    assert row.notes[0].startswith("the loss is not finite, and going back 3 times did not help")
     assert list(Comparison(configs, tmp_path).run()) == []
 
 
