@@ -1,6 +1,5 @@
 """The scores of one finished run, beside the same scores of its truth."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,9 +27,8 @@ from sds3d.evaluation.renders import (
 from sds3d.export import read_glb
 from sds3d.priors.embedded.captions import Description, parse
 from sds3d.priors.embedded.solids import Solid
-from sds3d.run.artifacts import ARTIFACTS
 from sds3d.sweeps.run_set import failure
-from sds3d.training.session import REPORT, Session
+from sds3d.training.session import Session
 
 UNKNOWN_BODIES = 1  # of an object whose truth is not known
 METRICS = {  # in the order of the tables: heading and description
@@ -100,14 +98,13 @@ def evaluate_run(
     CheckpointError if the folder holds no finished run, ConfigError for a flat scene.
     """
     session = Session.resume(folder)
-    config = session.config
-    if not (folder / REPORT).is_file():
+    config, report = session.config, session.folder.report()
+    if report is None:
         raise CheckpointError(f"{folder} holds a run that is not finished", hint=f"sds3d resume {folder}")
-    if "sheet" not in config.scene.artifacts:
+    if config.scene.is_flat:
         raise ConfigError(
             f"{folder} holds a scene of kind {config.scene.name}, which is flat: it has no views to score"
         )
-    report = json.loads((folder / REPORT).read_text())
     description, scene = parse(config.prompt), session.scene()
     renders = scene_renders(scene, scored_cameras())
     values = {
@@ -125,7 +122,7 @@ def evaluate_run(
         alignment = align(scene_renders(scene, silhouette_cameras()).opacity > 0.5, truths)
         by_truth |= {"yaw_deg": alignment.yaw_deg, "scale": alignment.scale}
         values |= {**by_truth.pop("values"), "silhouette_iou": alignment.silhouette_iou}
-    mesh_path = folder / ARTIFACTS["glb"].file_name
+    mesh_path = session.folder.artifact("glb")
     if mesh_path.is_file():
         mesh = read_glb(mesh_path)
         values["mesh_psnr"] = renders_psnr(mesh_renders(mesh, renders.cameras), renders)
@@ -177,7 +174,7 @@ def _costs(report: dict[str, Any], views: int) -> dict[str, float]:
 
 
 def diverged(folder: Path, report: dict[str, Any]) -> list[str]:
-    """That the run ended before its last step, where it did."""
+    """Why the run ended before its last step, if it did."""
     reason = failure(folder)
     return [] if reason is None else [f"ended after {report['steps']} steps: {reason}"]
 
