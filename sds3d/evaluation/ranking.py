@@ -27,8 +27,8 @@ def scorer_for(config: RunConfig) -> Scorer:
     def score(session: Session) -> dict[str, float]:
         if classifier is not None and description is not None:
             return score_by_classifier(classifier, session.scene(), description)
-        facts = config.prior, config.prompt, config.view_prompting
-        janus = view_classifier.measure(session.prior(), *facts, session.scene(), session.device())
+        scene, device = session.scene(), session.device()
+        janus = view_classifier.measure(session.prior(), config.prior, config.prompt, scene, device)
         assert janus is not None, "refused above"
         return {"agreement": janus.agreement, "margin": janus.margin}
 

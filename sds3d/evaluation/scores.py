@@ -27,6 +27,7 @@ from sds3d.evaluation.renders import (
 from sds3d.export import read_glb
 from sds3d.priors.embedded.captions import Description, parse
 from sds3d.priors.embedded.solids import Solid
+from sds3d.prompts import view_index
 from sds3d.sweeps.run_set import failure
 from sds3d.training.session import Session
 
@@ -134,7 +135,7 @@ def evaluate_run(
         notes.append(f"no mesh: {report.get('mesh', {}).get('refused', 'none was written')}")
     if clip is not None:
         values["clip"] = clip.score(renders.over(GREY), config.prompt)
-        side = config.view_prompting.index(renders.cameras.azimuth, renders.cameras.elevation)
+        side = view_index(renders.cameras.azimuth, renders.cameras.elevation)
         values["clip_sides"] = clip.side_agreement(renders.over(GREY), config.prompt, side)
     if "janus" in report.get("metrics", {}):
         values["prior_sides"] = report["metrics"]["janus"]["agreement"]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sds3d.cameras import orbit, orbit_cameras
 from sds3d.priors.base import Prior, PriorConfig
-from sds3d.prompts import VIEW_WORDS, ViewPrompting
+from sds3d.prompts import VIEW_WORDS, view_index
 from sds3d.scenes.image import ImageScene
 from sds3d.types import Cameras, RenderOutput, ViewCondition
 
@@ -55,7 +55,6 @@ def measure(
     prior: Prior,
     facts: PriorConfig,
     prompt: str,
-    view_prompting: ViewPrompting,
     scene: Renderable,
     device: torch.device,
 ) -> Janus | None:
@@ -77,7 +76,7 @@ def measure(
     else:
         words = prior.embed([f"{prompt}, {side}" for side in VIEW_WORDS[:3]])
         sides = [(row.expand(VIEWS, -1, -1), _condition(cameras, device)) for row in words]
-        true = view_prompting.index(cameras.azimuth, cameras.elevation).cpu()
+        true = view_index(cameras.azimuth, cameras.elevation).cpu()
         is_front = torch.tensor([[True, False, False]]).expand(VIEWS, -1)
     return _summary(residuals(prior, x, sides), true, is_front)
 

@@ -96,7 +96,7 @@ def janus_metrics(prior: Prior | None, config: RunConfig, scene: Scene, device: 
     """{"janus": what the meter says}, or nothing for priors that tell no sides apart."""
     if prior is None:
         return {}
-    janus = view_classifier.measure(prior, config.prior, config.prompt, config.view_prompting, scene, device)
+    janus = view_classifier.measure(prior, config.prior, config.prompt, scene, device)
     return {} if janus is None else {"janus": janus.to_dict()}
 
 

@@ -23,7 +23,7 @@ def config(**overrides):
 
 
 def measured(prior, config, scene):
-    return measure(prior, config.prior, config.prompt, config.view_prompting, scene, CPU)
+    return measure(prior, config.prior, config.prompt, scene, CPU)
 
 
 class Words(AnalyticPrior):

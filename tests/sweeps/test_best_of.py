@@ -74,7 +74,8 @@ def test_a_seed_that_diverges_is_not_chosen(small_config, tmp_path: Path, monkey
         return advance(self)
 
     monkeypatch.setattr(Trainer, "advance", failing)
-    broken, config = {1}, small_config(rollbacks=0)
+    monkeypatch.setattr("sds3d.training.recovery.ROLLBACKS", 0)
+    broken, config = {1}, small_config()
     found = exhaust(best_of(config, 3, 10, tmp_path / "one"))
     assert found[-1][0] == "seed-2"
     broken = {0, 1, 2}
@@ -176,6 +177,7 @@ def test_the_best_that_diverges_later_hands_over_what_it_was(
         return advance(self)
 
     monkeypatch.setattr(Trainer, "advance", failing)
-    stages = exhaust(best_of(small_config(rollbacks=0), 2, 10, tmp_path))
+    monkeypatch.setattr("sds3d.training.recovery.ROLLBACKS", 0)
+    stages = exhaust(best_of(small_config(), 2, 10, tmp_path))
     assert stages[-1][1][-1].report["steps"] >= 10
     assert (tmp_path / "seed-1" / "sheet.png").is_file()

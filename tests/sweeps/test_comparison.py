@@ -52,7 +52,8 @@ def test_a_diverged_run_ends_in_the_table_with_its_reason(
     small_config, tmp_path: Path, monkeypatch, sheet_only, rollbacks: int
 ) -> None:
     break_seed(monkeypatch, 0)
-    comparison = Comparison([small_config(seed=seed, steps=6, rollbacks=rollbacks) for seed in (0, 1)], tmp_path)
+    monkeypatch.setattr("sds3d.training.recovery.ROLLBACKS", rollbacks)
+    comparison = Comparison([small_config(seed=seed, steps=6) for seed in (0, 1)], tmp_path)
     list(comparison.runs.run())
     (row,) = comparison.write()
     assert len(row.notes) == 1

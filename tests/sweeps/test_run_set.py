@@ -81,10 +81,8 @@ def test_a_run_that_diverges_hands_over_what_it_was_and_the_others_go_on(
     small_config, tmp_path: Path, monkeypatch, rollbacks: int, step: int
 ) -> None:
     """Also before its first checkpoint, and where it does not go back at all."""
-    configs = {
-        tmp_path / f"run-{seed}": small_config(seed=seed, steps=14, checkpoint_every=3, rollbacks=rollbacks)
-        for seed in (0, 1)
-    }
+    configs = {tmp_path / f"run-{seed}": small_config(seed=seed, steps=14, checkpoint_every=3) for seed in (0, 1)}
+    monkeypatch.setattr("sds3d.training.recovery.ROLLBACKS", rollbacks)
     break_seed(monkeypatch, 0, step)
     runs = RunSet(configs)
     list(runs.run())
