@@ -1,4 +1,4 @@
-"""Files to take away: meshes, splats, pictures and videos. One writer per format; all writes are whole or absent."""
+"""Exports: meshes, splats, images and videos. One writer for each format; files are whole or absent."""
 
 from sds3d.export.config import ExportConfig
 from sds3d.export.contact_sheet import arrange, azimuth_label, draw_comparison, render_sheet

@@ -22,7 +22,7 @@ def psnr(mean_squared_error: float) -> float:
 def translucency(opacity: Float[Tensor, "..."], low: float = 0.1, high: float = 0.9) -> Float[Tensor, ""]:
     """Share of the covered pixels (opacity above `low`) that are neither empty nor solid; 0 where all is empty.
 
-    A clean object has such pixels at its outline only; fog is nothing else.
+    A clean object has such pixels at its outline only.
     """
     covered = (opacity > low).sum()
     return ((opacity > low) & (opacity < high)).sum() / covered.clamp_min(1)
