@@ -150,7 +150,8 @@ def test_a_diverged_scene_is_refused_by_name():
 
 
 def test_the_same_scene_gives_the_same_mesh(scene):
-    first, second = extract_mesh(scene, SMALL), extract_mesh(scene, SMALL)
+    config = ExportConfig(resolution=24, faces=1500, color_size=48, color="vertex")
+    first, second = extract_mesh(scene, config), extract_mesh(scene, config)
     assert np.array_equal(first.vertices, second.vertices)
     assert np.array_equal(first.faces, second.faces)
     assert np.array_equal(first.colors, second.colors)
@@ -174,4 +175,4 @@ def test_a_scene_larger_than_the_box_is_refused():
     large = cluster(ball_points(600, (0.0, 0.0, 0.0), 1.3, generator), (0.5, 0.5, 0.5), opacity=0.9)
     large["raw_scales"] += 1.5
     with pytest.raises(ExportError, match=r"larger than the box of -1\.15 to 1\.15.*learning rates"):
-        extract_mesh(scene_of(large), SMALL)
+        extract_mesh(scene_of(large), ExportConfig(resolution=24, color_size=32, color="vertex"))

@@ -12,6 +12,7 @@ from sds3d.metrics.view_classifier import false_front_share, measure, residuals,
 from sds3d.priors.analytic import AnalyticPrior
 from sds3d.priors.embedded.captions import parse
 from sds3d.priors.embedded.render import render_solids
+from sds3d.scenes import GaussiansConfig
 from sds3d.types import RenderOutput, ViewCondition
 
 CPU = torch.device("cpu")
@@ -148,17 +149,15 @@ def test_the_embedded_prior_tells_a_true_object_from_one_with_faces_all_around(t
     assert janus.front > truth.front
 
 
-def test_a_run_tells_the_meter_on_the_way_and_at_the_end_and_does_not_count_its_questions(tmp_path):
+def test_a_run_measures_on_the_way_and_at_the_end_and_does_not_count_those_forwards(tmp_path, monkeypatch):
     import json
 
     from sds3d.run.events import Measured
     from sds3d.training.session import Session
 
+    monkeypatch.setattr(GaussiansConfig, "artifacts", ("ply",))
     options = {"prompt": "a red duck", "steps": 4, "preview_every": 0, "cameras.views": 2, "scene.count": 300}
-    plain, metered = (
-        config(**options, **more, **{"export.resolution": 32, "export.texture_size": 128})
-        for more in ({}, {"janus_every": 2})
-    )
+    plain, metered = (config(**options, **more) for more in ({}, {"janus_every": 2}))
     events = list(Session(metered, tmp_path / "metered").run())
     measured = [event for event in events if isinstance(event, Measured)]
     assert [event.step for event in measured] == [2, 4]
