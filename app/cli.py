@@ -134,7 +134,7 @@ def generate(
     if best_of is not None and not dry_run:
         from .commands.best import start_best
 
-        return start_best(config, best_of, until, out, quiet, as_json)
+        return start_best(config, best_of, until, out, strict, quiet, as_json)
     return start(config, out, strict=strict, dry_run=dry_run, quiet=quiet, as_json=as_json)
 
 

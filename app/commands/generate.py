@@ -49,7 +49,7 @@ def summary(folder: Path, report: Mapping[str, Any]) -> str:
     mesh = report["mesh"]
     several = report.get("particles", [])
     first = "particles.png" if several else "sheet.png"
-    notes = {first: "look at this first", "mesh.glb": describe_mesh(mesh) if mesh else ""}
+    notes = {first: "look at this first", "mesh.glb": describe_mesh(mesh) if "faces" in mesh else ""}
     lines = [f"{folder}/ in {report['seconds']['total']:.0f} s"]
     lines += [f"  {name:13} {notes.get(name, '')}".rstrip() for name in SHOWN if (folder / name).exists()]
     lines += [f"  particle-{number}/" for number in range(2, len(several) + 1)]

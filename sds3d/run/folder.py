@@ -166,18 +166,19 @@ class RunFolder:
 
     def _claimed(self) -> int | None:
         """The lock of a folder that holds nothing else; None where it holds something or belongs to another process."""
-        if not self._is_free():
+        if not self.is_free():
             return None
         try:
             handle = self._locked(wait=0.0)
         except RunBusy:
             return None
-        if self._is_free():
+        if self.is_free():
             return handle
         os.close(handle)
         return None
 
-    def _is_free(self) -> bool:
+    def is_free(self) -> bool:
+        """Whether the folder is there and holds no files, so that a new run can take it."""
         return self.path.is_dir() and all(path == self._lock_file for path in self.path.iterdir())
 
     def _locked(self, wait: float) -> int:

@@ -166,7 +166,8 @@ class Trainer:
     def janus(self) -> view_classifier.Janus | None:
         """What the Janus meter says of the (first) scene now; its questions to the prior do not count as the run's."""
         counted, scene = self._counter.forwards, scenes_of(self.scene)[0]
-        found = view_classifier.measure(self.prior, self.config, scene.render, self.device)
+        config = self.config
+        found = view_classifier.measure(self.prior, config.prior, config.prompt, scene, self.device)
         self._counted_from += self._counter.forwards - counted
         return found
 
