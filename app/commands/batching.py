@@ -6,7 +6,6 @@ import shlex
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -59,9 +58,8 @@ def run_batch(
         for job in jobs:
             if ledger.status(job).state == "failed":
                 ledger.retry(job)
-    interrupted = threading.Event()
-    with stopped_by_signals(interrupted.set), display(as_json) as show, crew_of(ledger, jobs, crewing) as crew:
-        while crew.at_work() and not interrupted.wait(LOOK_EVERY):
+    with stopped_by_signals() as interruption, display(as_json) as show, crew_of(ledger, jobs, crewing) as crew:
+        while crew.at_work() and not interruption.wait(LOOK_EVERY):
             show(ledger, outcomes(ledger, jobs))
     found = outcomes(ledger, jobs)
     write_summary(ledger, found)
@@ -73,7 +71,7 @@ def run_batch(
             if outcome.state == "failed":
                 print(f"failed: {outcome.prompt} (seed {outcome.seed}, {outcome.guidance}): {outcome.reason}")
     if any(outcome.state in ("queued", "running", "paused") for outcome in found):
-        if crew.problem() and not interrupted.is_set():  # those that are told to stop while they load end by a signal
+        if crew.problem() and not interruption.requested:  # those that are told to stop while they load end by a signal
             return say_problem(crew.problem())
         say_note(f"interrupted and saved in {shlex.quote(str(folder))}; the same command goes on")
         return INTERRUPTED

@@ -1,6 +1,7 @@
 """One finished run in numbers, beside the same numbers of its truth."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -102,7 +103,7 @@ def evaluate_run(
     session = Session.resume(folder)
     config = session.config
     if not (folder / REPORT).is_file():
-        raise CheckpointError(f"{folder} holds a run that is not finished", hint=f"sds3d resume {folder}")
+        raise CheckpointError(f"{folder} holds a run that is not finished", hint=f"sds3d resume {shlex.quote(str(folder))}")
     if "sheet" not in config.scene.artifacts:
         raise ConfigError(
             f"{folder} holds a scene of kind {config.scene.name}, which is flat: it has no views to classifier"

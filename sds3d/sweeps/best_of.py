@@ -43,15 +43,15 @@ class Ranked:
 class BestOf:
     """N runs with one prior in common. The same folder again goes on where it was."""
 
-    def __init__(self, config: RunConfig, count: int, until: int, folder: Path) -> None:
-        """ConfigError where there is nothing to choose, or nothing to classifier by; nothing is written yet."""
+    def __init__(self, config: RunConfig, count: int, until: int, folder: Path, strict: bool = False) -> None:
+        """ConfigError where there is nothing to choose, or nothing to rank by; nothing is written yet."""
         if not 1 <= until < config.steps:
             raise ConfigError(f"the ranking is at step {until}", hint=f"say --until 1 to {config.steps - 1}")
         if "sheet" not in config.scene.artifacts:
             raise ConfigError(f"a scene of kind {config.scene.name} is flat: it has no sides to classifier it by")
         if parse(config.prompt) is None and not (config.prior.reads_views or config.prior.reads_cameras):
             raise ConfigError(f"the prior {config.prior.name} tells no sides apart: there is nothing to rank by")
-        self.until, self.folder = until, folder
+        self.until, self.folder, self.strict = until, folder, strict
         self.configs = {
             folder / f"seed-{config.seed + index}": RunConfig.from_dict(
                 {**config.to_dict(), "seed": config.seed + index}
@@ -117,7 +117,7 @@ class BestOf:
                 raise ConfigError(f"{path} holds a run with other options", hint="say another --out, or remove it")
             session = Session.resume(path, self._prior)
         else:
-            session = Session(config, path, prior=self._prior)
+            session = Session(config, path, strict=self.strict, prior=self._prior)
         self._prior, self._session = session.prior(), session
         return session
 
