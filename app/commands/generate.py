@@ -2,49 +2,28 @@
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from sds3d import RunConfig, Session
-from sds3d.run.folder import run_name
-from sds3d.sweeps.best_of import RANKING, BestOf
+from sds3d.config import printable
+from sds3d.config.layers import flatten
+from sds3d.run.events import Stop
+from sds3d.run.folder import RunFolder, run_name
 
 from ..exit_codes import DONE, INTERRUPTED, say_note, stopped_by_signals
 from ..progress import choose_display, follow
 from .export import describe_mesh
 
-SHOWN = ("particles.png", "image.png", "sheet.png", "orbit.mp4", "mesh.glb", "splats.ply", "report.json")
-
 
 def print_config(config: RunConfig, as_json: bool) -> int:
     """Every option: as JSON, which --config reads, or a line each with where the value is from."""
     if as_json:
-        print(json.dumps(config.to_dict(), indent=2))
-    else:
-        print("\n".join(config_lines(config.to_dict(), config.sources)))
+        print(json.dumps(printable(config), indent=2))
+        return DONE
+    values = flatten(config.to_dict())
+    for key, source in config.sources.items():
+        print(f"{key:{max(map(len, values))}}  {json.dumps(values[key], ensure_ascii=False):24}  {source}")
     return DONE
-
-
-def config_lines(values: Mapping[str, Any], sources: Mapping[str, str]) -> list[str]:
-    """`key  value  source` in columns; a value without a source of its own has that of the option it belongs to."""
-    rows = []
-    for key, value in flattened(values):
-        owner = key
-        while owner not in sources and "." in owner:
-            owner = owner.rpartition(".")[0]
-        rows.append((key, json.dumps(value, ensure_ascii=False), sources.get(owner, "default")))
-    wide = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
-    return [f"{key:{wide[0]}}  {text:{min(wide[1], 40)}}  {source}" for key, text, source in rows]
-
-
-def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of everything that is not a mapping with entries."""
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from flattened(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def start(config: RunConfig, out: Path | None, strict: bool, dry_run: bool, quiet: bool, as_json: bool) -> int:
@@ -67,6 +46,8 @@ def start_best(
 ) -> int:
     """`count` seeds up to step `until` (a quarter of all by default), then the best of them to its end."""
     folder = out or Path("outputs") / f"{run_name(config)}-best-of-{count}"
+    from sds3d.sweeps.best_of import RANKING, BestOf  # with it comes the classifier that ranks the seeds
+
     best = BestOf(config, count, until or max(1, config.steps // 4), folder, strict=strict)
     if dry_run:
         plan = f": {count} seeds to step {best.until}, then the best to step {config.steps}"
@@ -88,7 +69,7 @@ def start_best(
     for row in [] if quiet else ranking:
         scores = ", ".join(f"{name} {value:.3f}" for name, value in row.scores.items())
         say_note(f"{row.folder}: {scores} at step {row.step}")
-    print(chosen if quiet else summary(chosen, json.loads((chosen / "report.json").read_text())))
+    print(chosen if quiet else summary(RunFolder(chosen)))
     return DONE
 
 
@@ -114,7 +95,7 @@ def go_on(folder: Path, quiet: bool, as_json: bool) -> int:
 
 def run(session: Session, quiet: bool, as_json: bool) -> int:
     """All of a run; the exit code."""
-    with stopped_by_signals(session.stop):
+    with stopped_by_signals(lambda: session.send(Stop())):
         last = follow(session.run(), choose_display(quiet, as_json))
     if last.interrupted:
         say_note(f"interrupted and saved; to go on: sds3d resume {shlex.quote(str(session.out_dir))}")
@@ -122,18 +103,19 @@ def run(session: Session, quiet: bool, as_json: bool) -> int:
     if quiet:
         print(session.out_dir)
     elif not as_json:
-        print(summary(session.out_dir, last.report))
+        print(summary(session.folder))
     return DONE
 
 
-def summary(folder: Path, report: Mapping[str, Any]) -> str:
-    """The files of a finished run and how long it took."""
+def summary(folder: RunFolder) -> str:
+    """The results of a finished run and how long it took."""
+    report, artifacts = folder.report(), folder.artifacts()
+    assert report is not None, "a run that is finished has a report"
     mesh, particles = report["mesh"], report.get("particles", [])
-    first = "particles.png" if particles else "sheet.png"
-    notes = {first: "look at this first", "mesh.glb": describe_mesh(mesh) if mesh else ""}
-    lines = [f"{folder}/ in {report['seconds']['total']:.0f} s"]
-    lines += [f"  {name:13} {notes.get(name, '')}".rstrip() for name in SHOWN if (folder / name).exists()]
-    lines += [f"  particle-{number}/" for number in range(2, len(particles) + 1)]
+    notes = {"glb": describe_mesh(mesh) if "faces" in mesh else "", next(iter(artifacts), ""): "look at this first"}
+    lines = [f"{folder.path}/ in {report['seconds']['total']:.0f} s"]
+    lines += [f"  {path.name:13} {notes.get(name, '')}".rstrip() for name, path in artifacts.items()]
+    lines += [f"  {folder.results_folder(number).name}/" for number in range(2, len(particles) + 1)]
     return "\n".join(lines)
 
 

@@ -124,6 +124,7 @@ class Truth:
         return RenderOutput(rgb=rgb, opacity=rgba[..., 3:], depth=rgba[..., 3:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["a red car", "a yellow duck"])
 def test_the_embedded_prior_tells_a_true_object_from_one_with_faces_all_around(text):
     prior = config().prior.build("cpu")
@@ -134,6 +135,7 @@ def test_the_embedded_prior_tells_a_true_object_from_one_with_faces_all_around(t
     assert janus.front > truth.front
 
 
+@pytest.mark.slow
 def test_a_run_tells_the_meter_on_the_way_and_at_the_end_and_does_not_count_its_questions(tmp_path):
     import json
 

@@ -20,6 +20,7 @@ def run(small_config, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_formats_with_other_options_are_written_and_noted(run: Path) -> None:
     found = list(export_run(run, ["glb", "stl", "splat", "ply", "glb"], options=QUICK))
     assert [written.path.name for written in found] == ["mesh.glb", "mesh.stl", "splats.splat", "splats.ply"]

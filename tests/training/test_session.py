@@ -90,6 +90,7 @@ def test_stopped_and_resumed_equals_uninterrupted(small_config, tmp_path: Path) 
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_killed_between_checkpoints_equals_uninterrupted(small_config, tmp_path: Path) -> None:
     config = small_config(steps=20)
     for event in Session(config, tmp_path / "run").run():
@@ -276,6 +277,7 @@ def test_a_scene_unfit_for_a_mesh_is_reported_with_the_reason(small_config, tmp_
     assert not (tmp_path / "run" / "mesh.glb").exists()
 
 
+@pytest.mark.slow
 def test_results_are_exported_again_from_the_checkpoint(small_config, tmp_path: Path) -> None:
     list(Session(small_config(), tmp_path / "run").run())
     for name, file_format in (("mesh.glb", "glb"), ("splats.ply", "ply"), ("sheet.png", "sheet")):
