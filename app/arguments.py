@@ -1,11 +1,15 @@
-"""What people write on the command line: switches, options of a config, and options that do not go together."""
+"""What people write on the command line, and what is shown to them in the same words: switches, KEY=VALUE, configs."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from sds3d.config import RunConfig
 
 SWITCHES = {"--offline": "HF_HUB_OFFLINE", "--allow-pickle": "SDS3D_ALLOW_PICKLE", "--debug": "SDS3D_DEBUG"}
 
@@ -68,3 +72,13 @@ def require(option: str, is_given: bool, others: Mapping[str, Any]) -> None:
     for name, value in others.items():
         if value and not is_given:
             raise typer.BadParameter(f"{name} goes with {option} only")
+
+
+def config_text(config: "RunConfig") -> str:
+    """One line for each option, `key = value  # source`, with values as JSON; --set takes them so, but for prompts."""
+    from sds3d.config.layers import flatten
+
+    sources = config.sources
+    rows = {key: f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in flatten(config.to_dict()).items()}
+    width = min(60, max(map(len, rows.values())))
+    return "\n".join(f"{row:{width}}  # {sources[key]}" for key, row in rows.items())

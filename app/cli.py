@@ -12,6 +12,7 @@ import typer
 from typer import Argument, Option
 
 from .arguments import (
+    config_text,
     overrides_of,
     parse_settings,
     prior_option,
@@ -127,7 +128,8 @@ def generate(
         Option(min=1, metavar="STEP", help="with --best-of: where the best is chosen", rich_help_panel=OUTPUT),
     ] = None,
     print_config: Annotated[
-        bool, Option("--print-config", help="print every option and where it is from; stop", rich_help_panel=OUTPUT)
+        bool,
+        Option("--print-config", help="print each option and who set it; --json for --config", rich_help_panel=OUTPUT),
     ] = False,
     dry_run: Annotated[
         bool, Option("--dry-run", help="check everything, write nothing", rich_help_panel=OUTPUT)
@@ -156,13 +158,14 @@ def generate(
         "scene.rasterizer": rasterizer,
     }
     overrides = overrides_of(options, parse_settings([*(assignments or []), *(settings or [])]))
-    from sds3d.config.run_config import load_config
+    from sds3d.config import load_config, printable
 
     from .commands import generate as command
 
     config = load_config(config_file, preset, overrides)
     if print_config:
-        return command.print_config(config, as_json)
+        print(json.dumps(printable(config), indent=2) if as_json else config_text(config))
+        return DONE
     if best_of is not None:
         return command.start_best(config, best_of, until, out, strict, dry_run, quiet, as_json)
     return command.start(config, out, strict, dry_run, quiet, as_json)

@@ -1,7 +1,7 @@
-"""Draws docs/architecture.svg, the rooms of the code and who imports whom, from the imports: `python docs/make_architecture.py`.
+"""Draws docs/architecture.svg, who imports whom, from the imports themselves: `python docs/make_architecture.py`.
 
-A room is a folder or flat module of sds3d/. It stands above all that it imports. An arrow that follows from others (training
-imports types, as run does, which it imports) is left out.
+A room is a folder or flat module of sds3d/ and stands above all that it imports. An arrow that follows from others is
+left out: training imports types, but so does run, which it imports too.
 """
 
 import runpy
@@ -18,17 +18,17 @@ ROOMS = {
     "evaluation": (2.6, YELLOW, "scores against true objects"),
     "jobs": (0.6, YELLOW, "the queue, its worker, batches"),
     "sweeps": (2.3, YELLOW, "several runs: compare, best of N"),
-    "training": (1.5, YELLOW, "Session, the loop, recovery, memory"),
+    "training": (1.5, YELLOW, "Session, the loop, recovery"),
     "run": (1.5, YELLOW, "a run on disk: RunFolder, events"),
     "config": (1.5, YELLOW, "RunConfig, resolve, presets"),
-    "export": (0.8, GREEN, "scene to mesh, splats, pictures"),
-    "metrics": (0.8, GREY, "PSNR, SSIM, IoU, Janus"),
+    "export": (0.6, GREEN, "scene to mesh, splats, pictures"),
+    "metrics": (1.15, GREY, "PSNR, SSIM, IoU, Janus"),
     "guidance": (2.6, BLUE, "SDS, VSD, CFD, ... one file each"),
-    "prompts": (0.8, BLUE, "words to embeddings, by view"),
-    "priors": (2.2, BLUE, "frozen 2D diffusion models"),
-    "scenes": (0.0, GREEN, "splats, radiance field, image"),
-    "reference_image": (2.2, BLUE, "a picture to match"),
-    "cameras": (2.2, GREEN, "orbits, rays"),
+    "prompts": (1.15, BLUE, "words to embeddings, by view"),
+    "priors": (2.55, BLUE, "frozen 2D diffusion models"),
+    "scenes": (0.35, GREEN, "splats, radiance field, image"),
+    "reference_image": (2.15, BLUE, "a picture to match"),
+    "cameras": (1.8, GREEN, "orbits, rays"),
     "ops": (0.0, GREEN, "compiled ops and references"),
     "atomic": (3.3, GREY, "files whole or absent"),
     "options": (1.1, GREY, "base of all options"),
@@ -51,8 +51,8 @@ def imports() -> dict[str, set[str]]:
             below[here].add(there)
     below["ops"].add("cuda_ext")
     return {
-        here: {t for t in there if not any(t in reached(o, below) for o in there - {t})}
-        for here, there in below.items()
+        here: {room for room in rooms if not any(room in reached(other, below) for other in rooms - {room})}
+        for here, rooms in below.items()
     }
 
 
@@ -72,7 +72,8 @@ def draw() -> str:
     place = {room: (MARGIN + x * COLUMN, MARGIN + (top - height(room)) * ROW) for room, (x, _, _) in ROOMS.items()}
     wide, high = MARGIN * 2 + 3.3 * COLUMN + BOX_WIDTH, MARGIN * 2 + top * ROW + BOX_HEIGHT
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:g} {high:g}" font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:g} {high:g}" '
+        'font-family="sans-serif" font-size="12">',
         '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path d="M0 0 L8 4 L0 8 z" fill="#667"/></marker></defs>',
         f'<rect width="{wide:g}" height="{high:g}" fill="white"/>',
@@ -89,7 +90,8 @@ def draw() -> str:
     for room, (_, color, caption) in ROOMS.items():
         x, y = place[room]
         lines += [
-            f'<rect x="{x:g}" y="{y:g}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="6" fill="{color}" stroke="#99a"/>',
+            f'<rect x="{x:g}" y="{y:g}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="6" '
+            f'fill="{color}" stroke="#99a"/>',
             f'<text x="{x + BOX_WIDTH / 2:g}" y="{y + 18:g}" text-anchor="middle" font-size="15" '
             f'font-weight="bold" fill="#112">{room}</text>',
             f'<text x="{x + BOX_WIDTH / 2:g}" y="{y + 34:g}" text-anchor="middle" fill="#334">{escape(caption)}</text>',

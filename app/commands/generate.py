@@ -5,25 +5,12 @@ import shlex
 from pathlib import Path
 
 from sds3d import RunConfig, Session
-from sds3d.config import printable
-from sds3d.config.layers import flatten
 from sds3d.run.events import Stop
 from sds3d.run.folder import RunFolder, run_name
 
 from ..exit_codes import DONE, INTERRUPTED, say_note, stopped_by_signals
 from ..progress import choose_display, follow
 from .export import describe_mesh
-
-
-def print_config(config: RunConfig, as_json: bool) -> int:
-    """Every option: as JSON, which --config reads, or a line each with where the value is from."""
-    if as_json:
-        print(json.dumps(printable(config), indent=2))
-        return DONE
-    values = flatten(config.to_dict())
-    for key, source in config.sources.items():
-        print(f"{key:{max(map(len, values))}}  {json.dumps(values[key], ensure_ascii=False):24}  {source}")
-    return DONE
 
 
 def start(config: RunConfig, out: Path | None, strict: bool, dry_run: bool, quiet: bool, as_json: bool) -> int:
