@@ -45,9 +45,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
-@pytest.fixture
-def sheet_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs hand over a sheet of views and nothing else: a mesh and a video take seven times as long as a small run."""
+@pytest.fixture(autouse=True)
+def only_a_sheet(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of a test that is not marked `exports` hand over a sheet of views alone: a mesh and a video take seven times
+    as long as a small run. Fixtures of a wider scope, and other processes, make everything."""
+    if "exports" in request.keywords:
+        return
     from sds3d.scenes import GaussiansConfig, NerfConfig
 
     for scene in (GaussiansConfig, NerfConfig):

@@ -135,6 +135,7 @@ def test_the_embedded_prior_tells_a_true_object_from_one_with_faces_all_around(t
     assert janus.front > truth.front
 
 
+@pytest.mark.exports
 @pytest.mark.slow
 def test_a_run_tells_the_meter_on_the_way_and_at_the_end_and_does_not_count_its_questions(tmp_path):
     import json

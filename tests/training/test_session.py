@@ -38,6 +38,7 @@ def kinds(events: list[Any]) -> list[str]:
     return [type(event).__name__ for event in events]
 
 
+@pytest.mark.exports
 def test_a_run_makes_the_whole_folder(small_config, tmp_path: Path) -> None:
     config = small_config(preview_every=12)
     session = Session(config, tmp_path / "run")
@@ -70,6 +71,7 @@ def test_a_run_makes_the_whole_folder(small_config, tmp_path: Path) -> None:
     assert Session.resume(folder).config == config
 
 
+@pytest.mark.exports
 def test_stopped_and_resumed_equals_uninterrupted(small_config, tmp_path: Path) -> None:
     config = small_config()
     for _ in Session(config, tmp_path / "whole").run():
@@ -90,6 +92,7 @@ def test_stopped_and_resumed_equals_uninterrupted(small_config, tmp_path: Path) 
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
+@pytest.mark.exports
 @pytest.mark.slow
 def test_killed_between_checkpoints_equals_uninterrupted(small_config, tmp_path: Path) -> None:
     config = small_config(steps=20)
@@ -266,6 +269,7 @@ def test_a_full_disk_ends_the_run_with_the_path_and_leaves_nothing_half_written(
     assert list(Session.resume(tmp_path / "run").run())[-1].report
 
 
+@pytest.mark.exports
 def test_a_scene_unfit_for_a_mesh_is_reported_with_the_reason(small_config, tmp_path: Path) -> None:
     still = dict.fromkeys(("scene.lr_opacities", "scene.lr_scales", "scene.lr_means"), 0.0)  # fog stays fog
     config = small_config(**{"scene.init_opacity": 0.02, "scene.densify.enabled": False, **still, "steps": 12})
@@ -277,6 +281,7 @@ def test_a_scene_unfit_for_a_mesh_is_reported_with_the_reason(small_config, tmp_
     assert not (tmp_path / "run" / "mesh.glb").exists()
 
 
+@pytest.mark.exports
 @pytest.mark.slow
 def test_results_are_exported_again_from_the_checkpoint(small_config, tmp_path: Path) -> None:
     list(Session(small_config(), tmp_path / "run").run())
@@ -289,6 +294,7 @@ def test_results_are_exported_again_from_the_checkpoint(small_config, tmp_path: 
         Session.resume(tmp_path / "run").export("fbx")
 
 
+@pytest.mark.exports
 def test_nothing_is_exported_from_an_older_checkpoint_or_from_another_run(small_config, tmp_path: Path) -> None:
     list(Session(small_config(), tmp_path / "run").run())
     with pytest.raises(CheckpointError, match="no checkpoint yet"):
@@ -299,6 +305,7 @@ def test_nothing_is_exported_from_an_older_checkpoint_or_from_another_run(small_
         Session.resume(tmp_path / "run").export("ply")
 
 
+@pytest.mark.exports
 def test_what_is_no_run_folder_is_refused(small_config, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"resolved\.json"):
         Session.resume(tmp_path)
