@@ -57,7 +57,7 @@ def test_a_run_makes_the_whole_folder(small_config, tmp_path: Path) -> None:
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"step-000016", "step-000024"}
 
     report = json.loads((folder / "report.json").read_text())
-    assert events[-1] == Finished(report) or events[-1].report["mesh"]["faces"] == report["mesh"]["faces"]
+    assert json.loads(json.dumps(events[-1].report)) == report
     assert set(report["seconds"]) == {"prior", "render", "backward", "optimizer", "export", "total"}
     assert report["seconds"]["total"] >= sum(report["seconds"].values()) - report["seconds"]["total"] - 0.01
     assert report["mesh"]["pieces"] == 1
