@@ -107,6 +107,7 @@ def spread(x: Tensor) -> tuple[Tensor, Tensor]:
     return torch.bincount(nearest, minlength=3) / len(x), torch.stack([x[nearest == k].var(0).mean() for k in range(3)])
 
 
+@pytest.mark.slow
 def test_particles_spread_like_the_prior() -> None:  # T5
     share, variance = spread(settled(VSD(guidance_scale=1.0, weighting="sigma_over_alpha")))
     torch.testing.assert_close(share, WEIGHTS, rtol=0.1, atol=0)
@@ -158,6 +159,7 @@ def test_its_mean_is_the_gradient_of_the_divergence(t: float) -> None:  # T21
     assert found == pytest.approx([by_mean, by_std], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_critic_that_learns_keeps_the_spread_of_the_prior() -> None:  # T22
     """64 particles, N(1/2, 1/4), the critic trained beside them at the default rate; SDS would end with variance 0."""
     prior, generator = gaussian(0.5, 0.5, torch.float32), torch.Generator().manual_seed(0)

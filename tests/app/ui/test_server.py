@@ -35,6 +35,7 @@ def run(page: Any, small_config: Any) -> str:
     return "a-ball"
 
 
+@pytest.mark.slow
 def test_results_and_previews_of_a_run_are_served(page: Any, run: str) -> None:
     for name, kind in (("sheet.png", "image/png"), ("mesh.glb", "model/gltf-binary"), ("orbit.mp4", "video/mp4")):
         answer = page.client.get(f"/run/{run}/{name}")
@@ -105,7 +106,12 @@ def test_nothing_is_recorded_and_nothing_is_sent(page: Any) -> None:
 def test_a_run_is_queued_as_the_page_says(page: Any) -> None:
     name = page.generate(prompt="a blue ball", more="steps=7\noptim.guidance_lr=0.8")[1]
     config = page.works.find(name).config
-    assert (config.prompt, config.steps, config.optim.guidance_lr, config.prior.name) == ("a blue ball", 7, 0.8, "analytic")
+    assert (config.prompt, config.steps, config.optim.guidance_lr, config.prior.name) == (
+        "a blue ball",
+        7,
+        0.8,
+        "analytic",
+    )
 
 
 @pytest.mark.parametrize(
@@ -187,6 +193,7 @@ def junk(rng: random.Random, depth: int = 0) -> Any:
     return inner if chosen % 2 else {f"k{index}": value for index, value in enumerate(inner)}
 
 
+@pytest.mark.slow
 def test_200_random_bad_payloads_find_no_hole(page: Any, run: str) -> None:
     """Every event in turn: no 500, no traceback, no path of the machine, and no file outside the outputs."""
     rng = random.Random(9)
