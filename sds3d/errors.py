@@ -43,6 +43,12 @@ class CheckpointError(Sds3dError):
     exit_code = 2
 
 
+class RunBusy(Sds3dError):
+    """Another process works on the run; the message names it."""
+
+    exit_code = 2
+
+
 class ExtensionUnavailable(Sds3dError):
     """The compiled kernels are needed and are not there."""
 

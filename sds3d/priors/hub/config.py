@@ -6,11 +6,12 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from pydantic import Field
 
+from sds3d.options import LocalFile
 from sds3d.priors.base import PriorConfig
 from sds3d.reference_image import ReferenceImageConfig
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-Files = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=500)], ...], Field(max_length=16)]
+Files = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=500)], ...], Field(max_length=16), LocalFile()]
 
 
 class DiffusersConfig(PriorConfig):
@@ -23,7 +24,7 @@ class DiffusersConfig(PriorConfig):
         "a ceramic teapot shaped like a pumpkin",
         "a wooden rocking chair, studio lighting",
     )
-    model: Annotated[str, Field(min_length=1, max_length=500, description="folder or hub id of the model")]
+    model: Annotated[str, LocalFile(), Field(min_length=1, max_length=500, description="folder or hub id of the model")]
     revision: Annotated[
         str,
         Field(max_length=100, pattern=r"^[\w./-]*$", description="commit, branch or tag on the hub"),
@@ -68,6 +69,7 @@ class MultiViewConfig(DiffusersConfig):
     name: Literal["multiview"] = "multiview"  # type: ignore[assignment]
     reads_views: ClassVar[bool] = False
     reads_cameras: ClassVar[bool] = True
+    needs_orthogonal_views: ClassVar[bool] = True
     default_overrides: ClassVar[Mapping[str, Any]] = {"cameras": {"views": 4, "orthogonal_views": True}}
 
 
@@ -77,6 +79,7 @@ class Zero123Config(DiffusersConfig):
     name: Literal["zero123"] = "zero123"  # type: ignore[assignment]
     reads_views: ClassVar[bool] = False
     reads_cameras: ClassVar[bool] = True
+    takes_reference_image: ClassVar[bool] = True
     reference_image: ReferenceImageConfig
     anchors: Annotated[
         int, Field(ge=0, le=15, description="views sampled from the picture first; each render goes by the nearest")
