@@ -81,11 +81,11 @@ def _bound(field: FieldInfo, sides: tuple[str, str]) -> float | None:
     return next((float(getattr(m, s)) for m in field.metadata for s in sides if getattr(m, s, None) is not None), None)
 
 
-def controls_html(fields: Mapping[str, object], more: object, entered: Mapping[str, object]) -> str:
-    """A control for each plain option of the run that the page describes; in its place, why there is no such run.
+def controls_html(fields: Mapping[str, object], more: object) -> str:
+    """A control for each plain option of the run that the page describes, or why there can be no such run.
 
-    A control shows the value that the run would have without it, or what a person has `entered`. page.js sends those
-    only that show something else than `data-default`: an untouched control changes nothing.
+    `data-default` is the value that the run has without the control. page.js fills the controls in, and sends only
+    those that a person has changed.
     """
     try:
         config = config_of({"prompt": "-", **{key: value for key, value in fields.items() if value}}, more)
@@ -93,24 +93,22 @@ def controls_html(fields: Mapping[str, object], more: object, entered: Mapping[s
         return f'<p class="none">{html.escape(str(error))}</p>'
     sections = []
     for group in (OWN, *GROUPS):
-        rows = "".join(_row(control, entered.get(control.key)) for control in controls_of(group, config))
+        rows = "".join(_row(control) for control in controls_of(group, config))
         name = group.replace("_", " ")
         sections += [f"<details{' open' if group == OWN else ''}><summary>{name}</summary>{rows}</details>"] * bool(rows)
     return "".join(sections)
 
 
-def _row(control: Control, entered: object) -> str:
+def _row(control: Control) -> str:
     default = _shown(control.value)
-    value = default if entered is None else _shown(entered)
     attributes = f'data-option="{control.key}" data-default="{html.escape(default)}"'
     if control.kind == "switch":
-        field = f'<input type="checkbox" {attributes}{" checked" if value == "true" else ""}>'
+        field = f'<input type="checkbox" {attributes}>'
     elif control.kind == "choice":
         names = dict.fromkeys([*([""] if default == "" else []), *control.choices])
-        options = "".join(f"<option{' selected' if name == value else ''}>{html.escape(name)}</option>" for name in names)
-        field = f"<select {attributes}>{options}</select>"
+        field = f"<select {attributes}>{''.join(f'<option>{html.escape(name)}</option>' for name in names)}</select>"
     else:
-        field = f'<input type="text" inputmode="decimal" maxlength="40" {attributes} value="{html.escape(value)}">'
+        field = f'<input type="text" inputmode="decimal" maxlength="40" placeholder="not set" {attributes}>'
     about = f"<small>{html.escape(control.info)}</small>" if control.info else ""
     return f'<label class="option" id="{control.key.replace(".", "-")}"><span>{control.label}</span>{field}{about}</label>'
 

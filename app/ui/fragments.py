@@ -4,6 +4,7 @@ import html
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +15,7 @@ from .export_files import Export, files_at
 from .run_index import RunEntry
 from .run_log import RunLog
 
+NO_LOG = RunLog()
 STATES = {"queued": "waiting", "new": "beginning"}  # what the badge says, where that is not the state's own name
 
 
@@ -188,14 +190,28 @@ def command(entry: RunEntry) -> str:
 
 def cards(entries: Sequence[tuple[RunEntry, str]], chosen: str) -> str:
     """A card for each (run, address of its picture)."""
-    return "".join(card(entry, picture, entry.name == chosen) for entry, picture in entries)
+    return f'<div class="cards">{"".join(card(*pair, chosen) for pair in entries)}</div>' if entries else ""
 
 
-def card(entry: RunEntry, picture: str, chosen: bool) -> str:
+def history(entries: Sequence[RunEntry], total: int, chosen: str) -> str:
+    """Cards of ended runs; of more than fit the newest."""
+    if total == 0:
+        return '<p class="none">No runs yet.</p>'
+    return cards([(entry, thumbnail(entry)) for entry in entries], chosen)
+
+
+@lru_cache(4096)
+def thumbnail(entry: RunEntry) -> str:
+    """Address of an ended run's picture: its result, else its newest preview. An entry that changes is another."""
+    preview = entry.folder.newest_preview()
+    return result_picture(entry) or (address(entry, "previews", preview.name) if preview is not None else "")
+
+
+def card(entry: RunEntry, picture: str, chosen: str) -> str:
     when = time.strftime("%d %b %H:%M", time.localtime(entry.added))
     style = f"thumb\" style=\"background-image:url('{picture}')" if picture else "thumb none"
     return (
-        f'<a class="card{" chosen" if chosen else ""}" href="?run={quote(entry.name, safe="")}" '
+        f'<a class="card{" chosen" if entry.name == chosen else ""}" href="?run={quote(entry.name, safe="")}" '
         f'data-state="{text(entry.state)}"><span class="{style}"></span>'
         f'<span class="words">{text(entry.prompt)}</span>'
         f'<span class="meta">{badge(entry.state)} {when} · {text(entry.guidance)}</span></a>'

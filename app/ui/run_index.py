@@ -64,9 +64,10 @@ class RunIndex:
     asks for the status of the command line's runs that are under way, and of REVISITED others in turn.
     """
 
-    def __init__(self, outputs: Path, limit: int) -> None:
-        """`limit` is how many jobs may wait, pause or run at once."""
-        self.outputs, self.limit = outputs, limit
+    def __init__(self, outputs: Path, limit: int, files: Path | None = None) -> None:
+        """`limit` is how many jobs may wait, pause or run at once; `files` is the folder below which a run that is added
+        may name files of this machine, None if it may name none."""
+        self.outputs, self.limit, self.files = outputs, limit, files
         self.queue = Queue(outputs / QUEUE)
         self.version = 0  # grows whenever an entry is another
         self._lock, self._logs = threading.RLock(), RunLogs()
@@ -74,7 +75,7 @@ class RunIndex:
         self._jobs: dict[str, RunEntry] = {}
         self._folders: dict[str, RunEntry | None] = {}  # None for what holds no run, yet
         self._times: dict[str, int] = {}  # of the event logs of the runs in `_folders`
-        self._sorted: list[RunEntry] = []
+        self._sorted, self._active = list[RunEntry](), list[RunEntry]()
 
     def add(self, config: RunConfig) -> RunEntry:
         """Queue a run; ConfigError if the queue is full. The same options again are the same run."""
@@ -90,11 +91,11 @@ class RunIndex:
         assert entry is not None, "what was added is there"
         return entry
 
-    def all(self) -> list[RunEntry]:
-        """All runs, newest first."""
+    def all(self) -> tuple[list[RunEntry], list[RunEntry], int]:
+        """(all runs, newest first; those of them that wait or are under way; a number that is another if any is)."""
         with self._lock:
             self._look()
-            return self._sorted
+            return self._sorted, self._active, self.version
 
     def find(self, name: object) -> RunEntry | None:
         """The run of that name; None where there is none. The name never becomes a path."""
@@ -127,6 +128,7 @@ class RunIndex:
         if self.version != before:
             entries = [*self._jobs.values(), *(entry for entry in self._folders.values() if entry is not None)]
             self._sorted = sorted(entries, key=lambda entry: -entry.added)
+            self._active = [entry for entry in self._sorted if entry.active]
 
     def _look_at_queue(self) -> None:
         changes = self.queue.changes_since(self._token)
