@@ -115,7 +115,7 @@ def fork_run(index: RunIndex) -> Callable[..., tuple[Any, Words]]:
         def act(entry: RunEntry) -> Words:
             changes = _changes(entry.config, words, scale, steps=steps)
             warnings = word_warnings(entry.config.with_changes(changes, (*LIVE, "steps")))
-            names.append(fork(index.queue, entry.folder.path, changes).name)
+            names.append(fork(index.queue, entry.folder, changes).name)
             return f"a new run is in the queue{fragments.note(warnings)}"
 
         answer = _guarded(index, act)(chosen)

@@ -50,11 +50,14 @@ class _Slot:
         self.task: asyncio.Task[None] | None = None
 
     def put(self, text: str, is_over: bool) -> None:
-        self.is_over = self.is_over or is_over
-        if text and text != self.text:
+        """Wakes the pages only if there is something new."""
+        is_new = bool(text) and text != self.text
+        if is_new:
             self.text, self.version = text, self.version + 1
-        self.changed.set()
-        self.changed = asyncio.Event()
+        if is_new or is_over:
+            self.is_over = self.is_over or is_over
+            self.changed.set()
+            self.changed = asyncio.Event()
 
 
 class LiveStreams:

@@ -31,7 +31,7 @@ def run(page: Any, small_config: Any) -> str:
     """The name of a finished run below the page's outputs."""
     from sds3d import Session
 
-    list(Session(small_config(steps=4, preview_every=2), page.works.outputs / "a-ball").run())
+    list(Session(small_config(steps=4, preview_every=2), page.index.outputs / "a-ball").run())
     return "a-ball"
 
 
@@ -39,7 +39,7 @@ def test_results_and_previews_of_a_run_are_served(page: Any, run: str) -> None:
     for name, kind in (("sheet.png", "image/png"), ("mesh.glb", "model/gltf-binary"), ("orbit.mp4", "video/mp4")):
         answer = page.client.get(f"/run/{run}/{name}")
         assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
-        assert answer.content == (page.works.outputs / run / name).read_bytes()
+        assert answer.content == (page.index.outputs / run / name).read_bytes()
     assert page.client.get(f"/run/{run}/previews/step-000002.png").status_code == 200
     assert page.client.get(f"/run/{run}/splats.splat").status_code == 404  # known, and not made
 
@@ -57,7 +57,7 @@ def test_no_path_of_a_client_is_followed(page: Any, run: str, attempt: str) -> N
     "attempt", ["/etc/passwd", "../../etc/passwd", "file:///etc/passwd", "http://evil.example/x", "//evil.example"]
 )
 def test_gradio_serves_no_file_that_is_not_its_own(page: Any, run: str, attempt: str) -> None:
-    config = page.works.outputs / run / "config.json"
+    config = page.index.outputs / run / "config.json"
     for path in (attempt, str(config), str(config.resolve())):
         answer = page.client.get(f"/gradio_api/file={path}", follow_redirects=False)
         assert answer.status_code in (403, 404, 400), (path, answer.status_code)
@@ -103,8 +103,8 @@ def test_nothing_is_recorded_and_nothing_is_sent(page: Any) -> None:
 
 
 def test_a_run_is_queued_as_the_page_says(page: Any) -> None:
-    name = page.generate(prompt="a blue ball", more="steps=7\noptim.beta1=0.8")[1]
-    config = page.works.find(name).config
+    name = page.generate(prompt="a blue ball", more="steps=7\noptim.beta1=0.8")[0]
+    config = page.index.find(name).config
     assert (config.prompt, config.steps, config.optim.beta1, config.prior.name) == ("a blue ball", 7, 0.8, "analytic")
 
 
@@ -129,11 +129,11 @@ def test_a_run_is_queued_as_the_page_says(page: Any) -> None:
     ids=lambda value: str(value)[:40],
 )
 def test_what_is_wrong_is_refused_with_the_field(page: Any, fields: dict[str, Any], field: str, said: str) -> None:
-    before = tree(page.works.outputs)
-    problem = "".join(map(str, page.generate(**fields)[2:]))
+    before = tree(page.index.outputs)
+    problem = "".join(map(str, page.generate(**fields)[1:]))
     assert f'role="alert" data-field="{field}"' in problem
     assert said in problem
-    assert tree(page.works.outputs) == before
+    assert tree(page.index.outputs) == before
 
 
 @pytest.mark.parametrize(
@@ -147,26 +147,26 @@ def test_what_is_wrong_is_refused_with_the_field(page: Any, fields: dict[str, An
     ids=lambda value: str(value)[:40],
 )
 def test_what_the_page_would_not_send_is_no_call(page: Any, fields: dict[str, Any]) -> None:
-    before = tree(page.works.outputs)
-    assert page.generate(**fields) == ["the page would not say this"]
-    assert tree(page.works.outputs) == before
+    before = tree(page.index.outputs)
+    assert page.generate(**fields) == ["the page does not make such calls"]
+    assert tree(page.index.outputs) == before
 
 
 @pytest.mark.parametrize(
     "prompt", ["../../red", "/etc/red", "red; rm -rf /", "$(red)", "..red", "a red ball\u202e", "-red"]
 )
 def test_no_prompt_becomes_a_path(page: Any, prompt: str) -> None:
-    name = page.generate(prompt=prompt)[1]
+    name = page.generate(prompt=prompt)[0]
     assert set(name) <= set(string.ascii_lowercase + string.digits + "-")
     assert not name.startswith("-")
-    assert (page.works.ledger.folder / name / "job.json").is_file()
+    assert (page.index.queue.folder / name / "job.json").is_file()
 
 
 def test_a_full_queue_says_so(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page.works, "limit", 0)
-    before = tree(page.works.outputs)
-    assert "the queue is full" in page.generate(prompt="a green ball")[3]
-    assert tree(page.works.outputs) == before
+    monkeypatch.setattr(page.index, "limit", 0)
+    before = tree(page.index.outputs)
+    assert "the queue is full" in page.generate(prompt="a green ball")[2]
+    assert tree(page.index.outputs) == before
 
 
 def junk(rng: random.Random, depth: int = 0) -> Any:
@@ -191,8 +191,8 @@ def test_200_random_bad_payloads_find_no_hole(page: Any, run: str) -> None:
     """Every event in turn: no 500, no traceback, no path of the machine, and no file outside the outputs."""
     rng = random.Random(9)
     events = [*page.events, max(page.events) + 1]  # the last is none
-    outside = page.works.outputs.parent
-    before = tree(outside) - {str(Path("outputs") / name) for name in tree(page.works.outputs)}
+    outside = page.index.outputs.parent
+    before = tree(outside) - {str(Path("outputs") / name) for name in tree(page.index.outputs)}
     for turn in range(200):
         number = events[turn % len(events)]
         count = len(page.events[number]["inputs"]) if number in page.events else 2
@@ -205,8 +205,8 @@ def test_200_random_bad_payloads_find_no_hole(page: Any, run: str) -> None:
         assert status < 500, (number, data, text[:300])
         for told in ("Traceback", "root:x", 'File "/', str(Path(__file__).parents[3])):
             assert told not in text, (number, told, text[:300])
-    assert tree(outside) - {str(Path("outputs") / name) for name in tree(page.works.outputs)} == before
-    assert (page.works.outputs / run / "mesh.glb").is_file()
+    assert tree(outside) - {str(Path("outputs") / name) for name in tree(page.index.outputs)} == before
+    assert (page.index.outputs / run / "mesh.glb").is_file()
     assert page.client.get("/").status_code == 200
 
 
@@ -245,13 +245,6 @@ def test_what_would_not_be_safe_is_not_served(host: str, auth: str | None, said:
 def test_a_password_may_hold_colons() -> None:
     assert check_login("0.0.0.0", "ann:pass:word:1") == ("ann", "pass:word:1")
     assert check_login("localhost", None) is None
-
-
-def test_the_live_view_of_a_run(page: Any, run: str) -> None:
-    answer = page.client.get(f"/live/{run}")
-    assert answer.headers["content-type"].startswith("text/html")
-    assert f'data-run="{run}" data-state="done"' in answer.text
-    assert page.client.get("/live/nothing").status_code == 404
 
 
 def test_open_pages_are_no_error_when_the_server_ends() -> None:
