@@ -98,13 +98,9 @@ class RunConfig(Options):
         float, Field(ge=0, le=3600, description="a preview also whenever so much time has passed since the last; 0: no")
     ] = 0.0
     checkpoint_every: Annotated[int, Field(ge=1)] = 100
-    checkpoints_kept: Annotated[int, Field(ge=1, le=1000, description="of the newest")] = 2
     milestone_every: Annotated[
         int, Field(ge=0, description="checkpoints of every so many steps stay, besides the newest; 0: none do")
     ] = 0
-    rollbacks: Annotated[
-        int, Field(ge=0, le=100, description="times in a row that a run may go back to its last checkpoint, slower")
-    ] = 3
     janus_every: Annotated[
         int, Field(ge=0, description="steps between looks at whether sides look like sides; 0: at the end only")
     ] = 0

@@ -273,9 +273,9 @@ class RunFolder:
     def _checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
-    def save_checkpoint(self, checkpoint: Checkpoint, kept: int, milestone_every: int = 0) -> Path:
+    def save_checkpoint(self, checkpoint: Checkpoint, milestone_every: int = 0) -> Path:
         """See sds3d.run.checkpoint.save_checkpoint."""
-        return save_checkpoint(self._checkpoints, checkpoint, kept, milestone_every)
+        return save_checkpoint(self._checkpoints, checkpoint, milestone_every=milestone_every)
 
     def checkpoint_steps(self) -> list[int]:
         """Steps of all checkpoints, newest first."""

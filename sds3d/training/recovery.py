@@ -18,6 +18,7 @@ from sds3d.training.memory import measure_step
 from sds3d.training.trainer import Trainer
 
 MAX_SKIPPED = 4  # steps in a row whose loss or gradient is not finite; after one more the run goes back
+ROLLBACKS = 3  # times in a row that a run goes back to its last checkpoint before it ends
 SLOWER = 0.5  # factor on the learning rates when it does
 SIDES, SIZE = 4, 48  # views around the scene, and their sides in pixels
 GREY = (0.5, 0.5, 0.5)
@@ -31,11 +32,11 @@ class Unwell(NumericsError):
 
 
 class Recovery:
-    """The failures of one run. A failure that comes again at the same place after `rollbacks` times ends it."""
+    """The failures of one run. A failure that comes again at the same place after ROLLBACKS times ends it."""
 
-    def __init__(self, trainer: Trainer, folder: RunFolder, rollbacks: int) -> None:
+    def __init__(self, trainer: Trainer, folder: RunFolder) -> None:
         """`folder` holds its checkpoints; until one is saved, the beginning of the run is kept in memory."""
-        self.trainer, self.folder, self.rollbacks = trainer, folder, rollbacks
+        self.trainer, self.folder = trainer, folder
         self._beginning: Checkpoint | None = trainer.checkpoint()
         self._skipped = self._back = 0
         self._failed_at = -1
@@ -73,7 +74,7 @@ class Recovery:
             self.trainer.skip_step()
             return f"{error.args[0]}: the step is skipped ({self._skipped} of at most {MAX_SKIPPED} in a row)", False
         self._failed_at = max(self._failed_at, self.trainer.step)
-        if self._back >= self.rollbacks:
+        if self._back >= ROLLBACKS:
             raise NumericsError(f"{error.args[0]}, and going back {self._back} times did not help", hint=error.hint)
         self._back += 1
         self._go_back()
@@ -82,7 +83,7 @@ class Recovery:
         torch.rand(self._back, generator=self.trainer.generator)
         return (
             f"{error.args[0]}: going back to step {self.trainer.step} with {self.trainer.rate:g} times the learning "
-            f"rates ({self._back} of at most {self.rollbacks} in a row)"
+            f"rates ({self._back} of at most {ROLLBACKS} in a row)"
         ), True
 
     def _memory(self, reason: str) -> tuple[str, bool]:

@@ -210,7 +210,7 @@ class Session:
 
     def _train(self, trainer: Trainer) -> Iterator[Event]:
         previews = Previews(self.folder, self.config)
-        recovery = Recovery(trainer, self.folder, self.config.rollbacks)
+        recovery = Recovery(trainer, self.folder)
         self._saved_step = trainer.step
         while trainer.step < self.config.steps:
             yield from self._read_mailbox(trainer)
@@ -332,7 +332,6 @@ class Session:
         if not trainer.is_finite():
             raise NumericsError(f"the scene is not finite at step {trainer.step}", hint="lower the learning rates")
         trainer.seconds[TOTAL] = time.perf_counter() - self._begun
-        kept = self.config.checkpoints_kept, self.config.milestone_every
-        path = self.folder.save_checkpoint(trainer.checkpoint(), *kept)
+        path = self.folder.save_checkpoint(trainer.checkpoint(), milestone_every=self.config.milestone_every)
         self._saved_step = trainer.step
         return CheckpointSaved(trainer.step, path)

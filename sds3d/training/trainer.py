@@ -50,7 +50,7 @@ class Trainer:
     ) -> None:
         self.config, self.scene, self.prior = config, scene, prior
         self.generator, self.device = generator, device
-        self.prompts = Prompts(prior, config.prompt, config.negative_prompt, config.view_prompting)
+        self.prompts = self._build_prompts()
         self.state = config.guidance.init(prior, generator)
         noise_state = config.noise.init(prior.latent_shape, generator, config.particles)
         self.noise_state = None if noise_state is None else noise_state.to(device)
@@ -128,7 +128,12 @@ class Trainer:
     def change(self, config: RunConfig) -> None:
         """Go on with other options, those that RunConfig.with_changes allows; state and random numbers stay as they are."""
         self.config = config
-        self.prompts = Prompts(self.prior, config.prompt, config.negative_prompt, config.view_prompting)
+        self.prompts = self._build_prompts()
+
+    def _build_prompts(self) -> Prompts:
+        config = self.config
+        texts = config.prompt, config.negative_prompt
+        return Prompts(self.prior, *texts, config.view_prompting, config.prior.reads_views)
 
     def skip_step(self) -> None:
         """Count the step that failed as done: the next one draws other cameras, times and noise."""

@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from sds3d_app.cli import invoke
-from sds3d_app.switches import SWITCHES, take_switches
+from sds3d_app.arguments import SWITCHES, take_switches
 from tests.priors.hub.conftest import cache, model_folder  # noqa: F401
 
 
@@ -39,8 +39,8 @@ def test_what_show_says_to_do_can_be_done(capsys):
     for model in KNOWN:
         assert invoke(["priors", "show", model, "--json"]) == 0
         command = json.loads(capsys.readouterr().out)["command"]
-        assert invoke([*shlex.split(command)[1:], "--print-config"]) == 0
-        assert json.loads(capsys.readouterr().out)["prior"]["model"] == model
+        assert invoke([*shlex.split(command)[1:], "--print-config", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["values"]["prior"]["model"] == model
     assert invoke(["priors", "show", "stabilityai/stable-diffusion-2-1-base"]) == 0
     assert "mirror sd2-community" in capsys.readouterr().out
     assert invoke(["priors", "show", "no/such-model"]) == 2

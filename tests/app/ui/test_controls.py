@@ -61,7 +61,7 @@ def test_the_page_shows_what_runs_use(prior: str, preset: str) -> None:
             continue
         values = shown(page)
         assert values == {key: as_text(option(config, key)) for key in values}
-        assert {"steps", "cameras.views", "optim.beta1"} <= values.keys()
+        assert {"steps", "cameras.views", "optim.guidance_lr"} <= values.keys()
         compared += 1
     assert compared >= 10, "a prior goes with most scenes and guidances"
 
