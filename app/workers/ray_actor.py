@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sds3d.atomic import remove_tree, writing
-from sds3d.config.run_config import RunConfig
+from sds3d.config import RunConfig
 from sds3d.errors import ConfigError, RunBusy
 from sds3d.jobs.worker import Outcome, Runner
 from sds3d.run.events import command_from_dict

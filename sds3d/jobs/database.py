@@ -15,10 +15,11 @@ import secrets
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from sds3d.atomic import writing
 from sds3d.errors import ConfigError, OutputError
@@ -32,6 +33,34 @@ INHERITED: list[sqlite3.Connection] = []  # of the process that this one was for
 Result = TypeVar("Result")
 
 
+class Part(NamedTuple):
+    """One of a database's files as it is now."""
+
+    identity: tuple[int, int]  # whatever its name
+    size: int
+
+
+class Files(NamedTuple):
+    """The database in use."""
+
+    name: str
+    database: Part
+    log: Part | None
+    index: Part | None  # of the log
+
+    def is_same(self, other: "Files | None") -> bool:
+        """Whether it is the same database, whatever has become of its files."""
+        return other is not None and (self.name, self.database.identity) == (other.name, other.database.identity)
+
+    def is_whole(self, earlier: "Files") -> bool:
+        """Whether these are the files from `earlier`, and nothing was cut off from them: SQLite never does."""
+        pairs = zip(self[1:], earlier[1:], strict=True)
+        return self.name == earlier.name and all(
+            now is not None and then is not None and now.identity == then.identity and now.size >= then.size
+            for now, then in pairs
+        )
+
+
 class Database:
     """Transactions on the database of a folder; one connection for each thread."""
 
@@ -41,6 +70,8 @@ class Database:
         self._current = folder / "queue.db"
         self._threads = threading.local()
         self._entered: int | None = None  # the open file `machine`
+        self._leave: Callable[[], object] | None = None  # closes it
+        self._checked = False
 
     def read(self, query: Callable[[sqlite3.Connection], Result]) -> Result:
         """What `query` finds in one consistent state of the database; other processes are not held up."""
@@ -61,7 +92,8 @@ class Database:
             except sqlite3.Error as error:
                 self._roll_back(connection)
                 self._raise_if_refused(error)
-                self._rebuild(_identity(self._current) if self._is_current() else None)
+                if self._is_current():
+                    self._rebuild(self._files())
                 continue
             except BaseException:
                 self._roll_back(connection)
@@ -76,14 +108,15 @@ class Database:
                 connection.execute("ROLLBACK")
 
     def _raise_if_refused(self, error: sqlite3.Error) -> None:
-        """OutputError where the database is sound but busy, or the disk refuses; sqlite3 has no class for these."""
+        """OutputError if the database is busy, or the disk refuses; sqlite3 has no class for these. An "I/O error" can
+        also be a log that was cut off: making the database again tells, because it fails where the disk refuses."""
         text = str(error)
         if "locked" in text:
             raise OutputError(
                 f"{self._current} has been locked by another process for {BUSY_TIMEOUT:.0f} s",
                 hint="end the program that holds it",
             ) from error
-        if any(part in text for part in ("disk is full", "readonly", "disk I/O error", "unable to open")):
+        if any(part in text for part in ("disk is full", "readonly", "unable to open")):
             raise OutputError(f"cannot write {self._current}: {text}") from error
 
     def _connection(self) -> sqlite3.Connection:
@@ -95,43 +128,66 @@ class Database:
         return self._threads.connection
 
     def _is_current(self) -> bool:
-        """Whether this thread of this process is connected to the database that the link names."""
-        mine = getattr(self._threads, "identity", None)
-        return mine is not None and self._threads.pid == os.getpid() and mine == _identity(self._current)
+        """Whether this thread of this process is connected to the database that the link names, and to its logs."""
+        files, mine = self._files(), getattr(self._threads, "files", None)
+        if files is None or mine is None or self._threads.pid != os.getpid() or not files.is_whole(mine):
+            return False
+        self._threads.files = files
+        return True
+
+    def _files(self) -> Files | None:
+        """The database in use and its two logs; None if there is no database."""
+        try:
+            name = os.readlink(self._current)
+        except OSError:
+            return None
+        database, log, index = (_part(self.folder / (name + suffix)) for suffix in ("", "-wal", "-shm"))
+        return None if database is None else Files(name, database, log, index)
 
     def _connect(self) -> sqlite3.Connection:
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._enter()
         for _ in range(3):
-            identity = _identity(self._current)
-            if identity is None:
-                self._rebuild(None)
+            files, mine = self._files(), getattr(self._threads, "files", None)
+            if files is None or (files.is_same(mine) and self._threads.pid == os.getpid()):
+                self._rebuild(files)  # there is none, or a part of it was cut off or removed
                 continue
             connection = sqlite3.connect(
-                self._current.resolve(), timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+                self.folder / files.name, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
             )
             try:
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute("PRAGMA foreign_keys = ON")
-                if connection.execute("PRAGMA user_version").fetchone() == (self._version,):
-                    self._threads.identity = identity
+                if connection.execute("PRAGMA user_version").fetchone() == (self._version,) and self._is_sound(connection):
+                    self._threads.files = self._files()
                     return connection
             except sqlite3.Error as error:
                 self._raise_if_refused(error)
             connection.close()
-            self._rebuild(identity)
+            self._rebuild(files)
         raise OutputError(f"{self._current} cannot be opened", hint="check the disk")
 
-    def _rebuild(self, damaged: tuple[int, int] | None) -> None:
+    def _is_sound(self, connection: sqlite3.Connection) -> bool:
+        """Looks at every page, once in a process: a cut goes through the middle of a page without an error of its own."""
+        if not self._checked:
+            self._checked = connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+        return self._checked
+
+    def _rebuild(self, damaged: Files | None) -> None:
         """Make the database again, unless another process has done so since `damaged` was the one in use."""
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             with locked(self.folder / "rebuild"):
-                if _identity(self._current) != damaged:
+                files = self._files()
+                if files is not None and not files.is_same(damaged):
                     return
                 path = self.folder / f"queue-{secrets.token_hex(4)}.db"
-                self._build(path)
+                try:
+                    self._build(path)
+                except BaseException:
+                    path.unlink(missing_ok=True)
+                    raise
                 link = path.with_suffix(".link")
                 link.symlink_to(path.name)
                 os.replace(link, self._current)
@@ -159,11 +215,13 @@ class Database:
         SQLite's log works between the processes of one machine only, and so does asking whether a process is there.
         """
         path, end = self.folder / "machine", time.monotonic() + ENTRY_TIMEOUT
-        if self._entered is not None:
-            if _identity(path) == _identity(self._entered):
+        if self._entered is not None and self._leave is not None:
+            mine, there = _part(self._entered), _part(path)
+            if mine is not None and there is not None and mine.identity == there.identity:
                 return
-            os.close(self._entered)
+            self._leave()
         handle = self._entered = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._leave = weakref.finalize(self, os.close, handle)
         while True:
             fcntl.flock(handle, fcntl.LOCK_SH)
             other = os.pread(handle, 1000, 0).decode(errors="replace")
@@ -175,7 +233,7 @@ class Database:
                 fcntl.flock(handle, fcntl.LOCK_UN)
                 if time.monotonic() > end:
                     self._entered = None
-                    os.close(handle)
+                    self._leave()
                     raise ConfigError(
                         f"the queue in {self.folder.parent} is in use on another machine ({other.partition('/')[0]})",
                         hint="for several machines: --ray ADDRESS, or --shard I/N with a folder each",
@@ -197,10 +255,10 @@ def locked(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _identity(file: Path | int) -> tuple[int, int] | None:
-    """Which file that is, whatever its name; None where there is none."""
+def _part(file: Path | int) -> Part | None:
+    """The file; None if there is none."""
     try:
-        found = os.stat(file)
+        status = os.stat(file)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return Part((status.st_dev, status.st_ino), status.st_size)

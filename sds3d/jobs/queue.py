@@ -22,7 +22,6 @@ from typing import Any, Literal
 
 from sds3d.atomic import remove_tree, write_json, writing
 from sds3d.config import RunConfig, read_json_object
-
 from sds3d.errors import ConfigError, Sds3dError
 from sds3d.jobs.database import Database
 from sds3d.jobs.processes import WorkerId
@@ -242,7 +241,7 @@ class Queue:
 
         Pause: a running job is saved and leaves its worker to others, and any is left alone until Resume, which puts it
         back at its old place. Stop: the same, but it ends as stopped (retry goes on with it). FinishEarly: it makes its
-        results from what there is and ends as stopped. Change: see `sds3d.config.live.LIVE`; it holds from the next step
+        results from what there is and ends as stopped. Change: see `sds3d.config.LIVE`; it holds from the next step
         of the run. Workers pass commands on within a quarter of a second and a step.
         """
         if isinstance(command, Change):

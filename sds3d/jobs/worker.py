@@ -7,8 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sds3d.config import option
-from sds3d.config.run_config import RunConfig
+from sds3d.config import RunConfig, option
 from sds3d.errors import OutputError, RunBusy, Sds3dError
 from sds3d.jobs.processes import WorkerId
 from sds3d.jobs.queue import Job, Queue, Selection, has_report
