@@ -63,6 +63,8 @@ def is_of(component: Any, value: object) -> bool:
     """Whether a browser that shows the component could have sent this."""
     if value is None or isinstance(component, gr.State):  # the server has its own states, and uses no other
         return True
+    if isinstance(component, gr.Dropdown) and not component.allow_custom_value:
+        return isinstance(value, str) and value in [choice for _, choice in component.choices]
     if isinstance(component, gr.Textbox | gr.Dropdown):
         return isinstance(value, str) and len(value) <= (getattr(component, "max_length", None) or MAX_LENGTH)
     if isinstance(component, gr.HTML):  # the controls under Advanced: page.js sends what was changed

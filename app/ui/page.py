@@ -24,6 +24,7 @@ TICK = 4.0  # seconds between looks at all runs; the chosen one has its stream
 CARDS, ACTIVE_CARDS = 300, 50  # that are shown at most
 # No event goes through Gradio's queue: see Page. `js` of the button Generate puts in what was changed under Advanced.
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+ANY: dict[str, Any] = {"allow_custom_value": True}  # a dropdown whose choices change: the server looks names up itself
 FOLLOW = "sds3dFollow(element, props, watch, () => trigger('state_changed'))"
 WITH_OPTIONS = "(options, ...fields) => [sds3dOptions(), ...fields]"
 
@@ -157,14 +158,19 @@ def model(index: RunIndex, viewable: str, artifact: str) -> str | None:
     return copy_for_viewer(entry.folder.artifact(artifact), folder) if entry is not None else None
 
 
+def example(number: int, prior: str) -> Any:
+    """The prompt that a person clicked; a prior's examples are few."""
+    prompts = examples_of(prior)
+    return prompts[number][0] if number < len(prompts) else gr.skip()
+
+
 def _form(index: RunIndex, chosen: gr.State) -> Any:
     """What to make and how; the event that begins it."""
     prompt = gr.Textbox(label="What to make", placeholder="a red mug", lines=2, max_length=500, elem_id="prompt")
     examples = gr.Dataset(
-        components=[prompt], samples=examples_of("embedded"), type="values", elem_id="examples",
+        components=[prompt], samples=examples_of("embedded"), type="index", elem_id="examples",
         label="The chosen prior knows",
     )  # fmt: skip
-    examples.click(lambda sample: sample[0], examples, prompt, **PRIVATE)
     words = gr.HTML(elem_id="words")
     negative = gr.Textbox(label="What it should not look like", max_length=500, elem_id="negative", lines=1)
     with gr.Row():
@@ -183,6 +189,7 @@ def _form(index: RunIndex, chosen: gr.State) -> Any:
         )  # fmt: skip
         seed = gr.Number(value=0, label="Seed", elem_id="seed", info="same seed, same object")
     prior.change(lambda name: gr.Dataset(samples=examples_of(name)), prior, examples, **PRIVATE)
+    examples.click(example, [examples, prior], prompt, **PRIVATE)
     go = gr.Button("Generate", variant="primary", elem_id="go")
     problem = gr.HTML(elem_id="problem")
     with gr.Accordion("Advanced", open=False, elem_id="advanced"):
@@ -240,7 +247,7 @@ def _view(index: RunIndex, maker: FileMaker, chosen: gr.State) -> tuple[dict[str
         with gr.Accordion("Change or fork", open=False, elem_id="changing"):
             acted += _changing(index, chosen)
     with gr.Row(visible=False, elem_id="formats") as formats:
-        file_format = gr.Dropdown([], label="Another format", elem_id="format", min_width=160)
+        file_format = gr.Dropdown([], label="Another format", elem_id="format", min_width=160, **ANY)
         make = gr.Button("Make the file", elem_id="make", size="sm", min_width=140)
     exported = gr.HTML(elem_id="made")
     acted.append(make.click(make_format(index, maker), [chosen, file_format], exported, **PRIVATE))
@@ -286,11 +293,11 @@ def _shelf(index: RunIndex) -> tuple[dict[str, Any], gr.Textbox, Any]:
             history = gr.HTML()
         with gr.Tab("Compare"):
             with gr.Row():
-                pair = [gr.Dropdown([], label=label, elem_id=f"compare-{label}") for label in ("one", "other")]
+                pair = [gr.Dropdown([], label=label, elem_id=f"compare-{label}", **ANY) for label in ("one", "other")]
             both = gr.HTML(elem_id="pair")
             gr.on([dropdown.input for dropdown in pair], compare, pair, both, **PRIVATE)
         with gr.Tab("Delete"):
-            doomed = gr.Dropdown([], label="Run", elem_id="doomed")
+            doomed = gr.Dropdown([], label="Run", elem_id="doomed", **ANY)
             sure = gr.Checkbox(label="Yes, remove it and all its files", elem_id="sure")
             delete, answer = gr.Button("Delete", variant="stop", elem_id="delete"), gr.HTML(elem_id="deleted")
             removed = delete.click(delete_run(index), [doomed, sure], [answer, sure], **PRIVATE)

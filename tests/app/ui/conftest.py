@@ -1,6 +1,7 @@
 """The page's application without a browser, and a browser where there is one."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,11 +46,20 @@ class Page:
         return list(json.loads(text)["data"]) if status == 200 else [text]
 
     def generate(self, options: object = None, **fields: object) -> list[Any]:
-        """The outputs of the button Generate, with these fields and controls and small options for the rest."""
-        given = {"prompt": "a red ball", "prior": "analytic", "preset": "draft", "seed": 0, "guidance": "sds"}
-        given |= {"scene": "gaussians", **fields}
+        """[name of the run that the page then shows, note, problem] of the button Generate, with these fields and
+        controls, and small options for the rest."""
+        self._sessions += 1
+        session = f"session{self._sessions}"
+        values = {"prompt": "a red ball", "prior": "analytic", "preset": "draft", "seed": 0, "guidance": "sds"}
+        values |= {"scene": "gaussians", **fields}
         names = ("more", "prompt", "negative", "prior", "guidance", "scene", "preset", "seed", "times", "noise")
-        return self.output(self.event("go", "click"), [options or {}, *(given.get(name, "") for name in names)])
+        data = [{} if options is None else options, *(values.get(name, "") for name in names)]
+        answer = self.output(self.event("go", "click"), data, session)
+        if len(answer) == 1:
+            return answer
+        live = self.output(self.event("live", "state_changed"), [None, None, ""], session)[1]
+        found = re.search(r'data-run="([^"]+)"', live)
+        return [found[1] if found else "", *answer[1:]]
 
 
 @pytest.fixture(scope="session")
