@@ -141,7 +141,7 @@ def drawn(panel: Panel, scale: int) -> Image.Image:
     height = round(size * (TOP - BOTTOM) / (RIGHT - LEFT))
     picture = Image.new("RGB", (size, height + HEAD * scale), "white")
     picture.paste(shading(size, height), (0, HEAD * scale))
-    draw = ImageDraw.NoiseRequest(picture)
+    draw = ImageDraw.Draw(picture)
     shares, spread, outside = summary(panel.places)
     large, small = (ImageFont.load_default(size=points * scale) for points in (19, 13))
     draw.text((2 * scale, 0), panel.title, INK, large)
@@ -174,7 +174,7 @@ def sheet(panels: list[Panel], scale: int = 2) -> Image.Image:
     width, height = pictures[0].size
     gap, top, rows = GAP * scale, TITLE * scale, -(-len(panels) // COLUMNS)
     whole = Image.new("RGB", (COLUMNS * (width + gap) + gap, top + rows * (height + gap) + gap), "white")
-    draw, font = ImageDraw.NoiseRequest(whole), ImageFont.load_default(size=15 * scale)
+    draw, font = ImageDraw.Draw(whole), ImageFont.load_default(size=15 * scale)
     for number, line in enumerate(LEGEND):
         draw.text((gap, gap + number * 22 * scale), line.format(count=len(panels[0].places), steps=STEPS), INK, font)
     for number, picture in enumerate(pictures):

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from sds3d.guidance import GUIDANCE
-from sds3d.guidance import cfg as guided
+from sds3d.guidance import cfg as cfg_module
 from sds3d.guidance.cfg import cfg, cfg_rescale, guided_noise, perp_neg
 from sds3d.priors.forward_counter import ForwardCounter
-from tests.guidance.questions import guidance_input, image_mixture, predictions
+from tests.guidance.exact_priors import guidance_input, image_mixture, predictions
 
 
 def test_cfg_convention_one_is_the_conditional_prediction() -> None:
@@ -101,7 +101,7 @@ def test_every_method_that_guides_can_rescale_its_prediction_and_nothing_else(
         seen.append((eps_w, eps_y, rescale))
         return cfg_rescale(eps_w, eps_y, rescale)
 
-    monkeypatch.setattr(guided, "cfg_rescale", spy)
+    monkeypatch.setattr(cfg_module, "cfg_rescale", spy)
     q = guidance_input(image_mixture(), torch.ones(2, 3, 8, 8, dtype=torch.float64), 0.5, "left", "right")
     grads = []
     for rescale in (0.0, 0.7):

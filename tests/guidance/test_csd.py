@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from sds3d.guidance.base import weight
 from sds3d.guidance.csd import CSD
 from sds3d.options import Schedule
-from tests.guidance.questions import guidance_input, image_mixture, plane_mixture, points, predictions
+from tests.guidance.exact_priors import guidance_input, image_mixture, plane_mixture, points, predictions
 
 
 @pytest.mark.parametrize("t", [0.05, 0.4, 0.9])

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sds3d.guidance.inversion import ddim_step, invert
 from sds3d.priors.analytic import AnalyticPrior
-from tests.guidance.questions import plane_mixture, points
+from tests.guidance.exact_priors import plane_mixture, points
 
 VARIANCE = 0.25
 

@@ -6,7 +6,7 @@ import torch
 from sds3d.guidance.base import GuidanceInput
 from sds3d.guidance.csd import CSD
 from sds3d.guidance.nfsd import NFSD
-from tests.guidance.questions import guidance_input, image_mixture, predictions
+from tests.guidance.exact_priors import guidance_input, image_mixture, predictions
 
 
 def asked_at(*times: float, negative: str = "top") -> GuidanceInput:
@@ -46,10 +46,10 @@ def test_the_share_of_views_that_get_csd_only_is_logged(times, negative: str, sh
     assert NFSD().step(asked_at(*times, negative=negative), None).stats["csd_share"] == share
 
 
-@pytest.mark.parametrize(("t_clean", "clean"), [(0.0, False), (1.0, True)])
-def test_the_threshold_can_be_moved_to_either_end(t_clean: float, clean: bool) -> None:
-    q = asked_at(0.02, 0.98)
+@pytest.mark.parametrize(("t", "is_clean"), [(0.02, True), (0.98, False)])
+def test_its_scale_weights_the_direction_to_the_prompt_only(t: float, is_clean: bool) -> None:
+    q = asked_at(t, t)
     eps_y, eps_null, eps_neg = predictions(q)
-    delta_d = eps_null if clean else eps_null - eps_neg
-    found = NFSD(t_clean=t_clean, weighting="uniform", guidance_scale=2.0).step(q, None).grad
+    delta_d = eps_null if is_clean else eps_null - eps_neg
+    found = NFSD(weighting="uniform", guidance_scale=2.0).step(q, None).grad
     torch.testing.assert_close(found, delta_d + 2 * (eps_y - eps_null))

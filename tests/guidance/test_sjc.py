@@ -5,7 +5,7 @@ import torch
 
 from sds3d.guidance.sds import SDS
 from sds3d.guidance.sjc import SJC
-from tests.guidance.questions import guidance_input, image_mixture
+from tests.guidance.exact_priors import guidance_input, image_mixture
 
 
 @pytest.mark.parametrize("t", [0.02, 0.4, 0.95])

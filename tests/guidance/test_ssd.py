@@ -6,7 +6,7 @@ import torch
 from sds3d.guidance.base import GuidanceInput
 from sds3d.guidance.ssd import SSD
 from sds3d.priors.analytic import AnalyticPrior
-from tests.guidance.questions import guidance_input, image_mixture, predictions
+from tests.guidance.exact_priors import guidance_input, image_mixture, predictions
 
 
 def asked_at(*times: float, **rest) -> GuidanceInput:
