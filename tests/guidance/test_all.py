@@ -1,5 +1,6 @@
 """What holds for every guidance: tests over GUIDANCE, so that a new one is covered by its line there."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Literal, get_args, get_origin
@@ -99,11 +100,19 @@ def test_uses_cfg_says_whether_perp_neg_matters(name: str, t: float) -> None:
     assert torch.equal(grad, changed) == (not GUIDANCE[name].uses_cfg)
 
 
+SCHEDULED = {  # bounds of options that may change over the run
+    "csd": [{"negative_scale": 0.0}, {"negative_scale": 200.0}],
+    "ism": [{"delta_t": math.nextafter(0.0, 1.0)}, {"delta_t": math.nextafter(1.0, 0.0)}],
+}
+
+
 def settings(name: str) -> Iterator[dict[str, Any]]:
-    """The defaults, then one field at a time at each inclusive bound, and at each of a choice."""
+    """The defaults, then one field at a time at each of its bounds (or next to it), and at each of a choice."""
     yield {}
+    yield from SCHEDULED.get(name, [])
     for key, field in GUIDANCE[name].model_fields.items():
         bounds = [getattr(part, side) for part in field.metadata for side in ("ge", "le") if hasattr(part, side)]
+        bounds += [math.nextafter(part.gt, math.inf) for part in field.metadata if hasattr(part, "gt")]
         if get_origin(field.annotation) is Literal:
             bounds = list(get_args(field.annotation))
         elif field.annotation is bool:

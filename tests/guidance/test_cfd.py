@@ -85,8 +85,8 @@ def variances(x: Tensor, prior: AnalyticPrior) -> Tensor:
 @pytest.mark.parametrize("steps", [20, 50, 200])
 def test_with_steps_of_lambda_it_is_deterministic_ddim(steps: int) -> None:  # T7
     prior, noise = exact_mixture(), normal(200, 0)
-    found, expected = flow(prior, noise, steps), ddim(prior, noise, steps)
-    assert (found - expected).abs().max() < 1e-10
+    result, expected = flow(prior, noise, steps), ddim(prior, noise, steps)
+    assert (result - expected).abs().max() < 1e-10
     assert expected.abs().max() > 2
 
 

@@ -47,7 +47,7 @@ def draws(count: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 class Exact(nn.Module):
-    """The critic that knows the density of the renders: the given mixture, or the given particles as points."""
+    """The critic that knows the density of the renders: a mixture, or particles as points."""
 
     def __init__(self, mixture: AnalyticPrior) -> None:
         super().__init__()
@@ -85,9 +85,9 @@ def test_a_critic_that_equals_the_prior_says_nothing(t: float) -> None:  # T4
 def test_with_one_particle_and_a_perfect_critic_it_is_sds(guidance_scale: float, t: float) -> None:  # T6
     prior, x, noise = three_modes(torch.float64), draws(1, 0, torch.float64), draws(1, 1, torch.float64)
     q = guidance_input(prior, x, t, noise, text="north", negative="west")
-    found = VSD(guidance_scale=guidance_scale).step(q, Exact.of(x)).grad
+    grad = VSD(guidance_scale=guidance_scale).step(q, Exact.of(x)).grad
     expected = SDS(guidance_scale=guidance_scale).step(q, None).grad
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)  # the schedule is float32
+    torch.testing.assert_close(grad, expected, rtol=1e-5, atol=1e-6)  # the schedule is float32
 
 
 def settled(method: VSD | SDS) -> Tensor:
@@ -154,10 +154,10 @@ def test_its_mean_is_the_gradient_of_the_divergence(t: float) -> None:  # T21
     by_mean = (kl(prior, mean + step, std, t) - kl(prior, mean - step, std, t)) / (2 * step)
     by_std = (kl(prior, mean, std + step, t) - kl(prior, mean, std - step, t)) / (2 * step)
     assert min(abs(by_mean), abs(by_std)) > 1e-3
-    found = [
+    derivatives = [
         float((weights * grad * slope).sum()) * (alpha / sigma) ** 2 for slope in (torch.ones(1), (x - mean) / std)
     ]
-    assert found == pytest.approx([by_mean, by_std], rel=1e-5)
+    assert derivatives == pytest.approx([by_mean, by_std], rel=1e-5)
 
 
 def test_a_critic_that_learns_keeps_the_spread_of_the_prior() -> None:  # T22
@@ -166,7 +166,7 @@ def test_a_critic_that_learns_keeps_the_spread_of_the_prior() -> None:  # T22
     method = VSD(guidance_scale=1.0)
     critic = method.init(prior, generator)
     optimizer = torch.optim.Adam(critic.parameters(), lr=1e-4, betas=(0.9, 0.99))
-    x, found = torch.randn(64, 1, 1, 1, generator=generator) - 1, []
+    x, moments = torch.randn(64, 1, 1, 1, generator=generator) - 1, []
     for step in range(900):
         t = 0.02 + 0.96 * torch.rand(64, generator=generator)
         noise = torch.randn(x.shape, generator=generator)
@@ -176,8 +176,8 @@ def test_a_critic_that_learns_keeps_the_spread_of_the_prior() -> None:  # T22
         optimizer.step()
         optimizer.zero_grad()
         if step >= 500:
-            found.append((float(x.mean()), float(x.var())))
-    mean, variance = np.mean(found, axis=0)
+            moments.append((float(x.mean()), float(x.var())))
+    mean, variance = np.mean(moments, axis=0)
     assert mean == pytest.approx(0.5, abs=0.02)
     assert variance == pytest.approx(0.25, rel=0.1)
     known = critic.mixture()
@@ -201,8 +201,8 @@ def test_the_critic_is_told_the_prompt_without_view_words() -> None:
     x_t, _, sigma = q.diffuse()
     eps_y, eps_null, eps_plain = prior.predict_noise(x_t, q.t, [q.cond.positive, q.cond.null, q.cond.plain])
     method = VSD(guidance_scale=3.0)
-    found = method.step(q, method.init(prior, torch.Generator())).grad
-    torch.testing.assert_close(found, sigma**2 * (eps_null + 3 * (eps_y - eps_null) - eps_plain))
+    grad = method.step(q, method.init(prior, torch.Generator())).grad
+    torch.testing.assert_close(grad, sigma**2 * (eps_null + 3 * (eps_y - eps_null) - eps_plain))
 
 
 def test_the_loss_is_the_critics_denoising_error_at_times_and_noises_of_its_own() -> None:
@@ -250,8 +250,8 @@ def test_normalized_it_is_the_gradient_of_distribution_matching_distillation() -
     (eps_real,), eps_fake = prior.predict_noise(x_t, t, [q.cond.null]), critic(x_t, t, q.cond.null)
     real, fake = ((x_t - sigma * eps) / alpha for eps in (eps_real, eps_fake))
     expected = (fake - real) / (x - real).abs().mean(dim=(1, 2, 3), keepdim=True)
-    found = VSD(guidance_scale=1.0, weighting="sigma_over_alpha", normalize=True).step(q, critic).grad
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    grad = VSD(guidance_scale=1.0, weighting="sigma_over_alpha", normalize=True).step(q, critic).grad
+    torch.testing.assert_close(grad, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("divergence", ["forward_kl", "jensen_shannon"])
@@ -263,8 +263,8 @@ def test_views_count_by_the_ratio_of_densities(divergence: str) -> None:
     ratio = (prior.log_density(x_t, q.t, q.cond.null) - critic.log_density(x_t, q.t, q.cond.null)).exp()
     h = {"forward_kl": ratio, "jensen_shannon": ratio / (1 + ratio)}[divergence]
     plain = VSD().step(q, critic).grad
-    found = VSD(divergence=divergence).step(q, critic).grad
-    torch.testing.assert_close(found, (h / h.mean())[:, None, None, None] * plain)
+    grad = VSD(divergence=divergence).step(q, critic).grad
+    torch.testing.assert_close(grad, (h / h.mean())[:, None, None, None] * plain)
     assert h.max() > 2 * h.min()
 
 
