@@ -37,7 +37,7 @@ class CSD(Guidance[None]):
         return w1, -w2, w2 - w1
 
     def step(self, inputs: GuidanceInput, state: None) -> GuidanceOutput:
-        """Two predictions per view; three with a negative prompt, less those whose coefficient is 0."""
+        """Two predictions per view, three with a negative prompt; one whose coefficient is 0 is skipped."""
         x_t, alpha, sigma = inputs.diffuse()  # x_t = alpha x + sigma eps
         cond = inputs.cond
         c_y, c_neg, c_null = self.coefficients(inputs.progress)  # w1, -w2, w2 - w1

@@ -49,7 +49,9 @@ class VSD(Guidance[Critic]):
         """The critic, which starts equal to the prior; ConfigError if the prior cannot be copied or lacks a density."""
         if not isinstance(prior, TrainablePrior):
             raise ConfigError(
-                "guidance vsd trains a copy of the prior, and this prior cannot be copied", hint="try sds"
+                "guidance vsd trains a copy of the prior, and this prior cannot be copied",
+                hint="use another guidance, such as sds",
+                field="guidance",
             )
         if self.needs_density and not isinstance(prior, DensityPrior):
             raise ConfigError(
