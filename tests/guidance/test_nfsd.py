@@ -15,7 +15,7 @@ def input_at(*times: float, negative: str = "top") -> GuidanceInput:
 
 
 def test_each_view_is_judged_by_its_own_time() -> None:
-    q = input_at(0.1, 0.19, 0.2, 0.7)
+    q = input_at(0.1, 0.199, 0.2, 0.7)
     eps_y, eps_null, eps_neg = predictions(q)
     _, _, sigma = q.diffuse()
     delta_d = torch.cat([eps_null[:2], (eps_null - eps_neg)[2:]])

@@ -194,15 +194,20 @@ def test_the_critic_is_asked_once_for_the_gradient_and_once_for_its_loss() -> No
     assert calls == [False, True]
 
 
-def test_the_critic_is_told_the_prompt_without_view_words() -> None:
+def test_the_critic_gets_the_prompt_without_view_words() -> None:
+    """In the gradient and in its loss."""
     prior, x, noise = three_modes(), draws(4, 0), draws(4, 1)
     q = guidance_input(prior, x, 0.4, noise, text="east")
     q = replace(q, cond=replace(q.cond, plain=prior.embed(["west"]).expand(4, -1, -1)))
     x_t, _, sigma = q.diffuse()
     eps_y, eps_null, eps_plain = prior.predict_noise(x_t, q.t, [q.cond.positive, q.cond.null, q.cond.plain])
     method = VSD(guidance_scale=3.0)
-    grad = method.step(q, method.init(prior, torch.Generator())).grad
-    torch.testing.assert_close(grad, sigma**2 * (eps_null + 3 * (eps_y - eps_null) - eps_plain))
+    output = method.step(q, method.init(prior, torch.Generator()))
+    torch.testing.assert_close(output.grad, sigma**2 * (eps_null + 3 * (eps_y - eps_null) - eps_plain))
+    only_plain = guidance_input(prior, x, 0.4, noise, text="west")
+    assert torch.equal(output.loss, method.step(only_plain, method.init(prior, torch.Generator())).loss)
+    with_view_words = guidance_input(prior, x, 0.4, noise, text="east")
+    assert not torch.equal(output.loss, method.step(with_view_words, method.init(prior, torch.Generator())).loss)
 
 
 def test_the_loss_is_the_critics_denoising_error_at_times_and_noises_of_its_own() -> None:
