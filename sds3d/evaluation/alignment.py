@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sds3d.cameras import orbit, orbit_cameras
+from sds3d.cameras import orbit, turn_cameras
 from sds3d.evaluation.ground_truth import DRAWS
 from sds3d.priors.embedded.render import render_solids
 from sds3d.priors.embedded.solids import Solid
@@ -41,14 +41,7 @@ class Placement:
 
 def silhouette_cameras(azimuth_deg: float = 0.0) -> Cameras:
     """The eight views that silhouettes are compared in, or the same from farther around."""
-    return turned(orbit(VIEWS, size=SIZE), azimuth_deg)
-
-
-def turned(cameras: Cameras, degrees: float) -> Cameras:
-    """The cameras moved around +z, counter-clockwise from above; square images."""
-    fov = 2.0 * torch.atan(cameras.width / (2.0 * cameras.intrinsics[:, 0, 0]))
-    azimuth = cameras.azimuth + math.radians(degrees)
-    return orbit_cameras(azimuth, cameras.elevation, cameras.distance, fov, cameras.width)
+    return turn_cameras(orbit(VIEWS, size=SIZE), math.radians(azimuth_deg))
 
 
 def place(masks: Bool[Tensor, "B H W"], truths: list[list[Solid]]) -> Placement:

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sds3d.cameras import orbit, orbit_cameras
+from sds3d.cameras import orbit, turn_cameras
 from sds3d.config.run_config import RunConfig
 from sds3d.priors.base import Prior
 from sds3d.prompts import VIEW_WORDS
@@ -51,12 +51,12 @@ def measure(prior: Prior, config: RunConfig, render: Render, device: torch.devic
     """
     if "sheet" not in config.scene.artifacts or not (config.prior.reads_views or config.prior.reads_cameras):
         return None
-    cameras = turn(orbit(VIEWS, size=SIZE).select(FAR_APART), OFFSET).to(device)
+    cameras = turn_cameras(orbit(VIEWS, size=SIZE).select(FAR_APART), OFFSET).to(device)
     out = render(cameras, torch.full((VIEWS, 3), BACKGROUND, device=device))
     x = prior.encode(out.image())
     if config.prior.reads_cameras:
         (text,) = prior.embed([config.prompt])
-        turned = [turn(cameras, angle) for angle in TURNS]
+        turned = [turn_cameras(cameras, angle) for angle in TURNS]
         sides = [(text.expand(VIEWS, -1, -1), _condition(other, device)) for other in turned]
         true = torch.zeros(VIEWS, dtype=torch.long)
         is_front = torch.stack([_from_front(other) for other in turned], dim=1).cpu()
@@ -82,14 +82,6 @@ def residuals(
         predicted = [prior.predict_noise(x_t, t, [text], view)[0] for text, view in sides]
         found.append(torch.stack([(eps - noise).square().flatten(1).mean(1) for eps in predicted], dim=1))
     return torch.stack(found).mean(dim=0).cpu()
-
-
-def turn(cameras: Cameras, angle: float) -> Cameras:
-    """The same views from further around the object."""
-    height, focal = cameras.height, cameras.intrinsics[:, 0, 0]
-    return orbit_cameras(
-        cameras.azimuth + angle, cameras.elevation, cameras.distance, 2.0 * torch.atan(height / (2.0 * focal)), height
-    )
 
 
 def _summary(errors: Tensor, true: Tensor, is_front: Tensor) -> Janus:

@@ -8,7 +8,7 @@ import torch
 from sds3d.cameras import orbit
 from sds3d.config.run_config import load_config
 from sds3d.evaluation.ground_truth import draw_truths
-from sds3d.metrics.view_classifier import measure, residuals, turn
+from sds3d.metrics.view_classifier import measure, residuals
 from sds3d.priors.analytic import AnalyticPrior
 from sds3d.priors.embedded.captions import parse
 from sds3d.priors.embedded.render import render_solids
@@ -97,14 +97,6 @@ def test_priors_that_tell_no_sides_apart_and_flat_scenes_have_no_meter(small_con
     assert measure(prior, small_config(), print, CPU) is None
     flat = config(scene="image")
     assert measure(flat.prior.build("cpu"), flat, print, CPU) is None
-
-
-def test_turned_cameras_keep_everything_but_the_azimuth():
-    cameras = orbit(3, elevation_deg=20, distance=2.5, fov_deg=50, size=64)
-    turned = turn(cameras, 0.5)
-    torch.testing.assert_close(turned.azimuth, cameras.azimuth + 0.5)
-    torch.testing.assert_close(turned.intrinsics, cameras.intrinsics)
-    torch.testing.assert_close(turned.distance, cameras.distance)
 
 
 class Truth:
