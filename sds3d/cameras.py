@@ -145,7 +145,7 @@ def pixel_directions(cameras: Cameras, samples: int = 1) -> Float[Tensor, "B R 3
 def look_at(position: Float[Tensor, "B 3"], target: Float[Tensor, "B 3"]) -> Float[Tensor, "B 4 4"]:
     """Camera-to-world transforms: +z (forward) points from position to target, +y (down) away from the world's up.
 
-    Looking straight up or down, the roll is not defined by "up": +x then points along the world's +y, as from the front.
+    Straight up or down, where "up" does not define the roll, +x points along the world's +y, as from the front.
     """
     forward = torch.nn.functional.normalize(target - position, dim=-1)
     up = forward.new_tensor([0.0, 0.0, 1.0]).expand_as(forward)

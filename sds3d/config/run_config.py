@@ -191,6 +191,13 @@ def _combinations(config: RunConfig) -> list[tuple[bool, str, str]]:
             "use particles=1",
         ),
         (
+            config.scene.is_flat
+            and config.reference_image is not None
+            and (config.reference_image.depth or config.reference_image.normal) is not None,
+            f"reference_image.depth and reference_image.normal do not go with the scene {config.scene.name}: it is flat",
+            "leave them out, or use another scene",
+        ),
+        (
             prior.name == "multiview" and (views % 4 > 0 or not config.cameras.orthogonal_views),
             f"cameras.views = {views}, cameras.orthogonal_views = {config.cameras.orthogonal_views} do not go with the prior multiview",
             "use cameras.views=4 cameras.orthogonal_views=true",

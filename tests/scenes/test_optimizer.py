@@ -4,7 +4,8 @@ from torch import nn
 
 from sds3d.options import Schedule
 from sds3d.scenes import GaussiansConfig
-from sds3d.scenes.gaussians import NAMES, SplatTrace
+from sds3d.scenes.densify import SplatTrace
+from sds3d.scenes.gaussians import NAMES
 from sds3d.scenes.optimizer import OptimConfig, SelectiveAdam, build_optimizer, set_learning_rates, take_step
 from sds3d.types import RenderOutput
 
@@ -49,7 +50,7 @@ def render_of(splats: nn.Module, visible: list[bool]) -> RenderOutput:
     parameters = tuple(getattr(splats, name) for name in NAMES)
     for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)
-    trace = SplatTrace(torch.zeros(1, len(visible), 2), torch.tensor([visible]), parameters)
+    trace = SplatTrace(torch.zeros(1, len(visible), 2), torch.tensor([visible]), parameters, 2, 2)
     blank = torch.zeros(1, 2, 2, 3)
     return RenderOutput(blank, blank[..., :1], blank[..., :1], None, trace)
 
@@ -62,7 +63,7 @@ def after(selective: bool, renders: list[list[bool]], parts: bool = False) -> li
     for visible in renders:
         out = render_of(splats, visible)
         network.weight.grad = torch.ones_like(network.weight)
-        take_step(optimizer, RenderOutput(out.rgb, out.opacity, out.depth, None, [out]) if parts else out)
+        take_step(optimizer, [RenderOutput(out.rgb, out.opacity, out.depth, None, [out]) if parts else out])
     moved = [p for group in optimizer.param_groups for p in group["params"]]
     return [t.detach() for p in moved for t in (p, *optimizer.state.get(p, {}).values())]
 

@@ -157,7 +157,7 @@ def test_the_gradient_is_clipped_where_asked_for_by_a_schedule_too(small_config)
 
 
 def test_a_learned_background_is_trained_and_resumed_and_the_prior_is_not_told_a_colour(small_config) -> None:
-    config = small_config(**{"scene.background": {"name": "learned", "rows": 4}, "log_every": 1})
+    config = small_config(**{"scene.background": {"name": "learned"}, "log_every": 1})
 
     class Asked(AnalyticPrior):
         def __init__(self, base: AnalyticPrior) -> None:
