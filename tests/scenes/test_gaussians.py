@@ -268,7 +268,13 @@ def test_param_groups_cover_every_parameter_with_its_rate():
     scene = make_scene(lr_colors=0.5)
     groups = {group.name: group for group in scene.param_groups()}
     assert groups["colors"].lr == 0.5
+    assert {group.lr for group in make_scene(sh_degree=1).param_groups() if group.name == "harmonics"} == {0.0015}
     assert {id(p) for g in groups.values() for p in g.parameters} == {id(p) for p in scene.parameters()}
+
+
+def test_the_least_size_is_not_above_the_largest():
+    with pytest.raises(ValueError, match=r"min_scale = 0.5 is above max_scale = 0.1"):
+        GaussiansConfig(min_scale=0.5, max_scale=0.1)
 
 
 def test_config_names_the_wrong_key():

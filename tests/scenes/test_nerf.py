@@ -259,6 +259,11 @@ def test_resume_is_bit_equal() -> None:
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
+def test_the_coarsest_grid_is_not_finer_than_the_finest() -> None:
+    with pytest.raises(ValueError, match="base_resolution = 96 is above finest_resolution = 8"):
+        FieldConfig(base_resolution=96, finest_resolution=8)
+
+
 def test_param_groups_cover_every_parameter_with_its_rate() -> None:
     scene = make_scene(lr_network=0.5)
     groups = {group.name: group for group in scene.param_groups()}
