@@ -273,7 +273,8 @@ def test_param_groups_cover_every_parameter_with_its_rate() -> None:
 
 def test_the_mesh_of_a_ball_is_a_ball_with_its_colours() -> None:
     scene = ball_scene()
-    mesh = extract_mesh(scene, ExportConfig(resolution=48, faces=3000, color_size=96))
+    options = {"resolution": 48, "faces": 3000, "color_size": 96, "color": "vertex", "level": 200.0}
+    mesh = extract_mesh(scene, ExportConfig(**options))
     stats = check_mesh(mesh)
     assert stats.pieces == 1
     assert stats.volume == pytest.approx(4 / 3 * math.pi * 0.5**3, rel=0.08)
