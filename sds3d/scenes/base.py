@@ -15,7 +15,7 @@ from sds3d.options import Options
 from sds3d.scenes.background import Background, RandomBackground
 from sds3d.types import Cameras, RenderOutput
 
-INIT_COLOR_JITTER = 0.1  # start colours are 0.5 +- this: identical colours would get identical gradients
+INIT_COLOR_JITTER = 0.1  # start colours are drawn from 0.5 +- this: grey, but not one flat colour
 
 
 @dataclass(frozen=True)
