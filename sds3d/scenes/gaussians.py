@@ -18,7 +18,7 @@ from sds3d.ops.spherical_harmonics import SH_C0, spherical_harmonics
 from sds3d.scenes.base import INIT_COLOR_JITTER, PICTURE, ParamGroup, RenderContext, SceneConfig, ordered
 from sds3d.scenes.densify import Densifier, DensifyConfig, SplatTrace
 from sds3d.scenes.init import ball_points, ball_spacing
-from sds3d.scenes.regularizers import depth_spread, opacity_entropy, opacity_sparsity, scale_penalty
+from sds3d.scenes.regularizers import depth_spread, opacity_entropy, opacity_sparsity
 from sds3d.scenes.splat_field import SplatField, field_at_points, splat_field, splat_to_grid
 from sds3d.types import Cameras, RenderOutput
 
@@ -191,7 +191,7 @@ class Gaussians(nn.Module):
     def regularizers(self, out: RenderOutput) -> Mapping[str, Float[Tensor, ""]]:
         """Losses against haze, specks and needles.
 
-        `sparsity` and `opaque` (entropy) of the rendered opacity; the splats' mean `opacity` and mean `scale`;
+        `sparsity` and `opaque` (entropy) of the rendered opacity; the splats' mean `opacity` and `scale` (world units);
         `flatness` = mean of shortest / middle axis, low for discs; and, if the render's context named it, `z_variance`,
         low where each pixel sees one thin surface.
         """
@@ -203,7 +203,7 @@ class Gaussians(nn.Module):
             "sparsity": opacity_sparsity(out.opacity),
             "opaque": opacity_entropy(out.opacity),
             "opacity": self.opacities.mean(),
-            "scale": scale_penalty(self.scales),
+            "scale": self.scales.mean(),
             "flatness": (axes[:, 0] / axes[:, 1]).mean(),
         }
 

@@ -171,7 +171,7 @@ def _regularizer(name: str, out: RenderOutput, trace: NerfTrace) -> Float[Tensor
         return regularizers.anisotropic_variation(out.rgb)
     if name == "normal_smoothness":
         assert out.normal is not None, "it was rendered without normals"
-        return regularizers.normal_smoothness(out.normal)
+        return regularizers.total_variation(out.normal)
     value = trace.ray_losses[name]
     if name == "distortion":
         return value.mean()

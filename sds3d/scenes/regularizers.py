@@ -43,11 +43,6 @@ def depth_spread(
     return (opacity.detach() * variance / (variance + size**2)).mean()
 
 
-def scale_penalty(scales: Float[Tensor, "N 3"]) -> Float[Tensor, ""]:
-    """Mean splat size in world units: keeps splats from growing into haze (the "scales" loss of threestudio-3dgs)."""
-    return scales.mean()
-
-
 def total_variation(image: Float[Tensor, "B H W C"]) -> Float[Tensor, ""]:
     """Mean squared difference of neighbouring pixels, down plus across (Rudin et al. 1992, squared form)."""
     down = (image[:, 1:] - image[:, :-1]).square().mean()
@@ -60,11 +55,6 @@ def anisotropic_variation(image: Float[Tensor, "B H W C"]) -> Float[Tensor, ""]:
     from kornia.losses import total_variation  # slow to import
 
     return total_variation(image.permute(0, 3, 1, 2), reduction="mean").mean()
-
-
-def normal_smoothness(normal: Float[Tensor, "B H W 3"]) -> Float[Tensor, ""]:
-    """Squared differences of neighbouring pixels' normals (threestudio's loss on the normal map)."""
-    return total_variation(normal)
 
 
 def segment_sum(values: Float[Tensor, "S"], ray_indices: Int[Tensor, "S"], rays: int) -> Float[Tensor, "R"]:
