@@ -241,3 +241,13 @@ def test_views_of_a_growing_size_reach_the_scene(small_config) -> None:
     run.scene.render = lambda cameras, *rest: sizes.append(cameras.width) or render(cameras, *rest)
     finish(run)
     assert sizes == [24, 24, 32, 32]
+
+
+@pytest.mark.parametrize("steps", [150, 200, 250, 600, 2000])
+def test_the_last_step_of_a_run_adds_no_splats_that_no_step_optimizes(small_config, steps: int) -> None:
+    run = trainer(small_config(steps=steps, scene={"count": 150}))
+    run.step = steps - 1
+    before = list(run.scene.parameters())
+    run.advance()
+    assert all(old is new for old, new in zip(before, run.scene.parameters(), strict=True))
+    assert run.step == steps
