@@ -61,3 +61,8 @@ class ExportError(Sds3dError):
 
 class OutputError(Sds3dError):
     """The output folder cannot be written: full, read-only or gone."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its type if it has none: libraries write paragraphs."""
+    return str(error).strip().split("\n", 1)[0] or type(error).__name__

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sds3d.atomic import write_atomic
-from sds3d.errors import ConfigError
+from sds3d.errors import ConfigError, first_line
 from sds3d.jobs import Job, Ledger
 from sds3d.jobs.lease import Claim
 
@@ -65,9 +65,8 @@ def connect(address: str) -> None:
                 socket.create_connection((host, int(port)), ANSWER).close()
             ray.init(address=address, **given)
     except Exception as error:  # ConnectionError, ValueError, RuntimeError, ... by the way in which it is not there
-        reason = str(error).strip().split("\n", 1)[0]
         hint = "start one with `ray start --head`, or say --ray local"
-        raise ConfigError(f"--ray {address}: no Ray cluster answers there: {reason}", hint=hint) from error
+        raise ConfigError(f"--ray {address}: no Ray cluster answers there: {first_line(error)}", hint=hint) from error
     finally:
         signal.signal(signal.SIGTERM, handler)  # Ray has put its own there, which does not save
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sds3d.errors import PriorUnavailable
+from sds3d.errors import PriorUnavailable, first_line
 from sds3d.priors.embedded.captions import RELATIONS, Description
 from sds3d.priors.embedded.object_kinds import BOTTOMS, COLORS, KINDS, MATERIALS, PATTERNS
 from sds3d.types import Cameras
@@ -255,8 +255,9 @@ def load_classifier(device: torch.device | str = "cpu", folder: Path | None = No
             network = ClassifierNetwork()
             network.load_state_dict(load_file(path / "model.safetensors"))
         except Exception as error:  # whatever is wrong with the files, the person needs the folder's name
-            first = str(error).strip().split("\n", 1)[0]
-            raise PriorUnavailable(f"cannot read the evaluator's classifier in {path}: {first}", hint) from error
+            raise PriorUnavailable(
+                f"cannot read the evaluator's classifier in {path}: {first_line(error)}", hint
+            ) from error
     if facts["labels"] != {name: list(labels) for name, labels in LABELS.items()}:
         raise PriorUnavailable(f"the evaluator's classifier in {path} was trained on another world", hint)
     return Classifier(network, facts["accuracy"], device)

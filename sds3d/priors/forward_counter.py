@@ -1,6 +1,6 @@
 """Counts forward passes of a prior: the cost by which guidance methods are compared, on any machine."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import MethodType
 from typing import Any
 from weakref import ref
@@ -22,17 +22,16 @@ class ForwardCounter:
     def __init__(self, prior: Prior) -> None:
         self.forwards = 0
         method = prior.predict_noise
-        self._function = method.__func__ if isinstance(method, MethodType) else method
-        self._owner = (
-            ref(prior) if isinstance(method, MethodType) else None
-        )  # None: a plain function, set on the object
+        bound = isinstance(method, MethodType)  # otherwise a plain function that was set on the object
+        self._function: Callable[..., list[Tensor]] = getattr(method, "__func__", method)
+        self._owner = ref(prior) if bound else None
 
     def __call__(
         self, x_t: Tensor, t: Tensor, embeddings: Sequence[Tensor], view: ViewCondition | None = None
     ) -> list[Tensor]:
         self.forwards += len(x_t) * len(embeddings)
         owner = () if self._owner is None else (self._owner(),)
-        return self._function(*owner, x_t, t, embeddings, view)  # type: ignore[no-any-return]
+        return self._function(*owner, x_t, t, embeddings, view)
 
     @classmethod
     def of(cls, prior: Any) -> "ForwardCounter":

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sds3d.errors import PriorUnavailable
+from sds3d.errors import PriorUnavailable, first_line
 from sds3d.priors.base import eps_from_sample
 from sds3d.priors.embedded.captions import parse, words_of
 from sds3d.priors.embedded.data import SIZE
@@ -184,7 +184,7 @@ def load_embedded(folder: str | None = None, device: torch.device | str = "cpu")
             tensors = load_file(path / "text" / "model.safetensors")
             text.load_state_dict({name: value.float() for name, value in tensors.items()})
         except Exception as error:  # diffusers and safetensors raise many types; all mean "this file is no good"
-            raise PriorUnavailable(f"cannot read the embedded prior in {path}: {_first_line(error)}", HINT) from error
+            raise PriorUnavailable(f"cannot read the embedded prior in {path}: {first_line(error)}", HINT) from error
     return EmbeddedPrior(unet, text, scheduler, words, device, weak)
 
 
@@ -223,10 +223,6 @@ def weak_kinds(figures: Path) -> list[str]:
         return []
     kinds = json.loads(figures.read_text())["kinds"]
     return [kind for kind, row in kinds.items() if row["same"] < WEAK_SHARE * row["ceiling"]]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0] or type(error).__name__
 
 
 def known_things(folder: str | None = None) -> str:
