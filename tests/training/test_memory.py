@@ -157,7 +157,7 @@ def test_a_plan_offloads_no_network_that_a_critic_learns_on(model_folder, small_
 def test_a_run_that_no_mode_allows_is_told_why(model_folder, small_config):  # noqa: F811
     """Offloading by hand and a critic: every mode keeps what was configured."""
     config = with_critic(model_folder, small_config, offload="model")
-    with pytest.raises(ConfigError, match="critic.*offload=none") as caught:
+    with pytest.raises(ConfigError, match=r"critic.*offload=none") as caught:
         make_room(config, config.prior.build("cpu"), CPU)
     assert caught.value.exit_code == 2
 
@@ -165,7 +165,7 @@ def test_a_run_that_no_mode_allows_is_told_why(model_folder, small_config):  # n
 def test_views_that_do_not_fit_a_multi_view_model_are_told_apart_from_memory(model_folder, small_config):  # noqa: F811
     config = small_config(prior={"name": "multiview", "model": str(model_folder("mvdream"))}, **{"cameras.views": 4})
     config = config.model_copy(update={"cameras": config.cameras.model_copy(update={"views": 3})})
-    with pytest.raises(ConfigError, match="4 views.*cameras.views=4"):
+    with pytest.raises(ConfigError, match=r"4 views.*cameras.views=4"):
         make_room(config, config.prior.build("cpu"), CPU)
 
 
@@ -189,7 +189,7 @@ def test_a_run_that_gets_out_of_memory_keeps_the_critics_weights_on_the_device(
     while trainer.reduce_memory() is not None:
         trainer.advance()
     assert prior.memory_mode == 3
-    with pytest.raises(PriorUnavailable, match="critic"):
+    with pytest.raises(PriorUnavailable, match=r"critic"):
         prior.set_memory_mode(4)
     trainer.advance()
     del trainer

@@ -1,4 +1,4 @@
-"""Priors that take the camera as an input: MVDream in both of its layouts, and Zero-1-to-3 with its picture and anchors."""
+"""Priors that take the camera as an input: MVDream in both layouts, Zero-1-to-3 with its picture and anchors."""
 
 import json
 import math
@@ -287,14 +287,15 @@ SCENES = {"gaussians": {"name": "gaussians", "count": 200}, "nerf": {"name": "ne
 METHODS = {"sds": {"name": "sds"}, "vsd": {"name": "vsd", "lora_rank": 2}, "cfd": {"name": "cfd"}}
 
 
-@pytest.mark.parametrize("scene", SCENES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("scene", "method"), [("gaussians", "sds"), ("gaussians", "vsd"), ("gaussians", "cfd"), ("nerf", "sds")]
+)
 @pytest.mark.parametrize("family", ["mvdream", "zero123"])
-def test_ten_steps_run_and_resume_bit_for_bit(model_folder, picture, family, method, scene):
+def test_steps_run_and_resume_bit_for_bit(model_folder, picture, family, method, scene):
     prior = {"name": "multiview" if family == "mvdream" else family, "model": str(model_folder(family))}
     config = RunConfig.from_dict(
         {
-            "prompt": "a red mug", "steps": 10, "device": "cpu", "prior": prior, "scene": SCENES[scene],
+            "prompt": "a red mug", "steps": 4, "device": "cpu", "prior": prior, "scene": SCENES[scene],
             "guidance": METHODS[method], "cameras": {"views": 4, "size": 16, "orthogonal_views": family == "mvdream"},
             "reference_image": {"path": str(picture), "size": 16},
         }
@@ -309,7 +310,7 @@ def test_ten_steps_run_and_resume_bit_for_bit(model_folder, picture, family, met
     whole, halves, resumed = trainer(), trainer(), trainer()
     for _ in whole.run():
         pass
-    for _ in range(5):
+    for _ in range(2):
         halves.advance()
     resumed.restore(halves.checkpoint())
     for _ in resumed.run():
