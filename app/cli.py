@@ -11,12 +11,11 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from .arguments import parse_settings, part_of_prior
+from .arguments import config_text, parse_settings, part_of_prior, take_switches
 from .commands import batch as batches
 from .commands import priors
 from .commands import ui as serving
 from .exit_codes import DONE, FAILED, guarded
-from .switches import take_switches
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -98,7 +97,9 @@ def generate(
     until: Annotated[
         int | None, Option(metavar="STEP", help="with --best-of: the step to judge at; a quarter of all if not given")
     ] = None,
-    print_config: Annotated[bool, Option("--print-config", help="print the resolved options and stop")] = False,
+    print_config: Annotated[
+        bool, Option("--print-config", help="print every option, its value and who set it; with --json, for --config")
+    ] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="check everything, make nothing")] = False,
     strict: Annotated[bool, Option("--strict", help="refuse a prompt with words the prior does not know")] = False,
     quiet: Quiet = False,
@@ -119,14 +120,14 @@ def generate(
     }
     given = {key: value for key, value in named.items() if value is not None}
     overrides = {**given, **parse_settings([*(assignments or []), *(settings or [])])}
-    from sds3d.config.run_config import load_config
+    from sds3d.config import load_config, printable
     from sds3d.errors import ConfigError
 
     from .commands.generate import start
 
     config = load_config(config_file, preset, overrides)
     if print_config:
-        print(json.dumps(config.to_dict(), indent=2))
+        print(json.dumps(printable(config), indent=2) if as_json else config_text(config))
         return DONE
     if until is not None and best_of is None:
         raise ConfigError("--until goes with --best-of")

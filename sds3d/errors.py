@@ -18,6 +18,11 @@ class Sds3dError(Exception):
         return f"{message} ({self.hint})" if self.hint else message
 
 
+def first_line(error: BaseException) -> str:
+    """What fits of another library's error into a message of ours; its type where it has no text."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 class ConfigError(Sds3dError):
     """A prompt, option, config key or input file that cannot be used.
 
@@ -43,6 +48,12 @@ class CheckpointError(Sds3dError):
     exit_code = 2
 
 
+class RunBusy(Sds3dError):
+    """Another process works on the run; the message names it."""
+
+    exit_code = 2
+
+
 class ExtensionUnavailable(Sds3dError):
     """The compiled kernels are needed and are not there."""
 
@@ -61,8 +72,3 @@ class ExportError(Sds3dError):
 
 class OutputError(Sds3dError):
     """The output folder cannot be written: full, read-only or gone."""
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its type if it has none: libraries write paragraphs."""
-    return str(error).strip().split("\n", 1)[0] or type(error).__name__

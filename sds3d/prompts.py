@@ -3,11 +3,10 @@
 import re
 import unicodedata
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
 from torch import Tensor
 
 from sds3d.errors import ConfigError
@@ -69,26 +68,29 @@ def _with_nearest(word: str, config: PriorConfig) -> str:
 
 
 class ViewPrompting(Options):
-    """How the text says where a view is taken from, for priors that read such words; the others are not told so.
+    """How the text says where a view is taken from, for priors that read such words; others get the prompt as it is.
 
-    words: the nearest of "front view", "side view", "back view", "overhead view". interpolated: embeddings between
-    front, side and back by the azimuth, as in DreamFusion. perp_neg: interpolated, and the views that it is not are
-    taken away (Armandpour et al. 2023, Perp-Neg), at twice the price. none: the prompt as it is.
+    words: the nearest of "front view", "side view", "back view", "overhead view". interpolated: embeddings mixed from
+    front, side and back by the azimuth, as in DreamFusion. perp_neg: interpolated, and the other sides' directions are
+    subtracted (Armandpour et al. 2023, Perp-Neg), at twice the cost. none: the prompt as it is.
     """
 
     mode: Literal["words", "interpolated", "perp_neg", "none"] = "words"
-    front_deg: Annotated[float, Field(ge=0, le=90, description="a front up to this azimuth")] = 45.0
-    back_deg: Annotated[float, Field(ge=90, le=180, description="a back beyond this azimuth")] = 135.0
-    overhead_deg: Annotated[float, Field(ge=0, le=90, description="overhead above this elevation")] = 60.0
 
-    def index(self, azimuth: Float[Tensor, "B"], elevation: Float[Tensor, "B"]) -> Int[Tensor, "B"]:
-        """Which of VIEW_WORDS each view is: by azimuth from the front, except from high above. Angles in radians."""
-        turned = degrees_from_front(azimuth)
-        index = torch.ones_like(turned, dtype=torch.long)
-        index[turned < self.front_deg] = 0
-        index[turned > self.back_deg] = 2
-        index[torch.rad2deg(elevation) > self.overhead_deg] = 3
-        return index
+
+# Degrees, as in threestudio. |azimuth| below FRONT_DEG is a front, above BACK_DEG a back; elevation above OVERHEAD_DEG
+# is overhead whatever the azimuth.
+FRONT_DEG, BACK_DEG, OVERHEAD_DEG = 45.0, 135.0, 60.0
+
+
+def view_index(azimuth: Float[Tensor, "B"], elevation: Float[Tensor, "B"]) -> Int[Tensor, "B"]:
+    """Which of VIEW_WORDS each view is, from angles in radians."""
+    turned = degrees_from_front(azimuth)
+    index = torch.ones_like(turned, dtype=torch.long)
+    index[turned < FRONT_DEG] = 0
+    index[turned > BACK_DEG] = 2
+    index[torch.rad2deg(elevation) > OVERHEAD_DEG] = 3
+    return index
 
 
 def degrees_from_front(azimuth: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
@@ -119,29 +121,32 @@ def against_sides(azimuth: Float[Tensor, "B"]) -> Float[Tensor, "B 2"]:
 
 
 class Prompts:
-    """The embeddings of one run, made once.
-
-    View words are added to the prompt only for priors that read them; one that names them as unknown words is told the
-    camera in its own way.
-    """
+    """The embeddings of one run, made once."""
 
     def __init__(
-        self, prior: Prior, prompt: str, negative_prompt: str = "", view_prompting: ViewPrompting | None = None
+        self,
+        prior: Prior,
+        prompt: str,
+        negative_prompt: str = "",
+        view_prompting: ViewPrompting | None = None,
+        reads_views: bool = False,
     ) -> None:
-        """ConfigError where Perp-Neg is asked for and the prior does not read view words."""
+        """View words are added only with `reads_views`: the prior's config says so (`PriorConfig.reads_views`).
+
+        ConfigError for Perp-Neg without them.
+        """
         self.view_prompting = view_prompting or ViewPrompting()
-        reads_views = not prior.unknown_words(" ".join(VIEW_WORDS))
         if self.view_prompting.mode == "perp_neg" and not reads_views:
             raise ConfigError("view_prompting.mode = 'perp_neg' needs a prior that reads words such as 'front view'")
-        said = reads_views and self.view_prompting.mode != "none"
-        views = [f"{prompt}, {words}" for words in VIEW_WORDS] if said else [prompt] * len(VIEW_WORDS)
+        adds_words = reads_views and self.view_prompting.mode != "none"
+        views = [f"{prompt}, {words}" for words in VIEW_WORDS] if adds_words else [prompt] * len(VIEW_WORDS)
         rows = prior.embed([*views, prompt, "", negative_prompt])
         self._views, self._plain, self._null = rows[:4], rows[4:5], rows[5:6]
         self._negative = rows[6:7] if negative_prompt else None
 
     def at(self, cameras: Cameras) -> Conditioning:
         """The conditions for a batch of views."""
-        index = self.view_prompting.index(cameras.azimuth, cameras.elevation).to(self._views.device)
+        index = view_index(cameras.azimuth, cameras.elevation).to(self._views.device)
         same = torch.zeros_like(index)
         positive = self._views[index]
         against: tuple[tuple[Tensor, Tensor], ...] = ()

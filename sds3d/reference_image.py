@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from sds3d.cameras import orbit_cameras
 from sds3d.errors import ConfigError
-from sds3d.options import Options
+from sds3d.options import LocalFile, Options
 from sds3d.types import Cameras, RenderOutput
 
 MAX_SIDE = 4096
@@ -21,12 +21,14 @@ FILE = Field(min_length=1, max_length=500)
 class ReferenceImageConfig(Options):
     """One picture and where it was taken from. The object has to be cut out: by transparency, or by a mask."""
 
-    path: Annotated[str, FILE]
-    mask: Annotated[str | None, FILE, Field(description="white where the object is; else its transparency tells")] = (
-        None
-    )
-    depth: Annotated[str | None, FILE, Field(description="brighter is farther; any scale")] = None
-    normal: Annotated[str | None, FILE, Field(description="x right, y up, z to the viewer, as red, green, blue")] = None
+    path: Annotated[str, FILE, LocalFile()]
+    mask: Annotated[
+        str | None, FILE, LocalFile(), Field(description="white where the object is; else its transparency tells")
+    ] = None
+    depth: Annotated[str | None, FILE, LocalFile(), Field(description="brighter is farther; any scale")] = None
+    normal: Annotated[
+        str | None, FILE, LocalFile(), Field(description="x right, y up, z to the viewer, as red, green, blue")
+    ] = None
     azimuth_deg: Annotated[float, Field(ge=-360, le=360, description="0 is the front")] = 0.0
     elevation_deg: Annotated[float, Field(ge=-89, le=89)] = 10.0
     distance: Annotated[float, Field(gt=1.05, le=100)] = 3.0

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sds3d.cameras import orbit
+from sds3d.config import load_config
 from sds3d.errors import ConfigError
 from sds3d.priors.analytic import AnalyticConfig, AnalyticPrior
 from sds3d.prompts import (
@@ -16,7 +17,9 @@ from sds3d.prompts import (
     check_text,
     check_words,
     side_shares,
+    view_index,
 )
+from sds3d.training.trainer import Trainer
 
 
 def test_space_around_is_dropped_and_length_is_counted_after() -> None:
@@ -53,7 +56,7 @@ def test_an_empty_prompt_is_refused_but_an_empty_negative_prompt_is_not(text: st
 )
 def test_view_words_follow_the_azimuth_and_overhead_wins(azimuth: float, elevation: float, index: int) -> None:
     angles = torch.tensor([math.radians(azimuth)]), torch.tensor([math.radians(elevation)])
-    assert ViewPrompting().index(*angles).tolist() == [index]
+    assert view_index(*angles).tolist() == [index]
 
 
 class Reader(AnalyticPrior):
@@ -75,16 +78,29 @@ class Reader(AnalyticPrior):
 
 def test_view_words_are_added_only_for_priors_that_read_them() -> None:
     cameras = orbit(4, elevation_deg=0)
-    cond = Prompts(Reader(reads=True), "mug").at(cameras)
+    cond = Prompts(Reader(reads=True), "mug", reads_views=True).at(cameras)
     words = ["mug, front view", "mug, side view", "mug, back view", "mug, side view"]
     assert cond.positive.flatten().tolist() == [len(text) for text in words]
     assert cond.plain.flatten().tolist() == [3] * 4
-    assert Prompts(Reader(reads=False), "mug").at(cameras).positive.flatten().tolist() == [3] * 4
+    assert Prompts(Reader(reads=True), "mug", reads_views=False).at(cameras).positive.flatten().tolist() == [3] * 4
+
+
+@pytest.mark.parametrize(("prior", "differ"), [("diffusers", True), ("multiview", False)])
+def test_a_run_tells_a_prior_view_words_only_if_its_config_says_that_it_reads_them(prior: str, differ: bool) -> None:
+    """Both read any text; a multi-view model is told the cameras, and was trained without such words."""
+    config = load_config(overrides={"prompt": "mug", "prior": {"name": prior, "model": "org/model"}, "scene": "image"})
+    generator = torch.Generator().manual_seed(0)
+    scene, reader = config.scene.build(generator), Reader(reads=True)
+    trainer = Trainer(config, scene, reader, generator, torch.device("cpu"))
+    for _ in range(2):
+        rows = trainer.prompts.at(orbit(4, elevation_deg=0)).positive
+        assert (len(rows.unique()) > 1) == differ
+        trainer.change(config.with_changes({"prompt": "a mug"}))
 
 
 def test_null_is_the_empty_text_and_negative_only_exists_when_given() -> None:
     cameras = orbit(2)
-    cond = Prompts(Reader(reads=True), "mug").at(cameras)
+    cond = Prompts(Reader(reads=True), "mug", reads_views=True).at(cameras)
     assert cond.negative is None
     cond = Prompts(Reader(reads=True), "mug", "blurry").at(cameras)
     assert cond.null.flatten().tolist() == [0, 0]
@@ -130,7 +146,7 @@ def view(azimuth: float, elevation: float = 0.0):
 )
 def test_embeddings_are_mixed_by_azimuth(azimuth: float, shares: list[float]) -> None:
     torch.testing.assert_close(side_shares(view(azimuth).azimuth), torch.tensor([shares]).float(), atol=1e-5, rtol=0)
-    prompts = Prompts(Reader(reads=True), "a mug", view_prompting=ViewPrompting(mode="interpolated"))
+    prompts = Prompts(Reader(reads=True), "a mug", view_prompting=ViewPrompting(mode="interpolated"), reads_views=True)
     lengths = torch.tensor([len(f"a mug, {side} view") for side in ("front", "side", "back")]).float()
     expected = (torch.tensor(shares) * lengths).sum()
     assert prompts.at(view(azimuth)).positive.flatten()[0].item() == pytest.approx(expected.item(), abs=1e-3)
@@ -148,7 +164,7 @@ def test_perp_neg_weighs_the_sides_that_a_view_is_not() -> None:
     ]
     torch.testing.assert_close(against_sides(azimuth), torch.tensor(expected), atol=1e-4, rtol=0)
     assert (against_sides(torch.linspace(-3.1, 3.1, 50)) <= 0.05).all()
-    prompts = Prompts(Reader(reads=True), "a mug", view_prompting=ViewPrompting(mode="perp_neg"))
+    prompts = Prompts(Reader(reads=True), "a mug", view_prompting=ViewPrompting(mode="perp_neg"), reads_views=True)
     against = prompts.at(view(180)).against
     assert [row.flatten()[0].item() for row, _ in against] == [len("a mug, front view"), len("a mug, side view")]
     assert [share.item() for _, share in prompts.at(view(0, 80)).against] == [0, 0]

@@ -172,6 +172,6 @@ def test_the_option_on_the_command_line(path, capsys):
 
     from sds3d_app.cli import invoke
 
-    assert invoke(["generate", "a red mug", "--image", path, "--print-config"]) == 0
-    assert json.loads(capsys.readouterr().out)["reference_image"]["path"] == path
-    assert load_config(overrides={"prompt": "a mug"}).picture is None
+    assert invoke(["generate", "a red mug", "--image", path, "--print-config", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["values"]["reference_image"]["path"] == path
+    assert load_config(overrides={"prompt": "a mug"}).reference_image is None

@@ -15,7 +15,7 @@ from typer import Argument, Option
 from ..exit_codes import DONE, FAILED, say_note
 
 if TYPE_CHECKING:
-    from sds3d.config.run_config import RunConfig
+    from sds3d.config import RunConfig
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Models to distil from: list, show, check, pull.")
 
@@ -130,14 +130,14 @@ def example_run(model: str, device: str) -> Iterator["RunConfig"]:
     """The config of a run with the model and what is recommended for it; if it needs a picture, one of a disc is drawn."""
     from PIL import Image, ImageDraw
 
-    from sds3d.config.run_config import load_config
-    from sds3d.priors.hub.config import Zero123Config, config_for
+    from sds3d.config import load_config
+    from sds3d.priors.hub.config import config_for
     from sds3d.priors.hub.model_list import MODELS
 
     config, options = config_for(model), dict(MODELS[model].options) if model in MODELS else {}
     overrides = {"prompt": "a red mug", "device": device, **options}
     with TemporaryDirectory(prefix="sds3d-") as folder:
-        if issubclass(config, Zero123Config):
+        if config.takes_reference_image:
             picture = Image.new("RGBA", (64, 64))
             ImageDraw.Draw(picture).ellipse((12, 12, 52, 52), (200, 30, 30, 255))
             picture.save(Path(folder) / "picture.png")

@@ -7,7 +7,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from sds3d.config.run_config import PARTS, RunConfig, load_config
+from sds3d.config import PARTS, RunConfig, load_config
 from sds3d.errors import ConfigError
 from sds3d.options import Options
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from sds3d.config.presets import PRESETS
-from sds3d.config.run_config import PARTS
+from sds3d.config import PARTS, PRESETS
 from sds3d.errors import ConfigError, Sds3dError
 from sds3d.prompts import unknown_word_warnings
 

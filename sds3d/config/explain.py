@@ -14,10 +14,10 @@ def validated(model: type[Any], data: object, prefix: str) -> Any:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise _explained(model, data, error, prefix) from None
+        raise explain(model, data, error, prefix) from None
 
 
-def _explained(model: type[BaseModel], data: object, error: ValidationError, prefix: str) -> ConfigError:
+def explain(model: type[BaseModel], data: object, error: ValidationError, prefix: str) -> ConfigError:
     """One line for the first problem: where, what was found, what is allowed."""
     first = error.errors(include_url=False)[0]
     *parents, last = _path_in(data, first["loc"]) or [""]
@@ -29,10 +29,11 @@ def _explained(model: type[BaseModel], data: object, error: ValidationError, pre
         )
     if first["type"] == "missing":
         return ConfigError(f"{dotted} is missing", field=dotted)
-    message = first["msg"].removeprefix("Value error, ")
+    message, value = first["msg"].removeprefix("Value error, "), first["input"]
+    if first["type"] == "order":  # found on the model of both options
+        dotted, value = f"{dotted}.{first['ctx']['field']}".lstrip("."), first["ctx"]["value"]
     return ConfigError(
-        f"{short(dotted, quote=False) or 'config'} = {short(first['input'])} is not allowed: "
-        f"{message[:1].lower()}{message[1:]}",
+        f"{short(dotted, quote=False) or 'config'} = {short(value)} is not allowed: {message[:1].lower()}{message[1:]}",
         field=dotted,
     )
 

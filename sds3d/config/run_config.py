@@ -2,37 +2,49 @@
 
 import json
 import re
-from collections.abc import Mapping
-from copy import deepcopy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, InstanceOf, SerializeAsAny
+from pydantic import AfterValidator, Field, InstanceOf, SerializeAsAny, ValidationError, model_validator
 
 from sds3d.cameras import CamerasConfig
-from sds3d.config.explain import nearest, short, validated
+from sds3d.config.explain import explain, nearest, short, validated
+from sds3d.config.layers import (
+    DEFAULT,
+    PARTS,
+    YOU,
+    Layer,
+    Leaf,
+    Tree,
+    flatten,
+    merge,
+    name_in,
+    said_values,
+    tree_of,
+    values,
+)
+from sds3d.config.presets import PRESETS
 from sds3d.errors import ConfigError
 from sds3d.export import ExportConfig
 from sds3d.guidance import GUIDANCE, SDS, Guidance
-from sds3d.guidance.noise import NOISE, Fresh, Noise
+from sds3d.guidance.noise import Fresh, Noise
 from sds3d.guidance.timesteps import TIMESTEPS, Annealed, Timesteps
-from sds3d.options import Options, Scheduled
+from sds3d.options import LocalFile, Options, Scheduled
 from sds3d.priors import PRIORS, EmbeddedConfig, PriorConfig
 from sds3d.prompts import ViewPrompting, check_prompt, check_text
 from sds3d.reference_image import ReferenceImageConfig
-from sds3d.scenes import SCENES, GaussiansConfig, SceneConfig
+from sds3d.scenes import GaussiansConfig, SceneConfig
 from sds3d.scenes.optimizer import OptimConfig
 
-# Parts that are chosen by name: {"name": "sds", "guidance_scale": 20}, or just "sds".
-PARTS: dict[str, Mapping[str, type[Options]]] = {
-    "scene": SCENES,
-    "prior": PRIORS,
-    "guidance": GUIDANCE,
-    "timesteps": TIMESTEPS,
-    "noise": NOISE,
-}
 TEXTS = {"prompt", "negative_prompt"}  # overrides of these are never read as JSON
+# What may change while a run is under way: nothing that the run has state of its own for.
+LIVE = ("prompt", "negative_prompt", "guidance.guidance_scale")
 MAX_FILE_BYTES = 1 << 20
+SAVED = "the saved run"  # source of a value that a run began with, and that today's defaults would not give
+BRING_DEFAULTS = ("prior", "scene", "guidance")  # parts with default_overrides; the later ones win
 
 
 def _check_device(name: str) -> str:
@@ -41,8 +53,22 @@ def _check_device(name: str) -> str:
     return name
 
 
+@dataclass(frozen=True)
+class _Input:
+    """What a RunConfig is made of: layers, and where its values are fixed already, those."""
+
+    layers: tuple[Layer, ...]
+    fixed: Mapping[str, Any] | None = None
+
+
 class RunConfig(Options):
-    """One run. `from_dict` is the way in for anything a person wrote."""
+    """One run: every option with its value.
+
+    However it is made, the same layers of defaults apply: the options' own, then what prior, scene and guidance bring
+    for other parts (`default_overrides`), then what a person said. ConfigError names the first thing that is wrong.
+    Configs with the same values are equal, whoever gave them. Pitfall: `model_copy` leaves `said` as it was; use
+    `with_changes`.
+    """
 
     prompt: Annotated[str, AfterValidator(check_prompt)]
     negative_prompt: Annotated[str, AfterValidator(check_text)] = ""
@@ -72,80 +98,191 @@ class RunConfig(Options):
         float, Field(ge=0, le=3600, description="a preview also whenever so much time has passed since the last; 0: no")
     ] = 0.0
     checkpoint_every: Annotated[int, Field(ge=1)] = 100
-    checkpoints_kept: Annotated[int, Field(ge=1, le=1000, description="of the newest")] = 2
     milestone_every: Annotated[
         int, Field(ge=0, description="checkpoints of every so many steps stay, besides the newest; 0: none do")
     ] = 0
-    rollbacks: Annotated[
-        int, Field(ge=0, le=100, description="times in a row that a run may go back to its last checkpoint, slower")
-    ] = 3
     janus_every: Annotated[
         int, Field(ge=0, description="steps between looks at whether sides look like sides; 0: at the end only")
     ] = 0
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "RunConfig":
-        """The config that `data` describes; ConfigError names the first thing that is wrong with it.
+    _layers: tuple[Layer, ...] = ()
 
-        Prior, scene and guidance bring the options of other parts that they want, where nothing else is said.
-        """
-        data = dict(data)
-        for key, wanted in _default_overrides(data).items():
-            given = data.get(key, {})
-            if isinstance(given, Mapping) and "name" not in given:
-                data[key] = {**({"name": wanted} if isinstance(wanted, str) else wanted), **given}
-        _share_picture(data)
-        data = {key: _part(key, value) if key in PARTS else value for key, value in data.items()}
-        config: RunConfig = validated(cls, data, "")
+    @model_validator(mode="wrap")
+    @classmethod
+    def _from_layers(cls, data: Any, handler: Any) -> Any:
+        if not isinstance(data, Mapping | _Input):
+            return handler(data)
+        source = data if isinstance(data, _Input) else _Input((Layer.said(YOU, data),))
+        try:
+            found = values(_share_image(_layered(source.layers))) if source.fixed is None else source.fixed
+            found = {key: _part(key, value) if key in PARTS else value for key, value in found.items()}
+            config = handler(found)
+        except ValidationError as error:
+            raise explain(cls, found, error, "") from None
+        config._layers = source.layers
         _refuse_combinations(config)
         return config
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RunConfig) and self.__dict__ == other.__dict__
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.to_dict(), sort_keys=True))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "RunConfig":
+        """The config that `data` describes: what a person said, or all values, as `to_dict` gives them."""
+        return cls.model_validate(dict(data))
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; `from_dict` gives the same config back."""
+        """All values, as plain JSON; `from_dict` gives the same config back."""
         return self.model_dump(mode="json")
 
+    @property
+    def said(self) -> dict[str, Any]:
+        """Only what a person said (preset, file, command line, caller), as nested plain data for `resolve`."""
+        return said_values(_layered(self._layers))
 
-def _share_picture(data: dict[str, Any]) -> None:
-    """A prior that goes by a picture goes by the run's, and the run by the prior's, where only one of them is told."""
-    prior, picture = data.get("prior"), data.get("reference_image")
-    prior = {"name": prior} if isinstance(prior, str) else prior
-    if isinstance(prior, Mapping) and prior.get("name") == "zero123":
-        if picture is None and isinstance(prior.get("reference_image"), Mapping):
-            data["reference_image"] = prior["reference_image"]
-        elif picture is not None and "reference_image" not in prior:
-            data["prior"] = {**prior, "reference_image": picture}
+    @property
+    def sources(self) -> dict[str, str]:
+        """Where each value is from, by dotted key: "default", "guidance cfd", "preset draft", a file's name, "you"."""
+        leaves = flatten(_share_image(_layered(self._layers)))
+        return {key: _source(leaves.get(key), value) for key, value in flatten(self.to_dict()).items()}
+
+    def with_changes(self, changes: Mapping[str, Any], allowed: Sequence[str] = LIVE) -> "RunConfig":
+        """This config with the options of some dotted keys changed, and `said` with it; all other values stay.
+
+        Texts are read as JSON where they are JSON, but for prompts. ConfigError for keys that are not `allowed`, that
+        this run does not have, or whose value is wrong.
+        """
+        data, changes = self.to_dict(), _parsed(changes)
+        for key, value in changes.items():
+            if key not in allowed:
+                raise ConfigError(f"{key} cannot be changed here", hint="what can: " + ", ".join(allowed), field=key)
+            *parents, last = key.split(".")
+            place: Any = data
+            for parent in parents:
+                place = place.get(parent) if isinstance(place, Mapping) else None
+            if not isinstance(place, dict) or last not in place:
+                raise ConfigError(f"{key} is not an option of this run", field=key)
+            place[last] = value
+        return type(self).model_validate(_Input((*self._layers, Layer.said(YOU, changes)), data))
+
+    @classmethod
+    def restore(cls, said: Mapping[str, Any], resolved: Mapping[str, Any]) -> "RunConfig":
+        """A run's config from its two files: the values of `resolved`, whatever today's defaults are."""
+        return cls.model_validate(_Input((Layer.said(YOU, said),), resolved))
+
+
+def resolve(said: Mapping[str, Any]) -> RunConfig:
+    """The config of what a person said, with nested or dotted keys ("guidance.guidance_scale"), in their order.
+
+    Defaults are filled in; naming another part (prior=analytic) starts from that part's defaults.
+    """
+    return RunConfig.from_dict(said)
 
 
 def load_config(
     path: Path | str | None = None, preset: str | None = None, overrides: Mapping[str, object] | None = None
 ) -> RunConfig:
-    """Preset, then file, then overrides, each over the one before.
+    """Preset, then file, then overrides, each over the one before; see `resolve`.
 
-    Overrides have dotted keys ("guidance.guidance_scale"); their text values are read as JSON where they are JSON.
-    Choosing another part by name (prior=analytic) starts from that part's defaults.
+    Text values of overrides are read as JSON where they are JSON. The file holds options, or what
+    `sds3d generate --print-config --json` printed: of that, what was said counts.
     """
-    from sds3d.config.presets import PRESETS
-
-    layers: list[Mapping[str, Any]] = []
+    layers: list[Layer] = []
     if preset is not None:
         if preset not in PRESETS:
             raise ConfigError(f"preset {short(preset)} is unknown", nearest(preset, PRESETS), "preset")
-        layers.append(PRESETS[preset])
+        layers.append(Layer.said(f"preset {preset}", PRESETS[preset]))
     if path is not None:
-        layers.append(read_json_object(Path(path)))
-    for key, value in (overrides or {}).items():
-        nested: Any = value if key in TEXTS else parsed(value)
-        for name in reversed(key.split(".")):
-            nested = {name: nested}
-        layers.append(nested)
-    said: dict[str, Any] = {}
-    for layer in layers:
-        _merge(said, deepcopy(layer))
-    data = RunConfig(prompt="-").to_dict()
-    del data["prompt"]
-    for layer in [_default_overrides(said), *layers]:
-        _merge(data, layer)
-    return RunConfig.from_dict(data)
+        data = read_json_object(Path(path))
+        is_printed = data.keys() == {*PRINTED} and all(isinstance(part, Mapping) for part in data.values())
+        layers.append(Layer.said(str(path), data["said"] if is_printed else data))
+    layers.append(Layer.said(YOU, _parsed(overrides or {})))
+    return RunConfig.model_validate(_Input(tuple(layers)))
+
+
+PRINTED = ("said", "values", "sources")
+
+
+def printable(config: RunConfig) -> dict[str, Any]:
+    """All there is to know about a config, as plain JSON that `load_config` reads."""
+    return dict(zip(PRINTED, (config.said, config.to_dict(), config.sources), strict=True))
+
+
+def option(config: RunConfig, key: str) -> Any:
+    """The value of a dotted key; None where this config has no such option."""
+    value: Any = config
+    for part in key.split("."):
+        value = getattr(value, part, None)
+    return value
+
+
+def local_files(config: Options, prefix: str = "") -> dict[str, Any]:
+    """The options, by dotted key, that are set and name files or folders of this machine (see `LocalFile`).
+
+    `prior.model` is among them, though it can be an id of the hub.
+    """
+    files: dict[str, Any] = {}
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, Options):
+            files |= local_files(value, f"{prefix}{name}.")
+        elif value and any(isinstance(mark, LocalFile) for mark in field.metadata):
+            files[prefix + name] = value
+    return files
+
+
+@cache
+def _defaults() -> Tree:
+    return tree_of(RunConfig.model_construct().model_dump(mode="json"), DEFAULT)
+
+
+def _layered(layers: Sequence[Layer]) -> Tree:
+    """The defaults, then those that prior, scene and guidance bring, then what was said."""
+    said = [tree for layer in layers for tree in layer.trees]
+    tree = _defaults()
+    for key in BRING_DEFAULTS:
+        kind = _chosen(key, said)
+        if kind is not None:
+            name = kind.model_fields["name"].default
+            tree = merge(tree, tree_of(kind.default_overrides, f"{key} {name}"))
+    for over in said:
+        tree = merge(tree, over)
+    return tree
+
+
+def _chosen(key: str, said: Sequence[Tree]) -> type[Any] | None:
+    """The class of the part that is named last; None where nobody knows its name."""
+    kind: type[Any] | None = type(RunConfig.model_fields[key].default)
+    for node in (tree[key] for tree in said if key in tree):
+        if isinstance(node, Leaf) and isinstance(node.value, Options):
+            kind = type(node.value)
+        elif (name := name_in(node)) is not None:
+            kind = PARTS[key].get(name) if isinstance(name, str) else None
+    return kind
+
+
+def _source(node: Any, value: Any) -> str:
+    """Who gave a value, from the leaf of the layers in its place."""
+    if not isinstance(node, Leaf):
+        return DEFAULT
+    return node.source if node.is_said or node.value == value else SAVED
+
+
+def _share_image(tree: Tree) -> Tree:
+    """A prior that takes a reference image takes the run's, and the run the prior's, where only one of them has it."""
+    prior, image = tree["prior"], tree["reference_image"]
+    kind = PRIORS.get(str(name_in(prior)))
+    if kind is None or not kind.takes_reference_image:
+        return tree
+    own = prior.get("reference_image")
+    if isinstance(image, Leaf) and image.value is None and isinstance(own, dict):
+        return {**tree, "reference_image": own}
+    if own is None and not (isinstance(image, Leaf) and image.value is None):
+        return {**tree, "prior": {**prior, "reference_image": image}}
+    return tree
 
 
 def _refuse_combinations(config: RunConfig) -> None:
@@ -191,8 +328,9 @@ def _combinations(config: RunConfig) -> list[tuple[bool, str, str]]:
             "use particles=1",
         ),
         (
-            prior.name == "multiview" and (views % 4 > 0 or not config.cameras.orthogonal_views),
-            f"cameras.views = {views}, cameras.orthogonal_views = {config.cameras.orthogonal_views} do not go with the prior multiview",
+            prior.needs_orthogonal_views and (views % 4 > 0 or not config.cameras.orthogonal_views),
+            f"cameras.views = {views}, cameras.orthogonal_views = {config.cameras.orthogonal_views} do not go with the "
+            f"prior {prior.name}: it judges four views at right angles together",
             "use cameras.views=4 cameras.orthogonal_views=true",
         ),
         (
@@ -206,19 +344,6 @@ def _combinations(config: RunConfig) -> list[tuple[bool, str, str]]:
 def _with(table: Mapping[str, Any], fact: str) -> str:
     """Names of the parts of which `fact` is true."""
     return ", ".join(name for name, part in table.items() if getattr(part, fact))
-
-
-def _default_overrides(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What prior, scene and guidance want of other parts; where two want the same, the guidance has the last word."""
-    wanted: dict[str, Any] = {}
-    tables: Mapping[str, Mapping[str, Any]] = {"prior": PRIORS, "scene": SCENES, "guidance": GUIDANCE}
-    for key, table in tables.items():
-        part = data.get(key, RunConfig.model_fields[key].default)
-        part = _named(key, part) if isinstance(part, str) else part
-        name = part.get("name") if isinstance(part, Mapping) else getattr(part, "name", part)
-        if isinstance(name, str) and name in table:
-            wanted |= deepcopy(dict(table[name].default_overrides))
-    return wanted
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -236,48 +361,25 @@ def read_json_object(path: Path) -> dict[str, Any]:
     return data
 
 
-def _merge(base: dict[str, Any], over: Mapping[str, Any], parts: Mapping[str, Any] = PARTS) -> None:
-    """Put `over` into `base`, objects key by key. An object of another name takes the place of the old one."""
-    for key, given in over.items():
-        value = _named(key, given) if key in parts and isinstance(given, str) else given
-        old = base.get(key)
-        if not (isinstance(value, Mapping) and isinstance(old, dict)):
-            base[key] = value
-            continue
-        name = value.get("name", old.get("name"))
-        if name != old.get("name"):
-            known = parts.get(key, {}).get(name) if isinstance(name, str) else None
-            kept = old if known and issubclass(known, parts[key].get(old.get("name", ""), type(None))) else {}
-            base[key] = known.model_construct().model_dump(mode="json") | kept if known else {}  # else all defaults
-        _merge(base[key], value, parts={})
+def _parsed(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Texts read as JSON where they are JSON, but for prompts."""
+    return {key: value if key in TEXTS else _read_value(value) for key, value in overrides.items()}
 
 
-def parsed(value: object) -> object:
-    if not isinstance(value, str):
-        return value
+def _read_value(value: Any) -> Any:
     try:
-        return json.loads(value)
+        return json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
         return value
 
 
-def _named(key: str, text: str) -> dict[str, Any]:
-    """A part chosen by one word. For the prior, anything with a slash is a model's folder or hub id."""
-    if key == "prior" and text not in PRIORS and "/" in text:
-        return {"name": "diffusers", "model": text}
-    return {"name": text}
-
-
 def _part(key: str, value: object) -> object:
-    """The part's own config object, chosen by its name (the default one where none is given)."""
-    if isinstance(value, str):
-        value = _named(key, value)
+    """The part's own config object, chosen by its name."""
     if isinstance(value, Options):
         return value
     if not isinstance(value, Mapping):
         raise ConfigError(f"{key} = {short(value)} is not allowed: say a name, or an object with a name", "", key)
-    table, default = PARTS[key], RunConfig.model_fields[key].default
-    name = value.get("name", default.name)
+    table, name = PARTS[key], value.get("name")
     if not isinstance(name, str) or name not in table:
         raise ConfigError(f"{key}.name = {short(name)} is unknown", nearest(str(name), table), key)
-    return validated(table[name], {**value, "name": name}, key + ".")
+    return validated(table[name], value, key + ".")

@@ -28,6 +28,7 @@ from sds3d.evaluation.renders import (
 from sds3d.export import read_glb
 from sds3d.priors.embedded.captions import Description, parse
 from sds3d.priors.embedded.solids import Solid
+from sds3d.prompts import view_index
 from sds3d.run.artifacts import ARTIFACTS
 from sds3d.sweeps.run_set import failure
 from sds3d.training.session import REPORT, Session
@@ -103,7 +104,7 @@ def evaluate_run(
     config = session.config
     if not (folder / REPORT).is_file():
         raise CheckpointError(f"{folder} holds a run that is not finished", hint=f"sds3d resume {folder}")
-    if "sheet" not in config.scene.artifacts:
+    if config.scene.is_flat:
         raise ConfigError(
             f"{folder} holds a scene of kind {config.scene.name}, which is flat: it has no views to classifier"
         )
@@ -138,7 +139,7 @@ def evaluate_run(
         notes.append(f"no mesh: {report.get('mesh', {}).get('refused', 'none was written')}")
     if clip is not None:
         values["clip"] = clip.score(pictures.over(GREY), config.prompt)
-        side = config.view_prompting.index(pictures.cameras.azimuth, pictures.cameras.elevation)
+        side = view_index(pictures.cameras.azimuth, pictures.cameras.elevation)
         values["clip_sides"] = clip.side_agreement(pictures.over(GREY), config.prompt, side)
     if "janus" in report.get("metrics", {}):
         values["prior_sides"] = report["metrics"]["janus"]["agreement"]

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sds3d.atomic import write_atomic, writing
-from sds3d.config.live import LIVE, changed
-from sds3d.config.run_config import RunConfig, read_json_object
+from sds3d.config import LIVE, RunConfig, read_json_object
 from sds3d.errors import CheckpointError, ConfigError
 from sds3d.jobs.queue import Job, Ledger, job_name
 from sds3d.run.checkpoint import load_wanted
@@ -22,7 +21,7 @@ def fork(ledger: Ledger, run: Path, changes: Mapping[str, Any], step: int | None
 
     ConfigError where nothing is changed, or something that cannot be; CheckpointError where it has no such checkpoint.
     """
-    config = changed(RunConfig.from_dict(read_json_object(run / CONFIG)), changes, FORKABLE)
+    config = RunConfig.from_dict(read_json_object(run / CONFIG)).with_changes(changes, FORKABLE)
     checkpoint, problems = load_wanted(run / CHECKPOINTS, step)
     if checkpoint is None or problems:
         raise CheckpointError(problems[0] if problems else f"{run} has no checkpoint yet", hint="wait for the first")

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from sds3d.atomic import write_atomic, writing
-from sds3d.config.live import changed
-from sds3d.config.run_config import RunConfig, read_json_object
+from sds3d.config import RunConfig, read_json_object
 from sds3d.errors import ConfigError, Sds3dError
 from sds3d.jobs.lease import Claim, came_further, claims, failure_of, is_alive, owner_of, saved_step, take
 from sds3d.run.folder import run_name
@@ -157,7 +156,7 @@ class Ledger:
         return cast(Order, order) if order in get_args(Order) else "run"
 
     def change(self, job: Job, changes: Mapping[str, Any]) -> None:
-        """Change options of a job that waits or runs (see `sds3d.config.live.LIVE`); ConfigError names what cannot be.
+        """Change options of a job that waits or runs (see `sds3d.config.LIVE`); ConfigError names what cannot be.
 
         A worker hears of it as of an order. All changes are kept, numbered, in change.json.
         """
@@ -165,7 +164,7 @@ class Ledger:
         if state in ("done", "failed", "stopped"):
             raise ConfigError(f"the job {job.name} has ended: it is {state}")
         before = self.changes(job)
-        now = changed(job.config, {**{k: v for _, made in before for k, v in made.items()}, **changes})
+        now = job.config.with_changes({**{k: v for _, made in before for k, v in made.items()}, **changes})
         assert now is not None
         number = before[-1][0] + 1 if before else 1
         rows = [*before, (number, dict(changes))]

@@ -18,7 +18,7 @@ from torch import Tensor
 from sds3d.cameras import orbit, orbit_cameras
 from sds3d.config.run_config import RunConfig
 from sds3d.priors.base import Prior
-from sds3d.prompts import VIEW_WORDS
+from sds3d.prompts import VIEW_WORDS, view_index
 from sds3d.types import Cameras, RenderOutput, ViewCondition
 
 VIEWS, SIZE, SEED = 8, 128, 0
@@ -49,7 +49,7 @@ def measure(prior: Prior, config: RunConfig, render: Render, device: torch.devic
 
     `render` is the scene's.
     """
-    if "sheet" not in config.scene.artifacts or not (config.prior.reads_views or config.prior.reads_cameras):
+    if config.scene.is_flat or not (config.prior.reads_views or config.prior.reads_cameras):
         return None
     cameras = turn(orbit(VIEWS, size=SIZE).select(FAR_APART), OFFSET).to(device)
     out = render(cameras, torch.full((VIEWS, 3), BACKGROUND, device=device))
@@ -63,7 +63,7 @@ def measure(prior: Prior, config: RunConfig, render: Render, device: torch.devic
     else:
         words = prior.embed([f"{config.prompt}, {side}" for side in VIEW_WORDS[:3]])
         sides = [(row.expand(VIEWS, -1, -1), _condition(cameras, device)) for row in words]
-        true = config.view_prompting.index(cameras.azimuth, cameras.elevation).cpu()
+        true = view_index(cameras.azimuth, cameras.elevation).cpu()
         is_front = torch.tensor([[True, False, False]]).expand(VIEWS, -1)
     errors = residuals(prior, x, sides)
     return _summary(errors, true, is_front)

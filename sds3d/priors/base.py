@@ -104,7 +104,7 @@ class MemoryModes(Prior, Protocol):
 class PriorConfig(Options, ABC):
     """How a prior is chosen: its name and its options.
 
-    `default_overrides` are options of other parts that the prior wants where the person says nothing else. The two facts below
+    `default_overrides` are options of other parts that the prior wants where the person says nothing else. The facts below
     decide which combinations a config refuses before anything is loaded.
     """
 
@@ -113,6 +113,8 @@ class PriorConfig(Options, ABC):
     reads_cameras: ClassVar[bool] = False  # is told where a view is taken from
     reads_views: ClassVar[bool] = False  # understands words such as "front view"
     knows_density: ClassVar[bool] = False  # is a DensityPrior
+    needs_orthogonal_views: ClassVar[bool] = False  # judges groups of four views at right angles
+    takes_reference_image: ClassVar[bool] = False  # has an option reference_image, and goes by that
     examples: ClassVar[tuple[str, ...]] = ()  # prompts that show what it can do
 
     @abstractmethod

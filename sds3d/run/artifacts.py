@@ -123,24 +123,31 @@ def checked_format(name: str, config: RunConfig) -> str:
     return name
 
 
-def particle_folder(folder: Path, number: int) -> Path:
-    """Where the results of a particle are: those of the first in the run folder itself, the others' in one each."""
-    return folder if number == 1 else folder / f"particle-{number}"
+def side_files(path: Path) -> list[Path]:
+    """Files that a result refers to and that have to be kept beside it, as far as they are there."""
+    beside = {".gltf": (".bin",), ".obj": (".mtl",)}.get(path.suffix, ())
+    texture = [path.with_name(f"{path.stem}_color.png")] if beside else []
+    return [file for file in (*(path.with_suffix(suffix) for suffix in beside), *texture) if file.is_file()]
 
 
-def draw(scenes: list[Scene], config: RunConfig, folder: Path, views: int, size: int) -> list[Path]:
-    """The pictures of a run anew, with `views` pictures on the sheet and sides of `size` pixels."""
-    names = [ARTIFACTS[name].file_name for name in config.scene.artifacts if name in PICTURES]
+def draw(
+    scenes: list[Scene], config: RunConfig, folder_of: Callable[[int], Path], views: int, size: int
+) -> list[Path]:
+    """Draw the pictures of a run again: `views` views on the sheet, `size` pixels a side.
+
+    `folder_of` gives the folder of each particle, from 1.
+    """
+    names = [ARTIFACTS[name].file_name for name in config.scene.artifacts if name in DRAWN]
     written = []
     for number, scene in enumerate(scenes, start=1):
-        paths = [particle_folder(folder, number) / name for name in names]
+        paths = [folder_of(number) / name for name in names]
         write_preview([scene], paths[0], views, size)
         if len(paths) > 1:
             write_orbit(scene, paths[1], size=size)
         written += paths
     if len(scenes) > 1:
-        write_preview(scenes, folder / OVERVIEW, views, size)
-        written.append(folder / OVERVIEW)
+        write_preview(scenes, folder_of(1) / OVERVIEW, views, size)
+        written.append(folder_of(1) / OVERVIEW)
     return written
 
 
@@ -216,8 +223,9 @@ def _turntable(made: SceneExport, path: Path) -> dict[str, Any]:
     return {}
 
 
-PICTURES = ("image", "sheet", "orbit")
 OVERVIEW = "particles.png"  # all particles of a run that has several
+PICTURES = (OVERVIEW, "sheet.png", "image.png")  # the first that is there stands for the run
+DRAWN = ("image", "sheet", "orbit")  # artifacts that `draw` makes again
 MESHES = {"mesh-ply" if name == "ply" else name: name for name in MESH_FORMATS}  # ply alone means splats
 ARTIFACTS = {  # in the order of writing: what can be refused comes last
     "image": Artifact("image.png", _image),

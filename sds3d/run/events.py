@@ -1,22 +1,29 @@
-"""What a run reports: the one stream that command line, web page, batch and tests all consume."""
+"""What a run reports (events), what a running run can be told (commands), and the log file that carries events."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from sds3d.atomic import write_atomic, writing
+
+TAIL = 65_536  # bytes at the end of a log in which its last events are looked for
+
 
 @dataclass(frozen=True)
-class _Event:
+class _Message:
     def to_dict(self) -> dict[str, Any]:
-        """The event as JSON: its fields, and its kind under "event"."""
-        fields = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
-        return {"event": type(self).__name__, **fields}
+        """The message as JSON: its fields, and its kind under "event"."""
+        values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+        return {"event": type(self).__name__, **values}
 
 
 @dataclass(frozen=True)
-class Started(_Event):
-    """The parts are built; `step` is where the run begins, above 0 when it goes on from a checkpoint."""
+class Started(_Message):
+    """All parts are built; `step` is where the run begins, above 0 when it goes on from a checkpoint."""
 
     prompt: str
     out_dir: Path
@@ -26,7 +33,7 @@ class Started(_Event):
 
 
 @dataclass(frozen=True)
-class StepDone(_Event):
+class StepDone(_Message):
     """One optimizer step; `step` counts from 1. `losses` is empty except every `log_every` steps."""
 
     step: int
@@ -35,23 +42,23 @@ class StepDone(_Event):
 
 
 @dataclass(frozen=True)
-class Preview(_Event):
-    """An image of the scene so far was written."""
+class Preview(_Message):
+    """A preview image of the scene was written."""
 
     step: int
     path: Path
 
 
 @dataclass(frozen=True)
-class Measured(_Event):
-    """What a meter found on the way: {"janus": {"agreement": 0.75, ...}}."""
+class Measured(_Message):
+    """Metrics measured during the run: {"janus": {"agreement": 0.75, ...}}."""
 
     step: int
     metrics: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class CheckpointSaved(_Event):
+class CheckpointSaved(_Message):
     """The run can be resumed from `step`."""
 
     step: int
@@ -59,34 +66,205 @@ class CheckpointSaved(_Event):
 
 
 @dataclass(frozen=True)
-class Exported(_Event):
-    """A result was written; `stats` is what its check found."""
+class Exported(_Message):
+    """A result file was written; `stats` is what its check measured."""
 
     path: Path
     stats: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Warned(_Event):
+class Warned(_Message):
     """Something the user should know; the run goes on."""
 
     message: str
 
 
 @dataclass(frozen=True)
-class Changed(_Event):
-    """Options that a person changed on the way, by dotted keys; they hold from the step after `step` on."""
+class Changed(_Message):
+    """Options, by dotted key, that were changed during the run; they apply from the step after `step`."""
 
     step: int
     changes: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Finished(_Event):
-    """The last event. `interrupted`: stopped early with a checkpoint, so the run can be resumed; no report then."""
+class Paused(_Message):
+    """The run waits after `step` until it is resumed or stopped."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class Resumed(_Message):
+    """The run goes on after a pause."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class Finished(_Message):
+    """The last event of a run that ended well. `interrupted`: stopped early with a checkpoint and without a report, so
+    the run can be resumed."""
 
     report: Mapping[str, Any] = field(default_factory=dict)
     interrupted: bool = False
 
 
-Event = Started | StepDone | Preview | Measured | CheckpointSaved | Exported | Warned | Changed | Finished
+@dataclass(frozen=True)
+class Failed(_Message):
+    """The last event of a run that ended with an error; `kind` is the error's class."""
+
+    reason: str
+    kind: str
+
+
+Event = (
+    Started | StepDone | Preview | Measured | CheckpointSaved | Exported | Warned | Changed | Paused | Resumed
+    | Finished | Failed
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Change(_Message):
+    """Change options (see `sds3d.config.LIVE`) from the next step on, by dotted key."""
+
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Pause(_Message):
+    """Wait after the current step."""
+
+
+@dataclass(frozen=True)
+class Resume(_Message):
+    """Go on after a pause."""
+
+
+@dataclass(frozen=True)
+class Stop(_Message):
+    """Save a checkpoint after the current step and end with Finished(interrupted=True)."""
+
+
+@dataclass(frozen=True)
+class FinishEarly(_Message):
+    """Make the current step the last: save it, and hand over results as after the last step.
+
+    The run can still be resumed, and then goes on to its last step.
+    """
+
+
+Command = Change | Pause | Resume | Stop | FinishEarly
+
+_EVENTS = {kind.__name__: kind for kind in Event.__args__}
+_COMMANDS = {kind.__name__: kind for kind in Command.__args__}
+
+
+def from_dict(data: Mapping[str, Any]) -> Event:
+    """The event that `to_dict` wrote; keys that it does not have ("time") are ignored. ValueError for anything else."""
+    event: Event = _message(_EVENTS, data)
+    return event
+
+
+def command_from_dict(data: Mapping[str, Any]) -> Command:
+    """The command that `to_dict` wrote; ValueError for anything else."""
+    command: Command = _message(_COMMANDS, data)
+    return command
+
+
+def _message(kinds: Mapping[str, type[Any]], data: Mapping[str, Any]) -> Any:
+    kind = kinds.get(str(data.get("event")))
+    if kind is None:
+        raise ValueError(f"no message is called {data.get('event')!r}")
+    values = {}
+    for each in fields(kind):
+        if each.name in data:
+            values[each.name] = _value(each.type, data[each.name], f"{kind.__name__}.{each.name}")
+    try:
+        return kind(**values)
+    except TypeError as error:  # a field is missing
+        raise ValueError(f"{kind.__name__}: {error}") from error
+
+
+def _value(annotation: Any, value: Any, name: str) -> Any:
+    if annotation is Path and isinstance(value, str):
+        return Path(value)
+    expected = {int: int, float: (int, float), str: str, bool: bool}.get(annotation, Mapping)
+    if not isinstance(value, expected) or (isinstance(value, bool) and annotation is not bool):
+        raise ValueError(f"{name} is a {type(value).__name__}")
+    return value
+
+
+class EventLog:
+    """Writes events.jsonl: one line per event, except steps without losses. A line is whole or absent."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with writing(path):
+            if path.exists() and not path.read_bytes().endswith(b"\n"):  # a crash cut off its last line
+                whole = path.read_bytes().rpartition(b"\n")
+                write_atomic(path, whole[0] + whole[1])
+
+    def append(self, event: Event) -> None:
+        """Write the event with the time of day."""
+        if isinstance(event, StepDone) and not event.losses:
+            return
+        line = json.dumps({**event.to_dict(), "time": round(time.time(), 3)}).encode() + b"\n"
+        with writing(self.path), self.path.open("ab", buffering=0) as file:
+            before = file.tell()
+            try:
+                written = file.write(line)
+                if written != len(line):
+                    raise OSError(28, "the disk is full")
+            except OSError:
+                file.truncate(before)
+                raise
+
+
+class EventReader:
+    """Reads events.jsonl as it grows."""
+
+    CHUNK = 4 << 20  # bytes read at once
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._offset, self._identity = path, 0, 0
+
+    def read(self) -> list[tuple[float, Event]]:
+        """(time of day, event) for every event since the last call. Lines that hold no event are skipped.
+
+        A file that was replaced or became shorter is read again from its start.
+        """
+        try:
+            with self.path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                if status.st_ino != self._identity or status.st_size < self._offset:
+                    self._identity, self._offset = status.st_ino, 0
+                file.seek(self._offset)
+                data = file.read(self.CHUNK)
+        except OSError:
+            return []
+        whole, newline, _ = data.rpartition(b"\n")
+        self._offset += len(whole) + len(newline)
+        return [pair for line in whole.splitlines() if (pair := _parsed(line)) is not None]
+
+
+def latest(path: Path) -> Iterator[tuple[float, Event]]:
+    """(time of day, event) at the end of a log, newest first. Reads at most TAIL bytes."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+            lines = file.read().splitlines()
+    except OSError:
+        return
+    for line in reversed(lines):  # the first may be cut by the tail, the last by a crash
+        if (pair := _parsed(line)) is not None:
+            yield pair
+
+
+def _parsed(line: bytes) -> tuple[float, Event] | None:
+    try:
+        data = json.loads(line)
+        return float(data.get("time", 0.0)), from_dict(data)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return None

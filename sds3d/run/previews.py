@@ -5,17 +5,19 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sds3d.config.run_config import RunConfig
+from sds3d.atomic import writing
+from sds3d.config import RunConfig
 from sds3d.run.artifacts import write_preview
+from sds3d.run.folder import RunFolder
 from sds3d.scenes import Scene
 
 KEPT = 200
 
 
 class Previews:
-    """The previews of one run, `FOLDER/step-NNNNNN.png`."""
+    """The previews of one run; the oldest of more than KEPT are dropped."""
 
-    def __init__(self, folder: Path, config: RunConfig) -> None:
+    def __init__(self, folder: RunFolder, config: RunConfig) -> None:
         self.folder, self._every, self._seconds = folder, config.preview_every, config.preview_seconds
         self._shown = -math.inf  # of a clock that may have begun a moment ago
 
@@ -25,10 +27,12 @@ class Previews:
         return waited or (self._every > 0 and step % self._every == 0)
 
     def make(self, scenes: Sequence[Scene], step: int) -> Path:
-        """Draws one, and drops the oldest of too many."""
-        path = self.folder / f"step-{step:06d}.png"
+        """Draw one."""
+        path = self.folder.preview_path(step)
+        with writing(path):
+            path.parent.mkdir(exist_ok=True)
         write_preview(list(scenes), path)
         self._shown = time.monotonic()
-        for old in sorted(self.folder.glob("step-*.png"))[:-KEPT]:
+        for old in self.folder.previews()[:-KEPT]:
             old.unlink(missing_ok=True)
         return path

@@ -90,6 +90,7 @@ class SceneConfig(Options, ABC):
 
     name: str
     default_overrides: ClassVar[Mapping[str, Any]] = {}
+    is_flat: ClassVar[bool] = False  # one picture from all sides: no views, no mesh
     losses: ClassVar[tuple[str, ...]] = ()
     artifacts: ClassVar[tuple[str, ...]] = ("sheet", "orbit", "ply", "glb")
     background: Background = RandomBackground()

@@ -24,6 +24,7 @@ class ImageConfig(SceneConfig):
     default_overrides: ClassVar[Mapping[str, Any]] = {
         "cameras": {"azimuth_deg": [30.0, 30.0], "elevation_deg": [15.0, 15.0], "distance": [2.9, 2.9]}
     }
+    is_flat: ClassVar[bool] = True
     losses: ClassVar[tuple[str, ...]] = ("smooth",)
     artifacts: ClassVar[tuple[str, ...]] = ("image",)
     background: Background = SolidBackground(color=(0.9, 0.9, 0.9))

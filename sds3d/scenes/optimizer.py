@@ -16,16 +16,16 @@ from sds3d.scenes.gaussians import SplatTrace
 from sds3d.scenes.particles import Particles
 from sds3d.types import RenderOutput
 
-Beta = Annotated[float, Field(ge=0, lt=1)]
+# The gradients are noisy and their size changes with t: a second moment over 100 steps follows that, one over Adam's
+# usual 1000 does not. threestudio has the same.
+BETAS = (0.9, 0.99)
 
 
 class OptimConfig(Options):
     """Adam's settings. Each parameter's learning rate is the scene's; here they are scaled over the run."""
 
-    beta1: Beta = 0.9
-    beta2: Beta = 0.99
-    # noise of the last steps would stay in the scene as fur on its surface
-    lr_scale: Annotated[Scheduled, Field(description="factor on every learning rate")] = Schedule(
+    # the noise of the last steps would stay in the scene as fur on its surface
+    lr_scale: Annotated[Scheduled, Field(description="factor on all learning rates")] = Schedule(
         start=1.0, end=0.1, begin_at=0.3, end_at=1.0
     )
     group_lr_scale: Annotated[
@@ -33,10 +33,10 @@ class OptimConfig(Options):
     ] = {}
     clip_gradient: Annotated[
         Scheduled | None,
-        Field(description="largest element of the guidance's gradient on a view; none where not given"),
+        Field(description="limit for each element of the guidance's gradient on a view; no limit if not given"),
     ] = None
     selective: Annotated[
-        bool, Field(description="splats that no view of a step shows keep their values and moments in that step")
+        bool, Field(description="splats that no view shows keep their values and Adam moments in that step")
     ] = False
     guidance_lr: Annotated[float, Field(ge=0, description="learning rate of a guidance's own network")] = 1e-4
 
@@ -54,9 +54,9 @@ def build_optimizer(
     state: nn.Module | None,
     others: Sequence[ParamGroup] = (),
 ) -> torch.optim.Adam:
-    """Adam with one group per scene parameter group, one for the guidance's parameters where it has some, and `others`.
+    """Adam with the scene's parameter groups, `others`, and a group for the guidance's own parameters if it has any.
 
-    A group keeps its `name` and its unscaled rate `base_lr`; densification finds parameters through their group.
+    Each group has its `name` and its unscaled rate `base_lr`; densification finds parameters through their group.
     """
     groups = [
         {"name": g.name, "params": g.parameters, "lr": g.lr, "base_lr": g.lr, "eps": g.eps}
@@ -66,15 +66,15 @@ def build_optimizer(
     if own:
         groups.append({"name": "guidance", "params": own, "lr": config.guidance_lr, "base_lr": config.guidance_lr})
     kind = SelectiveAdam if config.selective else torch.optim.Adam
-    return kind(groups, betas=(config.beta1, config.beta2), foreach=False)
+    return kind(groups, betas=BETAS, foreach=False)
 
 
 class SelectiveAdam(torch.optim.Adam):
-    """Adam that can leave rows of a parameter out of a step. Its state is torch's, so checkpoints fit both."""
+    """Adam that can leave rows of a parameter out of a step; its state is that of torch.optim.Adam."""
 
     @torch.no_grad()
     def step_visible(self, visible: Mapping[Tensor, Bool[Tensor, "N"]]) -> None:
-        """Moves the named parameters' visible rows, and all other parameters as `step` does; takes the gradients."""
+        """Updates the visible rows of the parameters in `visible` and clears their gradients; others as in `step`."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter in visible and parameter.grad is not None:
@@ -94,7 +94,7 @@ class SelectiveAdam(torch.optim.Adam):
 
 
 def take_step(optimizer: Optimizer, out: RenderOutput) -> None:
-    """One step; a SelectiveAdam moves only the splats that `out`, or one of the renders it is made of, shows."""
+    """One step; a SelectiveAdam updates only the splats that some view of `out` shows."""
     if isinstance(optimizer, SelectiveAdam):
         optimizer.step_visible(visible_rows(out))
     else:
@@ -102,7 +102,7 @@ def take_step(optimizer: Optimizer, out: RenderOutput) -> None:
 
 
 def visible_rows(out: RenderOutput) -> dict[Tensor, Bool[Tensor, "N"]]:
-    """For each parameter of splats, which of its rows some view of the render shows; empty for other scenes."""
+    """For each parameter of splats, the rows that some view of the render shows; empty for other scenes."""
     if isinstance(out.aux, SplatTrace):
         return dict.fromkeys(out.aux.parameters, out.aux.visible.any(dim=0))
     rows: dict[Tensor, Tensor] = {}
@@ -112,7 +112,7 @@ def visible_rows(out: RenderOutput) -> dict[Tensor, Bool[Tensor, "N"]]:
 
 
 def set_learning_rates(config: OptimConfig, optimizer: Optimizer, progress: float, rate: float = 1.0) -> None:
-    """lr_g = rate * base_lr_g * lr_scale * group_lr_scale_g at `progress`, the part of the run that is done."""
+    """lr_g = rate * base_lr_g * lr_scale * group_lr_scale_g; `progress` is the fraction of the run that is done."""
     overall = rate * evaluate(config.lr_scale, progress)
     for group in optimizer.param_groups:
         own = evaluate(config.group_lr_scale.get(group["name"], 1.0), progress)

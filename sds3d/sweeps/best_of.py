@@ -47,7 +47,7 @@ class BestOf:
         """ConfigError where there is nothing to choose, or nothing to classifier by; nothing is written yet."""
         if not 1 <= until < config.steps:
             raise ConfigError(f"the ranking is at step {until}", hint=f"say --until 1 to {config.steps - 1}")
-        if "sheet" not in config.scene.artifacts:
+        if config.scene.is_flat:
             raise ConfigError(f"a scene of kind {config.scene.name} is flat: it has no sides to classifier it by")
         if parse(config.prompt) is None and not (config.prior.reads_views or config.prior.reads_cameras):
             raise ConfigError(f"the prior {config.prior.name} tells no sides apart: there is nothing to rank by")

@@ -115,7 +115,7 @@ def page(config: RunConfig, rows: list[Row]) -> str:
 
 def _renders(session: Session) -> np.ndarray:
     """[V, SIZE, SIZE, 3]: views all around, or the one image of a flat scene."""
-    views = VIEWS if "sheet" in session.config.scene.artifacts else 1
+    views = 1 if session.config.scene.is_flat else VIEWS
     return render_views(session.scene(), orbit(views, size=SIZE), BACKGROUND).rgb
 
 

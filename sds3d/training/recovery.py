@@ -1,31 +1,42 @@
-"""What a run does about a step that fails: it leaves the step out, goes back, or ends with the reason."""
+"""What a run does about a step that fails: skip it, go back to a checkpoint, or end with the reason."""
 
 import gc
-from pathlib import Path
 
 import torch
 
-from sds3d.config.run_config import RunConfig
+from sds3d.cameras import orbit
+from sds3d.config import RunConfig
 from sds3d.errors import NumericsError, OutOfMemory, Sds3dError
+from sds3d.export.views import render_views
 from sds3d.priors.base import Prior
-from sds3d.run.checkpoint import Checkpoint, load_newest
+from sds3d.run.checkpoint import Checkpoint
+from sds3d.run.folder import RunFolder
+from sds3d.scenes import Scene
+from sds3d.scenes.image import ImageScene
+from sds3d.scenes.particles import scenes_of
 from sds3d.training.memory import measure_step
 from sds3d.training.trainer import Trainer
 
 MAX_SKIPPED = 4  # steps in a row whose loss or gradient is not finite; after one more the run goes back
-SLOWER = 0.5  # what the learning rates are multiplied with when it does
+ROLLBACKS = 3  # times in a row that a run goes back to its last checkpoint before it ends
+SLOWER = 0.5  # factor on the learning rates when it does
+SIDES, SIZE = 4, 48  # views around the scene, and their sides in pixels
+GREY = (0.5, 0.5, 0.5)
+SEEN = 0.05  # opacity that some pixel must have
+FILLED = 0.9  # opacity of every pixel of a scene that fills its views
+FLAT = 2.0 / 255.0  # standard deviation of colours below which nothing can be made out
 
 
 class Unwell(NumericsError):
-    """The scene itself is ruined: steps that are left out do not mend it."""
+    """The scene itself is ruined: skipping steps does not help."""
 
 
 class Recovery:
-    """The failures of one run. A failure that comes again at the same place after `rollbacks` times ends it."""
+    """The failures of one run. A failure that comes again at the same place after ROLLBACKS times ends it."""
 
-    def __init__(self, trainer: Trainer, folder: Path, rollbacks: int) -> None:
-        """`folder` is where its checkpoints are; until one is saved, the run's beginning is kept in memory."""
-        self.trainer, self.folder, self.rollbacks = trainer, folder, rollbacks
+    def __init__(self, trainer: Trainer, folder: RunFolder) -> None:
+        """`folder` holds its checkpoints; until one is saved, the beginning of the run is kept in memory."""
+        self.trainer, self.folder = trainer, folder
         self._beginning: Checkpoint | None = trainer.checkpoint()
         self._skipped = self._back = 0
         self._failed_at = -1
@@ -36,10 +47,12 @@ class Recovery:
         if self.trainer.step > self._failed_at:
             self._back = 0
 
-    def look(self) -> None:
-        """Unwell where the scene is not worth a checkpoint."""
-        problem = self.trainer.diagnose() if self.trainer.is_finite() else "the scene is not finite"
-        if problem is not None:
+    def check(self) -> None:
+        """Unwell where the scene is not worth a checkpoint: no ruined scene may become one to go back to."""
+        problem = "the scene is not finite"
+        if self.trainer.is_finite():
+            problem = next((found for scene in scenes_of(self.trainer.scene) if (found := diagnose(scene))), "")
+        if problem:
             raise Unwell(f"{problem} at step {self.trainer.step}", hint="lower the learning rates")
 
     def saved(self) -> None:
@@ -59,9 +72,9 @@ class Recovery:
         if not isinstance(error, Unwell) and self._skipped < MAX_SKIPPED:
             self._skipped += 1
             self.trainer.skip_step()
-            return f"{error.args[0]}: the step is left out ({self._skipped} of at most {MAX_SKIPPED} in a row)", False
+            return f"{error.args[0]}: the step is skipped ({self._skipped} of at most {MAX_SKIPPED} in a row)", False
         self._failed_at = max(self._failed_at, self.trainer.step)
-        if self._back >= self.rollbacks:
+        if self._back >= ROLLBACKS:
             raise NumericsError(f"{error.args[0]}, and going back {self._back} times did not help", hint=error.hint)
         self._back += 1
         self._go_back()
@@ -70,7 +83,7 @@ class Recovery:
         torch.rand(self._back, generator=self.trainer.generator)
         return (
             f"{error.args[0]}: going back to step {self.trainer.step} with {self.trainer.rate:g} times the learning "
-            f"rates ({self._back} of at most {self.rollbacks} in a row)"
+            f"rates ({self._back} of at most {ROLLBACKS} in a row)"
         ), True
 
     def _memory(self, reason: str) -> tuple[str, bool]:
@@ -86,13 +99,29 @@ class Recovery:
 
     def _go_back(self) -> None:
         """To the newest good checkpoint, or to the beginning."""
-        checkpoint = self._beginning or load_newest(self.folder)[0]
+        checkpoint = self._beginning or self.folder.load_checkpoint()[0]
         if checkpoint is None:
             raise NumericsError("the run has no checkpoint to go back to")
         seconds = dict(self.trainer.seconds)  # what was in vain took its time, too
         self.trainer.restore(checkpoint)
         self.trainer.seconds |= seconds
         self._skipped = 0
+
+
+def diagnose(scene: Scene) -> str | None:
+    """Why the scene is not worth saving: nothing is visible from any side, or one colour fills every view. Else None.
+
+    A dark object passes: it has an outline. An image scene may be anything. The scene has to be finite.
+    """
+    if isinstance(scene, ImageScene):
+        return None
+    views = render_views(scene, orbit(SIDES, size=SIZE), GREY)
+    if views.opacity.max() < SEEN:
+        return f"nothing can be seen of the scene from any side: its opacity is {views.opacity.max():.3f} at most"
+    if views.opacity.min() > FILLED and views.rgb.std(axis=(0, 1, 2)).max() < FLAT:
+        color = ", ".join(f"{value:.2f}" for value in views.rgb.mean(axis=(0, 1, 2)))
+        return f"the scene fills all its views with one colour ({color})"
+    return None
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -31,7 +31,6 @@ from sds3d.scenes.base import SplitRendering
 from sds3d.scenes.optimizer import build_optimizer, set_learning_rates, take_step
 from sds3d.scenes.particles import Particles, scenes_of
 from sds3d.scenes.regularizers import weighted_sum
-from sds3d.training.health import diagnose
 from sds3d.types import ViewCondition
 
 PARTS = ("prior", "render", "backward", "optimizer")
@@ -51,7 +50,7 @@ class Trainer:
     ) -> None:
         self.config, self.scene, self.prior = config, scene, prior
         self.generator, self.device = generator, device
-        self.prompts = Prompts(prior, config.prompt, config.negative_prompt, config.view_prompting)
+        self.prompts = self._build_prompts()
         self.state = config.guidance.init(prior, generator)
         noise_state = config.noise.init(prior.latent_shape, generator, config.particles)
         self.noise_state = None if noise_state is None else noise_state.to(device)
@@ -127,22 +126,23 @@ class Trainer:
         return StepDone(self.step, shown, time.perf_counter() - started)
 
     def change(self, config: RunConfig) -> None:
-        """Go on with other words or numbers: what `sds3d.config.run_config.changed` allows. State and draws stay as they are."""
+        """Go on with other options, those that RunConfig.with_changes allows; state and random numbers stay as they are."""
         self.config = config
-        self.prompts = Prompts(self.prior, config.prompt, config.negative_prompt, config.view_prompting)
+        self.prompts = self._build_prompts()
+
+    def _build_prompts(self) -> Prompts:
+        config = self.config
+        texts = config.prompt, config.negative_prompt
+        return Prompts(self.prior, *texts, config.view_prompting, config.prior.reads_views)
 
     def skip_step(self) -> None:
-        """Count the step that `advance` refused as done: the next one draws other cameras, times and noise."""
+        """Count the step that failed as done: the next one draws other cameras, times and noise."""
         self.step += 1
 
     def is_finite(self) -> bool:
         """Whether every parameter of the scene is."""
         parameters = cast(nn.Module, self.scene).parameters()
         return all(bool(torch.isfinite(parameter).all()) for parameter in parameters)
-
-    def diagnose(self) -> str | None:
-        """What is wrong with the pictures of the scene, or of one of several; None where nothing is."""
-        return next((found for scene in scenes_of(self.scene) if (found := diagnose(scene)) is not None), None)
 
     def reduce_memory(self) -> str | None:
         """Do with less memory from the next step on, at the cost of time; how, or None where there is no way left."""

@@ -65,7 +65,7 @@ def test_a_mistake_is_one_line_and_2_and_leaves_nothing(
 
 
 def printed_config(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict:
-    assert invoke(["generate", *arguments, "--print-config"]) == 0
+    assert invoke(["generate", *arguments, "--print-config", "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
@@ -75,25 +75,47 @@ def test_print_config_resolves_preset_file_options_and_settings(
     file = tmp_path / "options.json"
     file.write_text(json.dumps({"steps": 7, "seed": 3, "cameras": {"views": 2}}))
     arguments = ["a red ball", "--prior", "analytic", "--config", str(file), "--preset", "draft", "--seed", "5"]
-    config = printed_config([*arguments, "--set", "guidance.guidance_scale=12.5", "cameras.size=32"], capsys)
-    assert config["prompt"] == "a red ball"
-    assert (config["steps"], config["seed"]) == (7, 5)
-    assert config["cameras"]["views"] == 2
-    assert config["cameras"]["size"] == 32
+    printed = printed_config([*arguments, "--set", "guidance.guidance_scale=12.5", "cameras.size=32"], capsys)
+    config, sources = printed["values"], printed["sources"]
+    assert (config["prompt"], sources["prompt"]) == ("a red ball", "you")
+    assert (config["steps"], sources["steps"]) == (7, str(file))
+    assert (config["seed"], sources["seed"]) == (5, "you")
+    assert (config["cameras"]["views"], sources["cameras.views"]) == (2, str(file))
+    assert (config["cameras"]["size"], sources["cameras.size"]) == (32, "you")
     assert config["guidance"]["guidance_scale"] == 12.5
     assert config["prior"]["name"] == "analytic"
     assert config["preview_every"] == PRESETS["draft"]["preview_every"]
+    assert sources["preview_every"] == "preset draft"
 
 
 def test_a_printed_config_is_a_config_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = printed_config(["a ball", "--prior", "analytic", "--steps", "7"], capsys)
     file = tmp_path / "options.json"
     file.write_text(json.dumps(first))
-    assert printed_config(["a ball", "--config", str(file)], capsys) == first
+    assert printed_config(["a ball", "--config", str(file)], capsys)["values"] == first["values"]
+    other = printed_config(["a ball", "--config", str(file), "--guidance", "cfd"], capsys)["values"]
+    assert (other["noise"]["name"], other["steps"]) == ("surface", 7)
+
+
+def test_print_config_shows_a_line_for_each_option_that_set_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["a größer mug", "--scene", "nerf", "--guidance", "cfd", "--set", "cameras.elevation_deg=[0, 30]"]
+    assert invoke(["generate", *arguments, "--print-config"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    pairs, sources = zip(*(line.split("  # ") for line in lines), strict=True)
+    rows = dict(zip((pair.strip() for pair in pairs), sources, strict=True))
+    assert rows['prompt = "a größer mug"'] == "you"
+    assert rows["cameras.elevation_deg = [0.0, 30.0]"] == "you"
+    assert rows['noise.name = "surface"'] == "guidance cfd"
+    assert rows["loss_weights.sparsity = 20.0"] == "scene nerf"
+    assert rows["seed = 0"] == "default"
+    assert len({line.index("  # ") for line in lines if len(line.split("  # ")[0]) <= 60}) == 1
+    settings = [pair.strip().replace(" = ", "=", 1) for pair in pairs if "prompt = " not in pair]
+    again = printed_config(["a größer mug", *(text for text in settings if not text.endswith("={}"))], capsys)
+    assert again["values"] == printed_config(arguments, capsys)["values"]
 
 
 def test_words_stay_words(capsys: pytest.CaptureFixture[str]) -> None:
-    config = printed_config(["7", "--prior", "analytic", "--negative-prompt", "null"], capsys)
+    config = printed_config(["7", "--prior", "analytic", "--negative-prompt", "null"], capsys)["values"]
     assert (config["prompt"], config["negative_prompt"]) == ("7", "null")
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from sds3d.config.live import changed, option
+from sds3d.config import option
 from sds3d.errors import CheckpointError, ConfigError
 from sds3d.jobs import Ledger, Worker
 from sds3d.jobs.fork import fork
@@ -29,8 +29,8 @@ def followed(session, at, act):
 
 def test_only_some_options_can_be_changed_and_the_new_ones_are_checked(small_config):
     config = small_config()
-    assert option(changed(config, {"guidance.guidance_scale": "7.5"}), "guidance.guidance_scale") == 7.5
-    assert changed(config, {"prompt": "a blue ball"}).prompt == "a blue ball"
+    assert option(config.with_changes({"guidance.guidance_scale": "7.5"}), "guidance.guidance_scale") == 7.5
+    assert config.with_changes({"prompt": "a blue ball"}).prompt == "a blue ball"
     for changes, said in (
         ({"scene.count": 3}, "scene.count cannot be changed"),
         ({"prompt": ""}, "prompt"),
@@ -38,7 +38,7 @@ def test_only_some_options_can_be_changed_and_the_new_ones_are_checked(small_con
         ({"guidance.guidance_scale": -1e9}, "guidance.guidance_scale"),
     ):
         with pytest.raises(ConfigError, match=said):
-            changed(config, changes)
+            config.with_changes(changes)
 
 
 def test_a_change_holds_from_the_next_step_and_is_told(small_config, tmp_path):

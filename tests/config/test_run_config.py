@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sds3d.config.presets import PRESETS
-from sds3d.config.run_config import PARTS, RunConfig, load_config
+from sds3d.config import PARTS, PRESETS, RunConfig, load_config
 from sds3d.errors import ConfigError
 from sds3d.guidance import GUIDANCE, SDS
 from sds3d.priors import PRIORS, DiffusersConfig

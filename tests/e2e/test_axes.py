@@ -1,14 +1,14 @@
 """The axes beside the guidance, from the option to the run: each can be asked for by name, and each changes the run."""
 
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 
 from sds3d import RunConfig, load_config
-from sds3d.priors.analytic import AnalyticPrior
+from sds3d.priors.analytic import AnalyticConfig, AnalyticPrior
 from sds3d.prompts import ViewPrompting
 from sds3d.training.trainer import Trainer
 
@@ -72,9 +72,14 @@ class Reader(AnalyticPrior):
         super().__init__(means, torch.full((len(words),), 0.5), torch.ones(len(words)), words=words)
 
 
+class ReaderConfig(AnalyticConfig):
+    reads_views: ClassVar[bool] = True
+
+
 @pytest.mark.parametrize(("mode", "forwards"), [("none", 2), ("words", 2), ("interpolated", 2), ("perp_neg", 4)])
 def test_words_for_sides_reach_the_run_and_perp_neg_costs_twice(mode: str, forwards: int) -> None:
     config = load_config(overrides={**SMALL, "cameras.azimuth_deg": [100, 100]})  # neither side nor back
+    config = config.model_copy(update={"prior": ReaderConfig()})
     generator, seen = torch.Generator().manual_seed(0), {}
     for name in ("none", "words", "interpolated", "perp_neg"):
         asked = config.model_copy(update={"view_prompting": ViewPrompting(mode=name)})

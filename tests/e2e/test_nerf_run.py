@@ -35,7 +35,7 @@ def test_a_run_hands_over_a_mesh_and_goes_on_where_it_stopped(small_config, tmp_
 
     for event in cut.run():
         if getattr(event, "step", 0) == 6:
-            cut.stop()
+            cut.send(Stop())
     assert not (tmp_path / "cut" / "mesh.glb").exists()
     list(Session.resume(tmp_path / "cut").run())
     for name in ("sheet.png", "mesh.glb"):

@@ -5,7 +5,7 @@ from torch import nn
 from sds3d.options import Schedule
 from sds3d.scenes import GaussiansConfig
 from sds3d.scenes.gaussians import NAMES, SplatTrace
-from sds3d.scenes.optimizer import OptimConfig, SelectiveAdam, build_optimizer, set_learning_rates, take_step
+from sds3d.scenes.optimizer import BETAS, OptimConfig, SelectiveAdam, build_optimizer, set_learning_rates, take_step
 from sds3d.types import RenderOutput
 
 
@@ -41,7 +41,7 @@ def test_a_guidance_without_parameters_adds_no_group() -> None:
 
 
 def test_betas_arrive() -> None:
-    assert build_optimizer(OptimConfig(beta1=0.5, beta2=0.7), scene(), None).defaults["betas"] == (0.5, 0.7)
+    assert build_optimizer(OptimConfig(), scene(), None).defaults["betas"] == BETAS == (0.9, 0.99)
 
 
 def render_of(splats: nn.Module, visible: list[bool]) -> RenderOutput:

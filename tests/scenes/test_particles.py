@@ -14,7 +14,7 @@ from sds3d import Session
 from sds3d.cameras import orbit, sample_cameras
 from sds3d.errors import ConfigError, ExportError, NumericsError
 from sds3d.guidance.noise import Fixed, NoiseRequest, Surface
-from sds3d.run.events import Exported, Finished, StepDone
+from sds3d.run.events import Exported, Finished, StepDone, Stop
 from sds3d.scenes import SCENES
 from sds3d.scenes.optimizer import build_optimizer
 from sds3d.scenes.particles import Particles, build_scene, scenes_of
@@ -221,7 +221,7 @@ def test_stopped_and_resumed_equals_uninterrupted(small_config, tmp_path: Path) 
     session = Session(config, tmp_path / "parts")
     for event in session.run():
         if isinstance(event, StepDone) and event.step == 11:
-            session.stop()
+            session.send(Stop())
     assert list(Session.resume(tmp_path / "parts").run())[-1] == Finished(json.loads(report_of(tmp_path / "parts")))
     for name in ("image.png", "particle-2/image.png", "particles.png", "checkpoints/step-000024/tensors.safetensors"):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name

@@ -72,7 +72,8 @@ def test_a_seed_that_diverges_is_not_chosen(small_config, tmp_path: Path, scored
         return advance(self)
 
     monkeypatch.setattr(Trainer, "advance", failing)
-    broken, config = {1}, small_config(rollbacks=0)
+    monkeypatch.setattr("sds3d.training.recovery.ROLLBACKS", 0)
+    broken, config = {1}, small_config()
     found = exhaust(BestOf(config, 3, 10, tmp_path / "one"))
     assert found[-1][0] == "seed-2"
     broken = {0, 1, 2}

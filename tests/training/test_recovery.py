@@ -11,7 +11,7 @@ import torch
 from sds3d import Session
 from sds3d.errors import NumericsError, OutOfMemory
 from sds3d.run.checkpoint import load_newest
-from sds3d.run.events import CheckpointSaved, Finished, StepDone, Warned
+from sds3d.run.events import CheckpointSaved, Finished, StepDone, Stop, Warned
 from sds3d.training.recovery import MAX_SKIPPED, is_out_of_memory
 from sds3d.training.trainer import Trainer
 
@@ -64,7 +64,7 @@ def test_the_lower_rate_is_part_of_the_checkpoint(small_config, tmp_path: Path, 
     session = Session(config, tmp_path / "run")
     for event in session.run():
         if isinstance(event, StepDone) and event.step == 18:
-            session.stop()
+            session.send(Stop())
     monkeypatch.undo()
     checkpoint, _ = load_newest(tmp_path / "run" / "checkpoints")
     assert checkpoint is not None
@@ -105,8 +105,9 @@ def test_what_does_not_get_better_ends_with_the_reason(small_config, tmp_path: P
 
 def test_no_going_back_where_none_is_wanted(small_config, tmp_path: Path, monkeypatch) -> None:
     failing(monkeypatch, lambda call, step: NumericsError("no") if step >= 10 else None)
+    monkeypatch.setattr("sds3d.training.recovery.ROLLBACKS", 0)
     with pytest.raises(NumericsError, match="going back 0 times"):
-        list(Session(small_config(rollbacks=0), tmp_path / "run").run())
+        list(Session(small_config(), tmp_path / "run").run())
 
 
 def test_a_scene_that_vanishes_is_not_saved_and_comes_back(small_config, tmp_path: Path) -> None:
@@ -124,6 +125,31 @@ def test_a_scene_that_vanishes_is_not_saved_and_comes_back(small_config, tmp_pat
     assert "going back to step 16" in said
     assert session.scene().opacities.detach().max() > 0.05
     assert isinstance(events[-1], Finished)
+
+
+def test_a_ruined_scene_is_not_saved_at_a_step_that_was_skipped(small_config, tmp_path: Path, monkeypatch) -> None:
+    """B6: the step of a checkpoint fails, so it is skipped, and what was saved then had not been looked at."""
+    failing(monkeypatch, lambda call, step: NumericsError("the loss is not finite") if call == 15 else None)
+    session = Session(small_config(checkpoint_every=8, steps=30), tmp_path / "run")
+    events, ruined = [], False
+    for event in session.run():
+        events.append(event)
+        if isinstance(event, StepDone) and event.step == 15 and not ruined:
+            ruined = True
+            with torch.no_grad():
+                session.scene().raw_opacities.fill_(-12.0)
+        if isinstance(event, CheckpointSaved):
+            checkpoint, _ = load_newest(tmp_path / "run" / "checkpoints")
+            assert checkpoint is not None
+            assert checkpoint.tensors["scene.raw_opacities"].max() > -11
+    assert any("going back to step 8" in text for text in warnings(events))
+    assert isinstance(events[-1], Finished)
+
+
+def test_going_back_is_saved_once(small_config, tmp_path: Path, monkeypatch) -> None:
+    failing(monkeypatch, lambda call, step: NumericsError("no") if 10 <= call < 15 else None)
+    events = list(Session(small_config(checkpoint_every=8), tmp_path / "run").run())
+    assert [event.step for event in events if isinstance(event, CheckpointSaved)] == [8, 8, 16, 24]
 
 
 class Frugal:
@@ -170,7 +196,7 @@ def test_out_of_memory_halves_the_rays_of_a_field(small_config, tmp_path: Path, 
     for event in session.run():
         events.append(event)
         if isinstance(event, StepDone) and event.step == 4:
-            session.stop()  # without an export, which is long
+            session.send(Stop())  # without an export, which is long
     said = [text for text in warnings(events) if "memory at" in text]
     assert [text.rpartition(" with ")[2] for text in said] == ["2048 rays at once", "1024 rays at once"]
     assert done_steps(events) == [1, 1, 2, 3, 4]

@@ -13,10 +13,23 @@ import torch
 from sds3d import Session
 from sds3d.errors import CheckpointError, ConfigError, ExportError, OutputError, PriorUnavailable
 from sds3d.export import read_glb
-from sds3d.run.events import CheckpointSaved, Exported, Finished, Preview, Started, StepDone, Warned
-from sds3d.run.folder import claim_folder, run_name
+from sds3d.run.events import (
+    CheckpointSaved,
+    Exported,
+    FinishEarly,
+    Finished,
+    Pause,
+    Paused,
+    Preview,
+    Resume,
+    Started,
+    StepDone,
+    Stop,
+    Warned,
+)
+from sds3d.run.folder import run_name
 
-RUN_FILES = {"config.json", "events.jsonl", "checkpoints", "previews", "sheet.png", "orbit.mp4"} | {
+RUN_FILES = {"config.json", "resolved.json", "run.lock", "events.jsonl", "checkpoints", "previews", "sheet.png", "orbit.mp4"} | {
     *("splats.ply", "mesh.glb", "report.json")
 }
 
@@ -65,7 +78,7 @@ def test_stopped_and_resumed_equals_uninterrupted(small_config, tmp_path: Path) 
     for event in session.run():
         seen.append(event)
         if isinstance(event, StepDone) and event.step == 11:
-            session.stop()
+            session.send(Stop())
     assert kinds(seen)[-2:] == ["CheckpointSaved", "Finished"]
     assert seen[-1] == Finished(interrupted=True)
     assert not (tmp_path / "parts" / "mesh.glb").exists()
@@ -97,7 +110,7 @@ def test_a_damaged_newest_checkpoint_is_warned_of_and_the_older_one_used(small_c
     session = Session(small_config(), tmp_path / "run")
     for event in session.run():
         if isinstance(event, CheckpointSaved) and event.step == 16:
-            session.stop()
+            session.send(Stop())
     damaged = tmp_path / "run" / "checkpoints" / "step-000016" / "tensors.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-1])
     events = list(Session.resume(tmp_path / "run").run())
@@ -115,7 +128,7 @@ def test_pause_holds_the_run_and_unpause_lets_it_go_on(small_config, tmp_path: P
             if isinstance(event, StepDone):
                 steps.append(event.step)
                 if event.step == 3:
-                    session.pause()
+                    session.send(Pause())
                     held.set()
         finished.set()
 
@@ -124,7 +137,7 @@ def test_pause_holds_the_run_and_unpause_lets_it_go_on(small_config, tmp_path: P
     assert held.wait(60)
     assert not finished.wait(0.5)
     assert steps[-1] == 3
-    session.unpause()
+    session.send(Resume())
     worker.join(60)
     assert finished.is_set()
     assert steps == list(range(1, 25))
@@ -132,23 +145,33 @@ def test_pause_holds_the_run_and_unpause_lets_it_go_on(small_config, tmp_path: P
 
 def test_stop_ends_a_pause(small_config, tmp_path: Path) -> None:
     session = Session(small_config(), tmp_path / "run")
-    session.pause()
-    threading.Timer(0.5, session.stop).start()
+    session.send(Pause())
+    threading.Timer(0.5, lambda: session.send(Stop())).start()
     events = list(session.run())
+    assert Paused(0) in events
     assert events[-1].interrupted
-    assert (tmp_path / "run" / "checkpoints" / "step-000001").is_dir()
+    assert not steps(events)
+    assert not session.folder.checkpoint_steps()  # nothing was computed, and resuming begins at the beginning
+
+
+def test_an_early_finish_exports_the_step_that_it_ended_with(small_config, tmp_path: Path) -> None:
+    session = Session(small_config(scene="image", loss_weights={}), tmp_path / "run")
+    for event in session.run():
+        if isinstance(event, StepDone) and event.step == 5:
+            session.send(FinishEarly())
+    assert session.exported_step() == 5
+    assert event.report["steps"] == 5
+    assert Session.resume(tmp_path / "run").exported_step() == 5
 
 
 def test_an_existing_folder_is_never_written_over(small_config, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("mine")
     session = Session(small_config(steps=1), tmp_path / "run")
-    session.stop()
+    session.send(Stop())
     events = list(session.run())
     assert session.out_dir == tmp_path / "run-2" == events[0].out_dir
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
-    assert claim_folder(tmp_path / "run") == tmp_path / "run-3"
-    assert claim_folder(tmp_path / "run-3") == tmp_path / "run-3"  # still empty
 
 
 @pytest.mark.parametrize(
@@ -177,7 +200,7 @@ def test_unknown_words_are_a_warning_or_with_strict_a_refusal(small_config, tmp_
     session = Session(config, tmp_path / "run")
     assert session.unknown_words() == ["shiny"]
     assert "shiny" in session.check()[0]
-    session.stop()
+    session.send(Stop())
     assert "shiny" in next(event for event in session.run() if isinstance(event, Warned)).message
     with pytest.raises(ConfigError, match="shiny"):
         list(Session(config, tmp_path / "strict", strict=True).run())
@@ -205,7 +228,7 @@ def steps(events: list[Any]) -> list[StepDone]:
 def test_a_folder_that_cannot_be_made_is_named(small_config, tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("in the way")
     session = Session(small_config(steps=1), tmp_path / name)
-    session.stop()
+    session.send(Stop())
     if name == "file":
         list(session.run())
         assert session.out_dir == tmp_path / "file-2"
@@ -275,12 +298,12 @@ def test_nothing_is_exported_from_an_older_checkpoint_or_from_another_run(small_
 
 
 def test_what_is_no_run_folder_is_refused(small_config, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"config\.json"):
+    with pytest.raises(CheckpointError, match=r"resolved\.json"):
         Session.resume(tmp_path)
     list(Session(small_config(steps=1), tmp_path / "run").run())
     shutil.rmtree(tmp_path / "run" / "checkpoints")
     with pytest.raises(CheckpointError, match="no checkpoint yet"):
         Session.resume(tmp_path / "run").export("glb")
-    (tmp_path / "run" / "config.json").write_text('{"prompt": ')
+    (tmp_path / "run" / "resolved.json").write_text('{"prompt": ')
     with pytest.raises(ConfigError, match="not valid JSON"):
         Session.resume(tmp_path / "run")

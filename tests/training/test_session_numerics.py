@@ -1,4 +1,4 @@
-"""A run whose numbers stop being finite: what is left out, what ends it, and what is never saved."""
+"""A run whose numbers stop being finite: what is skipped, what ends it, and what is never saved."""
 
 import itertools
 from collections.abc import Callable
@@ -37,21 +37,21 @@ def test_numbers_that_explode_end_the_run_with_a_sound_checkpoint(
     with pytest.raises(NumericsError, match=r"is not finite at step .* going back 3 times did not help"):
         consume()
     assert len(steps(seen)) == 5
-    assert sum(isinstance(event, Warned) for event in seen) == 4 * 4 + 3  # four steps are left out, then it goes back
+    assert sum(isinstance(event, Warned) for event in seen) == 4 * 4 + 3  # four steps are skipped, then it goes back
     assert isinstance(seen[-5], CheckpointSaved)
     assert all(torch.isfinite(p).all() for p in Session.resume(tmp_path / "run").scene().parameters())
     assert not (tmp_path / "run" / "mesh.glb").exists()
 
 
 @pytest.mark.parametrize("bad", [0, 11, 23])
-def test_a_step_that_explodes_is_left_out(small_config, tmp_path: Path, monkeypatch, bad: int) -> None:
+def test_a_step_that_explodes_is_skipped(small_config, tmp_path: Path, monkeypatch, bad: int) -> None:
     session = Session(small_config(), tmp_path / "run")
     broken_encode(session, monkeypatch, lambda call: call == bad)
     events = list(session.run())
     said = [event.message for event in events if isinstance(event, Warned)]  # the mesh of so short a run too
     (warning,) = (message for message in said if "not finite" in message)
     assert f"is not finite at step {bad}" in warning
-    assert "left out (1 of at most 4 in a row)" in warning
+    assert "skipped (1 of at most 4 in a row)" in warning
     assert [event.step for event in steps(events)] == [step for step in range(1, 25) if step != bad + 1]
     assert isinstance(events[-1], Finished)
     assert all(torch.isfinite(p).all() for p in session.scene().parameters())

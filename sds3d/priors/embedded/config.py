@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import torch
 from pydantic import Field
 
+from sds3d.options import LocalFile
 from sds3d.priors.base import PriorConfig
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ class EmbeddedConfig(PriorConfig):
         "a red cone on a blue cube",
         "a striped red and white mug",
     )
-    weights: Annotated[str | None, Field(description="folder with other weights of the same networks")] = None
+    weights: Annotated[
+        str | None, LocalFile(), Field(description="folder with other weights of the same networks")
+    ] = None
 
     def build(self, device: torch.device | str) -> "EmbeddedPrior":
         """Load the weights; imports diffusers."""

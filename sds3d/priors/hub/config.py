@@ -7,6 +7,7 @@ import torch
 from pydantic import Field
 
 from sds3d.errors import PriorUnavailable
+from sds3d.options import LocalFile
 from sds3d.priors.base import PriorConfig
 from sds3d.priors.hub.adapters import Adapters
 from sds3d.priors.hub.locate import LocalModel, family_of_model, find_model
@@ -15,7 +16,7 @@ from sds3d.priors.hub.zero123_prior import load_zero123
 from sds3d.reference_image import ReferenceImageConfig
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-Files = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=500)], ...], Field(max_length=16)]
+Files = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=500)], ...], Field(max_length=16), LocalFile()]
 
 
 class DiffusersConfig(PriorConfig):
@@ -28,7 +29,7 @@ class DiffusersConfig(PriorConfig):
         "a ceramic teapot shaped like a pumpkin",
         "a wooden rocking chair, studio lighting",
     )
-    model: Annotated[str, Field(min_length=1, max_length=500, description="folder or hub id of the model")]
+    model: Annotated[str, LocalFile(), Field(min_length=1, max_length=500, description="folder or hub id of the model")]
     revision: Annotated[
         str,
         Field(max_length=100, pattern=r"^[\w./-]*$", description="commit, branch or tag on the hub"),
@@ -97,6 +98,7 @@ class MultiViewConfig(DiffusersConfig):
     name: Literal["multiview"] = "multiview"  # type: ignore[assignment]
     reads_views: ClassVar[bool] = False
     reads_cameras: ClassVar[bool] = True
+    needs_orthogonal_views: ClassVar[bool] = True
     default_overrides: ClassVar[Mapping[str, Any]] = {"cameras": {"views": 4, "orthogonal_views": True}}
 
 
@@ -106,6 +108,7 @@ class Zero123Config(DiffusersConfig):
     name: Literal["zero123"] = "zero123"  # type: ignore[assignment]
     reads_views: ClassVar[bool] = False
     reads_cameras: ClassVar[bool] = True
+    takes_reference_image: ClassVar[bool] = True
     reference_image: ReferenceImageConfig
     anchors: Annotated[
         int, Field(ge=0, le=15, description="views sampled from the picture first; renders go by the nearest of them")

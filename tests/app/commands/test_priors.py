@@ -6,8 +6,8 @@ import shlex
 
 import pytest
 
+from sds3d_app.arguments import SWITCHES, take_switches
 from sds3d_app.cli import invoke
-from sds3d_app.switches import SWITCHES, take_switches
 from tests.priors.hub import tiny_models
 from tests.priors.hub.conftest import cache, model_folder  # noqa: F401
 
@@ -42,8 +42,8 @@ def test_what_show_says_to_do_can_be_done(capsys):
     for model in MODELS:
         assert invoke(["priors", "show", model, "--json"]) == 0
         command = json.loads(capsys.readouterr().out)["command"]
-        assert invoke([*shlex.split(command)[1:], "--print-config"]) == 0
-        assert json.loads(capsys.readouterr().out)["prior"]["model"] == model
+        assert invoke([*shlex.split(command)[1:], "--print-config", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["values"]["prior"]["model"] == model
     assert invoke(["priors", "show", "stabilityai/stable-diffusion-2-1-base"]) == 0
     assert "mirror sd2-community" in capsys.readouterr().out
     assert invoke(["priors", "show", "no/such-model"]) == 2
@@ -92,11 +92,11 @@ def test_pulling_a_folder_fetches_nothing(model_folder, capsys):  # noqa: F811
 @pytest.mark.parametrize("name", FAMILIES)
 def test_doctor_measures_a_step_with_any_family(name, model_folder, capsys, monkeypatch):  # noqa: F811
     """A real step, at sizes that are quick: the recommended ones are for the real models."""
-    from sds3d.config import run_config
+    from sds3d import config
 
-    load = run_config.load_config
+    load = config.load_config
     quick = {"cameras.size": 16, "prior.image_size": 16 if name == "deepfloyd" else 64}
-    monkeypatch.setattr(run_config, "load_config", lambda overrides: load(overrides={**overrides, **quick}))
+    monkeypatch.setattr(config, "load_config", lambda overrides: load(overrides={**overrides, **quick}))
     assert invoke(["doctor", "--prior", str(model_folder(name)), "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert plan["fits"]
@@ -115,10 +115,10 @@ def test_doctor_lists_every_mode_that_is_too_big(model_folder, capsys, monkeypat
 
 @pytest.mark.parametrize(("name", "prior"), [("sd", "diffusers"), ("mvdream", "multiview"), ("zero123", "zero123")])
 def test_a_folder_after_prior_is_enough_whatever_its_family(name, prior, model_folder, capsys, tmp_path):  # noqa: F811
-    line = ["generate", "a red mug", "--prior", str(model_folder(name)), "--print-config"]
+    line = ["generate", "a red mug", "--prior", str(model_folder(name)), "--print-config", "--json"]
     picture = ["reference_image.path=picture.png"] if name == "zero123" else []
     assert invoke([*line, *picture]) == 0
-    assert json.loads(capsys.readouterr().out)["prior"]["name"] == prior
+    assert json.loads(capsys.readouterr().out)["values"]["prior"]["name"] == prior
 
 
 def test_a_folder_that_is_no_model_and_a_folder_named_like_a_prior(capsys, tmp_path, monkeypatch):
@@ -127,8 +127,8 @@ def test_a_folder_that_is_no_model_and_a_folder_named_like_a_prior(capsys, tmp_p
     (tmp_path / "analytic").mkdir()
     assert invoke(["generate", "a red ball", "--prior", "mine", "--print-config"]) == 2
     assert "model_index.json" in capsys.readouterr().err
-    assert invoke(["generate", "a red ball", "--prior", "analytic", "--print-config"]) == 0
-    assert json.loads(capsys.readouterr().out)["prior"]["name"] == "analytic"
+    assert invoke(["generate", "a red ball", "--prior", "analytic", "--print-config", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["values"]["prior"]["name"] == "analytic"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sds3d.config.run_config import PARTS
+from sds3d.config import PARTS
 from sds3d.errors import ConfigError
 from sds3d_app.ui.controls import GROUPS, OWN, config_of, controls_of, examples_of
 

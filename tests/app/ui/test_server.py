@@ -103,9 +103,9 @@ def test_nothing_is_recorded_and_nothing_is_sent(page: Any) -> None:
 
 
 def test_a_run_is_queued_as_the_page_says(page: Any) -> None:
-    name = page.generate(prompt="a blue ball", more="steps=7\noptim.beta1=0.8")[1]
+    name = page.generate(prompt="a blue ball", more="steps=7\noptim.guidance_lr=0.8")[1]
     config = page.works.find(name).config
-    assert (config.prompt, config.steps, config.optim.beta1, config.prior.name) == ("a blue ball", 7, 0.8, "analytic")
+    assert (config.prompt, config.steps, config.optim.guidance_lr, config.prior.name) == ("a blue ball", 7, 0.8, "analytic")
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_run_is_queued_as_the_page_says(page: Any) -> None:
         ({"more": "steps=0"}, "steps", "greater than or equal to 1"),
         ({"more": "steps=many"}, "steps", "valid integer"),
         ({"more": "guidance.guidance_scale=1e9"}, "guidance.guidance_scale", "less than or equal to 200"),
-        ({"more": "optim.beta1=NaN"}, "optim.beta1", "not allowed"),
+        ({"more": "optim.guidance_lr=NaN"}, "optim.guidance_lr", "not allowed"),
         ({"more": "nothing=1"}, "nothing", "is not an option"),
         ({"more": "no equals sign"}, "more", "is not KEY=VALUE"),
         ({"prior": "nothing"}, "prior", "is unknown"),

@@ -7,7 +7,7 @@ from sds3d.scenes import GaussiansConfig
 from sds3d.scenes.gaussians import Gaussians
 from sds3d.scenes.image import ImageConfig
 from sds3d.scenes.nerf import NerfConfig
-from sds3d.training.health import diagnose
+from sds3d.training.recovery import diagnose
 
 
 def splats(**options: float) -> Gaussians:
