@@ -213,6 +213,7 @@ setup(
         "pillow>=10",
         "numpy>=1.26",
         "pyyaml>=6",
+        "packaging>=23",
     ],
     extras_require={
         "ui": ["gradio>=6.31,<7"],

@@ -127,7 +127,7 @@ def pull(model: Model, revision: Revision = "", as_json: AsJson = False) -> int:
 
 @contextmanager
 def example_run(model: str, device: str) -> Iterator["RunConfig"]:
-    """The config of a run with the model and what is recommended for it; if it needs a picture, one of a disc is drawn."""
+    """The config of a run with the model and its recommended options; a reference image that it needs is drawn."""
     from PIL import Image, ImageDraw
 
     from sds3d.config import load_config
