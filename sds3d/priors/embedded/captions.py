@@ -13,6 +13,7 @@ from random import Random
 
 import torch
 
+from sds3d.priors.base import split_words
 from sds3d.priors.embedded.object_kinds import (
     BOTTOMS,
     COLORS,
@@ -219,10 +220,8 @@ def _vary(color: Color, rng: Random) -> Color:
 
 def words_of(text: str) -> list[str]:
     """Lower-case words of a prompt: no punctuation, no articles, synonyms and plurals as the catalogue has them."""
-    cleaned = "".join(c if c.isalnum() else " " for c in text.lower())
-    words = cleaned.split()
     joined: list[str] = []
-    for word in words:
+    for word in split_words(text):
         if joined and (joined[-1], _singular(word)) in PHRASES:
             joined[-1] = PHRASES[(joined[-1], _singular(word))]
         else:

@@ -26,7 +26,8 @@ def test_this_machine_can_run(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("extra", "missing"), [(None, ["no-such-package"]), ("ui", ["nor-this-one", "nor.that"]), ("dev", []), ("other", [])]
+    ("extra", "missing"),
+    [(None, ["no-such-package"]), ("ui", ["nor-this-one", "nor.that"]), ("dev", []), ("other", [])],
 )
 def test_missing_packages(extra: str | None, missing: list[str]) -> None:
     assert missing_packages(REQUIREMENTS, extra) == missing

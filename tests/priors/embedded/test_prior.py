@@ -95,7 +95,7 @@ def test_unknown_words_are_named_once_and_articles_are_not(prior):
 def test_an_unknown_word_is_reported_with_what_is_near(prior):
     config = EmbeddedConfig()
     [warning] = check_words(prior, config, "a red dragon on a blue cube", "", strict=False)
-    assert warning.startswith("the embedded prior does not know: dragon (nearest: cat, pig, duck); it goes by")
+    assert warning.startswith("the embedded prior does not know: dragon (nearest: cat, pig, duck); it uses the")
     assert check_words(prior, config, "letter L", "", strict=False) != []  # no colour, but a thing it knows
     with pytest.raises(ConfigError, match=r"dragon \(nearest: cat"):
         check_words(prior, config, "the dragon", "", strict=False)
