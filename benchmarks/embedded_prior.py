@@ -34,8 +34,8 @@ SHEET = SUITES["standard"]  # the seen, then the held-out
 
 CARD = """# The embedded prior
 
-A small diffusion model that ships with sds3d: 64 x 64 pixels, told the words, the camera (as a ray for each block of
-pixels) and the background. It was trained from scratch on renders of procedural objects, by
+A small diffusion model that ships with sds3d: 64 x 64 pixels, conditioned on the words, the camera (as a ray for each
+block of pixels) and the background. It was trained from scratch on renders of procedural objects, by
 `python -m sds3d_app.tools.train_prior`, and has seen no photograph. Apache-2.0, like the rest.
 
 ![Samples, each from 0, 45, 90, 180 and 270 degrees](samples.png)

@@ -120,7 +120,7 @@ def against_sides(azimuth: Float[Tensor, "B"]) -> Float[Tensor, "B 2"]:
 
 
 class Prompts:
-    """The embeddings of one run, made once."""
+    """The text embeddings of one run, computed once."""
 
     def __init__(
         self,

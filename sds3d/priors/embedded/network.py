@@ -173,8 +173,8 @@ def predict_clean(
     second = text.second(word_planes.movedim(1, -1))[..., 0]
     condition = torch.cat([slots, CAMERA_GAIN * camera[:, None].expand(-1, 3, -1)], dim=2)
     out = unet(planes, ticks, condition, second.detach().sigmoid()[:, None])
-    residual, shown, depths = out.split((3 * BLOCK**2, BLOCK**2, BLOCK**2), dim=1)
+    residual, share, depths = out.split((3 * BLOCK**2, BLOCK**2, BLOCK**2), dim=1)
     depths = depths + FRONT
-    residual = residual + text.painter(pixels, depths, shown.sigmoid(), slots[:, 0])
+    residual = residual + text.painter(pixels, depths, share.sigmoid(), slots[:, 0])
     x0, depths = (functional.pixel_shuffle(blocks, BLOCK) for blocks in (residual, depths))
     return Prediction(x0.float() + plane, depths[:, 0], frames, second)

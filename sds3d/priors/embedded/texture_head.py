@@ -38,10 +38,10 @@ class TextureHead(nn.Module):
         self,
         rays: Float[Tensor, "B 16 h w 7"],
         depths: Float[Tensor, "B 16 h w"],
-        shown: Float[Tensor, "B 16 h w"],
+        share: Float[Tensor, "B 16 h w"],
         words: Float[Tensor, "B T"],
     ) -> Float[Tensor, "B 48 h w"]:
-        """`shown` (a share, for each pixel) times the colour of its point, in the order of `pixel_unshuffle`.
+        """The colour of each pixel's point, times its `share` in [0, 1]; in the order of `pixel_unshuffle`.
 
         `rays` are those of `pixel_rays`; `depths` are world units from each ray's point nearest to the origin.
         """
@@ -50,7 +50,7 @@ class TextureHead(nn.Module):
         waves = (point_features((nearest + depths[..., None] * direction).float()) * known).to(rays).flatten(1, 3)
         hidden = nn.functional.silu(self.inside(waves) * (1.0 + scale[:, None]) + shift[:, None])
         colors = waves.to(palette.dtype) @ palette.unflatten(1, (WAVES, 3)) + self.outside(hidden)
-        colors = colors * shown.flatten(1)[..., None]
+        colors = colors * share.flatten(1)[..., None]
         return colors.unflatten(1, depths.shape[1:]).movedim(-1, 1).flatten(1, 2)
 
 

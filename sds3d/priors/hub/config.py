@@ -103,7 +103,7 @@ class MultiViewConfig(DiffusersConfig):
 
 
 class Zero123Config(DiffusersConfig):
-    """A model of novel views of an object in a picture, such as Zero-1-to-3. It is given the picture and no words."""
+    """A model of novel views of a picture, such as Zero-1-to-3. It is conditioned on the picture and reads no words."""
 
     name: Literal["zero123"] = "zero123"  # type: ignore[assignment]
     reads_views: ClassVar[bool] = False

@@ -1,7 +1,6 @@
 """Loading, text, cameras and predictions, on freshly made networks and on the weights that ship."""
 
 import json
-import math
 from importlib import resources
 
 import pytest
@@ -157,18 +156,17 @@ def test_shipped_weights_are_small_and_follow_the_camera():
     shipped = resources.files("sds3d_assets") / "embedded_prior"
     with resources.as_file(shipped) as path:
         assert sum(file.stat().st_size for file in path.rglob("*.safetensors")) <= 16 * 2**20
-    figures = azimuth_test(load_embedded(), DIRECTIONAL, per_kind=4)
+    figures = azimuth_test(load_embedded(), DIRECTIONAL, per_kind=2)
     same, turned = (sum(row[key] for row in figures.values()) / len(figures) for key in ("same", "plus_90"))
     assert same > turned + 0.1
     assert same > 0.5
-    assert math.isfinite(same)
 
 
 def test_what_it_knows_is_read_from_the_weights(folder, tmp_path):
     import shutil
 
-    said = EmbeddedConfig(weights=str(folder)).knows()
-    assert all(word in said for word in ("cyan", "windmill", "checkered", "wooden", "letter l"))
+    line = EmbeddedConfig(weights=str(folder)).knows()
+    assert all(word in line for word in ("cyan", "windmill", "checkered", "wooden", "letter l"))
     older = tmp_path / "older"
     shutil.copytree(folder, older)
     config = json.loads((older / "text" / "config.json").read_text())

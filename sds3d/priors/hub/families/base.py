@@ -21,7 +21,7 @@ class NetworkInput:
 
     x: Float[Tensor, "B C h w"]  # `Schedule.network_input`, in the network's precision
     timestep: Shaped[Tensor, "B"]  # the time, in thousandths
-    embedding: Float[Tensor, "B N D"]  # as `embed` made it, in the network's precision
+    embedding: Float[Tensor, "B N D"]  # of `embed`, in the network's precision
     side: int  # of the image, in pixels
     view: ViewCondition | None = None  # for networks that read the camera
     guidance: float = 1.0  # for networks that take a guidance scale as an input ("guidance-distilled")
