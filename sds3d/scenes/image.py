@@ -27,7 +27,6 @@ class ImageConfig(SceneConfig):
     is_flat: ClassVar[bool] = True
     losses: ClassVar[tuple[str, ...]] = ("smooth",)
     artifacts: ClassVar[tuple[str, ...]] = ("image",)
-    is_flat: ClassVar[bool] = True
     background: Background = SolidBackground(color=(0.9, 0.9, 0.9))
     size: Annotated[int, Field(ge=8, le=2048, description="Side of the image in pixels")] = 64
     lr_pixels: Annotated[float, Field(ge=0, le=1, description="Learning rate of the colour logits")] = 0.05
