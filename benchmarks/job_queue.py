@@ -54,7 +54,11 @@ def measured(folder: Path, size: int) -> list[str]:
     for path in (folder / "database").iterdir():
         path.unlink()
     again = seconds(queue.counts)
-    return [f"{adding:.1f}", *(f"{1000 * statistics.median(each):.2f}" for each in (claims, polls, pages, idle)), f"{again:.1f}"]
+    return [
+        f"{adding:.1f}",
+        *(f"{1000 * statistics.median(each):.2f}" for each in (claims, polls, pages, idle)),
+        f"{again:.1f}",
+    ]
 
 
 def seconds(action: Callable[[], Any]) -> float:

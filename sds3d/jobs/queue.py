@@ -191,9 +191,7 @@ class Queue:
         """Whether there is a job of that name."""
         return bool(self.named([name]))
 
-    def jobs(
-        self, *states: State, newest_first: bool = False, limit: int | None = None, offset: int = 0
-    ) -> list[Job]:
+    def jobs(self, *states: State, newest_first: bool = False, limit: int | None = None, offset: int = 0) -> list[Job]:
         """Jobs in these states, or all, in the order in which they were added or in the reverse of it."""
         where = f"WHERE state IN ({', '.join('?' * len(states))})" if states else ""
         order = f"ORDER BY number {'DESC' if newest_first else 'ASC'} LIMIT ? OFFSET ?"
@@ -289,7 +287,9 @@ class Queue:
         def change(connection: sqlite3.Connection) -> None:
             now = self._one(connection, job.name)
             if now.state not in ("failed", "stopped"):
-                raise ConfigError(f"the job {job.name} is {now.state}", hint="only failed or stopped jobs can be retried")
+                raise ConfigError(
+                    f"the job {job.name} is {now.state}", hint="only failed or stopped jobs can be retried"
+                )
             with writing(job.folder):
                 (job.folder / "result.json").unlink(missing_ok=True)
             for number, text in _commands(connection, job.name, 0):

@@ -6,9 +6,7 @@ import pytest
 import torch
 
 from sds3d.config import option
-from sds3d.errors import CheckpointError, ConfigError
-from sds3d.jobs import Ledger, Worker
-from sds3d.jobs.fork import fork
+from sds3d.errors import ConfigError
 from sds3d.run.events import Changed, Preview, StepDone
 from sds3d.training.session import Session
 

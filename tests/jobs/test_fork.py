@@ -70,7 +70,9 @@ def failing_at(monkeypatch: pytest.MonkeyPatch, number: int) -> list[int]:
     opened = os.open
     writes = guard(opened)
     monkeypatch.setattr(
-        os, "open", lambda path, flags, *rest, **more: (writes if flags & os.O_CREAT else opened)(path, flags, *rest, **more)
+        os,
+        "open",
+        lambda path, flags, *rest, **more: (writes if flags & os.O_CREAT else opened)(path, flags, *rest, **more),
     )
     return count
 

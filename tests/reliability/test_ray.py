@@ -92,9 +92,7 @@ def finished(job: Job) -> int:
 
 
 @needs_ray
-def test_where_no_folder_is_shared_the_results_are_brought_back(
-    cluster: Any, queue: Queue, small_config: Any
-) -> None:
+def test_where_no_folder_is_shared_the_results_are_brought_back(cluster: Any, queue: Queue, small_config: Any) -> None:
     configs = [small_config(seed=seed, steps=60) for seed in range(3)]
     *jobs, unknown = queue.add_many([*configs, small_config(prompt="xyzzy")])
     pool, killed = pool_on(queue, 2, shared=False), []
