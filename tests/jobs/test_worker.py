@@ -122,6 +122,21 @@ def test_stopped_it_gives_the_job_back_and_another_goes_on_from_there(queue: Que
     assert queue.job(job.name).attempts == 2
 
 
+def test_stopping_takes_no_lock(queue: Queue, small_config, monkeypatch) -> None:
+    """B20: a signal handler may run while its own thread holds any lock."""
+    queue.add(small_config(steps=100_000))
+    worker = Worker(queue)
+    for _, event in worker.run():
+        if reached(event, 3):
+            with monkeypatch.context() as patch:
+                for name in ("set", "wait"):
+                    patch.setattr(threading.Event, name, lambda self, *rest: pytest.fail("it would wait for ever"))
+                for name in ("notify", "notify_all", "wait"):
+                    patch.setattr(threading.Condition, name, lambda self, *rest: pytest.fail("it would wait for ever"))
+                worker.stop()
+    assert states(queue) == ["queued"]
+
+
 def test_stopped_before_it_begins_it_takes_nothing(queue: Queue, small_config) -> None:
     queue.add(small_config(steps=4))
     worker = Worker(queue)
