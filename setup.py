@@ -181,7 +181,7 @@ setup(
     package_dir={"sds3d_app": "app", "sds3d_assets": "assets"},
     package_data={
         "sds3d": ["py.typed"],
-        "sds3d.sweeps": ["pages/*.html"],
+        "sds3d.sweeps.pages": ["*.html"],
         "sds3d_app.ui": ["*.css", "*.js"],
         "sds3d_assets": [
             f"{depth}*.{kind}" for depth in ("", "**/") for kind in ("safetensors", "json", "md", "txt", "png")
@@ -213,6 +213,7 @@ setup(
         "pillow>=10",
         "numpy>=1.26",
         "pyyaml>=6",
+        "jinja2>=3.1",
     ],
     extras_require={
         "ui": ["gradio>=6.31,<7"],

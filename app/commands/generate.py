@@ -7,6 +7,7 @@ from pathlib import Path
 from sds3d import RunConfig, Session
 from sds3d.run.events import Stop
 from sds3d.run.folder import RunFolder, run_name
+from sds3d.sweeps.best_of import RANKING, BestOf
 
 from ..exit_codes import DONE, INTERRUPTED, say_note, stopped_by_signals
 from ..progress import choose_display, follow
@@ -33,19 +34,19 @@ def start_best(
 ) -> int:
     """`count` seeds up to step `until` (a quarter of all by default), then the best of them to its end."""
     folder = out or Path("outputs") / f"{run_name(config)}-best-of-{count}"
-    from sds3d.sweeps.best_of import RANKING, BestOf  # with it comes the classifier that ranks the seeds
+    from sds3d.evaluation.ranking import scorer_for  # with it comes the classifier that ranks the seeds
 
-    best = BestOf(config, count, until or max(1, config.steps // 4), folder, strict=strict)
+    best = BestOf(config, count, until or max(1, config.steps // 4), folder, scorer_for(config), strict)
     if dry_run:
         plan = f": {count} seeds to step {best.until}, then the best to step {config.steps}"
         return report_checks(Session(config, folder, strict=strict), folder, plan, quiet, as_json)
-    with stopped_by_signals(best.stop):
+    with stopped_by_signals(best.runs.stop):
         for path, events in best.stages():
             if not (quiet or as_json):
                 ranked = (folder / RANKING).is_file()
                 say_note(f"{path.name} {'is the best so far: to its end' if ranked else f'to step {best.until}'}")
             last = follow(events, choose_display(quiet, as_json))
-            if last.interrupted and best.stopped:
+            if last.interrupted and best.runs.stopped:
                 say_note(f"interrupted and saved in {shlex.quote(str(folder))}; the same command goes on")
                 return INTERRUPTED
     ranking = best.ranking()

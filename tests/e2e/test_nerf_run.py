@@ -6,7 +6,7 @@ import pytest
 
 from sds3d import Session
 from sds3d.errors import ConfigError
-from sds3d.export import check_mesh, read_glb, render_sheet
+from sds3d.export import check_geometry, read_glb, render_sheet
 from sds3d.run.events import Stop
 from sds3d.scenes import NerfConfig
 
@@ -31,7 +31,7 @@ def test_a_run_hands_over_a_mesh_and_goes_on_where_it_stopped(small_config, tmp_
         *("config.json", "resolved.json", "run.lock", "events.jsonl", "report.json", "sheet.png", "mesh.glb")
     }
     assert finished.report["parts"]["scene"] == "nerf"
-    assert check_mesh(read_glb(tmp_path / "whole" / "mesh.glb")).pieces == 1
+    assert check_geometry(read_glb(tmp_path / "whole" / "mesh.glb")).pieces == 1
     with pytest.raises(ConfigError, match="no format of the scene nerf"):
         whole.export("splat")
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from sds3d.cameras import orbit
-from sds3d.export import ExportConfig, check_mesh, extract_mesh
+from sds3d.export import ExportConfig, check_geometry, extract_mesh
 from sds3d.scenes import SCENES, Nerf, NerfConfig, RenderContext, Scene
 from sds3d.scenes.nerf_field import FieldConfig
 from sds3d.scenes.nerf_render import RAY_LOSSES
@@ -263,7 +263,7 @@ def test_param_groups_cover_every_parameter_with_its_rate() -> None:
 def test_the_mesh_of_a_ball_is_a_ball_with_its_colours() -> None:
     scene = ball_scene()
     mesh = extract_mesh(scene, ExportConfig(resolution=48, faces=3000, color_size=96))
-    stats = check_mesh(mesh)
+    stats = check_geometry(mesh)
     assert stats.pieces == 1
     assert stats.volume == pytest.approx(4 / 3 * math.pi * 0.5**3, rel=0.08)
     top, bottom = mesh.vertices[:, 2] > 0.1, mesh.vertices[:, 2] < -0.1

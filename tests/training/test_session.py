@@ -29,9 +29,16 @@ from sds3d.run.events import (
 )
 from sds3d.run.folder import run_name
 
-RUN_FILES = {"config.json", "resolved.json", "run.lock", "events.jsonl", "checkpoints", "previews", "sheet.png", "orbit.mp4"} | {
-    *("splats.ply", "mesh.glb", "report.json")
-}
+RUN_FILES = {
+    "config.json",
+    "resolved.json",
+    "run.lock",
+    "events.jsonl",
+    "checkpoints",
+    "previews",
+    "sheet.png",
+    "orbit.mp4",
+} | {*("splats.ply", "mesh.glb", "report.json")}
 
 
 def kinds(events: list[Any]) -> list[str]:
