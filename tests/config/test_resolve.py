@@ -75,6 +75,7 @@ def test_an_object_of_a_class_that_no_name_leads_to_is_taken_as_it_is() -> None:
         load_config(overrides={"prompt": PROMPT, "guidance": method, "guidance.guidance_scale": 7})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", CHOICES)
 def test_a_runs_config_file_goes_with_any_other_part(key: str, tmp_path: Path) -> None:
     path = tmp_path / "config.json"
