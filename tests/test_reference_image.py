@@ -135,6 +135,7 @@ def test_a_mask_stands_for_transparency(tmp_path):
     assert torch.equal(picture.mask > 0.5, (disc()[..., 3] > 0.5)[None])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", ["gaussians", "nerf"])
 def test_a_run_comes_to_look_like_the_picture_from_its_side(small_config, path, scene):
     """With no guidance to speak of, the picture alone shapes the view."""

@@ -28,11 +28,11 @@ def configs_for(
     names: Iterable[str],
     seeds: Iterable[int],
     preset: str | None,
-    given: Mapping[str, Any],
+    options: Mapping[str, Any],
     settings: Mapping[str, str],
 ) -> list[RunConfig]:
     """One config for each guidance and seed. A setting that begins with a guidance's name is for that one alone."""
-    names = list(dict.fromkeys(names))
+    names = list(names)
     if not names:
         raise ConfigError("no guidance is named", hint="known: " + ", ".join(GUIDANCE))
     shared = {key: value for key, value in settings.items() if key.split(".", 1)[0] not in GUIDANCE}
@@ -40,12 +40,13 @@ def configs_for(
         first = key.split(".", 1)[0]
         if first in GUIDANCE and first not in names:
             raise ConfigError(f"{key} is set, but {first} is not compared")
-    made = []
+    given = {key: value for key, value in options.items() if value is not None}
+    configs = []
     for name in names:
         own = {f"guidance.{k[len(name) + 1 :]}": v for k, v in settings.items() if k.startswith(f"{name}.")}
         for seed in seeds:
-            made.append(load_config(None, preset, {**given, "guidance": name, "seed": seed, **shared, **own}))
-    return made
+            configs.append(load_config(None, preset, {**given, "guidance": name, "seed": seed, **shared, **own}))
+    return configs
 
 
 def compare_guidances(configs: list[RunConfig], out: Path | None, as_json: bool) -> int:

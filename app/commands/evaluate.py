@@ -1,5 +1,6 @@
 """`sds3d evaluate`: scores of finished runs, or of a suite that is run first."""
 
+import itertools
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +24,7 @@ from sds3d.run.events import Started, Warned
 from sds3d.run.folder import RunFolder
 from sds3d.sweeps.pages import format_number
 
+from ..arguments import overrides_of
 from ..exit_codes import DONE, INTERRUPTED, say_note, stopped_by_signals
 
 
@@ -32,19 +34,17 @@ def suite_configs(
     scenes: Iterable[str],
     seeds: Iterable[int],
     preset: str | None,
-    given: Mapping[str, Any],
+    settings: Mapping[str, Any],
 ) -> list[RunConfig]:
     """One config for each prompt, guidance, scene and seed."""
-    prompts, chosen, kinds = suite_prompts(suite), list(dict.fromkeys(guidances)), list(dict.fromkeys(scenes))
-    if not chosen or not kinds:
+    guidances, scenes = list(guidances), list(scenes)
+    if not guidances or not scenes:
         raise ConfigError("no guidance or no scene is named")
-    return [
-        load_config(None, preset, {**given, "prompt": prompt, "guidance": guidance, "scene": scene, "seed": seed})
-        for scene in kinds
-        for guidance in chosen
-        for seed in seeds
-        for prompt in prompts
+    own = [
+        {"prompt": prompt, "guidance": guidance, "scene": scene, "seed": seed}
+        for scene, guidance, seed, prompt in itertools.product(scenes, guidances, seeds, suite_prompts(suite))
     ]
+    return [load_config(None, preset, overrides_of(options, settings)) for options in own]
 
 
 def evaluate_suite(suite: str, configs: list[RunConfig], out: Path | None, clip: Path | None, as_json: bool) -> int:
@@ -66,7 +66,7 @@ def evaluate_suite(suite: str, configs: list[RunConfig], out: Path | None, clip:
         return INTERRUPTED
     results = list(evaluated.evaluate(classifier, model))
     write_summary(results, classifier.accuracy, folder, f"suite {suite}")
-    return _say(results, folder, as_json)
+    return _print_scores(results, folder, as_json)
 
 
 def evaluate_runs(runs: Sequence[Path], out: Path | None, clip: Path | None, as_json: bool) -> int:
@@ -76,14 +76,14 @@ def evaluate_runs(runs: Sequence[Path], out: Path | None, clip: Path | None, as_
     results = [evaluate_run(run, classifier, captions, model) for run in runs]
     if out is not None:
         write_summary(results, classifier.accuracy, out, "evaluation")
-    return _say(results, out, as_json)
+    return _print_scores(results, out, as_json)
 
 
-def _say(results: list[Evaluated], folder: Path | None, as_json: bool) -> int:
+def _print_scores(results: list[Evaluated], folder: Path | None, as_json: bool) -> int:
     rows = means(results)
     if as_json:
-        said = {"means": [asdict(row) for row in rows], "runs": [one.scores.to_dict() for one in results]}
-        print(json.dumps({"event": "Evaluated", **said, "out_dir": str(folder) if folder else None}))
+        scores = {"means": [asdict(row) for row in rows], "runs": [one.scores.to_dict() for one in results]}
+        print(json.dumps({"event": "Evaluated", **scores, "out_dir": str(folder) if folder else None}))
         return DONE
     shown = [name for name in METRICS if any(name in one.scores.values for one in results)]
     # one metric a line: there are more of them than a terminal is wide

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sds3d.atomic import write_json
-from sds3d.errors import PriorUnavailable
+from sds3d.errors import PriorUnavailable, first_line
 from sds3d.priors.embedded.captions import RELATIONS, Description
 from sds3d.priors.embedded.object_kinds import BOTTOMS, COLORS, KINDS, MATERIALS, PATTERNS
 from sds3d.types import Cameras
@@ -256,8 +256,8 @@ def load_classifier(device: torch.device | str = "cpu", folder: Path | None = No
             network = ClassifierNetwork()
             network.load_state_dict(load_file(path / "model.safetensors"))
         except Exception as error:  # of many types; each means that the folder cannot be used
-            first = str(error).strip().split("\n", 1)[0]
-            raise PriorUnavailable(f"cannot read the evaluator's classifier in {path}: {first}", hint) from error
+            why = f"cannot read the evaluator's classifier in {path}: {first_line(error)}"
+            raise PriorUnavailable(why, hint) from error
     if facts["labels"] != {name: list(labels) for name, labels in LABELS.items()}:
         raise PriorUnavailable(f"the evaluator's classifier in {path} was trained on other labels", hint)
     return Classifier(network, facts["accuracy"], device)

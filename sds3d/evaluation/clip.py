@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from sds3d.errors import ConfigError
+from sds3d.errors import ConfigError, first_line
 from sds3d.metrics.view_classifier import side_agreement
 from sds3d.prompts import VIEW_WORDS
 
@@ -32,8 +32,7 @@ class Clip:
             self.model: Any = CLIPModel.from_pretrained(folder, local_files_only=True).eval()
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except Exception as error:  # transformers raises many types; each means that the folder cannot be used
-            first = str(error).strip().split("\n", 1)[0]
-            raise ConfigError(f"cannot read a CLIP model from --clip {folder}: {first}") from error
+            raise ConfigError(f"cannot read a CLIP model from --clip {folder}: {first_line(error)}") from error
         self.size = int(self.model.config.vision_config.image_size)
 
     def score(self, images: Float[Tensor, "B 3 H W"], prompt: str) -> float:

@@ -1,5 +1,6 @@
 """The scores of one finished run, beside the same scores of its truth."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -101,7 +102,8 @@ def evaluate_run(
     session = Session.resume(folder)
     config, report = session.config, session.folder.report()
     if report is None:
-        raise CheckpointError(f"{folder} holds a run that is not finished", hint=f"sds3d resume {folder}")
+        hint = f"sds3d resume {shlex.quote(str(folder))}"
+        raise CheckpointError(f"{folder} holds a run that is not finished", hint=hint)
     if config.scene.is_flat:
         raise ConfigError(
             f"{folder} holds a scene of kind {config.scene.name}, which is flat: it has no views to score"

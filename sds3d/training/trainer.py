@@ -1,6 +1,5 @@
 """The loop: what happens in a step is read here, top to bottom."""
 
-import difflib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sds3d.cameras import sample_cameras
-from sds3d.config.run_config import RunConfig
-from sds3d.errors import ConfigError, NumericsError
+from sds3d.config.run_config import OWN_LOSSES, RunConfig
+from sds3d.errors import NumericsError
 from sds3d.guidance.base import GuidanceInput
 from sds3d.guidance.inject import clip_gradient, inject_gradient
 from sds3d.guidance.noise import NoiseRequest
@@ -34,7 +33,6 @@ from sds3d.scenes.regularizers import weighted_sum
 from sds3d.types import ViewCondition
 
 PARTS = ("prior", "render", "backward", "optimizer")
-OWN_LOSSES = ("guidance", "guidance_params")
 
 
 class Trainer:
@@ -59,7 +57,6 @@ class Trainer:
             EnvironmentMap(background).to(device) if isinstance(background, LearnedBackground) else None
         )
         self.optimizer = build_optimizer(config.optim, scene, self.state, self._own_parameters())
-        self._check_names()
         self.reference_image = (
             None if config.reference_image is None else ReferenceImage(config.reference_image, device)
         )
@@ -186,15 +183,6 @@ class Trainer:
         if self.environment_map is None:
             return []
         return [ParamGroup("background", [self.environment_map.raw_colors], self.environment_map.config.lr)]
-
-    def _check_names(self) -> None:
-        """ConfigError where a weight is for a loss that does not exist."""
-        known = sorted({*self.config.scene.losses, *OWN_LOSSES, *REFERENCE_WEIGHTS})
-        for name in self.config.loss_weights:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {close[0]}?" if close else "this scene has: " + ", ".join(known)
-                raise ConfigError(f"loss_weights.{name} is no loss of the scene", hint=hint)
 
     def _weight(self, name: str, progress: float) -> float:
         """The weight of a loss: 1 for the guidance's own, 0 for regularizers the config does not name."""

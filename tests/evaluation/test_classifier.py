@@ -112,6 +112,7 @@ def test_every_caption_can_be_read():
         assert all(right.all() for right in prediction.correct(description).values()), description.caption()
 
 
+@pytest.mark.slow
 def test_it_learns_a_few_pictures_by_heart(tmp_path, monkeypatch):
     monkeypatch.setattr("sds3d.priors.embedded.data.make_shard", partial(make_shard, scenes=4))
     write_shard(tmp_path, 0)

@@ -139,6 +139,7 @@ class Truth:
         return RenderOutput(rgb=rgb, opacity=rgba[..., 3:], depth=rgba[..., 3:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["a red car", "a yellow duck"])
 def test_the_embedded_prior_tells_a_true_object_from_one_with_faces_all_around(text):
     prior = config().prior.build("cpu")
@@ -149,6 +150,8 @@ def test_the_embedded_prior_tells_a_true_object_from_one_with_faces_all_around(t
     assert janus.front > truth.front
 
 
+@pytest.mark.exports
+@pytest.mark.slow
 def test_a_run_measures_on_the_way_and_at_the_end_and_does_not_count_those_forwards(tmp_path, monkeypatch):
     import json
 

@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from sds3d.jobs import Ledger, Worker
+from sds3d.jobs import Queue, Worker
 
 
 def held() -> tuple[int, int, int]:
@@ -22,7 +22,7 @@ def work(folder: Path, warm: int) -> tuple[int, tuple[int, int, int], tuple[int,
     """(jobs done, what was held after `warm` of them, what at the end), in a process that does nothing else."""
     tempfile.tempdir = str(folder)
     done, before = set(), held()
-    for job, _ in Worker(Ledger(folder / "queue")).run():
+    for job, _ in Worker(Queue(folder / "queue")).run():
         if job.name not in done and len(done) == warm:
             before = held()
         done.add(job.name)
@@ -31,9 +31,9 @@ def work(folder: Path, warm: int) -> tuple[int, tuple[int, int, int], tuple[int,
 
 def test_jobs_leave_nothing_behind(small_config, tmp_path: Path, full: bool) -> None:
     jobs, warm = (500, 50) if full else (12, 6)
-    ledger = Ledger(tmp_path / "queue")
+    queue = Queue(tmp_path / "queue")
     for seed in range(jobs):
-        ledger.add(small_config(scene={"name": "image"}, loss_weights={}, seed=seed, steps=2, preview_every=0))
+        queue.add(small_config(scene={"name": "image"}, loss_weights={}, seed=seed, steps=2, preview_every=0))
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         done, before, after = pool.apply(work, (tmp_path, warm))
     print(f"{jobs} jobs; resident KiB, open files, temporary files: {before} after {warm}, {after} at the end")

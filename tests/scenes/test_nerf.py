@@ -259,6 +259,7 @@ def test_param_groups_cover_every_parameter_with_its_rate() -> None:
     assert {id(p) for g in groups.values() for p in g.parameters} == {id(p) for p in scene.parameters()}
 
 
+@pytest.mark.slow
 def test_the_mesh_of_a_ball_is_a_ball_with_its_colours() -> None:
     scene = ball_scene()
     mesh = extract_mesh(scene, ExportConfig(resolution=48, faces=3000, color_size=96))

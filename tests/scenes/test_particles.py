@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from tests.test_trainer import finish, same
+from tests.training.test_trainer import finish, same
 from torch import Tensor
 
 from sds3d import Session
@@ -103,10 +103,8 @@ def built(config: Any) -> Trainer:
 @pytest.mark.parametrize("scene", SCENES)
 @pytest.mark.parametrize("guidance", ["vsd", "cfd"])
 def test_a_run_resumes_bit_for_bit_with_what_the_particles_share(small_config, guidance: str, scene: str) -> None:
-    """The critic, the atlas (which changes here), the splats of each after densification, and whose turn it is."""
+    """The critic, the atlas, the splats of each after densification, and whose turn it is."""
     options = {"cameras.views": 6, "loss_weights": {}, "steps": 14, "optim.guidance_lr": 1e-3}
-    if guidance == "cfd":
-        options["noise.gamma"] = 0.01
     config = small_config(scene=scene, guidance=guidance, particles=3, **SMALL[scene], **options)
     whole, first, second = (built(config) for _ in range(3))
     for _ in range(7):
@@ -131,7 +129,7 @@ def test_a_bad_gradient_of_any_particle_is_noticed(small_config) -> None:
 def test_particles_share_no_noise_that_lasts(small_config) -> None:
     """Two particles that look the same, seen by the same camera, are given other noise each; two views of one agree."""
     config = small_config(scene="image", particles=2, **{"cameras.views": 4})
-    for noise in (Surface(), Surface(gamma=0.1), Fixed()):
+    for noise in (Surface(), Fixed()):
         generator, together = torch.Generator().manual_seed(0), particles(config)
         together.scenes[1].load_state_dict(together.scenes[0].state_dict())
         cameras = orbit(1, size=24).select(torch.zeros(4, dtype=torch.long))

@@ -80,7 +80,7 @@ def test_regularizers_count_by_their_weight_only(small_config) -> None:
 
 
 def test_a_weight_for_a_loss_that_does_not_exist_is_the_users_mistake(small_config) -> None:
-    with pytest.raises(ConfigError, match=r"loss_weights.sparsty .*did you mean sparsity"):
+    with pytest.raises(ConfigError, match=r"loss_weights.sparsty .*did you mean loss_weights.sparsity"):
         trainer(small_config(loss_weights={"sparsty": 1.0})).advance()
 
 

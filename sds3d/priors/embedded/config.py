@@ -31,9 +31,9 @@ class EmbeddedConfig(PriorConfig):
         "a red cone on a blue cube",
         "a striped red and white mug",
     )
-    weights: Annotated[
-        str | None, LocalFile(), Field(description="folder with other weights of the same networks")
-    ] = None
+    weights: Annotated[str | None, LocalFile(), Field(description="folder with other weights of the same networks")] = (
+        None
+    )
 
     def build(self, device: torch.device | str) -> "EmbeddedPrior":
         """Load the weights; imports diffusers."""

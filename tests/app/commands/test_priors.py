@@ -6,8 +6,8 @@ import shlex
 
 import pytest
 
-from sds3d_app.cli import invoke
 from sds3d_app.arguments import SWITCHES, take_switches
+from sds3d_app.cli import invoke
 from tests.priors.hub.conftest import cache, model_folder  # noqa: F401
 
 
