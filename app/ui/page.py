@@ -230,7 +230,10 @@ def _view(index: RunIndex, maker: FileMaker, chosen: gr.State) -> tuple[dict[str
             splats = gr.Model3D(label=labels[1], height=360, elem_id="splats", interactive=False)
     results = gr.HTML(elem_id="results", js_on_load=SHOW_MODELS)
     results.models_changed(
-        lambda name: (model(index, name, "glb"), None, gr.Tabs(selected="mesh")), chosen, [mesh, splats, tabs], **PRIVATE
+        lambda name: (model(index, name, "glb"), None, gr.Tabs(selected="mesh")),
+        chosen,
+        [mesh, splats, tabs],
+        **PRIVATE,
     )
     behind.select(lambda name: model(index, name, "ply"), chosen, splats, **PRIVATE)  # out of sight nothing is drawn
     with gr.Column(visible=False) as about:
