@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from tests.training.test_trainer import finish, same
 from torch import Tensor
 
 from sds3d import Session
@@ -20,6 +19,7 @@ from sds3d.scenes.optimizer import build_optimizer
 from sds3d.scenes.particles import Particles, build_scene, scenes_of
 from sds3d.training.trainer import Trainer
 from tests.e2e.test_combinations import SMALL
+from tests.training.test_trainer import finish, same
 
 
 def particles(config: Any) -> Particles:
