@@ -1,11 +1,32 @@
-"""sds3d batch: the options of the command. The library is imported when it is called, as in cli.py."""
+"""`sds3d batch`: a list of prompts, done by workers that share a queue; the same command goes on with it.
 
+The library is imported when the command is called, as in cli.py.
+"""
+
+import json
+import shlex
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
 from ..arguments import parse_settings
+from ..exit_codes import DONE, FAILED, INTERRUPTED, say_note, stopped_by_signals
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sds3d import RunConfig
+    from sds3d.jobs import Job, Queue
+
+SOME_FAILED = 3  # besides DONE for all and FAILED for none
+LOOK_EVERY = 1.0  # seconds
+ROWS = 20  # of the table on a terminal
+RANK = {"running": 0, "paused": 1, "queued": 2, "failed": 3, "stopped": 4, "done": 5}
 
 
 def batch(
@@ -14,10 +35,10 @@ def batch(
         int | None, Option("--jobs", "-j", min=1, max=4096, help="workers; 1, or with --ray as many as have room")
     ] = None,
     ray: Annotated[
-        str | None, Option(metavar="ADDRESS", help="work on a Ray cluster: HOST:PORT, auto, or local to begin one here")
+        str | None, Option(metavar="ADDRESS", help="work on a Ray cluster: HOST:PORT, auto, or local to start one here")
     ] = None,
     gpus_per_worker: Annotated[
-        float | None, Option(min=0, max=64, help="with --ray, or a part of one; 1 where the jobs are for CUDA")
+        float | None, Option(min=0, max=64, help="with --ray, or a part of one; 1 if the jobs are for CUDA")
     ] = None,
     vary: Annotated[
         list[str] | None, Option(metavar="KEY=A,B", help="each item with every value: --vary seed=0,1,2")
@@ -29,24 +50,216 @@ def batch(
     config_file: Annotated[
         Path | None, Option("--config", metavar="FILE", help="options of all runs as a JSON object")
     ] = None,
-    shard: Annotated[str | None, Option(metavar="I/N", help="only every N-th job, from the I-th on")] = None,
+    shard: Annotated[
+        str | None, Option(metavar="I/N", help="only every N-th job, from the I-th on; each shard has a DIR of its own")
+    ] = None,
     attempts: Annotated[int, Option(min=1, max=100, help="that may crash before a job is set aside")] = 3,
     retry: Annotated[bool, Option("--retry", help="try failed jobs again")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="check the list and say what would be done")] = False,
-    out: Annotated[Path | None, Option(metavar="DIR", help="default: outputs/batch-LIST")] = None,
+    out: Annotated[
+        Path | None, Option(metavar="DIR", help="default: outputs/batch-LIST, with -I-of-N for a shard")
+    ] = None,
     as_json: Annotated[
         bool, Option("--json", help="one JSON object a line on stdout, for each thing that happens")
     ] = False,
 ) -> int:
-    """Make everything in LIST. Say it again to go on; on several machines with one DIR they share the work."""
+    """Make everything in LIST. The same command again goes on with what is left."""
     from sds3d.errors import ConfigError
+    from sds3d.jobs import Queue
     from sds3d.jobs.job_list import read_job_list
 
-    from .batching import Crewing, parse_vary, run_batch, shard_of
-
     configs = read_job_list(job_list, preset, config_file, parse_settings(assignments or []), parse_vary(vary or []))
-    folder = out or Path("outputs") / f"batch-{job_list.stem}"
     if gpus_per_worker is not None and ray is None:
         raise ConfigError("--gpus-per-worker goes with --ray")
-    crewing = Crewing(jobs, ray, gpus_per_worker)
-    return run_batch(shard_of(configs, shard), folder, crewing, attempts, retry, dry_run, as_json)
+    configs, suffix = shard_of(configs, shard)
+    queue = Queue(out or Path("outputs") / f"batch-{job_list.stem}{suffix}", attempts)
+    if dry_run:
+        return print_plan(queue, configs)
+    added = queue.add_many(configs)
+    for job in added:
+        if retry and job.state == "failed":
+            queue.retry(job)
+    devices = {config.device for config in configs}
+    make_pool = pool_maker(queue, [job.name for job in added], devices, jobs, ray, gpus_per_worker)
+    return work(queue, added, make_pool, as_json)
+
+
+def pool_maker(
+    queue: "Queue",
+    names: Sequence[str],
+    devices: set[str],
+    workers: int | None,
+    ray: str | None,
+    gpus_per_worker: float | None,
+) -> Callable[[], Any]:
+    """Makes the workers of these jobs: processes of this machine, or actors of the Ray cluster at an address."""
+    from sds3d.jobs import Selection
+
+    only = Selection(names)
+    if ray is None:
+        from ..workers.local_pool import WorkerPool, gpu_count, sharing_note
+
+        number = workers or 1
+        gpus = 0 if any(":" in device for device in devices) else gpu_count()  # "cuda:1" is for the person to choose
+        if note := sharing_note(number, gpus):
+            say_note(note)
+        return lambda: WorkerPool(queue, number, only, gpus=gpus)
+    from ..workers.ray_pool import RayWorkerPool, actor_count, connect
+
+    connect(ray)
+    share = gpus_per_worker
+    if share is None:
+        share = 1.0 if any(device.startswith("cuda") for device in devices) else 0.0
+    return lambda: RayWorkerPool(queue, workers or actor_count(share), only, share)
+
+
+def work(queue: "Queue", jobs: "Sequence[Job]", make_pool: Callable[[], Any], as_json: bool) -> int:
+    """Everything of the list that is not done yet; the exit code."""
+    from sds3d.jobs.gallery import PAGE, SUMMARY, outcomes, write_summary
+
+    view, interrupted = BatchView(queue, jobs), list[bool]()
+    with stopped_by_signals(lambda: interrupted.append(True)), display(as_json) as show, at_work(make_pool) as pool:
+        while not interrupted and pool.at_work():
+            show(view)
+            rest(interrupted)
+    results = outcomes(queue, view.look())
+    write_summary(queue.folder, results)
+    counts = Counter(result.state for result in results)
+    if as_json:
+        print(json.dumps({"counts": counts, "summary": str(queue.folder / SUMMARY)}), flush=True)
+    else:
+        print(f"{describe(counts)}; see {queue.folder / PAGE}")
+        for result in results:
+            if result.state == "failed":
+                print(f"failed: {result.prompt} (seed {result.seed}, {result.guidance}): {result.reason}")
+    if any(result.state in ("queued", "running", "paused") for result in results):
+        if pool.problem() and not interrupted:
+            return say_problem(pool.problem())
+        say_note(f"interrupted and saved in {shlex.quote(str(queue.folder))}; the same command goes on")
+        return INTERRUPTED
+    succeeded = sum(result.state in ("done", "stopped") for result in results)
+    return DONE if succeeded == len(results) else SOME_FAILED if succeeded else FAILED
+
+
+@contextmanager
+def at_work(make_pool: Callable[[], Any]) -> Iterator[Any]:
+    """A pool of workers; they are told to save and end when the block is left."""
+    pool = make_pool()
+    try:
+        pool.start()
+        yield pool
+    finally:
+        pool.end()
+
+
+def rest(interrupted: list[bool]) -> None:
+    """LOOK_EVERY seconds, or until a signal: its handler does nothing but put something into the list."""
+    end = time.monotonic() + LOOK_EVERY
+    while not interrupted and time.monotonic() < end:
+        time.sleep(0.1)
+
+
+def say_problem(code: int) -> int:
+    """Why workers ended before their work, if they have not said it; the exit code."""
+    if code > 0:
+        return code
+    say_note("the workers were killed again and again, perhaps for lack of memory: try fewer --jobs")
+    return FAILED
+
+
+def print_plan(queue: "Queue", configs: "Sequence[RunConfig]") -> int:
+    """What would be done; the exit code."""
+    from sds3d.jobs.queue import job_name
+
+    known = {job.name: job.state for job in queue.named(map(job_name, configs))}
+    for config in configs:
+        name = job_name(config)
+        print(f"{known.get(name, 'new'):8} {name}  {config.prompt}")
+    return DONE
+
+
+class BatchView:
+    """A batch's jobs as they are now; a look costs as much as there are changes."""
+
+    def __init__(self, queue: "Queue", jobs: "Sequence[Job]") -> None:
+        self.queue, self._token = queue, ""
+        self._jobs = {job.name: job for job in jobs}
+        self.changed: list[Job] = list(jobs)  # in the last look
+
+    def look(self) -> "list[Job]":
+        """All jobs, in the order of the list."""
+        changes = self.queue.changes_since(self._token)
+        self._token = changes.token
+        self.changed = [job for job in changes.jobs if job.name in self._jobs]
+        self._jobs.update((job.name, job) for job in self.changed)
+        for name in changes.deleted:
+            self._jobs.pop(name, None)
+        return list(self._jobs.values())
+
+
+@contextmanager
+def display(as_json: bool) -> Iterator[Callable[[BatchView], None]]:
+    """A function that shows how far all jobs are: a live table on a terminal, else a line for each change."""
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(stderr=True)
+    states: dict[str, str] = {}
+
+    def lines(view: BatchView) -> None:
+        view.look()
+        for job in view.changed:
+            if states.get(job.name, "queued") != job.state:
+                line = {"job": job.name, "state": job.state, "reason": job.reason}
+                print(json.dumps(line), flush=True) if as_json else say_note(f"{job.state:8} {job.name}")
+            states[job.name] = job.state
+
+    if as_json or not console.is_terminal:
+        yield lines
+        return
+    with Live(console=console, transient=True, auto_refresh=False) as live:
+        yield lambda view: live.update(progress_table(view.look()), refresh=True)
+
+
+def progress_table(jobs: "Sequence[Job]") -> "Table":
+    """What is running first, then what waits, then what has ended, as far as there is room."""
+    from rich.table import Table
+
+    table = Table(title=describe(Counter(job.state for job in jobs)))
+    for column in ("prompt", "seed", "guidance", "state", "step"):
+        table.add_column(column)
+    for job in sorted(jobs, key=lambda job: RANK[job.state])[:ROWS]:
+        step = str(job.run.status().step) if job.state in ("running", "paused") else ""
+        table.add_row(job.prompt, str(job.seed), job.guidance, job.state, step)
+    return table
+
+
+def describe(counts: "Counter[Any]") -> str:
+    """ "3 done, 1 failed"."""
+    return ", ".join(f"{number} {state}" for state, number in counts.items())
+
+
+def shard_of(configs: "Sequence[RunConfig]", text: str | None) -> "tuple[Sequence[RunConfig], str]":
+    """(every N-th config, ending of the default folder's name) for `I/N` with I from 1 to N; all of them for none."""
+    from sds3d.errors import ConfigError
+
+    if text is None:
+        return configs, ""
+    index, slash, number = text.partition("/")
+    if not (slash and index.isdecimal() and number.isdecimal() and 1 <= int(index) <= int(number)):
+        raise ConfigError(f"--shard {text[:20]!r} is not I/N with I from 1 to N", hint="for example --shard 2/8")
+    return configs[int(index) - 1 :: int(number)], f"-{int(index)}-of-{int(number)}"
+
+
+def parse_vary(texts: Sequence[str]) -> dict[str, list[str]]:
+    """KEY=A,B,C texts."""
+    from sds3d.errors import ConfigError
+
+    varied = {}
+    for text in texts:
+        key, equals, values = text.partition("=")
+        each = [value.strip() for value in values.split(",") if value.strip()]
+        if not (key and equals and each):
+            raise ConfigError(f"--vary {text[:60]!r} is not KEY=VALUE,VALUE,...", hint="for example --vary seed=0,1,2")
+        varied[key] = each
+    return varied

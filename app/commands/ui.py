@@ -16,6 +16,10 @@ def ui(
     auth: Annotated[str | None, Option(metavar="NAME:PASSWORD", help="what a browser has to say first")] = None,
     workers: Annotated[int | None, Option(min=1, max=64, help="runs at once; one for each GPU if not given")] = None,
     queue: Annotated[int, Option(min=1, max=1000, help="runs that may wait or be under way")] = 16,
+    files: Annotated[
+        Path | None,
+        Option(metavar="DIR", help="visitors may name files below it, such as pictures and models; else none"),
+    ] = None,
     name: Annotated[list[str] | None, Option("--name", help="further host names that the server goes by")] = None,
 ) -> int:
     """Open a web page to make, watch and compare runs."""
@@ -23,7 +27,10 @@ def ui(
 
     if find_spec("gradio") is None:
         raise ConfigError("the web page needs Gradio, which is not installed", hint='pip install "sds3d[ui]"')
+    if files is not None and not files.is_dir():
+        raise ConfigError(f"--files {files} is not a folder")
+    from ..ui.run_index import RunIndex
     from ..ui.server import serve
 
-    serve(out, host, port, auth, workers, queue, name or [])
+    serve(RunIndex(out, queue, files), host, port, auth, workers, name or [])
     return DONE

@@ -1,90 +1,137 @@
-"""What the page's buttons do to a run. Whatever goes wrong is said on the page, in one line."""
+"""What the page's buttons do to a run. Whatever goes wrong is shown on the page, in one line."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gradio as gr
 
-from sds3d.errors import Sds3dError
+from sds3d.config import LIVE, RunConfig
+from sds3d.errors import ConfigError, Sds3dError
 from sds3d.jobs.fork import fork
+from sds3d.prompts import unknown_word_warnings
+from sds3d.run.events import Change, FinishEarly, Pause, Resume
 
-from . import fragments as pieces
-from .export_files import make_file
-from .run_index import Work, Works
+from . import fragments
+from .controls import check_files, config_of
+from .export_files import FileMaker
+from .run_index import RunEntry, RunIndex
+
+FIELDS = ("prompt", "negative_prompt", "prior", "guidance", "scene", "preset", "seed", "timesteps", "noise")
+COMMANDS = {"pause": Pause(), "resume": Resume(), "stop": FinishEarly()}
+PREVIEW_SECONDS = 1.1  # with the time until the stream looks: a new picture within two seconds
+Words = str  # HTML that answers a click
 
 
-def _guarded(works: Works, act: Any) -> Any:
-    """`act(work, ...)` of the run of a name; its HTML, or the problem."""
+def start(index: RunIndex, entered: object, more: object, *fields: object) -> tuple[Any, Words, Words]:
+    """Queue what the page describes: (its name, what to know about its words, what is wrong)."""
+    try:
+        options = {**_mapping(entered), **dict(zip(FIELDS, fields, strict=True))}
+        config = config_of({"preview_seconds": PREVIEW_SECONDS, **options}, more)
+        check_files(config, index.files)
+        warnings = word_warnings(config)
+        return index.add(config).name, fragments.note(warnings), ""
+    except Sds3dError as error:
+        return gr.skip(), "", fragments.problem(str(error), error.field if isinstance(error, ConfigError) else "")
 
-    def answer(name: object, *given: object) -> str:
-        work = works.find(name)
-        if work is None:
-            return pieces.problem("choose a run first")
+
+def word_warnings(config: RunConfig) -> str:
+    """The warning about words that the prior does not know, or nothing; ConfigError if it knows none of the prompt."""
+    unknown = config.prior.unknown_words(f"{config.prompt} {config.negative_prompt}")
+    return " ".join(unknown_word_warnings(unknown, config.prior, config.prompt))
+
+
+def _mapping(entered: object) -> Mapping[str, object]:
+    return entered if isinstance(entered, Mapping) else {}
+
+
+def _guarded(index: RunIndex, act: Callable[..., Words]) -> Callable[..., Words]:
+    """`act(entry, ...)` of the run of a name; its HTML, or the problem."""
+
+    def answer(name: object, *values: object) -> Words:
         try:
-            return str(act(work, *given))
+            entry = index.find(name)
+            return fragments.problem("choose a run first") if entry is None else act(entry, *values)
         except Sds3dError as error:
-            return pieces.problem(str(error))
+            return fragments.problem(str(error))
 
     return answer
 
 
-def tell(works: Works, order: str) -> Any:
-    def act(work: Work) -> str:
-        if work.job is None:
-            return pieces.problem("this run was made on the command line: sds3d resume goes on with it")
+def command(index: RunIndex, order: str) -> Callable[..., Words]:
+    """Pause, resume, stop or retry a job."""
+
+    def act(entry: RunEntry) -> Words:
+        if entry.job is None:
+            return fragments.problem("this run was made on the command line: sds3d resume goes on with it")
         if order == "retry":
-            works.ledger.retry(work.job)
+            index.queue.retry(entry.job)
         else:
-            works.ledger.tell(work.job, order)  # type: ignore[arg-type]
+            index.queue.command(entry.job, COMMANDS[order])
         return ""
 
-    return _guarded(works, act)
+    return _guarded(index, act)
 
 
-def make_format(works: Works) -> Any:
-    def act(work: Work, file_format: object) -> str:
-        name = make_file(work, file_format)
-        return f'<a class="file" download href="{pieces.address(work, name)}">{pieces.text(name)}</a>'
+def make_format(index: RunIndex, maker: FileMaker) -> Callable[..., Words]:
+    """Begin to write a run in another format."""
 
-    return _guarded(works, act)
+    def act(entry: RunEntry, file_format: object) -> Words:
+        maker.start(entry, file_format)
+        return fragments.exported(entry, maker.last(entry))
 
-
-def _changes(words: object, scale: object) -> dict[str, Any]:
-    said = {"prompt": words, "guidance.guidance_scale": scale}
-    return {key: value for key, value in said.items() if value not in (None, "")}
+    return _guarded(index, act)
 
 
-def change_run(works: Works) -> Any:
-    def act(work: Work, words: object, scale: object) -> str:
-        if work.job is None:
-            return pieces.problem("this run was made on the command line: it cannot be changed from here")
-        works.ledger.change(work.job, _changes(words, scale))
-        return "from the next step on"
+def _changes(config: RunConfig, words: object, scale: object, **more: object) -> dict[str, Any]:
+    """What was filled in; ConfigError names what cannot be, words that the prior does not know among them."""
+    entered = {"prompt": words, "guidance.guidance_scale": scale, **more}
+    changes = {key: value for key, value in entered.items() if value not in (None, "")}
+    if not changes:
+        raise ConfigError("nothing is filled in", hint="say other words, or another guidance scale")
+    config.with_changes(changes, (*LIVE, *more))
+    return changes
 
-    return _guarded(works, act)
+
+def change_run(index: RunIndex) -> Callable[..., Words]:
+    """Change the words or the guidance scale of a job that waits or runs."""
+
+    def act(entry: RunEntry, words: object, scale: object) -> Words:
+        if entry.job is None:
+            return fragments.problem("this run was made on the command line: it cannot be changed from here")
+        changes = _changes(entry.config, words, scale)
+        warnings = word_warnings(entry.config.with_changes(changes))
+        index.queue.command(entry.job, Change(changes))
+        return f"from the next step on{fragments.note(warnings)}"
+
+    return _guarded(index, act)
 
 
-def fork_run(works: Works) -> Any:
-    def answer(chosen: object, words: object, scale: object, steps: object) -> tuple[Any, Any, str]:
-        made: list[str] = []
+def fork_run(index: RunIndex) -> Callable[..., tuple[Any, Words]]:
+    """A new job from a run's newest checkpoint: (its name, the answer). What is not filled in stays as it is."""
 
-        def act(work: Work) -> str:
-            changes = {**_changes(words, scale), **({"steps": steps} if steps is not None else {})}
-            made.append(fork(works.ledger, work.run, changes).name)
-            return "a new run is in the queue"
+    def answer(chosen: object, words: object, scale: object, steps: object) -> tuple[Any, Words]:
+        names: list[str] = []
 
-        said = _guarded(works, act)(chosen)
-        name = made[0] if made else gr.skip()
-        return name, name, said
+        def act(entry: RunEntry) -> Words:
+            changes = _changes(entry.config, words, scale, steps=steps)
+            warnings = word_warnings(entry.config.with_changes(changes, (*LIVE, "steps")))
+            names.append(fork(index.queue, entry.folder, changes).name)
+            return f"a new run is in the queue{fragments.note(warnings)}"
+
+        answer = _guarded(index, act)(chosen)
+        return (names[0] if names else gr.skip()), answer
 
     return answer
 
 
-def delete_run(works: Works) -> Any:
-    def act(work: Work, sure: object) -> str:
+def delete_run(index: RunIndex) -> Callable[..., tuple[Words, bool]]:
+    """Remove a run that nobody works on: (the answer, an empty tick)."""
+
+    def act(entry: RunEntry, sure: object) -> Words:
         if sure is not True:
-            return pieces.problem("say that you are sure first")
-        works.delete(work)
+            return fragments.problem("say that you are sure first")
+        index.delete(entry)
         return "removed"
 
-    answer = _guarded(works, act)
+    answer = _guarded(index, act)
     return lambda name, sure: (answer(name, sure), False)

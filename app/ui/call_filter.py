@@ -3,7 +3,6 @@
 import json
 import math
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
@@ -11,13 +10,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-MOST_SAMPLES = 100
-LONGEST = 4000  # characters of a text that says no limit of its own
-ONCE, QUEUED = "/gradio_api/run/predict", "/gradio_api/queue/join"
+MAX_SAMPLES = 100
+MAX_OPTIONS = 200  # controls that a visitor may have changed
+MAX_LENGTH = 4000  # characters of a text that has no limit of its own
+CALL = "/gradio_api/run/predict"
 SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-class Calls:
+class CallFilter:
     """An ASGI middleware, inside of the Guard, which bounds the body's length."""
 
     def __init__(self, app: ASGIApp, blocks: gr.Blocks) -> None:
@@ -25,7 +25,7 @@ class Calls:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "").rstrip("/")
-        if scope["type"] != "http" or scope["method"] != "POST" or path not in (ONCE, QUEUED):
+        if scope["type"] != "http" or scope["method"] != "POST" or path != CALL:
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)
@@ -36,8 +36,8 @@ class Calls:
             return
         except (ValueError, RecursionError):
             body = None
-        if not self.allows(body, queued=path == QUEUED):
-            await PlainTextResponse("the page would not say this", 422)(scope, receive, send)
+        if not self.allows(body):
+            await PlainTextResponse("the page does not make such calls", 422)(scope, receive, send)
             return
         unread = [{"type": "http.request", "body": data, "more_body": False}]
 
@@ -46,41 +46,45 @@ class Calls:
 
         await self._app(scope, receive_again, send)
 
-    def allows(self, body: Any, queued: bool) -> bool:
+    def allows(self, body: Any) -> bool:
         """Whether it is a call of an event with as many values as it has inputs, each of the input's kind."""
         if not isinstance(body, dict) or not isinstance(body.get("data"), list):
             return False
         number, data, session = body.get("fn_index"), body["data"], body.get("session_hash")
         if type(number) is not int or not isinstance(session, str) or not SESSION.fullmatch(session):
             return False
-        event = self._events(session).get(number)
-        if event is None or event.fn is None or (event.queue is not False) != queued:
+        event = self._blocks.fns.get(number)
+        if event is None or event.fn is None:
             return False
         return len(data) == len(event.inputs) and all(map(is_of, event.inputs, data))
-
-    def _events(self, session: str) -> Mapping[int, Any]:
-        """The page's events, and those of the controls that were made for this visitor alone."""
-        visitors = self._blocks.state_holder.session_data
-        return visitors[session].blocks_config.fns if session in visitors else self._blocks.fns
 
 
 def is_of(component: Any, value: object) -> bool:
     """Whether a browser that shows the component could have sent this."""
-    if value is None or isinstance(component, gr.State):  # of states the server has its own, and looks at no other
+    if value is None or isinstance(component, gr.State):  # the server has its own states, and uses no other
         return True
+    if isinstance(component, gr.Dropdown) and not component.allow_custom_value:
+        return isinstance(value, str) and value in [choice for _, choice in component.choices]
     if isinstance(component, gr.Textbox | gr.Dropdown):
-        return isinstance(value, str) and len(value) <= (getattr(component, "max_length", None) or LONGEST)
+        return isinstance(value, str) and len(value) <= (getattr(component, "max_length", None) or MAX_LENGTH)
+    if isinstance(component, gr.HTML):  # the controls under Advanced: page.js sends what was changed
+        return isinstance(value, dict) and len(value) <= MAX_OPTIONS and all(map(is_option, value.items()))
     if isinstance(component, gr.Number):
         return type(value) in (int, float) and is_plain(value)
     if isinstance(component, gr.Dataset):
-        return type(value) is int and 0 <= value < MOST_SAMPLES  # the visitor's own may be others
+        return type(value) is int and 0 <= value < MAX_SAMPLES  # the visitor's own may be others
     return isinstance(component, gr.Checkbox) and isinstance(value, bool)
+
+
+def is_option(pair: tuple[object, object]) -> bool:
+    """A dotted key with a plain value."""
+    return isinstance(pair[0], str) and len(pair[0]) <= 100 and is_plain(pair[1])
 
 
 def is_plain(value: object) -> bool:
     """A text, a switch or a finite number, or nothing."""
     if isinstance(value, str):
-        return len(value) <= LONGEST
+        return len(value) <= MAX_LENGTH
     if type(value) in (int, float):
         return abs(value) < 1e300 and not math.isnan(value)  # type: ignore[arg-type, operator]
     return value is None or isinstance(value, bool)

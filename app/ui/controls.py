@@ -1,19 +1,23 @@
 """The options of a run as controls, made from the very models that the command line reads: nothing is listed twice."""
 
+import html
+import re
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from sds3d.config import PARTS, RunConfig, load_config
+from sds3d.config import PARTS, RunConfig, load_config, local_files
 from sds3d.errors import ConfigError
 from sds3d.options import Options
 
 GROUPS = ("guidance", "scene", "timesteps", "noise", "cameras", "view_prompting", "optim", "export")
 OWN = "run"  # the run's own options, such as its steps
 HIDDEN = {"name", "prompt", "negative_prompt", "seed", "preview_seconds"}  # have a control of their own, or none
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -22,53 +26,39 @@ class Control:
 
     key: str  # dotted, as --set takes it
     label: str
-    kind: Literal["number", "integer", "switch", "choice"]
-    value: Any
+    kind: Literal["number", "switch", "choice"]
+    value: Any  # what the run would have; None where the option is not set
     info: str
-    low: float | None = None
-    high: float | None = None
     choices: tuple[str, ...] = ()
 
 
-def controls_of(group: str, chosen: str | None = None) -> list[Control]:
-    """The options of a part (as it is chosen by name), of a group, or of the run itself, that are plain values."""
-    default = RunConfig(prompt="-")
-    if group == OWN:
-        return _controls(RunConfig, default, "")
-    part: Options = getattr(default, group)
-    kind = PARTS[group][chosen] if group in PARTS and chosen is not None else type(part)
-    return _controls(kind, part if type(part) is kind else kind.model_construct(), f"{group}.")
-
-
-def _controls(kind: type[Options], default: Options, prefix: str) -> list[Control]:
-    found = []
-    for name, field in kind.model_fields.items():
-        if name in HIDDEN or field.is_required():
-            continue
-        control = _control(f"{prefix}{name}", name, field, getattr(default, name))
-        if control is not None:
-            found.append(control)
-    return found
+def controls_of(group: str, config: RunConfig) -> list[Control]:
+    """The options of a group, or of the run itself, that are plain values, as the config has them."""
+    options: Options = config if group == OWN else getattr(config, group)
+    controls = []
+    for name, field in type(options).model_fields.items():
+        if name not in HIDDEN and not field.is_required():
+            key = name if group == OWN else f"{group}.{name}"
+            control = _control(key, name, field, getattr(options, name))
+            controls += [control] if control is not None else []
+    return controls
 
 
 def _control(key: str, name: str, field: FieldInfo, value: Any) -> Control | None:
-    """None for what needs more than one plain value: such options are said as KEY=VALUE."""
+    """None for what needs more than one plain value: such options are given as KEY=VALUE."""
     annotation = _without_none(field.annotation)
-    low, high = _bound(field, ("ge", "gt")), _bound(field, ("le", "lt"))
-    label, info = name.replace("_", " "), _info(field, low, high)
+    label, info = name.replace("_", " "), _info(field)
     if get_origin(annotation) is Literal:
-        return Control(key, label, "choice", value, info, choices=tuple(map(str, get_args(annotation))))
+        return Control(key, label, "choice", value, info, tuple(map(str, get_args(annotation))))
     if annotation is bool:
         return Control(key, label, "switch", value, info)
-    if annotation is int and (value is None or isinstance(value, int)):
-        return Control(key, label, "integer", value, info, low, high)
-    if annotation is float and (value is None or isinstance(value, int | float)):
-        return Control(key, label, "number", value, info, low, high)
+    if annotation in (int, float) and (value is None or isinstance(value, int | float)):
+        return Control(key, label, "number", value, info)
     return None
 
 
 def _without_none(annotation: Any) -> Any:
-    """int of `int | None`; None means that the option is left to sds3d."""
+    """int of `int | None`; None means that the option is not set."""
     if get_origin(annotation) in (Union, types.UnionType):
         rest = [part for part in get_args(annotation) if part is not type(None)]
         annotation = rest[0] if len(rest) == 1 else annotation
@@ -77,34 +67,58 @@ def _without_none(annotation: Any) -> Any:
     return annotation
 
 
+def _info(field: FieldInfo) -> str:
+    low, high = _bound(field, ("ge", "gt")), _bound(field, ("le", "lt"))
+    limits = ""
+    if low is not None:
+        limits = f"from {low:g}" if high is None else f"{low:g} to {high:g}"
+    elif high is not None:
+        limits = f"up to {high:g}"
+    return ". ".join(part for part in (field.description or "", limits) if part)
+
+
 def _bound(field: FieldInfo, sides: tuple[str, str]) -> float | None:
     return next((float(getattr(m, s)) for m in field.metadata for s in sides if getattr(m, s, None) is not None), None)
 
 
-def _info(field: FieldInfo, low: float | None, high: float | None) -> str:
-    limits = {(True, True): f"{low:g} to {high:g}" if low is not None and high is not None else "",
-              (True, False): f"from {low:g}" if low is not None else "",
-              (False, True): f"up to {high:g}" if high is not None else "", (False, False): ""}  # fmt: skip
-    return ". ".join(part for part in (field.description or "", limits[low is not None, high is not None]) if part)
+def controls_html(fields: Mapping[str, object], more: object) -> str:
+    """A control for each plain option of the run that the page describes, or why there can be no such run.
+
+    `data-default` is the value that the run has without the control. page.js fills the controls in, and sends only
+    those that a person has changed.
+    """
+    try:
+        config = config_of({"prompt": "-", **{key: value for key, value in fields.items() if value}}, more)
+    except ConfigError as error:
+        return f'<p class="none">{html.escape(str(error))}</p>'
+    sections = []
+    for group in (OWN, *GROUPS):
+        rows = "".join(_row(control) for control in controls_of(group, config))
+        name = group.replace("_", " ")
+        sections += [f"<details{' open' if group == OWN else ''}><summary>{name}</summary>{rows}</details>"] * bool(
+            rows
+        )
+    return "".join(sections)
 
 
-def component(control: Control) -> Any:
-    """The control as Gradio's."""
-    import gradio as gr
+def _row(control: Control) -> str:
+    default = _shown(control.value)
+    attributes = f'data-option="{control.key}" data-default="{html.escape(default)}"'
+    if control.kind == "switch":
+        field = f'<input type="checkbox" {attributes}>'
+    elif control.kind == "choice":
+        names = dict.fromkeys([*([""] if default == "" else []), *control.choices])
+        field = f"<select {attributes}>{''.join(f'<option>{html.escape(name)}</option>' for name in names)}</select>"
+    else:
+        field = f'<input type="text" inputmode="decimal" maxlength="40" placeholder="not set" {attributes}>'
+    about = f"<small>{html.escape(control.info)}</small>" if control.info else ""
+    return (
+        f'<label class="option" id="{control.key.replace(".", "-")}"><span>{control.label}</span>{field}{about}</label>'
+    )
 
-    common: dict[str, Any] = {
-        "label": control.label,
-        "info": control.info or None,
-        "elem_id": control.key.replace(".", "-"),
-        "interactive": True,  # made while the page is shown, they would be for looking only
-    }
-    makers: Mapping[str, Callable[[], Any]] = {
-        "switch": lambda: gr.Checkbox(value=control.value, **common),
-        "choice": lambda: gr.Dropdown(list(control.choices), value=control.value, **common),
-        "integer": lambda: gr.Number(value=control.value, **common),  # what is wrong is said by the config, by name
-        "number": lambda: gr.Number(value=control.value, **common),
-    }
-    return makers[control.kind]()
+
+def _shown(value: object) -> str:
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def examples_of(prior: object) -> list[list[str]]:
@@ -116,10 +130,10 @@ def examples_of(prior: object) -> list[list[str]]:
 def config_of(fields: Mapping[str, object], more: object) -> RunConfig:
     """The run that the page describes; ConfigError names the first thing that is wrong with it.
 
-    `fields` are dotted options; those that are None or empty are left to sds3d. `more` has KEY=VALUE lines.
+    `fields` are dotted options; those that are None or empty keep their defaults. `more` has KEY=VALUE lines.
     """
-    said = {key: value for key, value in fields.items() if value is not None and value != ""}
-    preset = said.pop("preset", None)
+    options = {key: value for key, value in fields.items() if value is not None and value != ""}
+    preset = options.pop("preset", None)
     if preset is not None and not isinstance(preset, str):
         raise ConfigError(f"preset = {preset!r} is not a name", field="preset")
     if not isinstance(more, str | None):
@@ -129,7 +143,25 @@ def config_of(fields: Mapping[str, object], more: object) -> RunConfig:
         if line.strip() and not (key.strip() and equals):
             raise ConfigError(f"further options: {line.strip()[:60]!r} is not KEY=VALUE", field="more")
         if line.strip():
-            said[key.strip()] = value.strip()
-    if "prompt" not in said:
+            options[key.strip()] = value.strip()
+    if "prompt" not in options:
         raise ConfigError("prompt is empty", "say what to make", "prompt")
-    return load_config(preset=preset, overrides=said)
+    return load_config(preset=preset, overrides=options)
+
+
+def check_files(config: RunConfig, allowed: Path | None) -> None:
+    """ConfigError, naming the option, if the run would read a file of this machine that is not below `allowed`.
+
+    The id of a model on the hub is no file, unless a folder of that name lies where the server was started.
+    """
+    for key, value in local_files(config).items():
+        for name in [value] if isinstance(value, str) else value:
+            is_id = key == "prior.model" and HUB_ID.fullmatch(name) and not Path(name).exists()
+            below = allowed is not None and Path(name).resolve().is_relative_to(allowed.resolve())
+            if not is_id and not below:
+                where = (
+                    "sds3d ui --files DIR allows those below a folder" if allowed is None else "use one below --files"
+                )
+                raise ConfigError(
+                    f"{key} = {name[:80]!r} is a file of the server, which visitors may not name", where, key
+                )

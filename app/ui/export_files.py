@@ -1,52 +1,120 @@
-"""Files that are made of a run when somebody asks: other formats of its mesh, in a process of their own."""
+"""Files of a run that are made when somebody asks: other formats of its mesh, in a process of their own."""
 
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from sds3d.errors import ConfigError
-from sds3d.run.artifacts import ARTIFACTS, artifacts_of
+from sds3d.errors import ConfigError, Sds3dError
+from sds3d.run.artifacts import ARTIFACTS, artifacts_of, side_files
+from sds3d.run.folder import RunFolder
 
-from .run_index import Work
+from .run_index import RunEntry
 
-LONGEST = 300.0  # seconds for an export
+TIME_LIMIT = 300.0  # seconds for an export
+WAITING = 8  # exports that may wait for their turn
 MODELS_KEPT = 24
 
 
-def made_names(work: Work) -> list[str]:
-    """Names of the files that a run's scene can be written as; a format may come with further files."""
-    return [ARTIFACTS[name].file_name for name in artifacts_of(work.config)]
+def formats_of(entry: RunEntry) -> list[str]:
+    """Formats that a run's scene can be written in: meshes, splats, pictures, videos."""
+    return artifacts_of(entry.config)
 
 
-def formats_of(work: Work | None) -> list[str]:
-    """What can be asked for: meshes, splats, video."""
-    return [] if work is None else [name for name in artifacts_of(work.config) if name in ARTIFACTS]
+def export_step(entry: RunEntry) -> int | None:
+    """The checkpoint that an export of an unfinished run comes from; None for a finished one."""
+    if entry.folder.report() is not None:
+        return None
+    steps = entry.folder.checkpoint_steps()
+    if not steps:
+        raise ConfigError(f"{entry.name} has no checkpoint yet", hint="wait for the first")
+    return steps[0]
 
 
-def make_file(work: Work, file_format: object) -> str:
-    """Write one more format; the name of its file. ConfigError says what went wrong in one line."""
-    if not isinstance(file_format, str) or file_format not in formats_of(work):
-        raise ConfigError("this run cannot be written in that format", hint=", ".join(formats_of(work)))
-    command = [sys.executable, "-m", "sds3d_app", "export", str(work.run), "--format", file_format]
+def files_at(entry: RunEntry, step: int | None) -> dict[str, Path]:
+    """Files of a run that may be fetched, by name: its results, or those exported from the checkpoint of a step."""
+    return RunFolder(entry.folder.results_folder(step=step)).files()
+
+
+def make_file(entry: RunEntry, file_format: object) -> tuple[int | None, list[str]]:
+    """Write one more format: (step of the checkpoint it comes from, names of its file and of those it refers to).
+
+    Blocks until the export has ended; ConfigError says in one line what went wrong.
+    """
+    if not isinstance(file_format, str) or file_format not in formats_of(entry):
+        raise ConfigError("choose one of the formats of this run", hint=", ".join(formats_of(entry)))
+    step = export_step(entry)
+    command = [sys.executable, "-m", "sds3d_app", "export", str(entry.folder.path), "--format", file_format]
+    command += ["--step", str(step)] if step is not None else []
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT, check=False)
     except subprocess.TimeoutExpired as error:
-        raise ConfigError(f"the export took longer than {LONGEST:.0f} s and was ended") from error
+        raise ConfigError(f"the export took longer than {TIME_LIMIT:.0f} s and was ended") from error
     if done.returncode != 0:
-        last = done.stderr.strip().splitlines()[-1:] or ["it failed without a word"]
+        last = done.stderr.strip().splitlines()[-1:] or ["it failed without a message"]
         raise ConfigError(last[0].removeprefix("error: "))
-    return ARTIFACTS[file_format].file_name
+    main = ARTIFACTS[file_format].file_name
+    folder = entry.folder.results_folder(step=step)
+    return step, [main, *(path.name for path in side_files(folder / main))]
 
 
-def for_viewer(work: Work, name: str, folder: Path) -> str | None:
+@dataclass(frozen=True)
+class Export:
+    """What became of the last format that somebody asked a run for."""
+
+    file_format: str
+    step: int | None = None
+    names: tuple[str, ...] = ()  # empty while it is being made
+    problem: str = ""
+
+
+class FileMaker:
+    """Makes files in the background, one at a time, and remembers the last of each run: a closed tab loses nothing."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="sds3d-export")
+        self._lock, self._last, self._waiting = threading.Lock(), dict[str, Export](), 0
+
+    def start(self, entry: RunEntry, file_format: object) -> None:
+        """Begin; ConfigError for what is no format of the run, or if too many wait."""
+        if not isinstance(file_format, str) or file_format not in formats_of(entry):
+            raise ConfigError("choose one of the formats of this run", hint=", ".join(formats_of(entry)))
+        with self._lock:
+            if self._waiting >= WAITING:
+                raise ConfigError(f"{WAITING} files are being made already", hint="try again later")
+            self._waiting += 1
+            self._last[entry.name] = Export(file_format)
+        self._executor.submit(self._make, entry, file_format)
+
+    def last(self, entry: RunEntry) -> Export | None:
+        """The file that was asked for last, made or not."""
+        return self._last.get(entry.name)
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _make(self, entry: RunEntry, file_format: str) -> None:
+        try:
+            step, names = make_file(entry, file_format)
+            result = Export(file_format, step, tuple(names))
+        except (Sds3dError, OSError) as error:
+            result = Export(file_format, problem=str(error))
+        with self._lock:
+            self._waiting -= 1
+            self._last[entry.name] = result
+
+
+def copy_for_viewer(source: Path, folder: Path) -> str | None:
     """A copy of a model below Gradio's own temporary folder, which is all that its viewer may read; None without one.
 
     The same content has the same name, and only so many are kept.
     """
-    source = work.run / name
     if not source.is_file():
         return None
     folder.mkdir(parents=True, exist_ok=True)

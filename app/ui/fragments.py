@@ -1,102 +1,117 @@
-"""Pieces of the page as HTML. Every text from outside is escaped; addresses are of our own routes only."""
+"""Parts of the page as HTML. Every text from outside is escaped; addresses are of our own routes only, and quoted."""
 
 import html
 import shlex
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from functools import lru_cache
 from typing import Any
+from urllib.parse import quote
 
-from sds3d.run.artifacts import ARTIFACTS, artifacts_of
-from sds3d.training.session import CHECKPOINTS
+from sds3d.config.layers import flatten
+from sds3d.errors import ConfigError
 
-from .run_index import Work
-from .run_log import RunLog, log_of, newest_preview
+from .export_files import Export, files_at
+from .run_index import RunEntry
+from .run_log import RunLog
 
-STATES = {
-    "queued": "waiting", "running": "running", "paused": "paused", "stopped": "stopped", "failed": "failed",
-    "done": "done", "unfinished": "unfinished",
-}  # fmt: skip
-PICTURES = ("particles.png", "sheet.png", "image.png")
+NO_LOG = RunLog()
+STATES = {"queued": "waiting", "new": "beginning"}  # what the badge says, where that is not the state's own name
 
 
 def text(value: object) -> str:
     return html.escape(str(value), quote=True)
 
 
-def address(work: Work, *parts: str) -> str:
-    """Of a file of a run, as server.py serves it."""
-    return "/".join(["/run", text(work.name), *map(text, parts)])
+def address(entry: RunEntry, *parts: str) -> str:
+    """Of a file of a run, as routes.py serves it; percent-quoted, so it needs no escaping."""
+    return "/".join(["/run", *(quote(part, safe="") for part in (entry.name, *parts))])
 
 
-def duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
+def result_address(entry: RunEntry, name: str, step: int | None = None) -> str:
+    """Of a result, or of a file that was exported from the checkpoint of a step."""
+    return address(entry, name) if step is None else address(entry, "exports", str(step), name)
+
+
+def preview_address(entry: RunEntry, log: RunLog) -> str:
+    """Of the newest preview; empty where there is none yet."""
+    return address(entry, "previews", log.preview) if log.preview else ""
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def badge(state: str) -> str:
-    return f'<span class="badge {text(state)}">{STATES.get(state, text(state))}</span>'
+    return f'<span class="badge {text(state)}">{text(STATES.get(state, state))}</span>'
 
 
-def live(work: Work | None, place: int) -> str:
+def live(entry: RunEntry | None, log: RunLog, place: int) -> str:
     """The large view of one run: its picture, how far it is, and what it is doing."""
-    if work is None:
+    if entry is None:
         return (
             '<div class="empty"><div class="cube"></div><h3>Nothing here yet</h3>'
             "<p>Say what to make, or choose a run from the history.</p></div>"
         )
-    log = log_of(work.run)
     return (
-        f'<div class="live" data-run="{text(work.name)}" data-state="{text(work.state)}">'
-        f'<div class="head"><h3>{text(work.config.prompt)}</h3>{badge(work.state)}</div>'
-        f"{picture(work)}{progress(work, log, place)}</div>"
+        f'<div class="live" data-run="{text(entry.name)}" data-state="{text(entry.state)}" '
+        f'data-active="{"yes" if entry.active else ""}">'
+        f'<div class="head"><h3>{text(prompt_of(entry))}</h3>{badge(entry.state)}</div>'
+        f"{picture(entry, log)}{progress(entry, log, place)}</div>"
     )
 
 
-def picture(work: Work) -> str:
+def prompt_of(entry: RunEntry) -> str:
+    """The words of a run, as they are now if they were changed during the run."""
+    try:
+        return entry.config.prompt if entry.active else entry.prompt
+    except ConfigError:
+        return entry.prompt
+
+
+def result_picture(entry: RunEntry) -> str:
+    """Address of the picture that stands for an ended run; empty where there is none."""
+    path = None if entry.active else entry.folder.picture()
+    return f"{result_address(entry, path.name)}?v={path.stat().st_mtime_ns}" if path is not None else ""
+
+
+def picture(entry: RunEntry, log: RunLog) -> str:
     """The result where there is one, else the newest preview."""
-    shown = next((name for name in PICTURES if (work.run / name).is_file()), None)
-    if shown is not None and not work.active:
-        version = int((work.run / shown).stat().st_mtime)
-        return f'<img class="view" alt="views of the result" src="{address(work, shown)}?v={version}">'
-    newest = newest_preview(work.run)
-    if newest is not None:
-        return f'<img class="view" alt="views on the way" src="{address(work, "previews", newest)}">'
-    waits = "waiting for its turn" if work.state == "queued" else "getting ready" if work.active else "no picture"
+    result, preview = result_picture(entry), preview_address(entry, log)
+    if result or preview:
+        about = "views of the result" if result else "views during the run"
+        return f'<img class="view" alt="{about}" src="{result or preview}">'
+    waits = "waiting for its turn" if entry.state == "queued" else "getting ready" if entry.active else "no picture"
     return f'<div class="view none">{waits}</div>'
 
 
-def progress(work: Work, log: RunLog, place: int) -> str:
+def progress(entry: RunEntry, log: RunLog, place: int) -> str:
     """Bar, step, pace and time left; the reason of a failure in its place."""
-    if work.state == "failed":
-        return f'<div class="reason"><b>It failed.</b> {text(work.reason) or "No reason is known."}</div>'
-    if work.state == "queued" and log.step == 0:
+    if entry.state == "failed":
+        return f'<div class="reason"><b>It failed.</b> {text(entry.reason) or "No reason is known."}</div>'
+    if entry.state == "queued" and log.step == 0:
         ahead = "next in line" if place == 0 else f"{place} run{'s' if place > 1 else ''} before it"
         return f'<div class="facts"><span>{ahead}</span></div>'
-    steps = log.steps or work.config.steps
-    done = steps if work.state == "done" else min(log.step, steps)
+    steps = log.steps or entry.config.steps
+    done = steps if entry.state == "done" else min(log.step, steps)
     facts = [f"step {done} of {steps}"]
-    if work.state == "running":
-        pace = log.pace()
+    if entry.state == "paused" and entry.job is not None:
+        facts.append("paused; others go on")
+    elif entry.state == "running":
+        pace, left = log.pace(), log.seconds_left()
         facts += [f"{pace:.1f} steps/s"] if pace else []
-        facts += [f"{duration(log.seconds_left())} left" if done < steps else "making the mesh"]
+        facts += ["making the mesh"] if done >= steps else [f"{duration(left)} left"] if left is not None else []
     spans = "".join(f"<span>{fact}</span>" for fact in facts)
     share = 100.0 * done / max(1, steps)
     return f'<div class="bar"><div style="width:{share:.1f}%"></div></div><div class="facts">{spans}</div>'
 
 
-def details(work: Work | None) -> str:
+def details(entry: RunEntry | None, log: RunLog) -> str:
     """Curves of the losses and the last lines of the log."""
-    if work is None:
+    if entry is None:
         return ""
-    log = log_of(work.run)
     curves = "".join(curve(name, points) for name, points in log.losses.items() if len(points) > 1)
     lines = "\n".join(text(line) for line in log.lines[-12:])
     return f'<div class="curves">{curves}</div><pre class="log">{lines}</pre>'
@@ -117,107 +132,115 @@ def curve(name: str, points: Sequence[tuple[int, float]], width: int = 180, heig
     )
 
 
-def results(work: Work | None) -> str:
+def results(entry: RunEntry | None, log: RunLog) -> str:
     """Video, figures of the export's check, downloads, where it is, and how to make it again."""
-    if work is None or not work.run.is_dir():
+    if entry is None or not entry.folder.exists():
         return ""
-    files = [name for name in download_names(work) if (work.run / name).is_file()]
-    links = "".join(f'<a class="file" download href="{address(work, name)}">{text(name)}</a>' for name in files)
+    orbit = entry.folder.artifacts().get("orbit")
     video = ""
-    if (work.run / "orbit.mp4").is_file():
-        video = f'<video src="{address(work, "orbit.mp4")}" autoplay loop muted playsinline></video>'
-    folder, log = text(work.run.resolve()), log_of(work.run)
+    if orbit is not None:
+        video = f'<video src="{result_address(entry, orbit.name)}" autoplay loop muted playsinline></video>'
+    links = "".join(link(entry, name) for name in files_at(entry, None))
     again = f"Its options again; {log.altered}, so they make another object" if log.altered else "The same again"
     return (
         f'<div class="results">{video}<div>{figures(log.stats)}<div class="files">{links}</div>'
-        f"<label>Folder</label><code>{folder}</code><label>{again}</label><code>{text(command(work))}</code>"
-        "</div></div>"
+        f"<label>Folder</label><code>{text(entry.folder.path.resolve())}</code>"
+        f"<label>{text(again)}</label><code>{text(command(entry))}</code></div></div>"
     )
+
+
+def link(entry: RunEntry, name: str, step: int | None = None) -> str:
+    return f'<a class="file" download href="{result_address(entry, name, step)}">{text(name)}</a>'
+
+
+def exported(entry: RunEntry | None, export: Export | None) -> str:
+    """The format that was asked for last: links to its files, that it is being made, or why it could not be."""
+    if entry is None or export is None:
+        return ""
+    if export.problem:
+        return problem(f"{export.file_format}: {export.problem}")
+    if not export.names:
+        return f'<div class="note">making {text(export.file_format)}</div>'
+    where = "" if export.step is None else f"<span>as it was at step {export.step}:</span>"
+    links = "".join(link(entry, name, export.step) for name in export.names)
+    return f'<div class="files">{where}{links}</div>'
+
+
+FIGURES = (
+    ("silhouette_iou", "silhouette", "{:.3f}"), ("psnr", "colours", "{:.1f} dB"), ("faces", "faces", "{:,}"),
+    ("watertight", "closed", "{}"), ("pieces", "pieces", "{}"),
+)  # fmt: skip
 
 
 def figures(stats: Mapping[str, Any]) -> str:
-    """What the check of the mesh found."""
-    rows = [
-        (label, form.format(stats[key]) if not isinstance(stats[key], bool) else ("yes" if stats[key] else "no"))
-        for key, label, form in (
-            ("silhouette_iou", "silhouette", "{:.3f}"), ("psnr", "colours", "{:.1f} dB"), ("faces", "faces", "{:,}"),
-            ("watertight", "closed", "{}"), ("pieces", "pieces", "{}"),
-        )
-        if stats.get(key) is not None
-    ]  # fmt: skip
-    return (
-        ""
-        if not rows
-        else '<dl class="figures">' + "".join(f"<div><dt>{a}</dt><dd>{b}</dd></div>" for a, b in rows) + "</dl>"
+    """What the check of the mesh measured."""
+    values = {key: "yes" if value is True else "no" if value is False else value for key, value in stats.items()}
+    rows = "".join(
+        f"<div><dt>{label}</dt><dd>{form.format(values[key])}</dd></div>"
+        for key, label, form in FIGURES
+        if values.get(key) is not None
     )
+    return f'<dl class="figures">{rows}</dl>' if rows else ""
 
 
-def download_names(work: Work) -> list[str]:
-    """Files of a run that may be fetched, by name."""
-    made = [ARTIFACTS[name].file_name for name in artifacts_of(work.config) if name in ARTIFACTS]
-    return [*dict.fromkeys([*made, "report.json", "config.json", *PICTURES])]
-
-
-def command(work: Work) -> str:
+def command(entry: RunEntry) -> str:
     """The command line that makes this run again."""
-    return shlex.join(["sds3d", "generate", work.config.prompt, "--config", str((work.run / "config.json").resolve())])
+    return shlex.join(["sds3d", "generate", entry.prompt, "--config", str(entry.folder.config_file.resolve())])
 
 
-def history(works: Sequence[Work], chosen: str | None) -> str:
-    """A card for each run."""
-    if not works:
+def cards(entries: Sequence[tuple[RunEntry, str]], chosen: str) -> str:
+    """A card for each (run, address of its picture)."""
+    return f'<div class="cards">{"".join(card(*pair, chosen) for pair in entries)}</div>' if entries else ""
+
+
+def history(entries: Sequence[RunEntry], total: int, chosen: str) -> str:
+    """Cards of ended runs; of more than fit the newest."""
+    if total == 0:
         return '<p class="none">No runs yet.</p>'
-    return '<div class="cards">' + "".join(card(work, work.name == chosen) for work in works) + "</div>"
+    return cards([(entry, thumbnail(entry)) for entry in entries], chosen)
 
 
-def card(work: Work, chosen: bool) -> str:
-    when = time.strftime("%d %b %H:%M", time.localtime(work.added))
+@lru_cache(4096)
+def thumbnail(entry: RunEntry) -> str:
+    """Address of an ended run's picture: its result, else its newest preview. An entry that changes is another."""
+    preview = entry.folder.newest_preview()
+    return result_picture(entry) or (address(entry, "previews", preview.name) if preview is not None else "")
+
+
+def card(entry: RunEntry, picture: str, chosen: str) -> str:
+    when = time.strftime("%d %b %H:%M", time.localtime(entry.added))
+    style = f"thumb\" style=\"background-image:url('{picture}')" if picture else "thumb none"
     return (
-        f'<a class="card{" chosen" if chosen else ""}" href="?run={text(work.name)}" data-state="{text(work.state)}">'
-        f'{thumbnail(work)}<span class="words">{text(work.config.prompt)}</span>'
-        f'<span class="meta">{badge(work.state)} {when} · {text(work.config.guidance.name)}</span></a>'
+        f'<a class="card{" chosen" if entry.name == chosen else ""}" href="?run={quote(entry.name, safe="")}" '
+        f'data-state="{text(entry.state)}"><span class="{style}"></span>'
+        f'<span class="words">{text(entry.prompt)}</span>'
+        f'<span class="meta">{badge(entry.state)} {when} · {text(entry.guidance)}</span></a>'
     )
 
 
-def thumbnail(work: Work) -> str:
-    shown = next((name for name in PICTURES if (work.run / name).is_file()), None)
-    newest = newest_preview(work.run) if shown is None else None
-    if shown is None and newest is None:
-        return '<span class="thumb none"></span>'
-    parts = (shown,) if shown is not None else ("previews", str(newest))
-    version = f"?v={int((work.run / Path(*parts)).stat().st_mtime)}" if shown else ""
-    return f'<span class="thumb" style="background-image:url(\'{address(work, *parts)}{version}\')"></span>'
-
-
-def compared(first: Work | None, second: Work | None) -> str:
+def compared(first: tuple[RunEntry, RunLog] | None, second: tuple[RunEntry, RunLog] | None) -> str:
     """Two runs side by side: pictures, and the options in which they differ."""
     if first is None or second is None:
         return '<p class="none">Choose two runs.</p>'
     halves = "".join(
-        f"<div><h4>{text(work.config.prompt)}</h4>{badge(work.state)}{picture(work)}</div>" for work in (first, second)
+        f"<div><h4>{text(entry.prompt)}</h4>{badge(entry.state)}{picture(entry, log)}</div>"
+        for entry, log in (first, second)
     )
-    a, b = (flat(work.config.to_dict()) for work in (first, second))
-    keys = [key for key in dict.fromkeys([*a, *b]) if a.get(key) != b.get(key)]
-    cells = [(text(key), text(a.get(key, "-")), text(b.get(key, "-"))) for key in keys]
-    rows = "".join(f"<tr><th>{key}</th><td>{one}</td><td>{other}</td></tr>" for key, one, other in cells)
+    a, b = (flatten(entry.config.to_dict()) for entry, _ in (first, second))
+    rows = "".join(
+        f"<tr><th>{text(key)}</th><td>{text(a.get(key, '-'))}</td><td>{text(b.get(key, '-'))}</td></tr>"
+        for key in dict.fromkeys([*a, *b])
+        if a.get(key) != b.get(key)
+    )
     table = f"<table>{rows}</table>" if rows else "<p>The same options.</p>"
     return f'<div class="pair">{halves}</div>{table}'
 
 
-def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested options by dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in data.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
-
-
-def again(work: Work | None) -> str:
-    """What a run that ended early can do, in the words of its button."""
-    if work is None or work.state not in ("failed", "stopped"):
+def again(entry: RunEntry | None) -> str:
+    """What a job that ended early can do, in the words of its button."""
+    if entry is None or entry.job is None or entry.state not in ("failed", "stopped"):
         return ""
-    begun = any((work.run / CHECKPOINTS).glob("step-*"))
-    return "Go on from the last checkpoint" if begun else "Try again"
+    return "Go on from the last checkpoint" if entry.folder.checkpoint_steps() else "Try again"
 
 
 def note(message: str) -> str:
@@ -226,5 +249,5 @@ def note(message: str) -> str:
 
 
 def problem(message: str, field: str = "") -> str:
-    """Something that a person has to mend; `field` is the option that it is about, and page.js puts it there."""
+    """Something that a person has to correct; `field` is the option that it is about, and page.js puts it there."""
     return f'<div class="problem" role="alert" data-field="{text(field)}">{text(message)}</div>' if message else ""

@@ -26,13 +26,11 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 # What the page itself asks Gradio for. The rest stays shut: uploads, the proxy, files by URL (which the server would
-# look up and fetch for whoever asks), streams, deep links, descriptions of the API.
+# look up and fetch for whoever asks), its queue, streams, deep links, descriptions of the API.
 GRADIO = "/gradio_api/"
-USED = re.compile(
-    r"(run/predict|queue/(join|data)|heartbeat/\w+|reset|cancel)/?$|file=(?![a-z][a-z0-9+.-]+:|//|\\\\)", re.I
-)
+USED = re.compile(r"(run/predict|heartbeat/\w+)/?$|file=(?![a-z][a-z0-9+.-]+:|//|\\\\)", re.I)
 MAX_BODY = 6 << 20  # bytes of a request
-DELAY, TRIES, WINDOW = 0.5, 10, 300.0  # seconds for a wrong password; so many of them, in so many seconds, and no more
+DELAY, TRIES, WINDOW = 0.5, 10, 300.0  # a wrong password costs DELAY seconds; at most TRIES per WINDOW seconds
 
 
 class Guard:
@@ -67,7 +65,7 @@ class Guard:
         called = request.headers.get("host", "").lower()
         host = called[1:].partition("]")[0] if called.startswith("[") else called.partition(":")[0]
         if host not in self._hosts:
-            return PlainTextResponse("this server does not go by that name", 400)
+            return PlainTextResponse("this server has another name", 400)
         path = request.url.path
         if path.startswith(GRADIO) and not USED.match(path.removeprefix(GRADIO)):
             return PlainTextResponse("there is no such address", 404)

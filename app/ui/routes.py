@@ -1,45 +1,62 @@
-"""Our own addresses: files of runs by names that are known, and the live view. A name from outside is never a path."""
+"""Our own addresses: files of runs by names that are known, and the stream of a run. No name becomes a path."""
+
+import asyncio
+from pathlib import Path
 
 from fastapi import FastAPI
-from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
+from fastapi.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
 
-from . import fragments as pieces
-from .export_files import made_names
-from .run_index import Works
+from sds3d.errors import Sds3dError
+
+from .export_files import files_at
+from .live_stream import LiveStreams
+from .run_index import RunIndex
 
 TYPES = {
     ".png": "image/png", ".mp4": "video/mp4", ".glb": "model/gltf-binary", ".json": "application/json",
 }  # fmt: skip
+STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # a proxy is to pass on each event at once
 
 
-def add_routes(app: FastAPI, works: Works) -> None:
-    """Adds /run/... and /live/... of these runs."""
+def add_routes(app: FastAPI, index: RunIndex, streams: LiveStreams) -> None:
+    """Adds /run/... and /events/... of these runs."""
+
+    def file_of(name: str, file: str, step: int | None) -> Response:
+        entry = index.find(name)
+        try:
+            path = files_at(entry, step).get(file) if entry is not None else None
+        except (OSError, Sds3dError):
+            path = None
+        return answer(path)
 
     @app.get("/run/{name}/{file}")
     def result(name: str, file: str) -> Response:
-        """A result of a run, by a name that the run is known to have."""
-        work = works.find(name)
-        if (
-            work is None
-            or file not in {*pieces.download_names(work), *made_names(work)}
-            or not (work.run / file).is_file()
-        ):
-            return PlainTextResponse("there is no such file", 404)
-        path = work.run / file
-        return FileResponse(path, media_type=TYPES.get(path.suffix, "application/octet-stream"))
+        """A result of a run."""
+        return file_of(name, file, None)
+
+    @app.get("/run/{name}/exports/{step}/{file}")
+    def export(name: str, step: str, file: str) -> Response:
+        """A file that was exported from a checkpoint."""
+        is_step = step.isascii() and step.isdecimal() and len(step) < 10
+        return file_of(name, file, int(step)) if is_step else answer(None)
 
     @app.get("/run/{name}/previews/{file}")
     def preview(name: str, file: str) -> Response:
-        work = works.find(name)
-        known = {path.name: path for path in (work.run / "previews").glob("step-*.png")} if work is not None else {}
-        if file not in known:
-            return PlainTextResponse("there is no such file", 404)
-        return FileResponse(known[file], media_type="image/png", headers={"Cache-Control": "max-age=3600"})
+        entry = index.find(name)
+        return answer(entry.folder.preview(file) if entry is not None else None, {"Cache-Control": "max-age=3600"})
 
-    @app.get("/live/{name}")
-    def live(name: str) -> Response:
-        """The large view of a run as HTML; page.js asks for it all the time, which is cheaper than Gradio's events."""
-        work = works.find(name)
-        if work is None:
+    @app.get("/events/{name}")
+    async def events(name: str) -> Response:
+        """The newest state of a run, and each later one, as server-sent events."""
+        if await asyncio.to_thread(index.find, name) is None:
             return PlainTextResponse("there is no such run", 404)
-        return HTMLResponse(pieces.live(work, works.place(work) if work.state == "queued" else 0))
+        if streams.is_full():
+            return PlainTextResponse("too many pages are open", 503, {"Retry-After": "60"})
+        return StreamingResponse(streams.follow(name), media_type="text/event-stream", headers=STREAM_HEADERS)
+
+
+def answer(path: Path | None, headers: dict[str, str] | None = None) -> Response:
+    """The file, or 404."""
+    if path is None or not path.is_file():
+        return PlainTextResponse("there is no such file", 404)
+    return FileResponse(path, media_type=TYPES.get(path.suffix, "application/octet-stream"), headers=headers)

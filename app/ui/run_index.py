@@ -1,182 +1,198 @@
-"""What the page shows and orders: the queue on disk, its worker processes, and every run folder below the outputs."""
+"""Every run below the outputs folder, by name: an index that follows changes, so that a look does not cost a scan."""
 
 import os
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from sds3d.atomic import remove_tree
-from sds3d.config.run_config import RunConfig, read_json_object
+from sds3d.config import RunConfig
 from sds3d.errors import ConfigError, Sds3dError
-from sds3d.jobs import Job, Ledger
-from sds3d.jobs.queue import Status
-from sds3d.training.session import CONFIG, REPORT
+from sds3d.jobs import Job, Queue
+from sds3d.run.folder import RunFolder
 
-QUEUE = "queue"  # the ledger's folder, below the outputs
-REST = 1.0  # seconds between looks at the workers
-FAST_DEATH = 10.0  # a worker that ends sooner than this was not ended by its work
+from .run_log import RunLog, RunLogs
+
+QUEUE = "queue"  # the folder of the queue, below the outputs
+UNDER_WAY = ("new", "running", "paused")  # of a run of the command line
+REVISITED = 4  # ended runs of the command line that each look checks again, in turn: somebody may have resumed them
+SETTLED = 1.0  # seconds until a folder's time tells: further changes in the same tick of the clock leave it as it is
 
 
-@dataclass(frozen=True)
-class Work:
-    """One run: a job of the queue, or a folder that the command line made."""
+@dataclass(frozen=True, eq=False)
+class RunEntry:
+    """One run: a job of the queue, or a run folder that the command line made."""
 
     name: str
-    run: Path
-    state: str  # of sds3d.jobs.queue.State; a folder without a job is done or unfinished
+    folder: RunFolder
+    state: str  # of sds3d.jobs.queue.State for a job, else of sds3d.run.folder.State
     reason: str
-    config: RunConfig
-    added: float
+    prompt: str
+    guidance: str
+    added: float  # time of day
     job: Job | None = None
 
     @property
     def active(self) -> bool:
-        return self.state in ("queued", "running", "paused")
+        """Whether it waits or is under way."""
+        return self.state in ("queued", *UNDER_WAY)
+
+    @property
+    def config(self) -> RunConfig:
+        """As it runs, with changes made during the run; a job that has not begun: as it was added."""
+        try:
+            return _config(self.folder.path, self.folder.config_file.stat().st_mtime_ns)
+        except FileNotFoundError:
+            if self.job is None:
+                raise ConfigError(f"the run {self.name} is gone") from None
+            return self.job.config
 
 
-class Works:
-    """All runs of one outputs folder."""
-
-    def __init__(self, outputs: Path, limit: int) -> None:
-        """`limit` is how many jobs may wait or run at once."""
-        self.outputs, self.limit = outputs, limit
-        self.ledger = Ledger(outputs / QUEUE)
-        self._adding, self._jobs = threading.Lock(), dict[str, Job]()
-
-    def add(self, config: RunConfig) -> Work:
-        """Queue a run; ConfigError where the queue is full. The same options again are the same run."""
-        with self._adding:
-            waiting = sum(work.active for work in self.queued())
-            if waiting >= self.limit:
-                raise ConfigError(f"the queue is full: {waiting} runs wait or are under way", hint="try again later")
-            job = self.ledger.add(config)
-        if self.ledger.status(job).state in ("failed", "stopped"):
-            self.ledger.retry(job)
-        return self._of(job)
-
-    def queued(self) -> list[Work]:
-        """The jobs, oldest first. Damaged ones are left out: nothing can be said of them."""
-        works = []
-        for name in sorted(path.parent.name for path in self.ledger.folder.glob("*/job.json")):
-            try:
-                works.append(self._of(self._job(name)))
-            except Sds3dError:
-                continue
-        return sorted(works, key=lambda work: (work.added, work.name))
-
-    def all(self) -> list[Work]:
-        """Jobs and other run folders, newest first."""
-        return sorted([*self.queued(), *self._others()], key=lambda work: -work.added)
-
-    def find(self, name: object) -> Work | None:
-        """The run of that name, by looking through all: a name from outside never becomes a path."""
-        if not isinstance(name, str):
-            return None
-        return next((work for work in self.all() if work.name == name), None)
-
-    def place(self, work: Work) -> int:
-        """How many jobs are before this one."""
-        ahead = [other for other in self.queued() if other.active]
-        return next((index for index, other in enumerate(ahead) if other.name == work.name), 0)
-
-    def delete(self, work: Work) -> None:
-        """Remove a run that is not under way; ConfigError otherwise."""
-        if work.state in ("running", "paused"):
-            raise ConfigError(f"{work.name} is {work.state}", hint="stop it first")
-        if work.job is not None and work.state == "queued":
-            self.ledger.tell(work.job, "stop")
-        remove_tree(work.job.folder if work.job is not None else work.run)
-
-    def _job(self, name: str) -> Job:
-        """Read once: job.json never changes."""
-        if name not in self._jobs:
-            self._jobs[name] = self.ledger.job(name)
-        return self._jobs[name]
-
-    def _of(self, job: Job) -> Work:
-        status: Status = self.ledger.status(job)
-        config = job.config
-        if (job.run / CONFIG).is_file():
-            config = _config(job.run) or job.config  # as it was changed on the way
-        return Work(job.name, job.run, status.state, status.reason, config, job.added, job)
-
-    def _others(self) -> list[Work]:
-        works = []
-        for path in sorted(self.outputs.glob(f"*/{CONFIG}")):
-            config = _config(path.parent)
-            if config is not None:
-                state = "done" if (path.parent / REPORT).is_file() else "unfinished"
-                works.append(Work(path.parent.name, path.parent, state, "", config, path.stat().st_mtime))
-        return works
+@lru_cache(256)
+def _config(run: Path, changed: int) -> RunConfig:
+    """Read once for each time that it was written."""
+    return RunFolder(run).config()
 
 
-def _config(run: Path) -> RunConfig | None:
-    """None where the folder has no readable config.json."""
+class RunIndex:
+    """All runs of one outputs folder. Safe for any number of threads.
+
+    Each look asks the queue what has changed since the last, lists the outputs folder only if its time has changed, and
+    asks for the status of the command line's runs that are under way, and of REVISITED others in turn.
+    """
+
+    def __init__(self, outputs: Path, limit: int, files: Path | None = None) -> None:
+        """`limit` is how many jobs may wait, pause or run at once; `files` is the folder below which a run that is added
+        may name files of this machine, None if it may name none."""
+        self.outputs, self.limit, self.files = outputs, limit, files
+        self.queue = Queue(outputs / QUEUE)
+        self.version = 0  # grows whenever an entry is another
+        self._lock, self._logs = threading.RLock(), RunLogs()
+        self._token, self._listed, self._turn = "", 0, 0
+        self._jobs: dict[str, RunEntry] = {}
+        self._folders: dict[str, RunEntry | None] = {}  # None for what holds no run, yet
+        self._times: dict[str, int] = {}  # of the event logs of the runs in `_folders`
+        self._sorted, self._active = list[RunEntry](), list[RunEntry]()
+
+    def add(self, config: RunConfig) -> RunEntry:
+        """Queue a run; ConfigError if the queue is full. The same options again are the same run."""
+        with self._lock:
+            counts = self.queue.counts()
+            active = sum(counts.get(state, 0) for state in ("queued", "running", "paused"))
+            if active >= self.limit:
+                raise ConfigError(f"the queue is full: {active} runs wait or are under way", hint="try again later")
+            job = self.queue.add(config)
+            if job.state in ("failed", "stopped"):
+                self.queue.retry(job)
+            entry = self.find(job.name)
+        assert entry is not None, "what was added is there"
+        return entry
+
+    def all(self) -> tuple[list[RunEntry], list[RunEntry], int]:
+        """(all runs, newest first; those of them that wait or are under way; a number that is another if any is)."""
+        with self._lock:
+            self._look()
+            return self._sorted, self._active, self.version
+
+    def find(self, name: object) -> RunEntry | None:
+        """The run of that name; None where there is none. The name never becomes a path."""
+        with self._lock:
+            self._look()
+            return self._entry(name) if isinstance(name, str) else None
+
+    def log(self, entry: RunEntry) -> RunLog:
+        """What has happened in a run."""
+        return self._logs.read(entry.folder)
+
+    def place(self, entry: RunEntry) -> int:
+        """How many jobs are taken before this one."""
+        return self.queue.ahead_of(entry.job) if entry.job is not None and entry.state == "queued" else 0
+
+    def delete(self, entry: RunEntry) -> None:
+        """Remove a run and its files; ConfigError or RunBusy, naming the process, if one works on it."""
+        if entry.job is not None:
+            self.queue.delete(entry.job)
+        else:
+            entry.folder.delete()
+
+    def _entry(self, name: str) -> RunEntry | None:
+        return self._jobs.get(name) or self._folders.get(name)
+
+    def _look(self) -> None:
+        before = self.version
+        self._look_at_queue()
+        self._look_at_folders()
+        if self.version != before:
+            entries = [*self._jobs.values(), *(entry for entry in self._folders.values() if entry is not None)]
+            self._sorted = sorted(entries, key=lambda entry: -entry.added)
+            self._active = [entry for entry in self._sorted if entry.active]
+
+    def _look_at_queue(self) -> None:
+        changes = self.queue.changes_since(self._token)
+        if changes.complete and self._jobs:
+            self._jobs, self.version = {}, self.version + 1
+        for job in changes.jobs:
+            self._jobs[job.name] = RunEntry(
+                job.name, job.run, job.state, job.reason, job.prompt, job.guidance, job.added, job
+            )
+        for name in changes.deleted:
+            self._jobs.pop(name, None)
+        self.version += bool(changes.jobs or changes.deleted)
+        self._token = changes.token
+
+    def _look_at_folders(self) -> None:
+        changed = _time_of(self.outputs)
+        if changed != self._listed:
+            settled = time.time_ns() - changed > 1e9 * SETTLED
+            self._listed = changed if settled else 0
+            self._list()
+        under_way = [name for name, entry in self._folders.items() if entry is not None and entry.state in UNDER_WAY]
+        for name in under_way:
+            self._read(name)
+        for name in islice(self._in_turn(), min(REVISITED, len(self._folders))):
+            if _time_of(RunFolder(self.outputs / name).reader().path) != self._times.get(name):
+                self._read(name)
+
+    def _list(self) -> None:
+        """Take up new folders, and forget those that are gone."""
+        try:
+            names = {item.name for item in os.scandir(self.outputs) if item.is_dir()} - {QUEUE}
+        except OSError:
+            names = set()
+        for name in self._folders.keys() - names:
+            self.version += self._folders.pop(name) is not None
+        for name in sorted(names):
+            if self._folders.get(name) is None and not name.startswith("."):
+                self._read(name)
+
+    def _in_turn(self) -> Iterator[str]:
+        names = list(self._folders)
+        while names:
+            self._turn = (self._turn + 1) % len(names)
+            yield names[self._turn]
+
+    def _read(self, name: str) -> None:
+        """Ask a folder of the command line how it is."""
+        folder, old = RunFolder(self.outputs / name), self._folders.get(name)
+        self._times[name] = _time_of(folder.reader().path)
+        try:
+            status = folder.status()
+            if old is not None and (old.state, old.reason) == (status.state, status.reason):
+                return
+            config, added = folder.config(), folder.config_file.stat().st_mtime
+            entry = RunEntry(name, folder, status.state, status.reason, config.prompt, config.guidance.name, added)
+        except (OSError, Sds3dError):  # it holds no run, or a damaged one
+            entry = None
+        self.version += entry is not old
+        self._folders[name] = entry
+
+
+def _time_of(path: Path) -> int:
+    """When it changed last, in nanoseconds; 0 where it is not there."""
     try:
-        return _read_config(run / CONFIG, (run / CONFIG).stat().st_mtime_ns)
-    except (OSError, Sds3dError):
-        return None
-
-
-@lru_cache(4096)
-def _read_config(path: Path, changed: int) -> RunConfig:
-    """Read once for each time that it was changed: the page looks at all runs every second."""
-    return RunConfig.from_dict(read_json_object(path))
-
-
-class Workers:
-    """Worker processes, one for each device, that are replaced when they die. They save and end with this process."""
-
-    def __init__(self, ledger: Ledger, number: int) -> None:
-        self._ledger, self._number = ledger, number
-        self._ended = threading.Event()
-        self._processes: list[subprocess.Popen[bytes] | None] = [None] * number
-        self._begun = [0.0] * number
-        self._thread = threading.Thread(target=self._keep, daemon=True)
-
-    def start(self) -> None:
-        self._ledger.folder.mkdir(parents=True, exist_ok=True)
-        self._thread.start()
-
-    def end(self) -> None:
-        """Tell all to save and give back what they do, and wait for them."""
-        self._ended.set()
-        self._thread.join()
-        for process in self._processes:
-            if process is not None:
-                process.terminate()
-        for process in self._processes:
-            if process is not None:
-                process.wait()
-
-    def pids(self) -> list[int]:
-        return [process.pid for process in self._processes if process is not None and process.poll() is None]
-
-    def _keep(self) -> None:
-        while not self._ended.is_set():
-            for index, process in enumerate(self._processes):
-                dead = process is None or process.poll() is not None
-                if dead and time.monotonic() - self._begun[index] > FAST_DEATH:  # never a tight loop of deaths
-                    self._processes[index] = self._start(index)
-            self._ended.wait(REST)
-
-    def _start(self, index: int) -> subprocess.Popen[bytes]:
-        threads = max(1, (os.cpu_count() or 1) // self._number)
-        command = [sys.executable, "-m", "sds3d_app.workers.process", str(self._ledger.folder), "--forever"]
-        command += ["--threads", str(threads), "--with-parent"]
-        self._begun[index] = time.monotonic()
-        environment = environment_of(index, self._number, {**os.environ, "OMP_NUM_THREADS": str(threads)})
-        return subprocess.Popen(command, env=environment, start_new_session=True)
-
-
-def environment_of(index: int, number: int, environment: Mapping[str, str]) -> dict[str, Any]:
-    """One GPU for each worker where there are several workers, unless the person has chosen the devices."""
-    if number > 1 and "CUDA_VISIBLE_DEVICES" not in environment:
-        return {**environment, "CUDA_VISIBLE_DEVICES": str(index)}
-    return dict(environment)
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -1,115 +1,118 @@
-"""What events.jsonl says of a run, read as it grows."""
+"""What the events of a run come to: how far it is, its losses, its newest preview, and the last lines of its log."""
 
 import json
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sds3d.training.session import EVENTS, PREVIEWS
+from sds3d.run.events import (
+    Changed,
+    CheckpointSaved,
+    Event,
+    EventReader,
+    Exported,
+    Failed,
+    Finished,
+    Measured,
+    Paused,
+    Preview,
+    Resumed,
+    Started,
+    StepDone,
+    Warned,
+)  # fmt: skip
+from sds3d.run.folder import RunFolder
 
-KEPT = 64  # runs whose logs are remembered
+KEPT = 64  # runs whose logs stay in memory
 LINES, POINTS = 40, 400
 
 
 @dataclass
 class RunLog:
-    """The run as far as its file was read."""
+    """A summary of events; `add` takes the next one. Once read, an event is not kept."""
 
-    path: Path
-    offset: int = 0
     step: int = 0
     steps: int = 0
-    started: float = 0.0  # when the run began, or began again
+    started: float = 0.0  # time of day at which the run began or went on
     started_step: int = 0
-    seen: float = 0.0  # when the last event was written
+    seen: float = 0.0  # time of day of the newest event
+    preview: str = ""  # file name of the newest preview
     losses: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     altered: str = ""  # why its options alone do not make this object again
-    stats: dict[str, Any] = field(default_factory=dict)  # of the mesh
-
-    def read(self) -> "RunLog":
-        """Reads what is new; a file that has become shorter is read again."""
-        try:
-            size = self.path.stat().st_size
-            if size < self.offset:
-                self.__init__(self.path)  # type: ignore[misc]
-            with self.path.open("rb") as file:
-                file.seek(self.offset)
-                data = file.read(4 << 20)
-        except OSError:
-            return self
-        whole = data.rpartition(b"\n")
-        self.offset += len(whole[0]) + len(whole[1])
-        for line in whole[0].splitlines():
-            try:
-                self._take(json.loads(line))
-            except (ValueError, TypeError, KeyError, AttributeError):
-                continue
-        return self
-
-    def seconds_left(self) -> float | None:
-        """By the pace since the run began or went on; None before its first steps."""
-        done = self.step - self.started_step
-        if done <= 0 or self.seen <= self.started:
-            return None
-        return (self.seen - self.started) / done * max(0, self.steps - self.step)
+    stats: dict[str, Any] = field(default_factory=dict)  # what the check of the mesh measured
 
     def pace(self) -> float | None:
-        """Steps in a second."""
+        """Steps per second since the run began or went on; None before its first steps."""
         done = self.step - self.started_step
         return done / (self.seen - self.started) if done > 0 and self.seen > self.started else None
 
-    def _take(self, event: dict[str, Any]) -> None:
-        kind, self.seen = event["event"], float(event.get("time", self.seen))
-        self.step = int(event.get("step", self.step))
-        if kind == "Started":
-            if self.steps == 0 and self.step > 0:
-                self.altered = "it began from a checkpoint of another run"
-            self.steps, self.started, self.started_step = int(event["steps"]), self.seen, self.step
-            self._say(f"begins on {event['device']}" + (f" at step {self.step}" if self.step else ""))
-        elif kind == "StepDone":
-            for name, value in event["losses"].items():
-                points = self.losses.setdefault(name, [])
-                points.append((self.step, float(value)))
-                if len(points) > POINTS:
-                    del points[::2]
-        elif kind == "Warned":
-            self._say(f"warning: {event['message']}")
-        elif kind == "CheckpointSaved":
-            self._say(f"step {self.step}: saved")
-        elif kind == "Changed":
-            self.altered = "it was changed on the way"
-            self._say(f"step {self.step}: changed " + ", ".join(f"{k} to {v}" for k, v in event["changes"].items()))
-        elif kind == "Measured":
-            self._say(f"step {self.step}: {json.dumps(event['metrics'])}")
-        elif kind == "Exported":
-            self._say(f"wrote {Path(event['path']).name}")
-            if event["path"].endswith("mesh.glb"):
-                self.stats = dict(event.get("stats", {}))
-        elif kind == "Finished":
-            self._say("interrupted and saved" if event.get("interrupted") else "done")
+    def seconds_left(self) -> float | None:
+        """Seconds to the last step at that pace."""
+        pace = self.pace()
+        return max(0, self.steps - self.step) / pace if pace else None
 
-    def _say(self, line: str) -> None:
+    def add(self, when: float, event: Event) -> None:
+        """Take account of one event."""
+        self.seen = when or self.seen
+        self.step = getattr(event, "step", self.step)
+        match event:
+            case Started():
+                if event.step == 0:  # from the beginning: nothing before it counts
+                    self.__init__(seen=self.seen)  # type: ignore[misc]
+                elif self.steps == 0:
+                    self.altered = "it began from a checkpoint of another run"
+                self.steps, self.started, self.started_step = event.steps, self.seen, event.step
+                self._line(f"begins on {event.device}" + (f" at step {event.step}" if event.step else ""))
+            case StepDone():
+                for name, value in event.losses.items():
+                    points = self.losses.setdefault(name, [])
+                    points.append((event.step, float(value)))
+                    if len(points) > POINTS:
+                        del points[::2]
+            case Preview():
+                self.preview = event.path.name
+            case Warned():
+                self._line(f"warning: {event.message}")
+            case CheckpointSaved():
+                self._line(f"step {event.step}: saved")
+            case Changed():
+                self.altered = "it was changed during the run"
+                changes = ", ".join(f"{key} to {value}" for key, value in event.changes.items())
+                self._line(f"step {event.step}: changed {changes}")
+            case Measured():
+                self._line(f"step {event.step}: {json.dumps(event.metrics)}")
+            case Exported():
+                self._line(f"wrote {event.path.name}")
+                if "faces" in event.stats:
+                    self.stats = dict(event.stats)
+            case Paused() | Resumed():
+                self._line(f"step {event.step}: {type(event).__name__.lower()}")
+            case Failed():
+                self._line(f"failed: {event.reason}")
+            case Finished():
+                self._line("interrupted and saved" if event.interrupted else "done")
+
+    def _line(self, line: str) -> None:
         self.lines = [*self.lines, line][-LINES:]
 
 
-_logs: "OrderedDict[Path, RunLog]" = OrderedDict()
+class RunLogs:
+    """The logs of the runs that were looked at last, each read by one reader, whoever asks."""
 
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._logs: OrderedDict[Path, tuple[EventReader, RunLog]] = OrderedDict()
 
-def log_of(run: Path) -> RunLog:
-    """The log of a run folder, read up to now."""
-    path = run / EVENTS
-    log = _logs.pop(path, None) or RunLog(path)
-    _logs[path] = log
-    while len(_logs) > KEPT:
-        _logs.popitem(last=False)
-    return log.read()
-
-
-def newest_preview(run: Path) -> str | None:
-    """The file name of the newest preview."""
-    try:
-        return max((path.name for path in (run / PREVIEWS).glob("step-*.png")), default=None)
-    except OSError:
-        return None
+    def read(self, folder: RunFolder) -> RunLog:
+        """The log of a run, with everything that has happened up to now."""
+        with self._lock:
+            reader, log = self._logs.pop(folder.path, None) or (folder.reader(), RunLog())
+            self._logs[folder.path] = reader, log
+            while len(self._logs) > KEPT:
+                self._logs.popitem(last=False)
+            for when, event in reader.read():
+                log.add(when, event)
+            return log

@@ -7,36 +7,39 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from sds3d.errors import ConfigError
 
-from .run_index import Workers, Works
+from ..workers.local_pool import WorkerPool, gpu_count
+from .run_index import RunIndex
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-VISITORS = 200  # open pages whose controls are remembered; Gradio's own limit is fifty times that, and never frees them
-
-QUEUE_REST = 0.1  # seconds between Gradio's looks at its own queue: its millisecond takes 7% of a core from the runs
+VISITORS = 200  # open pages whose states are remembered; Gradio's own limit is fifty times that, and never frees them
 
 
-def serve(
-    outputs: Path, host: str, port: int, auth: str | None, workers: int | None, limit: int, names: list[str]
-) -> None:
-    """Serve until a signal; ConfigError for what cannot be served safely."""
+def serve(index: RunIndex, host: str, port: int, auth: str | None, workers: int | None, names: list[str]) -> None:
+    """Serve until a signal; ConfigError for what cannot be served safely. One worker for each GPU if not given."""
     login = check_login(host, auth)
     quiet_environment()
     import uvicorn
 
-    works = Works(outputs, limit)
-    app = make_app(works, Workers(works.ledger, workers or device_count()), login, LOOPBACK | {host} | set(names))
-    taken = is_taken(host, port)
-    if taken:
+    gpus = gpu_count()
+    pool = WorkerPool(index.queue, workers or max(1, gpus), forever=True, gpus=gpus)
+    app = make_app(index, pool, login, LOOPBACK | {host} | set(names))
+    if is_taken(host, port):
         raise ConfigError(f"port {port} of {host} is in use", hint="say another --port")
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            app.state.streams.close()  # else it would wait for them
+            await super().shutdown(sockets)
+
     shown = "127.0.0.1" if host == "0.0.0.0" else host
     print(f"sds3d: http://{shown}:{port}  (Ctrl-C saves what is under way and ends)", flush=True)
     logging.getLogger("uvicorn.error").addFilter(is_news)
-    uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False, timeout_graceful_shutdown=3)
+    options = {"log_level": "warning", "server_header": False, "timeout_graceful_shutdown": 3}
+    Server(uvicorn.Config(app, host=host, port=port, **options)).run()
 
 
 def is_news(record: logging.LogRecord) -> bool:
@@ -66,13 +69,6 @@ def quiet_environment() -> None:
         os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="sds3d-ui-")
 
 
-def device_count() -> int:
-    """One worker for each GPU, one where there is none."""
-    import torch
-
-    return max(1, torch.cuda.device_count())
-
-
 def is_taken(host: str, port: int) -> bool:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -83,33 +79,37 @@ def is_taken(host: str, port: int) -> bool:
     return False
 
 
-def make_app(works: Works, workers: Workers | None, login: tuple[str, str] | None, hosts: set[str]) -> Any:
-    """The whole application; `workers` are begun and ended with it."""
+def make_app(index: RunIndex, pool: WorkerPool | None, login: tuple[str, str] | None, hosts: set[str]) -> Any:
+    """The whole application; the workers of `pool` are begun and ended with it."""
     import gradio as gr
     from fastapi import FastAPI
 
-    from .call_filter import Calls
+    from .call_filter import CallFilter
+    from .export_files import FileMaker
     from .guard import Guard
+    from .live_stream import LiveStreams, message_of
     from .page import CSS, HEAD, make_page
     from .routes import add_routes
 
+    maker, streams = FileMaker(), LiveStreams(lambda name: message_of(index, name))
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        if workers is not None:
-            workers.start()
+        if pool is not None:
+            pool.start()
         yield
-        if workers is not None:
-            workers.end()
+        streams.close()
+        maker.close()
+        if pool is not None:
+            pool.end()
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    blocks = make_page(works)
-    app.add_middleware(Calls, blocks=blocks)
+    app.state.streams = streams
+    blocks = make_page(index, maker)
+    app.add_middleware(CallFilter, blocks=blocks)
     app.add_middleware(Guard, login=login, hosts=hosts)  # the last is the first to be asked
-
-    add_routes(app, works)
+    add_routes(app, index, streams)
     blocks.state_session_capacity = VISITORS
-    blocks.queue(max_size=32, default_concurrency_limit=4)
-    blocks._queue.sleep_when_free = blocks._queue.progress_update_sleep_when_free = QUEUE_REST
     return gr.mount_gradio_app(
         app, blocks, path="/", footer_links=[], run_history=False, allowed_paths=[], show_error=False,
         max_file_size="5mb", ssr_mode=False, enable_monitoring=False, pwa=False, mcp_server=False, css=CSS, head=HEAD,

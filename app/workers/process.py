@@ -1,4 +1,4 @@
-"""`python -m sds3d_app.workers.process LEDGER`: takes jobs from a ledger until none is left; --forever waits for more.
+"""`python -m sds3d_app.workers.process QUEUE`: takes jobs from a queue until none is left; --forever waits for more.
 
 SIGTERM, SIGINT and SIGUSR1 (Slurm's warning) save the job that is under way, give it back, and end with 75.
 """
@@ -9,59 +9,68 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..exit_codes import DONE, INTERRUPTED, guarded, stopped_by_signals
 
 ORPHAN_POLL = 0.5  # seconds
 
 
+class Stopper:
+    """Stops the worker of this process; safe in any thread or signal handler."""
+
+    def __init__(self) -> None:
+        self.worker: Any = None
+        self.called = False
+
+    def __call__(self) -> None:
+        if self.worker is None:  # torch is still being loaded: there is nothing to save
+            os._exit(INTERRUPTED)
+        self.called = True
+        self.worker.stop()
+
+    def watch(self, parent: int) -> None:
+        """Call this in time after the process that started this one has ended, however it ended."""
+        while os.getppid() == parent:
+            time.sleep(ORPHAN_POLL)
+        self()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("ledger", type=Path)
+    parser.add_argument("queue", type=Path)
     parser.add_argument("--forever", action="store_true", help="wait for jobs that are yet to come")
     parser.add_argument("--only", type=Path, help="a file with the names of the jobs to take, one a line")
-    parser.add_argument("--lease", type=float, default=60.0, help="seconds without a sign of life before a takeover")
     parser.add_argument("--attempts", type=int, default=3, help="that may fail before a job is set aside")
     parser.add_argument("--threads", type=int, help="of torch")
-    parser.add_argument("--with-parent", action="store_true", help="save and end when the process that began it ends")
+    parser.add_argument("--parent", type=int, help="save and end when this process, which started this one, has ended")
     parser.add_argument("--json", action="store_true", help="one JSON object a line on stdout for each event")
     arguments = parser.parse_args()
-    sys.exit(guarded(lambda: work(arguments)))
+    stop = Stopper()
+    if (
+        arguments.parent is not None
+    ):  # before torch is loaded: the parent may end in those seconds, or has ended already
+        threading.Thread(target=stop.watch, args=(arguments.parent,), daemon=True).start()
+    with stopped_by_signals(stop):
+        code = guarded(lambda: work(arguments, stop))
+    sys.exit(code)
 
 
-def work(arguments: argparse.Namespace) -> int:
+def work(arguments: argparse.Namespace, stop: Stopper) -> int:
     """All that can be taken; the exit code."""
     import torch
 
-    from sds3d.jobs import Ledger, Worker
+    from sds3d.jobs import Queue, Selection, Worker
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    names = set(arguments.only.read_text().split()) if arguments.only else None
-    ledger = Ledger(arguments.ledger, arguments.lease, arguments.attempts)
-    worker = Worker(ledger, lambda job: names is None or job.name in names)
-    stopped: list[bool] = []
-
-    def stop() -> None:
-        stopped.append(True)
-        worker.stop()
-
-    if arguments.with_parent:
-        threading.Thread(target=call_when_orphaned, args=(os.getppid(), stop), daemon=True).start()
-    with stopped_by_signals(stop):
-        for job, event in worker.run(arguments.forever):
-            if arguments.json:
-                print(json.dumps({"job": job.name, **event.to_dict()}), flush=True)
-    return INTERRUPTED if stopped else DONE
-
-
-def call_when_orphaned(parent: int, act: Callable[[], None]) -> None:
-    """Calls `act` once another process has become the parent of this one: the first has ended, however."""
-    while os.getppid() == parent:
-        time.sleep(ORPHAN_POLL)
-    act()
+    only = None if arguments.only is None else Selection(arguments.only.read_text().split())
+    worker = stop.worker = Worker(Queue(arguments.queue, arguments.attempts), only)
+    for job, event in worker.run(arguments.forever):
+        if arguments.json:
+            print(json.dumps({"job": job.name, **event.to_dict()}), flush=True)
+    return INTERRUPTED if stop.called else DONE
 
 
 if __name__ == "__main__":

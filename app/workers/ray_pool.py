@@ -1,8 +1,7 @@
 """`sds3d batch --ray`: the batch's workers as Ray actors, on as many machines as the cluster has.
 
-Ray only places the actors and starts them anew. Who does which job is told by the ledger, as for local workers: actors
-that see the batch's folder work on it themselves, and for those that do not the driver claims a job, sends it, and puts
-what comes back into the folder.
+Ray only places the actors and starts them anew. The driver owns the queue's database: it claims a job for an actor, sends
+it, and puts what comes back into the job's folder, unless the actor sees that folder and writes into it itself.
 """
 
 import importlib.util
@@ -11,22 +10,23 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from sds3d.atomic import write_atomic
-from sds3d.errors import ConfigError, first_line
-from sds3d.jobs import Job, Ledger
-from sds3d.jobs.lease import Claim
+from sds3d.errors import ConfigError, Sds3dError, first_line
+from sds3d.jobs import Job, Queue, Selection
+from sds3d.jobs.processes import WorkerId
+from sds3d.jobs.worker import Outcome, how_it_ended, new_commands, settle, standing_commands
 
 from ..exit_codes import DONE, FAILED
-from .ray_actor import Slot, packed, unpacked
+from .ray_actor import RayWorker, packed, unpacked
 
-PROBE = ".ray-probe"  # in the batch's folder: who can read it shares the folder
+PROBE = ".ray-probe"  # in the queue's folder: who can read it shares the folder
 LOOPBACK = "127.0.0.1"
-# A cluster that is begun here is for this machine alone, and asks nobody anything. Ray by itself looks for the cloud
-# that it may be in, and reports even that it is told to report nothing: what is not for this machine goes nowhere.
+# A cluster that is started here is for this machine alone. By itself Ray looks for the metadata server of a cloud, and
+# reports that it was told to report nothing: whatever would leave this machine goes to a port where nobody listens.
 NOWHERE = f"http://{LOOPBACK}:9"
 PROXIES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
 QUIET = {
@@ -34,8 +34,7 @@ QUIET = {
     **dict.fromkeys(PROXIES, NOWHERE), "no_proxy": f"{LOOPBACK},localhost", "NO_PROXY": f"{LOOPBACK},localhost",
 }  # fmt: skip
 ANSWER = 10.0  # seconds for a cluster to answer
-PATIENCE = 120.0  # seconds for the first actor to begin, and for all to save when they are told to end
-UNDER_WAY = ("queued", "running", "paused")
+PATIENCE = 120.0  # seconds for all to save when they are told to end
 
 
 def require_ray() -> Any:
@@ -86,146 +85,165 @@ def environment(changes: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def slots_of(gpus: float) -> int:
+def actor_count(gpus: float) -> int:
     """How many actors the cluster has room for."""
     resources = require_ray().cluster_resources()
     return max(1, int(resources.get("GPU", 0) / gpus) if gpus else int(resources.get("CPU", 1)))
 
 
-class RayCrew:
-    """As batching.Crew, on a cluster that is connected to."""
+class RayWorkerPool:
+    """As WorkerPool, with actors of the cluster that is connected to: `start`, `at_work` and `end`, and `problem`."""
 
-    def __init__(self, ledger: Ledger, jobs: Sequence[Job], number: int, gpus: float, threads: int = 1) -> None:
-        self.ray, self.ledger, self.jobs = require_ray(), ledger, list(jobs)
-        self._failed = ""
-        self._token = secrets.token_hex(16)
-        ledger.folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(ledger.folder / PROBE, self._token.encode())
-        actor = self.ray.remote(Slot)
+    def __init__(self, queue: Queue, workers: int, only: Selection, gpus: float, threads: int = 1) -> None:
+        """`gpus` of each actor, or a part of one."""
+        self.ray, self.queue, self.only = require_ray(), queue, only
+        self.token = secrets.token_hex(16)
+        self.probe = queue.folder.resolve() / PROBE
+        self._failed = False
+        self._threads, self._gpus = threads, gpus
+        self.handles: list[RayWorkerHandle] = []
+        self._workers = workers
+
+    def start(self) -> None:
+        """Ask the cluster for the actors."""
+        write_atomic(self.probe, self.token.encode())
+        actor, threads, gpus = self.ray.remote(RayWorker), self._threads, self._gpus
         options = {"num_cpus": 0 if gpus else threads, "num_gpus": gpus, "max_restarts": -1, "max_concurrency": 4}
-        environment = {"OMP_NUM_THREADS": str(threads), "RAY_USAGE_STATS_ENABLED": "0"}
-        environment |= {name: os.environ.get(name, "") for name in (*PROXIES, "no_proxy", "NO_PROXY")}  # as they were
-        self.seats = [
-            Seat(self, actor.options(**options, runtime_env={"env_vars": environment}).remote(threads))
-            for _ in range(number)
-        ]
-
-    def probe(self) -> tuple[str, str]:
-        """(file, what it says) by which an actor knows that it shares the folder."""
-        return str((self.ledger.folder / PROBE).resolve()), self._token
+        variables = {"OMP_NUM_THREADS": str(threads), "RAY_USAGE_STATS_ENABLED": "0"}
+        variables |= {name: os.environ.get(name, "") for name in (*PROXIES, "no_proxy", "NO_PROXY")}  # as they were
+        for number in range(self._workers):
+            made = actor.options(**options, runtime_env={"env_vars": variables}).remote(threads)
+            self.handles.append(RayWorkerHandle(self, made, f"ray-{number}"))
 
     def at_work(self) -> bool:
         """Whether there is something left to do and someone to do it; to be asked about once a second."""
-        for seat in self.seats:
-            seat.look()
-        left = any(self.ledger.status(job).state in UNDER_WAY for job in self.jobs)
-        return left and any(not seat.ended for seat in self.seats)
+        for handle in self.handles:
+            handle.look()
+        return self.queue.unfinished(self.only) and any(not handle.ended for handle in self.handles)
 
-    def next_job(self) -> tuple[Job, Claim] | None:
-        """One that the driver has claimed for an actor that does not share the folder."""
-        return next(((job, claim) for job in self.jobs if (claim := self.ledger.claim(job)) is not None), None)
-
-    def fail(self, reason: str) -> None:
+    def fail(self) -> None:
         """An actor ended with an error that the next job would meet, too."""
-        self._failed = reason
+        self._failed = True
 
     def end(self) -> None:
         """Tell all to save and give back what they do, wait for them, and let go of the cluster."""
-        for seat in self.seats:
-            seat.stop()
+        for handle in self.handles:
+            handle.stop()
         end = time.monotonic() + PATIENCE
-        while any(not seat.ended for seat in self.seats) and time.monotonic() < end:
-            for seat in self.seats:
-                seat.look()
+        while any(not handle.ended for handle in self.handles) and time.monotonic() < end:
+            for handle in self.handles:
+                handle.look()
             time.sleep(0.1)
-        for seat in self.seats:
-            self.ray.kill(seat.actor)
-        (self.ledger.folder / PROBE).unlink(missing_ok=True)
+        for handle in self.handles:
+            self.ray.kill(handle.actor)
+        self.probe.unlink(missing_ok=True)
         self.ray.shutdown()
 
     def problem(self) -> int:
-        """The exit code of what went wrong beside the jobs; 0 where nothing did."""
+        """The exit code of what went wrong beside the jobs; 0 if all is well."""
         return FAILED if self._failed else DONE
 
 
-class Seat:
-    """One actor and the call that it is at: a question for the folder, all of a shared ledger, or one job."""
+class RayWorkerHandle:
+    """The driver's side of one actor: claims jobs for it, sends them, passes commands on, and settles what comes back.
 
-    def __init__(self, crew: RayCrew, actor: Any) -> None:
-        self.crew, self.actor, self.ended = crew, actor, False
+    Only the driver opens the queue's database. Actors that see its folder write run folders in place.
+    """
+
+    def __init__(self, pool: RayWorkerPool, actor: Any, label: str) -> None:
+        self.pool, self.actor, self.ended = pool, actor, False
+        self.job: Job | None = None
+        self._worker = WorkerId.here(label)
         self._shares: bool | None = None
-        self._job: tuple[Job, Claim] | None = None
+        self._heard = 0
         self._stopped = False
-        self._call = actor.sees.remote(*crew.probe())
+        self._call = self._ask_for_folder()
 
     def stop(self) -> None:
-        """Save and give back what it does; an actor that has not begun has nothing to save."""
+        """Save and give back what it does; an actor that has no job has nothing to save."""
         self._stopped = True
-        if self._shares is None:
+        if self.job is None:
             self.ended = True
         else:
             self.actor.stop.remote()
 
     def look(self) -> None:
         """Go on with what has come back since the last look."""
-        ray = self.crew.ray
-        if self._job is not None:
-            self._job[1].beat()
-        if self.ended or not ray.wait([self._call], timeout=0)[0]:
+        ray = self.pool.ray
+        if self.ended:
+            return
+        if self._call is None:
+            self._send_next()
+            return
+        if self.job is not None:
+            self._pass_on(self.job)
+        if not ray.wait([self._call], timeout=0)[0]:
             return
         try:
             answer = ray.get(self._call)
         except ray.exceptions.RayTaskError as error:
             self.ended = True
-            self._give_back(str(error.cause))
-            self.crew.fail(str(error.cause))
+            self._give_back(str(error.cause), died=False)
+            self.pool.fail()
             return
         except ray.exceptions.RayError:  # the actor died, or its node did: Ray starts it anew, here or elsewhere
-            self._give_back("its Ray worker ended without a word")
-            self._shares, self._call = None, self.actor.sees.remote(*self.crew.probe())
+            self._give_back("its Ray worker ended without a word", died=True)
+            self._shares, self._call = None, self._ask_for_folder()
             self.ended = self._stopped
             return
-        self._heard(answer)
-
-    def _heard(self, answer: Any) -> None:
+        self._call = None
         if self._shares is None:
             self._shares = bool(answer)
-        elif self._shares:
-            self.ended = True  # all jobs have ended, or it was told to stop
-            return
         else:
-            self._keep(answer)
+            self._settle(answer)
         if self._stopped:
             self.ended = True
-        elif self._shares:
-            names, ledger = [job.name for job in self.crew.jobs], self.crew.ledger
-            self._call = self.actor.work.remote(str(ledger.folder.resolve()), names, ledger.lease, ledger.attempts)
         else:
-            self._send()
+            self._send_next()
 
-    def _send(self) -> None:
-        """The next job to an actor that does not share the folder."""
-        self._job = self.crew.next_job()
-        if self._job is None:  # others are at what is left, and may die: ask again
-            self._call = self.actor.nothing.remote()
-            return
-        job = self._job[0]
-        self._call = self.actor.make.remote(job.config.to_dict(), packed(job.run) if job.run.is_dir() else None)
+    def _ask_for_folder(self) -> Any:
+        return self.actor.shares.remote(str(self.pool.probe), self.pool.token)
 
-    def _keep(self, answer: Any) -> None:
-        """What an actor made of its job."""
-        if self._job is None:
+    def _send_next(self) -> None:
+        """The next job to the actor, if there is one; others may die, so there may be one later."""
+        queue = self.pool.queue
+        job = queue.claim(self._worker, self.pool.only)
+        if job is None:
             return
-        (job, claim), self._job = self._job, None
-        if not claim.beat():
+        try:
+            config = job.config
+            commands = standing_commands(job, [command for _, command in queue.commands(job)])
+        except Sds3dError as error:  # job.json is damaged
+            queue.finish(job, "failed", str(error))
             return
-        unpacked(answer["run"], job.run)
-        if answer["state"] == "queued":
-            claim.end(answer["reason"])
-        else:
-            self.crew.ledger.finish(job, claim, answer["state"], answer["reason"])
+        ended = how_it_ended(job, commands)
+        if ended is not None:
+            queue.finish(job, ended)
+            return
+        self.job, self._heard = job, job.heard
+        run = str(job.run.path.resolve()) if self._shares else packed(job.run.path) if job.run.exists() else None
+        self._call = self.actor.run.remote(config.said, config.to_dict(), [each.to_dict() for each in commands], run)
 
-    def _give_back(self, reason: str) -> None:
-        if self._job is not None:
-            self._job[1].end(reason)
-            self._job = None
+    def _pass_on(self, job: Job) -> None:
+        self._heard, commands = new_commands(self.pool.queue, job, self._heard)
+        for command in commands:
+            self.actor.send.remote(command.to_dict())
+
+    def _settle(self, answer: Mapping[str, Any]) -> None:
+        """What an actor made of its job, unless the job is not this actor's any more."""
+        job, self.job = self.job, None
+        assert job is not None
+        if self.pool.queue.job(job.name).worker != job.worker:
+            return
+        outcome = Outcome(answer["state"], answer["reason"])
+        try:
+            if answer["run"] is not None:
+                unpacked(answer["run"], job.run.path)
+        except ConfigError as error:
+            outcome = Outcome("crashed", str(error))
+        settle(self.pool.queue, job, outcome)
+
+    def _give_back(self, reason: str, died: bool) -> None:
+        if self.job is not None:
+            self.pool.queue.release(self.job, reason, died)
+            self.job = None

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from sds3d.atomic import write_atomic, writing
+from sds3d.atomic import temporary_folder, write_atomic, writing
 from sds3d.cameras import orbit
 from sds3d.errors import ExportError
 from sds3d.export.contact_sheet import BACKGROUND
@@ -22,7 +21,7 @@ from sds3d.scenes.base import Scene
 from sds3d.types import Cameras
 
 FRAMES_AT_ONCE = 12
-NO_VIDEO = "is there room in the temporary folder? see also: sds3d doctor"
+NO_VIDEO = "is there room on the disk? see also: sds3d doctor"
 
 
 def write_orbit(
@@ -53,10 +52,9 @@ def _parts(cameras: Cameras) -> Iterator[Cameras]:
 
 
 def _write_video(parts: Iterator[UInt8[ndarray, "B H W 3"]], fps: int, path: Path) -> None:
-    """H.264 that browsers play while it loads. ffmpeg writes to the system's temporary folder: only a finished video
-    comes to `path`."""
-    with writing(path), tempfile.TemporaryDirectory() as folder:
-        video = Path(folder) / "orbit.mp4"
+    """H.264 that browsers play while it loads. Only a video that ffmpeg has finished comes to `path`."""
+    with writing(path), temporary_folder(path) as folder:
+        video = folder / "orbit.mp4"
         try:
             _encode(parts, fps, video)
         except OSError as error:  # with ffmpeg's command line and log in it

@@ -1,40 +1,37 @@
 """A new run that begins where another one was: its checkpoint, with other words or numbers from there on."""
 
-import json
-import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from sds3d.atomic import write_atomic, writing
-from sds3d.config import LIVE, RunConfig, read_json_object
+from sds3d.config import LIVE
 from sds3d.errors import CheckpointError, ConfigError
-from sds3d.jobs.queue import Job, Ledger, job_name
-from sds3d.run.checkpoint import load_wanted
-from sds3d.training.session import CHECKPOINTS, CONFIG
+from sds3d.jobs.queue import Job, Queue, check_words, job_name
+from sds3d.run.folder import RunFolder
 
-FORKABLE = (*LIVE, "steps")  # what a checkpoint holds no state of
+FORKABLE = (*LIVE, "steps")  # options that a checkpoint holds no state of
 
 
-def fork(ledger: Ledger, run: Path, changes: Mapping[str, Any], step: int | None = None) -> Job:
-    """A job of the ledger that goes on from the run's checkpoint at `step`, or its newest, with `changes`.
+def fork(queue: Queue, run: RunFolder, changes: Mapping[str, Any], step: int | None = None) -> Job:
+    """A job that goes on from the run's checkpoint at `step`, or its newest, with `changes`.
 
-    ConfigError where nothing is changed, or something that cannot be; CheckpointError where it has no such checkpoint.
+    ConfigError if nothing is changed, or something that cannot be; CheckpointError if it has no such checkpoint. If the
+    disk is full, there is no job, and the same fork can be made later.
     """
-    config = RunConfig.from_dict(read_json_object(run / CONFIG)).with_changes(changes, FORKABLE)
-    checkpoint, problems = load_wanted(run / CHECKPOINTS, step)
+    config = run.config().with_changes(changes, FORKABLE)
+    check_words(config)
+    checkpoint, problems = run.load_checkpoint(step)
     if checkpoint is None or problems:
-        raise CheckpointError(problems[0] if problems else f"{run} has no checkpoint yet", hint="wait for the first")
+        raise CheckpointError(
+            problems[0] if problems else f"{run.path} has no checkpoint yet", hint="wait for its first checkpoint"
+        )
     if checkpoint.step >= config.steps:
         raise ConfigError(
-            f"steps = {config.steps} is no more than the checkpoint's {checkpoint.step}", hint="say more steps"
+            f"steps = {config.steps} is not more than the checkpoint's {checkpoint.step}", hint="give more steps"
         )
-    name = job_name(config)
-    if name in (job.name for job in ledger.jobs()):
-        raise ConfigError("there is a run with these very options already", hint="change something")
-    target = ledger.folder / name / "run"
-    with writing(target):
-        folder = f"step-{checkpoint.step:06d}"
-        shutil.copytree(run / CHECKPOINTS / folder, target / CHECKPOINTS / folder)
-    write_atomic(target / CONFIG, json.dumps(config.to_dict(), indent=2).encode())
-    return ledger.add(config)  # last: from now on a worker may take it
+    target = RunFolder(queue.folder / job_name(config) / "run")
+    if queue.has(job_name(config)):
+        raise ConfigError("a run with exactly these options exists already", hint="change something")
+    if target.path.is_dir():
+        target.delete()  # of a fork that was cut off before its job was added
+    RunFolder.create(target.path, config, run.checkpoint_path(checkpoint.step))
+    return queue.add(config)  # last: from now on a worker may take it

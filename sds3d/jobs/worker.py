@@ -1,170 +1,238 @@
-"""Takes jobs from a ledger until none is left, and keeps the prior loaded from one to the next."""
+"""A worker: takes jobs from a queue until none is left, and keeps the prior loaded from one to the next."""
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from sds3d.config.run_config import RunConfig
-from sds3d.errors import ConfigError, OutputError, Sds3dError
-from sds3d.jobs.lease import Claim
-from sds3d.jobs.queue import Job, Ledger, State
+from sds3d.config import RunConfig, option
+from sds3d.errors import OutputError, RunBusy, Sds3dError
+from sds3d.jobs.processes import WorkerId
+from sds3d.jobs.queue import Job, Queue, Selection, has_report
 from sds3d.priors.base import Prior
-from sds3d.run.event_log import finished_report
-from sds3d.run.events import Event, Finished
-from sds3d.training.session import CONFIG, Session
+from sds3d.run.events import Change, Command, Event, FinishEarly, Finished, Pause, Stop
+from sds3d.run.folder import RunFolder
+from sds3d.training.session import Session
 
-UNDER_WAY = ("queued", "running", "paused")
 REST = 1.0  # seconds between looks for a job to take
-POLL = 0.25  # seconds between signs of life, and looks at what a job was told
+POLL = 0.25  # seconds between looks for commands
+SLICE = 0.1  # seconds until a resting worker notices that it is to stop
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. interrupted: saved, and to be gone on with; crashed: another try may do better."""
+
+    state: Literal["done", "stopped", "failed", "interrupted", "crashed"]
+    reason: str = ""
+
+
+class Runner:
+    """Runs one config after the other in this process; runs of the same prior and device share it."""
+
+    def __init__(self) -> None:
+        self.outcome = Outcome("interrupted")  # of the last run
+        self._session: Session | None = None
+        self._prior: tuple[object, Prior] | None = None
+        self._stopped = False
+
+    def run(self, config: RunConfig, folder: RunFolder, commands: Sequence[Command] = ()) -> Iterator[Event]:
+        """Every event of a new run in `folder`, or of the one there as it goes on; `outcome` says how it ended.
+
+        `commands` come before the first step. Errors caused by the config or the run are final; any other error lets
+        another worker retry. Raises OutputError, which the next run would meet too, and RunBusy.
+        """
+        try:
+            begin(config, folder)
+            key = _prior_key(folder.config())
+            if self._prior is not None and self._prior[0] != key:
+                self._prior = None  # never two priors in memory
+            session = Session.resume(folder.path, None if self._prior is None else self._prior[1])
+            for command in commands:
+                send(session, command)
+            self._session = session
+            if self._stopped:
+                session.send(Stop())
+            self._prior = (key, session.prior())
+            last: Event | None = None
+            for last in session.run():
+                yield last
+            assert isinstance(last, Finished), "a run ends with Finished or raises"
+            if last.interrupted:
+                self.outcome = Outcome("interrupted")
+            else:
+                self.outcome = Outcome("done" if last.report["steps"] == session.config.steps else "stopped")
+        except (OutputError, RunBusy):
+            raise
+        except Sds3dError as error:
+            self.outcome = Outcome("failed", _one_line(str(error)))
+        except Exception as error:
+            self.outcome = Outcome("crashed", _one_line(f"unexpected {type(error).__name__}: {error}"))
+        finally:
+            self._session = None
+
+    def send(self, command: Command) -> None:
+        """Tell the run that is under way, if there is one. Safe from any thread."""
+        if self._session is not None:
+            send(self._session, command)
+
+    def stop(self) -> None:
+        """Save the run that is under way, and each later one before its first step. Safe in a signal handler."""
+        self._stopped = True
+        session = self._session
+        if session is not None:
+            session.send(Stop())
 
 
 class Worker:
-    """One process's work on a ledger."""
+    """One process's work on a queue."""
 
-    def __init__(self, ledger: Ledger, wanted: Callable[[Job], bool] = lambda job: True) -> None:
-        """`wanted` leaves jobs to others."""
-        self.ledger, self.wanted = ledger, wanted
-        self._stopped, self._rested = False, threading.Event()
-        self._session: Session | None = None
-        self._prior: tuple[RunConfig, Prior] | None = None
+    def __init__(self, queue: Queue, only: Selection | None = None, label: str = "") -> None:
+        """`only` leaves all other jobs alone; `label` tells several workers of one process apart."""
+        self.queue, self.only, self.id = queue, only, WorkerId.here(label)
+        self._runner, self._stopped = Runner(), False
 
     def run(self, forever: bool = False) -> Iterator[tuple[Job, Event]]:
         """Every event of every job that this worker does; ends when all have ended or after `stop`.
 
         While others work on what is left it waits, because they may die; with `forever` also for jobs yet to come. A
-        job that fails does not stop the others: see Ledger.status. OutputError ends the worker, because the next job
-        would meet the same disk.
+        job that fails does not stop the others. OutputError ends the worker: the next job would meet the same disk.
         """
         while not self._stopped:
-            found = self.ledger.sound_jobs() if forever else self.ledger.jobs()
-            jobs = [job for job in found if self.wanted(job)]
-            taken = next(((job, claim) for job in jobs if (claim := self.ledger.claim(job)) is not None), None)
-            if taken is not None:
-                yield from self._do(*taken)
-            elif forever or any(self.ledger.status(job).state in UNDER_WAY for job in jobs):
-                self._rested.wait(REST)
+            job = self.queue.claim(self.id, self.only)
+            if job is not None:
+                yield from self._do(job)
+            elif forever or self.queue.unfinished(self.only):
+                self._rest()
             else:
                 return
 
     def stop(self) -> None:
-        """Save the job that is under way, give it back and take no other. Safe from any thread or signal handler."""
+        """Save the job that is under way, give it back and take no other. Safe in any thread or signal handler."""
         self._stopped = True
-        self._rested.set()
-        if self._session is not None:
-            self._session.stop()
+        self._runner.stop()
 
-    def _do(self, job: Job, claim: Claim) -> Iterator[tuple[Job, Event]]:
-        last: Event | None = None
-        with self._kept(job, claim) as lost:  # from here on, for a large prior takes its time to load
-            try:
-                report = finished_report(job.run)
-                if report is not None:  # its worker ended between the last event and the result
-                    self.ledger.finish(job, claim, _end_of(job, report))
-                    return
-                session = self._session = self._open(job)
-                if self._stopped:
-                    session.stop()
-                for last in session.run():
-                    if lost.is_set():
-                        claim.end()  # no longer ours, or not for long
-                        return
-                    yield job, last
-            except Exception as error:
-                self._failed(job, claim, error)
+    def _rest(self) -> None:
+        end = time.monotonic() + REST
+        while not self._stopped and time.monotonic() < end:
+            time.sleep(SLICE)
+
+    def _do(self, job: Job) -> Iterator[tuple[Job, Event]]:
+        try:
+            commands = standing_commands(job, [command for _, command in self.queue.commands(job)])
+            ended = how_it_ended(job, commands)
+            if ended is not None:  # its worker died between the last event and the result
+                self.queue.finish(job, ended)
                 return
-            finally:
-                self._session = None
-        assert isinstance(last, Finished), "a run ends with Finished or raises"
-        if last.interrupted:
-            claim.end()
+            with self._listening(job):
+                for event in self._runner.run(job.config, job.run, commands):
+                    yield job, event
+        except RunBusy as error:
+            self._leave(job, error)
+        except OutputError:
+            self.queue.release(job)
+            raise
+        except Sds3dError as error:  # job.json is damaged
+            self.queue.finish(job, "failed", _one_line(str(error)))
         else:
-            self.ledger.finish(job, claim, _end_of(job, last.report))
+            settle(self.queue, job, self._runner.outcome)
 
-    def _open(self, job: Job) -> Session:
-        """The job's session, new or resumed, with the prior of the job before where it is the same."""
-        same = self._prior is not None and _prior_key(self._prior[0]) == _prior_key(job.config)
-        prior = self._prior[1] if self._prior is not None and same else None
-        self._prior = None  # never two priors in memory
-        if (job.run / CONFIG).is_file():
-            session = Session.resume(job.run, prior)
+    def _leave(self, job: Job, error: RunBusy) -> None:
+        """Somebody goes on with the run by hand."""
+        holder = job.run.holder()
+        worker = None if holder is None else WorkerId.of(holder.pid)
+        if worker is not None and worker.is_alive():
+            self.queue.leave_to(job, worker)
         else:
-            session = Session(job.config, job.run, prior=prior)
-        self._prior = (job.config, session.prior())
-        return session
-
-    def _failed(self, job: Job, claim: Claim, error: Exception) -> None:
-        """What the config or the run itself is the reason of would fail again: the job ends. Else another may try."""
-        if isinstance(error, OutputError):
-            claim.end()
-            raise error
-        reason = str(error) if isinstance(error, Sds3dError) else f"unexpected {type(error).__name__}: {error}"
-        reason = " ".join(reason.split())[:500]
-        if isinstance(error, Sds3dError):
-            self.ledger.finish(job, claim, "failed", reason)
-        else:
-            claim.end(reason)
+            self.queue.release(job, str(error))
 
     @contextmanager
-    def _kept(self, job: Job, claim: Claim) -> Iterator[threading.Event]:
-        """Inside, a thread says that the worker is alive and passes on what the job is told; the event is set when
-        another worker has taken the job over, or soon may."""
-        ended, lost = threading.Event(), threading.Event()
+    def _listening(self, job: Job) -> Iterator[None]:
+        """Inside, a thread passes on what the job is told."""
+        ended = threading.Event()
 
-        def keep() -> None:
-            heard, known = time.monotonic(), Counter[str]()
+        def listen() -> None:
+            heard = job.heard
             while not ended.wait(POLL):
-                try:
-                    owned = claim.beat()
-                    heard = time.monotonic()
-                except OutputError:  # the disk may come back, until another may take over
-                    owned = time.monotonic() - heard < self.ledger.lease / 2
-                if not owned:
-                    lost.set()
-                self._pass_on("lost" if lost.is_set() else self.ledger.order(job))
-                self._change(job, known)
-                if lost.is_set():
-                    return
+                with suppress(Sds3dError):  # a disk that refuses now may answer at the next look
+                    heard, commands = new_commands(self.queue, job, heard)
+                    for command in commands:
+                        self._runner.send(command)
 
-        thread = threading.Thread(target=keep, daemon=True)
+        thread = threading.Thread(target=listen, daemon=True)
         thread.start()
         try:
-            yield lost
+            yield
         finally:
             ended.set()
             thread.join()
 
-    def _change(self, job: Job, known: Counter[str]) -> None:
-        """Tells the session of changes that it has not heard of; `known` counts them. Those made before it began too:
-        a change that is there already changes nothing."""
-        session = self._session
-        if session is None:
-            return
-        for number, changes in self.ledger.changes(job):
-            if number > known["changes"]:
-                known["changes"] = number
-                with suppress(ConfigError):  # checked when it was made; the run may have ended since
-                    session.change(changes)
 
-    def _pass_on(self, order: str) -> None:
-        session = self._session
-        if session is None:  # still loading, or done
-            return
-        if order == "lost":
-            session.stop()
-        elif order == "pause":
-            session.pause()
-        elif order == "stop":
-            session.finish_early()
-        else:
-            session.unpause()
+def begin(config: RunConfig, folder: RunFolder) -> None:
+    """Make the run folder, whole or not at all, if there is none. From then on a run is always resumed, which takes its
+    lock first, so that two workers that believe to have the same job do not both run it."""
+    if folder.exists():
+        return
+    if folder.path.is_dir():
+        folder.delete()  # the rest of one that was removed
+    try:
+        RunFolder.create(folder.path, config)
+    except OutputError:
+        if not folder.exists():  # nor has another worker just made it
+            raise
 
 
-def _end_of(job: Job, report: Mapping[str, Any]) -> State:
-    return "done" if report.get("steps") == job.config.steps else "stopped"
+def send(session: Session, command: Command) -> None:
+    """Tell a session; a change that it cannot take any more was checked when it was made, and is passed over."""
+    with suppress(Sds3dError):
+        session.send(command)
+
+
+def settle(queue: Queue, job: Job, outcome: Outcome) -> None:
+    """Tell the queue what became of a claimed job."""
+    if outcome.state == "interrupted" or outcome.state == "crashed":
+        queue.release(job, outcome.reason)
+    else:
+        queue.finish(job, outcome.state, outcome.reason)
+
+
+def standing_commands(job: Job, commands: Sequence[Command]) -> list[Command]:
+    """What a claimed job was told before: all changes that its run does not have yet as one, and whether to finish."""
+    config = job.run.config() if job.run.exists() else job.config
+    changes: dict[str, Any] = {}
+    for command in commands:
+        if isinstance(command, Change):
+            changes |= command.changes
+    changes = {key: value for key, value in changes.items() if option(config, key) != value}
+    finish = [command for command in commands if isinstance(command, FinishEarly)][:1]
+    return [*([Change(changes)] if changes else []), *finish]
+
+
+def new_commands(queue: Queue, job: Job, heard: int) -> tuple[int, list[Command]]:
+    """(number of the newest, what to send to the session) of the commands after `heard` to a running job."""
+    commands = []
+    for number, command in queue.commands(job, heard):
+        heard = number
+        if isinstance(command, Pause | Stop):
+            commands.append(Stop())  # whether the job is then paused or stopped is the queue's to know
+        elif isinstance(command, Change | FinishEarly):
+            commands.append(command)
+    return heard, commands
+
+
+def how_it_ended(job: Job, commands: Sequence[Command]) -> Literal["done", "stopped"] | None:
+    """How the run of a claimed job has ended, if it has."""
+    state = job.run.status().state if job.run.exists() and has_report(job.run) else "new"
+    if state == "done":
+        return "done"
+    return "stopped" if state == "stopped" and any(isinstance(command, FinishEarly) for command in commands) else None
 
 
 def _prior_key(config: RunConfig) -> tuple[object, str]:
     return config.prior, config.device
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:500]

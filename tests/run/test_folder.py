@@ -233,6 +233,7 @@ def test_a_folder_is_made_whole_or_not_at_all(small_config, tmp_path: Path, monk
         RunFolder.create(tmp_path / "fork", small_config(), source)
 
 
+@pytest.mark.exports
 def test_files_of_a_run_are_those_that_are_there_with_what_belongs_to_them(small_config, tmp_path: Path) -> None:
     session = Session(small_config(), tmp_path / "run")
     list(session.run())

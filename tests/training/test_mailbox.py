@@ -28,6 +28,7 @@ def run_with(session: Session, at: int, *commands):
     return events
 
 
+@pytest.mark.exports
 def test_a_change_holds_from_the_next_step_and_is_an_event(small_config, tmp_path: Path) -> None:
     config = small_config(steps=12)
     change = Change({"prompt": "a blue ball", "guidance.guidance_scale": 2.0})
@@ -69,6 +70,7 @@ def test_a_change_that_arrives_while_another_is_applied_undoes_nothing(small_con
     assert (config.prompt, config.guidance.guidance_scale) == ("a blue ball", 2.0)  # type: ignore[attr-defined]
 
 
+@pytest.mark.exports
 def test_a_changed_run_that_is_cut_off_ends_the_same(small_config, tmp_path: Path) -> None:
     config, change = small_config(steps=12), Change({"guidance.guidance_scale": 1.5})
     run_with(Session(config, tmp_path / "whole"), 5, change)

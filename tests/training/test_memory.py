@@ -138,6 +138,8 @@ def test_the_step_is_measured_at_the_largest_views(model_folder, small_config, m
     assert seen == [64]
 
 
+@pytest.mark.exports
+@pytest.mark.slow
 def test_a_run_plans_first_and_is_the_same_run(model_folder, small_config, tmp_path, monkeypatch):  # noqa: F811
     """The probe draws from nothing of the run; a run that does not fit leaves no folder. A flat scene, for speed."""
     config = flat(model_folder, small_config)

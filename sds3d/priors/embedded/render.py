@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sds3d.cameras import pixel_directions
 from sds3d.priors.embedded.shading import painted
 from sds3d.priors.embedded.solids import NEVER, Solid, intersect
 from sds3d.types import Cameras
@@ -14,13 +15,7 @@ def camera_rays(cameras: Cameras, samples: int = 1) -> tuple[Float[Tensor, "B R 
 
     R = height * width * samples^2; the samples of one pixel are adjacent on the finer pixel grid (row-major).
     """
-    device = cameras.camera_to_world.device
-    ys = (torch.arange(cameras.height * samples, device=device) + 0.5) / samples
-    xs = (torch.arange(cameras.width * samples, device=device) + 0.5) / samples
-    y, x = torch.meshgrid(ys, xs, indexing="ij")
-    pixels = torch.stack([x, y, torch.ones_like(x)], dim=-1).reshape(-1, 3)
-    local = pixels @ torch.linalg.inv(cameras.intrinsics).transpose(1, 2)
-    rays_d = local @ cameras.camera_to_world[:, :3, :3].transpose(1, 2)
+    rays_d = pixel_directions(cameras, samples) @ cameras.camera_to_world[:, :3, :3].transpose(1, 2)
     rays_o = cameras.camera_to_world[:, None, :3, 3].expand_as(rays_d)
     return rays_o, rays_d
 

@@ -38,7 +38,7 @@ def test_its_own_names_are_answered(host: str) -> None:
 )
 def test_other_names_are_refused_so_that_dns_rebinding_finds_nothing(host: str) -> None:
     answer = client().get("/", headers={"Host": host, "Origin": f"http://{host}"})
-    assert (answer.status_code, answer.text) == (400, "this server does not go by that name")
+    assert (answer.status_code, answer.text) == (400, "this server has another name")
 
 
 @pytest.mark.parametrize("status", [200, 400, 404, 413])

@@ -1,159 +1,330 @@
-"""Runs by name, the limit of the queue, removing, and what the page says of a run."""
+"""Runs by name, what a look costs, the limit of the queue, removing, and what the page says of a run."""
 
+import builtins
+import io
 import json
+import os
 import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from sds3d.errors import ConfigError
-from sds3d_app.ui import fragments as pieces
-from sds3d_app.ui.actions import delete_run, fork_run, tell
-from sds3d_app.ui.export_files import MODELS_KEPT, for_viewer, make_file
-from sds3d_app.ui.run_index import environment_of
-from sds3d_app.ui.run_log import RunLog
+from sds3d.jobs.database import Database
+from sds3d.jobs.processes import WorkerId
+from sds3d.run.events import Changed, CheckpointSaved, Finished, Started, StepDone, Stop, Warned
+from sds3d.run.folder import RunFolder
+from sds3d_app.ui import fragments
+from sds3d_app.ui.actions import change_run, command, delete_run, fork_run
+from sds3d_app.ui.export_files import MODELS_KEPT, FileMaker, copy_for_viewer, make_file
+from sds3d_app.ui.page import refresh
+from sds3d_app.ui.run_index import RunIndex
+from sds3d_app.ui.run_log import POINTS, RunLog, RunLogs
 
 
-def test_runs_of_the_queue_and_of_the_command_line_are_found_by_name(made: SimpleNamespace, small_config) -> None:
-    queued = made.works.add(small_config(prompt="a blue ball"))
-    assert [work.name for work in made.works.all()] == [queued.name, "ball"]
-    assert (made.work.state, made.work.job) == ("done", None)
-    assert made.works.find(queued.name).state == "queued"
+def write_run(outputs: Path, name: str, config: Any, *events: Any) -> RunFolder:
+    """A run folder of the command line with these events."""
+    (outputs / name).mkdir(parents=True)
+    folder = RunFolder(outputs / name)
+    folder.write_config(config)
+    for event in events:
+        folder.append(event)
+    return folder
+
+
+def finished(steps: int) -> Finished:
+    return Finished({"steps": steps})
+
+
+@contextmanager
+def counted() -> Iterator[Counter[str]]:
+    """Counts what is asked of the file system and of SQLite."""
+    counts = Counter[str]()
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in (
+            (os, "stat"), (os, "lstat"), (os, "scandir"), (os, "listdir"), (os, "open"), (io, "open"), (builtins, "open"),
+            (Database, "read"),
+        ):  # fmt: skip
+
+            def asked(*args: Any, _call: Any = getattr(module, name), _name: str = name, **kwargs: Any) -> Any:
+                counts[_name] += 1
+                return _call(*args, **kwargs)
+
+            patch.setattr(module, name, asked)
+        yield counts
+
+
+def test_runs_of_the_queue_and_of_the_command_line_are_found_by_name(ball: SimpleNamespace, small_config) -> None:
+    queued = ball.index.add(small_config(prompt="a blue ball"))
+    assert [entry.name for entry in ball.index.all()[0]] == [queued.name, "ball"]
+    assert (ball.entry.state, ball.entry.job) == ("done", None)
+    assert ball.index.find(queued.name).state == "queued"
     for name in ("../outputs/ball", "queue", "", None, 7, {"ball": 1}, "ball\x00", f"queue/{queued.name}"):
-        assert made.works.find(name) is None
+        assert ball.index.find(name) is None
 
 
-def test_the_same_options_are_the_same_run_and_the_queue_has_a_limit(made: SimpleNamespace, small_config) -> None:
-    first = made.works.add(small_config())
-    assert made.works.add(small_config()).name == first.name
-    others = [made.works.add(small_config(seed=seed)) for seed in (1, 2)]
-    assert [made.works.place(work) for work in (first, *others)] == [0, 1, 2]
+def test_runs_of_the_command_line_come_go_and_change_while_the_page_looks(tmp_path: Path, small_config) -> None:
+    index = RunIndex(tmp_path / "outputs", limit=3)
+    assert index.all()[:2] == ([], [])
+    config = small_config(steps=4)
+    folder = write_run(tmp_path / "outputs", "ball", config)
+    assert index.find("ball").state == "new"
+    with folder.lock():
+        folder.append(Started("a red ball", folder.path, "cpu", 0, 4))
+        assert index.find("ball").state == "running"
+    assert index.find("ball").state == "interrupted"  # its process is gone and wrote nothing
+    folder.append(finished(4))
+    assert index.find("ball").state == "done"
+    version = index.all()[2]
+    assert index.all()[2] == version
+    with folder.lock():  # `sds3d resume` of a run that had ended
+        folder.append(Started("a red ball", folder.path, "cpu", 4, 9))
+        assert index.find("ball").state == "running"
+    assert index.all()[2] > version
+    (tmp_path / "outputs" / "notes").mkdir()
+    (tmp_path / "outputs" / "file.txt").touch()
+    shutil.rmtree(folder.path)
+    assert index.find("ball") is None
+    assert index.all()[:2] == ([], [])
+
+
+def test_500_finished_runs_cost_a_look_no_more_than_5(tmp_path: Path, small_config) -> None:
+    """Jobs and runs of the command line; reads of files, folders and the database, of the whole poll of the page."""
+    config, costs, keys = small_config(steps=4), [], []
+    for number in (5, 500):
+        outputs = tmp_path / f"outputs-{number}"
+        index = RunIndex(outputs, limit=10**6)
+        for one in range(number):
+            write_run(outputs, f"ball-{one}", config, Started("a red ball", Path("x"), "cpu", 0, 4), finished(4))
+        configs = [config.with_changes({"seed": one}, ("seed",)) for one in range(number)]
+        for job in index.queue.add_many(configs):
+            running = index.queue.claim(WorkerId.here())
+            index.queue.finish(running, "stopped", "enough")
+        running_now = index.add(small_config(seed=10**6))
+        os.utime(outputs, (0, 0))  # long ago
+        maker = FileMaker()
+        shown = refresh(index, maker, running_now.name, {}, "")[0]
+        assert len(index.all()[0]) == 2 * number + 1
+        with counted() as counts:
+            for _ in range(3):
+                again = refresh(index, maker, running_now.name, shown, "")
+        assert again[0] == shown
+        costs.append(counts)
+        keys.append(len(json.dumps(shown)))
+        maker.close()
+    few, many = (sum(counts.values()) for counts in costs)
+    assert 0 < many <= few, costs
+    assert keys[1] < keys[0] + 200, "nor does an open page hold the cards of all of them twice"
+
+
+def test_the_same_options_are_the_same_run_and_the_queue_has_a_limit(ball: SimpleNamespace, small_config) -> None:
+    first = ball.index.add(small_config())
+    assert ball.index.add(small_config()).name == first.name
+    others = [ball.index.add(small_config(seed=seed)) for seed in (1, 2)]
+    assert [ball.index.place(entry) for entry in (first, *others)] == [0, 1, 2]
     with pytest.raises(ConfigError, match="the queue is full: 3 runs wait"):
-        made.works.add(small_config(seed=3))
-    made.works.delete(others[0])
-    assert not others[0].run.parent.exists()
-    assert made.works.add(small_config(seed=3)).state == "queued"
+        ball.index.add(small_config(seed=3))
+    ball.index.delete(others[0])
+    assert not others[0].job.folder.exists()
+    assert ball.index.find(others[0].name) is None
+    assert ball.index.add(small_config(seed=3)).state == "queued"
 
 
-def test_a_damaged_job_is_left_out(made: SimpleNamespace, small_config) -> None:
-    sound = made.works.add(small_config())
-    broken = made.works.ledger.folder / "broken"
-    broken.mkdir()
-    (broken / "job.json").write_text("{")
-    assert [work.name for work in made.works.queued()] == [sound.name]
+def test_removing_needs_a_yes_and_a_run_that_nobody_works_on(ball: SimpleNamespace, small_config) -> None:
+    assert "say that you are sure" in delete_run(ball.index)("ball", False)[0]
+    assert "say that you are sure" in delete_run(ball.index)("ball", "yes")[0]
+    entry = ball.index.add(small_config())
+    assert ball.index.queue.claim(WorkerId.here()) is not None
+    assert "is running" in delete_run(ball.index)(entry.name, True)[0]
+    assert entry.job.folder.is_dir()
+    assert delete_run(ball.index)("ball", True) == ("removed", False)
+    assert not ball.run.exists()
+    assert "choose a run" in delete_run(ball.index)("../outputs", True)[0]
 
 
-def test_removing_needs_a_yes_and_an_ended_run(made: SimpleNamespace, small_config, monkeypatch) -> None:
-    assert "say that you are sure" in delete_run(made.works)("ball", False)[0]
-    assert "say that you are sure" in delete_run(made.works)("ball", "yes")[0]
-    assert made.run.is_dir()
-    assert delete_run(made.works)("ball", True) == ("removed", False)
-    assert not made.run.exists()
-    assert "choose a run" in delete_run(made.works)("../outputs", True)[0]
-    work = made.works.add(small_config())
-    assert made.works.ledger.claim(work.job) is not None  # by this process, which lives
-    assert "stop it first" in delete_run(made.works)(work.name, True)[0]
+def test_a_run_of_the_command_line_that_is_under_way_is_not_deleted(ball: SimpleNamespace) -> None:
+    """Whatever the page last saw of it: here it ended, and was taken up again since."""
+    with RunFolder(ball.run).lock():
+        answer = delete_run(ball.index)("ball", True)[0]
+        assert f"process {os.getpid()} on " in answer
+    assert (ball.run / "mesh.glb").is_file()
+    assert delete_run(ball.index)("ball", True)[0] == "removed"
 
 
-def test_orders_are_for_runs_of_the_queue(made: SimpleNamespace, small_config) -> None:
-    assert "sds3d resume" in tell(made.works, "pause")("ball")
-    name = made.works.add(small_config()).name
-    assert tell(made.works, "stop")(name) == ""
-    assert made.works.find(name).state == "stopped"
-    assert "has ended" in tell(made.works, "pause")(name)
-    assert tell(made.works, "retry")(name) == ""
-    assert made.works.find(name).state == "queued"
+def test_a_job_that_a_worker_claims_at_this_moment_is_not_deleted(ball: SimpleNamespace, small_config) -> None:
+    entry = ball.index.add(small_config())
+    assert entry.state == "queued"
+    assert ball.index.queue.claim(WorkerId.here()).name == entry.name  # after the page had looked
+    with pytest.raises(ConfigError, match="is running"):
+        ball.index.delete(entry)
+    assert entry.job.folder.is_dir()
 
 
-def test_a_fork_of_a_run_of_the_command_line(made: SimpleNamespace) -> None:
-    name, _, said = fork_run(made.works)("ball", "a blue ball", None, 9)
-    assert said == "a new run is in the queue"
-    config = made.works.find(name).config
+def test_a_job_whose_run_somebody_resumes_by_hand_is_not_deleted(ball: SimpleNamespace, small_config) -> None:
+    entry = ball.index.add(small_config())
+    folder = RunFolder(entry.folder.path)
+    folder.path.mkdir()
+    folder.write_config(entry.config)
+    with folder.lock():
+        assert f"process {os.getpid()} on " in delete_run(ball.index)(entry.name, True)[0]
+    assert entry.job.folder.is_dir()
+
+
+def test_commands_are_for_runs_of_the_queue(ball: SimpleNamespace, small_config) -> None:
+    assert "sds3d resume" in command(ball.index, "pause")("ball")
+    name = ball.index.add(small_config()).name
+    assert command(ball.index, "pause")(name) == ""
+    paused = ball.index.find(name)
+    assert paused.state == "paused"
+    assert "paused; others go on" in fragments.live(paused, ball.index.log(paused), 0)
+    other = ball.index.add(small_config(seed=1))
+    assert (ball.index.place(other), ball.index.queue.claim(WorkerId.here()).name) == (0, other.name)
+    assert command(ball.index, "resume")(name) == ""
+    assert ball.index.find(name).state == "queued"
+    assert command(ball.index, "stop")(name) == ""
+    assert ball.index.find(name).state == "stopped"
+    assert "has ended" in command(ball.index, "pause")(name)
+    assert command(ball.index, "retry")(name) == ""
+    assert ball.index.find(name).state == "queued"
+
+
+@pytest.mark.parametrize("empty", [None, ""])
+def test_a_change_says_only_what_was_filled_in(ball: SimpleNamespace, small_config, empty: str | None) -> None:
+    entry = ball.index.add(small_config())
+    assert change_run(ball.index)(entry.name, "a blue ball", empty).startswith("from the next step on")
+    assert change_run(ball.index)(entry.name, empty, "8").startswith("from the next step on")
+    assert [sent.changes for _, sent in ball.index.queue.commands(entry.job)] == [
+        {"prompt": "a blue ball"}, {"guidance.guidance_scale": "8"},
+    ]  # fmt: skip
+    assert "nothing is filled in" in change_run(ball.index)(entry.name, empty, empty)
+    assert "guidance_scale" in change_run(ball.index)(entry.name, empty, "many")
+    assert len(ball.index.queue.commands(entry.job)) == 2
+
+
+def test_words_that_the_prior_does_not_know_are_refused_or_warned_of(ball: SimpleNamespace, small_config) -> None:
+    """As Generate does, for changes and forks."""
+    name = ball.index.add(small_config()).name
+    refused = change_run(ball.index)(name, "a zzz qqq", "")
+    assert 'class="problem"' in refused
+    assert "zzz" in refused
+    assert ball.index.queue.commands(ball.index.find(name).job) == []
+    warned = change_run(ball.index)(name, "a red zzz", "")
+    assert 'class="note"' in warned
+    assert "zzz" in warned
+    assert "zzz" in fork_run(ball.index)("ball", "a zzz qqq", "", "9")[1]
+    assert [one.name for one in ball.index.all()[0]] == [name, "ball"]
+    forked, answer = fork_run(ball.index)("ball", "a red zzz", "", "9")
+    assert 'class="note"' in answer
+    assert ball.index.find(forked).state == "queued"
+
+
+@pytest.mark.parametrize("empty", [None, ""])
+def test_a_fork_has_the_steps_of_its_parent_if_none_are_filled_in(
+    tmp_path: Path, small_config, empty: str | None
+) -> None:
+    from sds3d import Session
+
+    session = Session(small_config(steps=12, checkpoint_every=4), tmp_path / "outputs" / "ball")
+    for event in session.run():
+        if isinstance(event, CheckpointSaved):
+            session.send(Stop())
+    index = RunIndex(tmp_path / "outputs", limit=3)
+    name, answer = fork_run(index)("ball", "a blue ball", empty, empty)
+    assert answer == "a new run is in the queue"
+    assert (index.find(name).config.prompt, index.find(name).config.steps) == ("a blue ball", 12)
+
+
+def test_a_fork_of_a_run_of_the_command_line(ball: SimpleNamespace) -> None:
+    name, answer = fork_run(ball.index)("ball", "a blue ball", "", "9")
+    assert answer == "a new run is in the queue"
+    config = ball.index.find(name).config
     assert (config.prompt, config.steps) == ("a blue ball", 9)
-    assert "steps = 4 is no more than" in fork_run(made.works)("ball", "a green ball", None, 4)[2]
+    for steps, problem in (("4", "steps = 4 is no"), ("0", "steps"), ("many", "steps"), ("2.5", "steps")):
+        assert problem in fork_run(ball.index)("ball", "a green ball", "", steps)[1]
+    assert "nothing is filled in" in fork_run(ball.index)("ball", "", "", "")[1]
 
 
-def test_another_format_is_made_and_what_is_none_is_refused(made: SimpleNamespace) -> None:
-    assert make_file(made.work, "stl") == "mesh.stl"
-    assert (made.run / "mesh.stl").stat().st_size > 1000
-    for name in ("exe", "../x", None, "--help", ["stl"]):
-        with pytest.raises(ConfigError, match="cannot be written in that format"):
-            make_file(made.work, name)
+def test_another_format_is_made_and_others_are_refused(ball: SimpleNamespace) -> None:
+    assert make_file(ball.entry, "stl") == (None, ["mesh.stl"])
+    assert (ball.run / "mesh.stl").stat().st_size > 1000
+    for name in ("exe", "../x", None, "--help", ["stl"], ""):
+        with pytest.raises(ConfigError, match="choose one of the formats"):
+            make_file(ball.entry, name)
 
 
-def test_copies_for_the_viewer_are_few(made: SimpleNamespace, tmp_path: Path) -> None:
-    first = for_viewer(made.work, "mesh.glb", tmp_path / "models")
-    assert Path(str(first)).read_bytes() == (made.run / "mesh.glb").read_bytes()
-    assert for_viewer(made.work, "mesh.glb", tmp_path / "models") == first
-    assert for_viewer(made.work, "nothing.glb", tmp_path / "models") is None
+def test_copies_for_the_viewer_are_few(ball: SimpleNamespace, tmp_path: Path) -> None:
+    mesh = ball.entry.folder.artifact("glb")
+    first = copy_for_viewer(mesh, tmp_path / "models")
+    assert Path(str(first)).read_bytes() == mesh.read_bytes()
+    assert copy_for_viewer(mesh, tmp_path / "models") == first
+    assert copy_for_viewer(ball.run / "nothing.glb", tmp_path / "models") is None
     for number in range(MODELS_KEPT + 5):
-        (made.run / "mesh.glb").write_bytes(b"x" * number)
-        for_viewer(made.work, "mesh.glb", tmp_path / "models")
+        mesh.write_bytes(b"x" * number)
+        copy_for_viewer(mesh, tmp_path / "models")
     assert len(list((tmp_path / "models").iterdir())) == MODELS_KEPT
 
 
 HOSTILE = '<img src=x onerror="alert(1)">\'&'
 
 
-def test_words_from_outside_are_escaped_wherever_they_are_shown(made: SimpleNamespace, small_config) -> None:
-    made.works.add(small_config(prompt=f"a red ball {HOSTILE}"))
-    work = made.works.all()[0]
-    events = json.dumps({"event": "Warned", "message": HOSTILE}) + "\n"
-    work.run.mkdir(parents=True)
-    (work.run / "events.jsonl").write_text(events)
-    shown = [
-        *(pieces.live(work, 0), pieces.details(work), pieces.results(work), pieces.history([work], None)),
-        *(pieces.compared(work, made.work), pieces.problem(HOSTILE, HOSTILE), pieces.note(HOSTILE)),
+def test_words_from_outside_are_escaped_wherever_they_are_shown(ball: SimpleNamespace, small_config) -> None:
+    entry = ball.index.add(small_config(prompt=f"a red ball {HOSTILE}"))
+    entry.folder.path.mkdir(parents=True)
+    entry.folder.append(Warned(HOSTILE))
+    log = ball.index.log(entry)
+    pages = [
+        *(fragments.live(entry, log, 0), fragments.details(entry, log), fragments.results(entry, log)),
+        *(fragments.cards([(entry, "")], ""), fragments.compared((entry, log), (ball.entry, log))),
+        *(fragments.problem(HOSTILE, HOSTILE), fragments.note(HOSTILE)),
     ]
-    for html in shown:
-        assert "<img src=x" not in html
-    assert "&lt;img src=x" in shown[0]
-    assert not re.search(r"on\w+=\"", "".join(shown))
+    for page in pages:
+        assert "<img src=x" not in page
+    assert "&lt;img src=x" in pages[0]
+    assert not re.search(r"on\w+=\"", "".join(pages))
 
 
 def test_the_log_is_read_as_it_grows(tmp_path: Path) -> None:
-    path = tmp_path / "events.jsonl"
-    log = RunLog(path)
-    assert (log.read().step, log.pace()) == (0, None)
+    folder, logs = RunFolder(tmp_path), RunLogs()
+    assert (logs.read(folder).step, logs.read(folder).pace()) == (0, None)
     lines = [
-        {"event": "Started", "device": "cpu", "step": 0, "steps": 100, "time": 10.0},
-        {"event": "StepDone", "step": 10, "losses": {"guidance": 2.5}, "time": 12.0},
-        {"event": "StepDone", "step": 20, "losses": {"guidance": 1.5}, "time": 14.0},
+        {"event": "Started", "prompt": "x", "out_dir": "x", "device": "cpu", "step": 0, "steps": 100, "time": 10.0},
+        {"event": "StepDone", "step": 10, "loss": 1.0, "losses": {"guidance": 2.5}, "time": 12.0},
+        {"event": "StepDone", "step": 20, "loss": 1.0, "losses": {"guidance": 1.5}, "time": 14.0},
     ]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"event": "Step')
-    log.read()
+    path = folder.reader().path
+    last = json.dumps({**lines[-1], "step": 30, "losses": {}, "time": 16.0})
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + last[:20])
+    log = logs.read(folder)
     assert (log.step, log.steps, log.pace(), log.seconds_left()) == (20, 100, 5.0, 16.0)
     assert log.losses == {"guidance": [(10, 2.5), (20, 1.5)]}
     with path.open("a") as file:
-        file.write(
-            'Done", "step": 30, "losses": {}, "time": 16.0}\nnot json\n'
-            '{"event": "Changed", "changes": {"prompt": "a blue ball"}}\n'
-        )
-    assert (log.read().step, log.altered) == (30, "it was changed on the way")
-    path.write_text("")
-    assert log.read().steps == 0
+        file.write(last[20:] + "\nnot json\n")
+    folder.append(Changed(30, {"prompt": "a blue ball"}))
+    assert (logs.read(folder).step, log.altered) == (30, "it was changed during the run")
+    path.write_text(json.dumps(lines[0]) + "\n")  # a new run in its place
+    log = logs.read(folder)
+    assert (log.step, log.altered, log.losses) == (0, "", {})
 
 
-def test_curves_stay_small(tmp_path: Path) -> None:
-    path = tmp_path / "events.jsonl"
-    events = ({"event": "StepDone", "step": step, "losses": {"guidance": step}, "time": step} for step in range(3000))
-    path.write_text("".join(json.dumps(event) + "\n" for event in events))
-    points = RunLog(path).read().losses["guidance"]
-    assert 200 <= len(points) <= 400
+def test_curves_stay_small() -> None:
+    log = RunLog()
+    for step in range(3000):
+        log.add(float(step), StepDone(step, {"guidance": float(step)}))
+    points = log.losses["guidance"]
+    assert POINTS / 2 <= len(points) <= POINTS
     assert points[-1] == (2999, 2999.0)
-    assert pieces.curve("guidance", points).count(",") == len(points)
+    assert fragments.curve("guidance", points).count(",") == len(points)
 
 
-def test_a_changed_run_does_not_promise_the_same_again(made: SimpleNamespace) -> None:
-    assert "The same again" in pieces.results(made.work)
-    with (made.run / "events.jsonl").open("a") as file:
-        file.write('{"event": "Changed", "step": 2, "changes": {"prompt": "a blue ball"}}\n')
-    assert "The same again" not in pieces.results(made.work)
-    assert "it was changed on the way, so they make another object" in pieces.results(made.work)
-
-
-def test_each_of_several_workers_has_a_gpu_unless_the_person_chose() -> None:
-    assert environment_of(1, 2, {})["CUDA_VISIBLE_DEVICES"] == "1"
-    assert "CUDA_VISIBLE_DEVICES" not in environment_of(0, 1, {})
-    assert environment_of(1, 2, {"CUDA_VISIBLE_DEVICES": "5"})["CUDA_VISIBLE_DEVICES"] == "5"
+def test_a_changed_run_does_not_promise_the_same_again(ball: SimpleNamespace) -> None:
+    assert "The same again" in fragments.results(ball.entry, ball.index.log(ball.entry))
+    ball.entry.folder.append(Changed(2, {"prompt": "a blue ball"}))
+    page = fragments.results(ball.entry, ball.index.log(ball.entry))
+    assert "The same again" not in page
+    assert "it was changed during the run, so they make another object" in page

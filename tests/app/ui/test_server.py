@@ -5,14 +5,25 @@ import json
 import logging
 import os
 import random
+import re
+import shutil
 import socket
 import string
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trimesh
 
+from sds3d import Session
+from sds3d.config import option
 from sds3d.errors import ConfigError
+from sds3d.run.events import CheckpointSaved, Finished, Preview, Stop
+from sds3d.run.folder import RunFolder
+from sds3d_app.ui import fragments, server
+from sds3d_app.ui.actions import fork_run, make_format
+from sds3d_app.ui.export_files import Export, FileMaker, make_file
 from sds3d_app.ui.server import check_login, is_news, is_taken
 
 TRAVERSALS = [
@@ -29,35 +40,212 @@ def tree(folder: Path) -> set[str]:
 @pytest.fixture(scope="module")
 def run(page: Any, small_config: Any) -> str:
     """The name of a finished run below the page's outputs."""
-    from sds3d import Session
-
-    list(Session(small_config(steps=4, preview_every=2), page.works.outputs / "a-ball").run())
+    list(Session(small_config(steps=4, preview_every=2), page.index.outputs / "a-ball").run())
     return "a-ball"
+
+
+def address(text: str, name: str) -> str:
+    """Where a fragment of the page links to a file of that name."""
+    found = re.search(rf'(?:href|src)="([^"]+/{re.escape(name)})(?:\\?[^"]*)?"', text)
+    assert found is not None, (name, text)
+    return found[1]
+
+
+@pytest.mark.parametrize("name", ["a red#1 50%", "a+b&c=d", "ümlaut?x", 'quote\'d "ball"'])
+def test_a_run_of_any_name_is_served_at_its_quoted_address(page: Any, small_config: Any, name: str) -> None:
+    folder = RunFolder(page.index.outputs / name)
+    folder.path.mkdir(parents=True)
+    folder.write_config(small_config(steps=4))
+    (folder.path / "sheet.png").write_bytes(b"sheet")
+    folder.append(Finished({"steps": 4}))
+    folder.preview_path(2).parent.mkdir()
+    folder.preview_path(2).write_bytes(b"preview")
+    folder.append(Preview(2, folder.preview_path(2)))
+    entry = page.index.find(name)
+    log = page.index.log(entry)
+    everything = (
+        fragments.live(entry, log, 0) + fragments.results(entry, log) + fragments.history([entry], 1, "")
+        + f'<img src="{fragments.preview_address(entry, log)}">'
+    )  # fmt: skip
+    for file, content in (("sheet.png", b"sheet"), ("step-000002.png", b"preview")):
+        answer = page.client.get(address(everything, file))
+        assert (answer.status_code, answer.content) == (200, content)
+    (query,) = re.findall(r'href="(\?run=[^"]+)"', everything)
+    chosen = page.client.get(f"/{query}")
+    assert chosen.request.url.params["run"] == name
+    shutil.rmtree(folder.path)
+
+
+@pytest.mark.parametrize("file_format", ["gltf", "obj"])
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "unfinished"])
+def test_every_file_of_a_further_format_can_be_fetched(
+    page: Any, run: str, small_config: Any, file_format: str, finished: bool, tmp_path: Path
+) -> None:
+    """.gltf with its .bin, .obj with its .mtl and picture; also of runs that are not finished."""
+    if not finished:
+        run = "half-a-ball"
+        if page.index.find(run) is None:
+            session = Session(small_config(steps=8, checkpoint_every=4), page.index.outputs / run)
+            for event in session.run():
+                if isinstance(event, CheckpointSaved):
+                    session.send(Stop())
+    entry = page.index.find(run)
+    step, names = make_file(entry, file_format)
+    assert step == (None if finished else 4)
+    assert len(names) >= 2
+    links = fragments.exported(entry, Export(file_format, step, tuple(names)))
+    for name in names:
+        answer = page.client.get(address(links, name))
+        assert answer.status_code == 200, name
+        (tmp_path / name).write_bytes(answer.content)
+    mesh = trimesh.load(tmp_path / names[0], force="mesh")
+    assert len(mesh.faces) > 100
+    assert mesh.visual.kind == "texture"
+    if finished:
+        assert names[1] in fragments.results(entry, page.index.log(entry))
+    assert page.client.get(f"/run/{run}/exports/999/{names[0]}").status_code == 404
+
+
+def test_a_format_is_made_in_the_background(page: Any, run: str) -> None:
+    maker, entry = FileMaker(), page.index.find(run)
+    assert "choose one of the formats" in make_format(page.index, maker)(run, None)
+    assert "making stl" in make_format(page.index, maker)(run, "stl")
+    deadline = time.monotonic() + 120
+    while not (export := maker.last(entry)).names:
+        assert not export.problem, export
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert page.client.get(address(fragments.exported(entry, export), "mesh.stl")).status_code == 200
+    maker.close()
+
+
+FILE_OPTIONS = [
+    "reference_image.path=/etc/passwd",
+    "prior.weights=/etc",
+    "prior=diffusers\nprior.model=/etc",
+    'prior={"name": "diffusers", "model": "/etc"}',
+    'reference_image={"path": "/etc/passwd"}',
+]
+
+
+@pytest.mark.parametrize("more", FILE_OPTIONS)
+def test_no_visitor_names_a_file_of_the_server(page: Any, more: str) -> None:
+    before = tree(page.index.outputs)
+    answers = [page.generate(prior="embedded", more=more), page.generate(prior="/etc")]
+    if more.startswith("reference_image.path") or more.startswith("prior.weights"):
+        key, _, value = more.partition("=")
+        answers.append(page.generate(prior="embedded", options={key: value}))
+    for answer in answers:
+        problem = "".join(map(str, answer[1:]))
+        assert "is a file of the server" in problem, answer
+        assert 'role="alert"' in problem
+        assert "root:" not in problem
+    assert tree(page.index.outputs) == before
+
+
+def test_a_change_or_fork_names_no_file_either(page: Any, run: str) -> None:
+    """Only words, guidance scale and steps can be said there; whatever the text, it is their value."""
+    for words, scale in (
+        ("", "/etc/passwd"),
+        ("", '{"path": "/etc/passwd"}'),
+        ("", "reference_image.path=/etc/passwd"),
+    ):
+        answer = page.output(page.event("fork", "click"), [None, words, scale, ""], session="fork-session")
+        assert "root:" not in str(answer)
+        _, problem = fork_run(page.index)(run, words, scale, "9")
+        assert "guidance.guidance_scale" in problem
+
+
+def test_a_control_changes_an_option_and_untouched_ones_none(page: Any) -> None:
+    name = page.generate(prompt="a red ball", seed=41, options={"steps": "9", "guidance.guidance_scale": "3.5"})[0]
+    config = page.index.find(name).config
+    assert (config.steps, config.guidance.guidance_scale) == (9, 3.5)
+    plain = page.index.find(page.generate(prompt="a red ball", seed=41)[0]).config
+    assert set(plain.said) == {
+        "prompt",
+        "prior",
+        "guidance",
+        "scene",
+        "seed",
+        "steps",
+        "preview_every",
+        "preview_seconds",
+    }
+
+
+@pytest.mark.parametrize(
+    "options", ["x", [1], {"steps": [1]}, {"steps": {"a": 1}}, {1: 2, "x" * 200: 1}, {"a": "x" * 5000}]
+)
+def test_controls_hold_plain_values(page: Any, options: Any) -> None:
+    assert page.generate(options=options) == ["the page does not make such calls"]
+
+
+def test_what_the_form_shows_is_what_begins(page: Any) -> None:
+    """Of the page as it is first shown: each control's value is that of the run that Generate begins."""
+    (options,) = [part["props"]["value"] for part in page.components if part["props"].get("elem_id") == "options"]
+    shown = dict(re.findall(r'data-option="([^"]+)" data-default="([^"]*)"', options))
+    name = page.generate(prompt="a red ball", prior="embedded", preset="default", seed=17)[0]
+    config = page.index.find(name).config
+    for key, value in shown.items():
+        actual = option(config, key)
+        assert value == ("" if actual is None else str(actual).lower() if isinstance(actual, bool) else str(actual)), (
+            key
+        )
+
+
+def test_no_number_field_is_ever_empty(page: Any) -> None:
+    """One that is left empty arrives as 0: such fields are text boxes."""
+    numbers = [part["props"] for part in page.components if part["type"] == "number"]
+    assert [props["value"] for props in numbers] == [0]  # the seed
+
+
+def test_no_part_of_the_page_is_a_hidden_signal(page: Any) -> None:
+    assert not [part for part in page.components if part["props"].get("visible") == "hidden"]
+
+
+def test_the_page_knows_no_file_of_a_run_and_nothing_private_of_gradio() -> None:
+    for path in Path(server.__file__).parent.glob("*.py"):
+        source = path.read_text()
+        assert not re.search(r"blocks\._|page\._|gr\._[a-z]|session_data|state_holder|\._queue\b", source), path
+        for name in (
+            "config.json",
+            "resolved.json",
+            "events.jsonl",
+            "report.json",
+            "previews/",
+            "mesh.glb",
+            "splats.ply",
+        ):
+            assert f'"{name}' not in source, (path, name)
 
 
 def test_results_and_previews_of_a_run_are_served(page: Any, run: str) -> None:
     for name, kind in (("sheet.png", "image/png"), ("mesh.glb", "model/gltf-binary"), ("orbit.mp4", "video/mp4")):
         answer = page.client.get(f"/run/{run}/{name}")
         assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
-        assert answer.content == (page.works.outputs / run / name).read_bytes()
+        assert answer.content == (page.index.outputs / run / name).read_bytes()
     assert page.client.get(f"/run/{run}/previews/step-000002.png").status_code == 200
     assert page.client.get(f"/run/{run}/splats.splat").status_code == 404  # known, and not made
 
 
 @pytest.mark.parametrize("attempt", TRAVERSALS)
 def test_no_path_of_a_client_is_followed(page: Any, run: str, attempt: str) -> None:
-    for address in (f"/run/{run}/{attempt}", f"/run/{attempt}/config.json", f"/run/{run}/previews/{attempt}"):
+    for address in (
+        *(f"/run/{run}/{attempt}", f"/run/{attempt}/config.json", f"/run/{run}/previews/{attempt}"),
+        *(f"/events/{attempt}", f"/run/{run}/exports/{attempt}/mesh.glb", f"/run/{run}/exports/4/{attempt}"),
+    ):
         answer = page.client.get(address)
         assert "root:" not in answer.text, address
         # a dot segment is resolved by the client, as browsers do: then another address of ours is meant
-        assert answer.status_code in (404, 400) or answer.headers["content-type"].startswith("text/html"), address
+        if answer.url.path != f"/run/{run}/mesh.glb":
+            assert answer.status_code in (404, 400) or answer.headers["content-type"].startswith("text/html"), address
 
 
 @pytest.mark.parametrize(
     "attempt", ["/etc/passwd", "../../etc/passwd", "file:///etc/passwd", "http://evil.example/x", "//evil.example"]
 )
 def test_gradio_serves_no_file_that_is_not_its_own(page: Any, run: str, attempt: str) -> None:
-    config = page.works.outputs / run / "config.json"
+    config = page.index.outputs / run / "config.json"
     for path in (attempt, str(config), str(config.resolve())):
         answer = page.client.get(f"/gradio_api/file={path}", follow_redirects=False)
         assert answer.status_code in (403, 404, 400), (path, answer.status_code)
@@ -83,6 +271,8 @@ def test_gradio_fetches_nothing_for_others_and_takes_no_uploads(page: Any) -> No
         "/gradio_api/mcp",
         "/gradio_api/info",
         "/gradio_api/openapi.json",
+        "/gradio_api/queue/data?session_hash=x",
+        "/gradio_api/queue/status",
     ],
 )
 def test_there_are_no_further_doors(page: Any, address: str) -> None:
@@ -103,9 +293,14 @@ def test_nothing_is_recorded_and_nothing_is_sent(page: Any) -> None:
 
 
 def test_a_run_is_queued_as_the_page_says(page: Any) -> None:
-    name = page.generate(prompt="a blue ball", more="steps=7\noptim.guidance_lr=0.8")[1]
-    config = page.works.find(name).config
-    assert (config.prompt, config.steps, config.optim.guidance_lr, config.prior.name) == ("a blue ball", 7, 0.8, "analytic")
+    name = page.generate(prompt="a blue ball", more="steps=7\noptim.guidance_lr=0.8")[0]
+    config = page.index.find(name).config
+    assert (config.prompt, config.steps, config.optim.guidance_lr, config.prior.name) == (
+        "a blue ball",
+        7,
+        0.8,
+        "analytic",
+    )
 
 
 @pytest.mark.parametrize(
@@ -129,11 +324,11 @@ def test_a_run_is_queued_as_the_page_says(page: Any) -> None:
     ids=lambda value: str(value)[:40],
 )
 def test_what_is_wrong_is_refused_with_the_field(page: Any, fields: dict[str, Any], field: str, said: str) -> None:
-    before = tree(page.works.outputs)
-    problem = "".join(map(str, page.generate(**fields)[2:]))
+    before = tree(page.index.outputs)
+    problem = "".join(map(str, page.generate(**fields)[1:]))
     assert f'role="alert" data-field="{field}"' in problem
     assert said in problem
-    assert tree(page.works.outputs) == before
+    assert tree(page.index.outputs) == before
 
 
 @pytest.mark.parametrize(
@@ -147,26 +342,26 @@ def test_what_is_wrong_is_refused_with_the_field(page: Any, fields: dict[str, An
     ids=lambda value: str(value)[:40],
 )
 def test_what_the_page_would_not_send_is_no_call(page: Any, fields: dict[str, Any]) -> None:
-    before = tree(page.works.outputs)
-    assert page.generate(**fields) == ["the page would not say this"]
-    assert tree(page.works.outputs) == before
+    before = tree(page.index.outputs)
+    assert page.generate(**fields) == ["the page does not make such calls"]
+    assert tree(page.index.outputs) == before
 
 
 @pytest.mark.parametrize(
     "prompt", ["../../red", "/etc/red", "red; rm -rf /", "$(red)", "..red", "a red ball\u202e", "-red"]
 )
 def test_no_prompt_becomes_a_path(page: Any, prompt: str) -> None:
-    name = page.generate(prompt=prompt)[1]
+    name = page.generate(prompt=prompt)[0]
     assert set(name) <= set(string.ascii_lowercase + string.digits + "-")
     assert not name.startswith("-")
-    assert (page.works.ledger.folder / name / "job.json").is_file()
+    assert (page.index.queue.folder / name / "job.json").is_file()
 
 
 def test_a_full_queue_says_so(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page.works, "limit", 0)
-    before = tree(page.works.outputs)
-    assert "the queue is full" in page.generate(prompt="a green ball")[3]
-    assert tree(page.works.outputs) == before
+    monkeypatch.setattr(page.index, "limit", 0)
+    before = tree(page.index.outputs)
+    assert "the queue is full" in page.generate(prompt="a green ball")[2]
+    assert tree(page.index.outputs) == before
 
 
 def junk(rng: random.Random, depth: int = 0) -> Any:
@@ -187,12 +382,13 @@ def junk(rng: random.Random, depth: int = 0) -> Any:
     return inner if chosen % 2 else {f"k{index}": value for index, value in enumerate(inner)}
 
 
+@pytest.mark.slow
 def test_200_random_bad_payloads_find_no_hole(page: Any, run: str) -> None:
     """Every event in turn: no 500, no traceback, no path of the machine, and no file outside the outputs."""
     rng = random.Random(9)
     events = [*page.events, max(page.events) + 1]  # the last is none
-    outside = page.works.outputs.parent
-    before = tree(outside) - {str(Path("outputs") / name) for name in tree(page.works.outputs)}
+    outside = page.index.outputs.parent
+    before = tree(outside) - {str(Path("outputs") / name) for name in tree(page.index.outputs)}
     for turn in range(200):
         number = events[turn % len(events)]
         count = len(page.events[number]["inputs"]) if number in page.events else 2
@@ -205,8 +401,8 @@ def test_200_random_bad_payloads_find_no_hole(page: Any, run: str) -> None:
         assert status < 500, (number, data, text[:300])
         for told in ("Traceback", "root:x", 'File "/', str(Path(__file__).parents[3])):
             assert told not in text, (number, told, text[:300])
-    assert tree(outside) - {str(Path("outputs") / name) for name in tree(page.works.outputs)} == before
-    assert (page.works.outputs / run / "mesh.glb").is_file()
+    assert tree(outside) - {str(Path("outputs") / name) for name in tree(page.index.outputs)} == before
+    assert (page.index.outputs / run / "mesh.glb").is_file()
     assert page.client.get("/").status_code == 200
 
 
@@ -245,13 +441,6 @@ def test_what_would_not_be_safe_is_not_served(host: str, auth: str | None, said:
 def test_a_password_may_hold_colons() -> None:
     assert check_login("0.0.0.0", "ann:pass:word:1") == ("ann", "pass:word:1")
     assert check_login("localhost", None) is None
-
-
-def test_the_live_view_of_a_run(page: Any, run: str) -> None:
-    answer = page.client.get(f"/live/{run}")
-    assert answer.headers["content-type"].startswith("text/html")
-    assert f'data-run="{run}" data-state="done"' in answer.text
-    assert page.client.get("/live/nothing").status_code == 404
 
 
 def test_open_pages_are_no_error_when_the_server_ends() -> None:

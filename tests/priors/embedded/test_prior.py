@@ -152,6 +152,7 @@ def test_damaged_weights_are_one_clear_error(folder, tmp_path, damage):
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.slow
 def test_shipped_weights_are_small_and_follow_the_camera():
     shipped = resources.files("sds3d_assets") / "embedded_prior"
     with resources.as_file(shipped) as path:

@@ -198,7 +198,7 @@ def test_a_multi_view_run_draws_its_views_together(model_folder):
     assert len(cameras.elevation.unique()) == len(cameras.distance.unique()) == 1
     gaps = torch.diff(cameras.azimuth)
     torch.testing.assert_close(gaps, torch.full((7,), math.pi / 4))
-    with pytest.raises(ConfigError, match="do not go with the prior multiview"):
+    with pytest.raises(ConfigError, match="does not go with the prior multiview"):
         load_config(overrides={"prompt": "a mug", "prior": config.prior.model_dump(), "cameras.views": 6})
 
 

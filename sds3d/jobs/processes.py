@@ -1,0 +1,82 @@
+"""Which process works on a job, and whether it is still there."""
+
+import os
+import socket
+import subprocess
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class WorkerId:
+    """One worker: a process of a machine and, where a process has several of them, a label."""
+
+    machine: str
+    pid: int
+    started: str  # so that a process number that is used again is another worker
+    label: str = ""
+
+    @classmethod
+    def here(cls, label: str = "") -> "WorkerId":
+        """This process."""
+        return cls.of(os.getpid(), label)
+
+    @classmethod
+    def of(cls, pid: int, label: str = "") -> "WorkerId":
+        """A process of this machine that is there."""
+        return cls(machine(), pid, process_start(pid) or "", label)
+
+    @classmethod
+    def parse(cls, text: str) -> "WorkerId | None":
+        """What `str` made; None for anything else."""
+        parts = text.split("|")
+        return cls(parts[0], int(parts[1]), *parts[2:]) if len(parts) == 4 and parts[1].isdecimal() else None
+
+    def __str__(self) -> str:
+        return f"{self.machine}|{self.pid}|{self.started}|{self.label}"
+
+    @property
+    def process(self) -> tuple[str, int, str]:
+        """What tells its process from all others."""
+        return self.machine, self.pid, self.started
+
+    def is_alive(self) -> bool:
+        """Whether the process is still there; one of another machine counts as gone, see Database."""
+        return self.machine == machine() and process_start(self.pid) == self.started
+
+
+@lru_cache(1)
+def machine() -> str:
+    """Host, start of its kernel, and namespace of process numbers: within these three a number names one process."""
+    return "/".join((socket.gethostname(), _boot_id()[:8], _process_namespace()))
+
+
+def process_start(pid: int) -> str | None:
+    """When a process of this machine began, in the kernel's words; None where it has ended (also as a zombie)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else fields[19]
+    except OSError:
+        return None if Path("/proc/self/stat").exists() else _start_by_ps(pid)
+
+
+def _start_by_ps(pid: int) -> str | None:
+    """For systems without /proc."""
+    found = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    state, _, start = found.stdout.strip().partition(" ")
+    return None if not start or state.startswith("Z") else start.strip()
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _process_namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid").strip("pid:[]")
+    except OSError:
+        return ""
