@@ -95,7 +95,9 @@ def controls_html(fields: Mapping[str, object], more: object) -> str:
     for group in (OWN, *GROUPS):
         rows = "".join(_row(control) for control in controls_of(group, config))
         name = group.replace("_", " ")
-        sections += [f"<details{' open' if group == OWN else ''}><summary>{name}</summary>{rows}</details>"] * bool(rows)
+        sections += [f"<details{' open' if group == OWN else ''}><summary>{name}</summary>{rows}</details>"] * bool(
+            rows
+        )
     return "".join(sections)
 
 
@@ -110,7 +112,9 @@ def _row(control: Control) -> str:
     else:
         field = f'<input type="text" inputmode="decimal" maxlength="40" placeholder="not set" {attributes}>'
     about = f"<small>{html.escape(control.info)}</small>" if control.info else ""
-    return f'<label class="option" id="{control.key.replace(".", "-")}"><span>{control.label}</span>{field}{about}</label>'
+    return (
+        f'<label class="option" id="{control.key.replace(".", "-")}"><span>{control.label}</span>{field}{about}</label>'
+    )
 
 
 def _shown(value: object) -> str:
@@ -155,5 +159,9 @@ def check_files(config: RunConfig, allowed: Path | None) -> None:
             is_id = key == "prior.model" and HUB_ID.fullmatch(name) and not Path(name).exists()
             below = allowed is not None and Path(name).resolve().is_relative_to(allowed.resolve())
             if not is_id and not below:
-                where = "sds3d ui --files DIR allows those below a folder" if allowed is None else "use one below --files"
-                raise ConfigError(f"{key} = {name[:80]!r} is a file of the server, which visitors may not name", where, key)
+                where = (
+                    "sds3d ui --files DIR allows those below a folder" if allowed is None else "use one below --files"
+                )
+                raise ConfigError(
+                    f"{key} = {name[:80]!r} is a file of the server, which visitors may not name", where, key
+                )

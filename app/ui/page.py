@@ -72,6 +72,7 @@ SHOWN = (
     "live", "details", "results", "active", "history", "pause", "resume", "stop", "again", "format",
     "exported", "first", "second", "doomed", "viewers", "about", "formats",
 )  # fmt: skip
+VARIANTS: dict[str, Any] = {"stop": "stop"}
 STOPS = {"queued": "Leave the queue", "running": "Stop and keep it", "paused": "Stop and keep it"}
 
 
@@ -153,7 +154,7 @@ def model(index: RunIndex, name: str, artifact: str) -> str | None:
 def example(number: int, prior: str) -> Any:
     """The prompt that a person clicked; a prior's examples are few."""
     prompts = examples_of(prior)
-    return prompts[number][0] if number < len(prompts) else gr.skip()
+    return prompts[number][0] if number in range(len(prompts)) else gr.skip()
 
 
 def _form(index: RunIndex, chosen: gr.State) -> Any:
@@ -215,7 +216,9 @@ def _view(index: RunIndex, maker: FileMaker, chosen: gr.State) -> tuple[dict[str
     live, answer = gr.HTML(elem_id="live", js_on_load=FOLLOW), gr.HTML(elem_id="answer")
     with gr.Row():
         buttons = {
-            name: gr.Button("-", visible=False, elem_id=name, size="sm", variant="stop" if name == "stop" else "secondary")
+            name: gr.Button(
+                "-", visible=False, elem_id=name, size="sm", variant="stop" if name == "stop" else "secondary"
+            )
             for name in ("pause", "resume", "stop", "again")
         }
     orders = {"pause": "pause", "resume": "resume", "stop": "stop", "again": "retry"}
@@ -228,7 +231,10 @@ def _view(index: RunIndex, maker: FileMaker, chosen: gr.State) -> tuple[dict[str
             splats = gr.Model3D(label=labels[1], height=360, elem_id="splats", interactive=False)
     results = gr.HTML(elem_id="results", js_on_load=SHOW_MODELS)
     results.models_changed(
-        lambda name: (model(index, name, "glb"), None, gr.Tabs(selected="mesh")), chosen, [mesh, splats, tabs], **PRIVATE
+        lambda name: (model(index, name, "glb"), None, gr.Tabs(selected="mesh")),
+        chosen,
+        [mesh, splats, tabs],
+        **PRIVATE,
     )
     behind.select(lambda name: model(index, name, "ply"), chosen, splats, **PRIVATE)  # out of sight nothing is drawn
     with gr.Column(visible=False) as about:

@@ -7,7 +7,6 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from sds3d.errors import ConfigError
@@ -19,9 +18,7 @@ LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 VISITORS = 200  # open pages whose states are remembered; Gradio's own limit is fifty times that, and never frees them
 
 
-def serve(
-    index: RunIndex, host: str, port: int, auth: str | None, workers: int | None, names: list[str]
-) -> None:
+def serve(index: RunIndex, host: str, port: int, auth: str | None, workers: int | None, names: list[str]) -> None:
     """Serve until a signal; ConfigError for what cannot be served safely. One worker for each GPU if not given."""
     login = check_login(host, auth)
     quiet_environment()
