@@ -1,8 +1,10 @@
 """The server: our own application with the page mounted in it, files of runs by name only, and workers beside it."""
 
 import asyncio
+import atexit
 import logging
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import AsyncIterator
@@ -66,7 +68,8 @@ def quiet_environment() -> None:
     """Before Gradio is imported: nothing is sent anywhere, and temporary files are ours alone."""
     os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1")
     if "GRADIO_TEMP_DIR" not in os.environ:
-        os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="sds3d-ui-")
+        os.environ["GRADIO_TEMP_DIR"] = folder = tempfile.mkdtemp(prefix="sds3d-ui-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def is_taken(host: str, port: int) -> bool:
