@@ -119,8 +119,8 @@ class RunLogs:
     def read(self, folder: RunFolder) -> RunLog:
         """The log of a run, with everything that has happened up to now."""
         with self._lock:
-            reader, log = self._logs.pop(folder.path, None) or (folder.reader(), RunLog())
-            self._logs[folder.path] = reader, log
+            reader, log = self._logs.setdefault(folder.path, (folder.reader(), RunLog()))
+            self._logs.move_to_end(folder.path)
             while len(self._logs) > KEPT:
                 self._logs.popitem(last=False)
             for when, event in reader.read():

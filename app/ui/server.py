@@ -40,8 +40,10 @@ def serve(index: RunIndex, host: str, port: int, auth: str | None, workers: int 
     shown = "127.0.0.1" if host == "0.0.0.0" else host
     print(f"sds3d: http://{shown}:{port}  (Ctrl-C saves what is under way and ends)", flush=True)
     logging.getLogger("uvicorn.error").addFilter(is_news)
-    options = {"log_level": "warning", "server_header": False, "timeout_graceful_shutdown": 3}
-    Server(uvicorn.Config(app, host=host, port=port, **options)).run()
+    config = uvicorn.Config(
+        app, host=host, port=port, log_level="warning", server_header=False, timeout_graceful_shutdown=3
+    )
+    Server(config).run()
 
 
 def is_news(record: logging.LogRecord) -> bool:
