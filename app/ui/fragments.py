@@ -143,7 +143,8 @@ def results(entry: RunEntry | None, log: RunLog) -> str:
     links = "".join(link(entry, name) for name in files_at(entry, None))
     again = f"Its options again; {log.altered}, so they make another object" if log.altered else "The same again"
     return (
-        f'<div class="results" data-models="{text(models_version(entry))}">{video}<div>{figures(log.stats)}<div class="files">{links}</div>'
+        f'<div class="results" data-models="{text(models_version(entry))}">{video}'
+        f'<div>{figures(log.stats)}<div class="files">{links}</div>'
         f"<label>Folder</label><code>{text(entry.folder.path.resolve())}</code>"
         f"<label>{text(again)}</label><code>{text(command(entry))}</code></div></div>"
     )

@@ -72,6 +72,7 @@ SHOWN = (
     "live", "details", "results", "active", "history", "pause", "resume", "stop", "again", "format",
     "exported", "first", "second", "doomed", "viewers", "about", "formats",
 )  # fmt: skip
+VARIANTS: dict[str, Any] = {"stop": "stop"}
 STOPS = {"queued": "Leave the queue", "running": "Stop and keep it", "paused": "Stop and keep it"}
 
 
@@ -153,7 +154,7 @@ def model(index: RunIndex, name: str, artifact: str) -> str | None:
 def example(number: int, prior: str) -> Any:
     """The prompt that a person clicked; a prior's examples are few."""
     prompts = examples_of(prior)
-    return prompts[number][0] if number < len(prompts) else gr.skip()
+    return prompts[number][0] if number in range(len(prompts)) else gr.skip()
 
 
 def _form(index: RunIndex, chosen: gr.State) -> Any:
@@ -194,7 +195,7 @@ def _form(index: RunIndex, chosen: gr.State) -> Any:
             label="Further options", placeholder="optim.lr_scale=0.5", lines=2, max_length=4000, elem_id="more",
             info="KEY=VALUE, one a line: anything that sds3d generate --set takes",
         )  # fmt: skip
-        fields = [prompt, negative, prior, guidance, scene, preset, seed, timesteps, noise]
+        fields: list[Any] = [prompt, negative, prior, guidance, scene, preset, seed, timesteps, noise]
         parts = {name: field for name, field in zip(FIELDS, fields, strict=True) if name in (*PARTS, "preset")}
 
         def controls(more: str, *values: str) -> str:
@@ -202,7 +203,7 @@ def _form(index: RunIndex, chosen: gr.State) -> Any:
 
         defaults = controls("", *(field.value for field in parts.values()))
         options = gr.HTML(defaults, elem_id="options", js_on_load="sds3dControls(element, watch)")
-        changes = [*(field.change for field in parts.values()), more.blur]
+        changes: list[Any] = [*(field.change for field in parts.values()), more.blur]
         gr.on(changes, controls, [more, *parts.values()], options, **PRIVATE)
     return go.click(
         lambda *values: start(index, *values), [options, more, *fields], [chosen, words, problem], js=WITH_OPTIONS,
