@@ -59,7 +59,10 @@ def overrides_of(options: Mapping[str, Any], settings: Mapping[str, str]) -> dic
     """The options that were given and the settings together; an error where both set the same key."""
     given = {key: value for key, value in options.items() if value is not None}
     for key, value in given.items():
-        for same in [key, *(f"{key}.{inner}" for inner in value)] if isinstance(value, dict) else [key]:
+        inner = (
+            [name for name in value if name != "name"] if isinstance(value, dict) else []
+        )  # the name is only a guess
+        for same in [key, *(f"{key}.{name}" for name in inner)]:
             if same in settings:
                 raise typer.BadParameter(f"{same} is set by an option of its own and by {same}={settings[same]}")
     return {**given, **settings}

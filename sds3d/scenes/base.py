@@ -98,7 +98,6 @@ class SceneConfig(Options, ABC):
     is_flat: ClassVar[bool] = False  # one picture from all sides: no views, no mesh
     losses: ClassVar[tuple[str, ...]] = ()
     artifacts: ClassVar[tuple[str, ...]] = ("sheet", "orbit", "ply", "glb")
-    is_flat: ClassVar[bool] = False
     background: Background = RandomBackground()
 
     @abstractmethod

@@ -287,6 +287,7 @@ SCENES = {"gaussians": {"name": "gaussians", "count": 200}, "nerf": {"name": "ne
 METHODS = {"sds": {"name": "sds"}, "vsd": {"name": "vsd", "lora_rank": 2}, "cfd": {"name": "cfd"}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scene", "method"), [("gaussians", "sds"), ("gaussians", "vsd"), ("gaussians", "cfd"), ("nerf", "sds")]
 )
