@@ -192,10 +192,11 @@ def send(session: Session, command: Command) -> None:
 
 def settle(queue: Queue, job: Job, outcome: Outcome) -> None:
     """Tell the queue what became of a claimed job."""
-    if outcome.state in ("interrupted", "crashed"):
-        queue.release(job, outcome.reason)
-    else:
-        queue.finish(job, outcome.state, outcome.reason)
+    match outcome.state:
+        case "interrupted" | "crashed":
+            queue.release(job, outcome.reason)
+        case state:
+            queue.finish(job, state, outcome.reason)
 
 
 def standing_commands(job: Job, commands: Sequence[Command]) -> list[Command]:
