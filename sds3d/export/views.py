@@ -60,10 +60,9 @@ def render_views(
         for batch in batches(cameras, VIEWS_AT_ONCE):
             part = batch.to(device)
             out = scene.render(part, torch.tensor(background, device=device).expand(len(part), 3))
-            mean_depth = torch.where(out.opacity > 1e-3, out.depth / out.opacity.clamp_min(1e-3), torch.inf)
             images.append(out.rgb.clamp(0, 1).cpu().numpy())
             opacities.append(out.opacity[..., 0].cpu().numpy())
-            depths.append(mean_depth[..., 0].cpu().numpy())
+            depths.append(out.mean_depth()[..., 0].cpu().numpy())
     return SceneViews(cameras, np.concatenate(images), np.concatenate(opacities), np.concatenate(depths))
 
 

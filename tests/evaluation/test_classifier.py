@@ -206,6 +206,7 @@ def test_the_shipped_classifier_knows_left_from_right_from_every_side():
         assert prediction.correct(parse(texts[1 - number]))["color"].float().mean() < 0.2, text
 
 
+@pytest.mark.slow
 def test_the_shipped_classifier_reads_fresh_true_renders():
     """Objects and cameras that its training never saw; the figures beside its weights come from such a shard too."""
     classifier = load_classifier()

@@ -29,6 +29,7 @@ from .conftest import (
 SMALL = ExportConfig(resolution=40, faces=4000, color_size=64, color="vertex")
 
 
+@pytest.mark.slow
 def test_is_one_closed_piece_without_the_floaters(mesh):
     stats = check_geometry(mesh)
     assert stats.pieces == 1
@@ -64,6 +65,7 @@ def test_looks_like_the_scenes_renders_without_floaters(clean_scene, mesh):
         assert np.abs(color - seen.rgb[view][both] / seen.opacity[view][both][:, None]).mean() < 0.03
 
 
+@pytest.mark.slow
 def test_a_hollow_shell_with_pinholes_becomes_solid():
     generator = torch.Generator().manual_seed(0)
     shell = torch.nn.functional.normalize(torch.randn(1500, 3, generator=generator), dim=-1) * 0.5
@@ -150,6 +152,7 @@ def test_a_diverged_scene_is_refused_by_name():
         extract_mesh(broken, SMALL)
 
 
+@pytest.mark.slow
 def test_the_same_scene_gives_the_same_mesh(scene):
     config = ExportConfig(resolution=24, faces=1500, color_size=48, color="vertex")
     first, second = extract_mesh(scene, config), extract_mesh(scene, config)
@@ -171,6 +174,7 @@ def test_one_floating_splat_is_refused():
         check_geometry(extract_mesh(scene_of(speck), SMALL))
 
 
+@pytest.mark.slow
 def test_a_scene_larger_than_the_box_is_refused():
     generator = torch.Generator().manual_seed(0)
     large = cluster(ball_points(600, (0.0, 0.0, 0.0), 1.3, generator), (0.5, 0.5, 0.5), opacity=0.9)

@@ -99,6 +99,7 @@ def test_a_folder_that_cannot_hold_the_file_is_an_output_error(tmp_path):
         write_glb(tetrahedron(), tmp_path / "file" / "mesh.glb", {})
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "mesh.glb"
     path.write_bytes(b"old")

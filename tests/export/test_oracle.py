@@ -46,7 +46,6 @@ def written(splats, tmp_path_factory):
     return MESH_FORMATS["glb"].read(path), stats, figures
 
 
-@pytest.mark.slow
 def test_it_looks_like_the_scene(written):
     _, stats, figures = written
     assert figures.silhouette_iou > 0.95

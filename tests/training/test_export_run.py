@@ -46,6 +46,7 @@ def test_files_tell_the_run(run: Path) -> None:
     assert read_info(run / "splats.ply").made == made
 
 
+@pytest.mark.slow
 def test_an_older_step_goes_into_a_folder_of_its_own(run: Path) -> None:
     (written,) = export_run(run, ["ply"], step=16)
     assert written.path == run / "exports" / "step-000016" / "splats.ply"

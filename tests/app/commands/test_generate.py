@@ -167,6 +167,7 @@ def test_the_summary_names_what_is_there(tmp_path: Path) -> None:
     assert "mesh.glb" in summary(folder)
 
 
+@pytest.mark.slow
 def test_every_particle_is_named_and_can_be_exported_again(
     small_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
