@@ -34,6 +34,7 @@ SIDEWAYS = {  # the few arrows within a row
     ("priors", "cameras"),  # the embedded prior's training data is rendered
     ("priors", "reference_image"),  # some go by one
     ("prompts", "priors.base"),
+    ("jobs", "sweeps.pages"),  # its gallery is one of the pages
 }
 # The many arrows that a row would allow, but a folder does not get: what it may see of the folder below it.
 ONLY = {("guidance", "priors"): {"priors.base"}, ("guidance", "scenes"): set(), ("run", "training"): set()}
