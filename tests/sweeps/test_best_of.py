@@ -29,6 +29,7 @@ def exhaust(best: BestOf) -> list[tuple[str, list[Any]]]:
     return [(path.name, list(events)) for path, events in best.stages()]
 
 
+@pytest.mark.exports
 def test_all_begin_and_the_best_ends(small_config, tmp_path: Path) -> None:
     config = small_config(checkpoint_every=100)
     found = exhaust(best_of(config, 3, 10, tmp_path))

@@ -72,6 +72,7 @@ def test_a_run_that_a_person_ended_ends_in_the_table(configs, tmp_path: Path, sh
     assert row.notes == ["seed 0 ended early: a person ended it early"]
 
 
+@pytest.mark.exports
 def test_a_refused_mesh_ends_in_the_table_with_its_reason(small_config, tmp_path: Path) -> None:
     comparison = Comparison([small_config(steps=6, **{"export.level": 1e6})], tmp_path)
     list(comparison.runs.run())
