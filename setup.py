@@ -214,6 +214,7 @@ setup(
         "numpy>=1.26",
         "pyyaml>=6",
         "jinja2>=3.1",
+        "packaging>=23",
     ],
     extras_require={
         "ui": ["gradio>=6.31,<7"],

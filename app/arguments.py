@@ -26,10 +26,15 @@ def take_switches(arguments: list[str]) -> list[str]:
 
 
 def prior_option(choice: str | None) -> str | dict[str, str] | None:
-    """What --prior means: a folder, or an id with a slash, is a model for diffusers; anything else a prior's name."""
-    if choice and ("/" in choice or Path(choice).is_dir()):
-        return {"name": "diffusers", "model": choice}
-    return choice
+    """What --prior means: a folder or OWNER/NAME is a model, whose family gives `prior.name`; else a prior's name."""
+    if choice is None:
+        return None
+    from sds3d.priors import PRIORS
+    from sds3d.priors.hub.config import config_for
+
+    if choice in PRIORS or not ("/" in choice or Path(choice).is_dir()):
+        return choice
+    return {"name": config_for(choice).model_fields["name"].default, "model": choice}
 
 
 def split_names(text: str) -> list[str]:

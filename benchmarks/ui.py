@@ -3,19 +3,19 @@
 Without --soak: seconds from the command to the first page; seconds between preview pictures as Chromium shows them; and
 wall time a step of the same run by the command line, by the server with nobody looking, with a page open on another
 machine (something that asks for what the page asks for and draws nothing), and with a page open in a Chromium that
-draws on the same cores, in turn. With --soak: short runs one after the other for so many minutes, with the memory of
-server and worker, their open files, and the temporary files, a line a minute.
+draws on the same cores, in turn. With --history 500: milliseconds for a poll of the page with so many runs. With
+--soak: short runs one after the other for so many minutes, with the memory of server and worker, their open files, and
+the temporary files, a line a minute.
 """
 
 import argparse
 import json
 import os
-import re
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -28,6 +28,8 @@ from playwright.sync_api import sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from sds3d.run.events import StepDone
+from sds3d.run.folder import RunFolder
 from tests.app.ui.browser import FLAGS, Server, Visitor, find_chromium
 
 EXPORT = {"export.resolution": 32, "export.faces": 2000, "export.texture_size": 128}
@@ -41,6 +43,7 @@ NOTE_PICTURES = """() => {
   };
   new MutationObserver(look).observe(document.querySelector("#live"), { childList: true, subtree: true });
 }"""
+WAYS = {"server, nobody looks": "closes", "server, page elsewhere": "follows", "server, page here": "draws"}
 KEEP_PAGE = 10  # runs of the soak that one page sees
 
 
@@ -48,9 +51,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--history", type=int, metavar="RUNS")
     parser.add_argument("--soak", type=float, metavar="MINUTES")
     arguments = parser.parse_args()
     print(f"{os.cpu_count()} CPU cores, load before: {os.getloadavg()[0]:.2f}")
+    if arguments.history is not None:
+        for number in (5, arguments.history):
+            with tempfile.TemporaryDirectory(prefix="sds3d-ui-bench-") as folder:
+                print(f"{number} ended runs: {1000 * poll(Path(folder), number):.2f} ms a poll")
+        return
     with tempfile.TemporaryDirectory(prefix="sds3d-ui-bench-") as folder, browsing() as browser:
         if arguments.soak is not None:
             soak(browser, Path(folder), arguments.soak)
@@ -74,23 +83,16 @@ def cost(browser: Any, folder: Path, steps: int, rounds: int) -> None:
     begun = time.perf_counter()
     server = Server(folder / "ui")
     print(f"first page after {time.perf_counter() - begun:.1f} s")
-    found: dict[str, list[float]] = {
-        "command line": [],
-        "server, nobody looks": [],
-        "server, page elsewhere": [],
-        "server, page here": [],
-    }
+    found: dict[str, list[float]] = {"command line": [], **{way: [] for way in WAYS}}
     try:
-        warm = Visitor(
-            browser, server
-        )  # the worker loads the prior once; the command line's load is not counted either
+        warm = Visitor(browser, server)  # the worker loads the prior once
         warm.generate("a red ball")
         warm.until("done")
         warm.close()
         for seed in range(rounds):
             options = {"steps": steps, "seed": seed, **EXPORT}
             found["command line"].append(by_command_line(folder / f"cli-{seed}", options))
-            for way, look in looks.items():
+            for way, look in WAYS.items():
                 found[way].append(by_server(browser, server, options, look))
     finally:
         server.end()
@@ -102,12 +104,41 @@ def cost(browser: Any, folder: Path, steps: int, rounds: int) -> None:
         print(f"  {way:22} {1000 * median:6.1f} ms a step, {median / base:.3f} of the command line's   ({each})")
 
 
+def poll(folder: Path, number: int) -> float:
+    """Median seconds of a page's look at everything, half of it jobs and half runs of the command line."""
+    from sds3d.config import resolve
+    from sds3d.jobs.processes import WorkerId
+    from sds3d.run.events import Finished
+    from sds3d_app.ui.export_files import FileMaker
+    from sds3d_app.ui.page import refresh
+    from sds3d_app.ui.run_index import RunIndex
+
+    index, maker = RunIndex(folder, limit=10**6), FileMaker()
+    configs = [resolve({"prompt": "a red mug", "seed": seed}) for seed in range(number)]
+    index.queue.add_many(configs[: number // 2])
+    while (job := index.queue.claim(WorkerId.here())) is not None:
+        index.queue.finish(job, "stopped")
+    for config in configs[number // 2 :]:
+        run = RunFolder(folder / f"mug-{config.seed}")
+        run.path.mkdir()
+        run.write_config(config)
+        run.append(Finished({"steps": config.steps}))
+    shown, times = refresh(index, maker, "", {}, "")[0], []
+    time.sleep(1.1)  # until the time of the folder tells
+    for _ in range(50):
+        begun = time.perf_counter()
+        shown = refresh(index, maker, "", shown, "")[0]
+        times.append(time.perf_counter() - begun)
+    maker.close()
+    return statistics.median(times)
+
+
 def by_command_line(out: Path, options: dict[str, object]) -> float:
     settings = [f"{key}={value}" for key, value in options.items()]
     command = [sys.executable, "-m", "sds3d_app", "generate", "a red mug", *settings, "--out", str(out), "--quiet"]
     environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count())}  # as the server's worker has
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
-    return seconds_a_step(out)
+    return seconds_a_step(RunFolder(out))
 
 
 def by_server(browser: Any, server: Server, options: dict[str, object], look: str) -> float:
@@ -115,35 +146,34 @@ def by_server(browser: Any, server: Server, options: dict[str, object], look: st
     visitor = Visitor(browser, server)
     name = visitor.generate("a red mug", base={}, **options)
     visitor.page.evaluate(NOTE_PICTURES) if look == "draws" else visitor.close()
-    run, seen = server.folder(name), ""
-    while not (run / "report.json").is_file():  # the browser is left alone: to be asked costs it time, too
+    if look == "follows":
+        threading.Thread(target=follow_as_the_page, args=(server, name), daemon=True).start()
+    while server.queue.job(name).state != "done":  # the browser is left alone: to be asked costs it time, too
         time.sleep(0.7)
-        seen = ask_as_the_page(server, name, seen) if look == "asks" else ""
     if look == "draws":
         waits = [(later - earlier) / 1000 for earlier, later in pairwise(visitor.page.evaluate("window.pictures"))]
         print(f"  a new picture every {statistics.mean(waits):.1f} s, at most {max(waits):.1f} s")
         visitor.close()
-    found = seconds_a_step(run)
-    time.sleep(3)  # until the worker has ended the job
-    shutil.rmtree(run.parent)
+    found = seconds_a_step(RunFolder(server.folder(name)))
+    server.queue.delete(server.queue.job(name))
     return found
 
 
-def ask_as_the_page(server: Server, name: str, seen: str) -> str:
-    """The live view and, where it is another than `seen`, its picture; the picture's address."""
-    with urllib.request.urlopen(f"{server.address}live/{name}", timeout=30) as answer:
-        source = re.search(r'src="/([^"]+)"', answer.read().decode())
-    address = source[1] if source else ""
-    if address and address != seen:
-        urllib.request.urlopen(server.address + address, timeout=30).close()
-    return address
+def follow_as_the_page(server: Server, name: str) -> None:
+    """The run's stream to its end, with every picture that it names."""
+    with urllib.request.urlopen(f"{server.address}events/{name}", timeout=60) as stream:
+        last = ""
+        for line in stream:
+            preview = json.loads(line[6:])["preview"] if line.startswith(b"data: ") else last
+            if preview != last:
+                urllib.request.urlopen(server.address + preview.removeprefix("/"), timeout=30).close()
+            last = preview
 
 
-def seconds_a_step(run: Path) -> float:
-    """Wall time from the first to the last step that events.jsonl tells of: what a person waits, pictures included."""
-    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-    steps = [event for event in events if event["event"] == "StepDone"]
-    return float((steps[-1]["time"] - steps[0]["time"]) / (steps[-1]["step"] - steps[0]["step"]))
+def seconds_a_step(run: RunFolder) -> float:
+    """Wall time from the first to the last step that the log has: what a person waits, pictures included."""
+    steps = [(when, event.step) for when, event in run.reader().read() if isinstance(event, StepDone)]
+    return (steps[-1][0] - steps[0][0]) / (steps[-1][1] - steps[0][1])
 
 
 def soak(browser: Any, folder: Path, minutes: float) -> None:
@@ -181,7 +211,8 @@ def soak(browser: Any, folder: Path, minutes: float) -> None:
 def sample(server: int, temporary: Path) -> tuple[int, ...]:
     """Memory in MB and open files of the server and of its worker, and number and MB of the temporary files."""
     tasks = Path(f"/proc/{server}/task").glob("*/children")  # a thread begins the worker
-    (worker,) = (int(pid) for task in tasks for pid in task.read_text().split())
+    children = [int(pid) for task in tasks for pid in task.read_text().split()]
+    (worker,) = (pid for pid in children if b"workers.process" in Path(f"/proc/{pid}/cmdline").read_bytes())
     files = [path for path in temporary.rglob("*") if path.is_file()]
     memory = [_resident(pid) for pid in (server, worker)]
     opened = [len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in (server, worker)]

@@ -1,7 +1,7 @@
 """docs/ui.png and, with --all DIR, the page in every state at two widths: `python docs/make_screenshots.py`.
 
-Begins a server of its own with the prior that ships, makes runs on it, and looks at them with Chromium (SDS3D_CHROMIUM
-names it; by default /usr/bin/chromium).
+Starts its own server with the prior that ships, makes runs on it, and photographs them with Chromium (the one that
+SDS3D_CHROMIUM names; by default /usr/bin/chromium).
 """
 
 import argparse
@@ -67,7 +67,7 @@ def take(browser: Any, address: str, folder: Path | None, steps: int) -> None:
     page.goto(address)
     page.wait_for_selector("#go")
     shoot(browser, address, "empty", folder)
-    generate(page, "a red dragon", "prior=./nowhere")
+    generate(page, "a red dragon", "prior=nobody/has-this-model")
     until(page, "failed")
     shoot(browser, page.url, "failed", folder)
     for prompt in ("a red mug", "a yellow duck", "a striped green and white house"):

@@ -16,7 +16,7 @@ from sds3d.errors import ConfigError
 from sds3d.guidance import GUIDANCE
 from sds3d.run.events import Started, StepDone, Warned
 from sds3d.run.folder import run_name
-from sds3d.sweeps.comparison import PAGE, SHEET, Comparison, Row, columns
+from sds3d.sweeps.comparison import COLUMNS, PAGE, SHEET, Comparison, Row
 from sds3d.sweeps.pages import format_number
 
 from ..exit_codes import DONE, INTERRUPTED, say_note, stopped_by_signals
@@ -75,9 +75,9 @@ def compare_guidances(configs: list[RunConfig], out: Path | None, as_json: bool)
 
 def show(rows: list[Row]) -> None:
     """The table on the terminal."""
-    table = Table("guidance", *columns().values(), box=SIMPLE, show_edge=False, pad_edge=False)
+    table = Table("guidance", *COLUMNS.values(), box=SIMPLE, show_edge=False, pad_edge=False)
     for row in rows:
-        table.add_row(row.guidance, *(format_number(getattr(row, name)) for name in columns()))
+        table.add_row(row.guidance, *(format_number(getattr(row, name)) for name in COLUMNS))
     Console().print(table)
     for row in rows:
         for reason in row.notes:

@@ -9,7 +9,7 @@ from sds3d.config import LIVE, RunConfig
 from sds3d.errors import ConfigError, Sds3dError
 from sds3d.jobs.fork import fork
 from sds3d.prompts import unknown_word_warnings
-from sds3d.run.events import Change, FinishEarly, Pause, Resume
+from sds3d.run.events import Change, Command, FinishEarly, Pause, Resume, Stop
 
 from . import fragments
 from .controls import check_files, config_of
@@ -17,7 +17,7 @@ from .export_files import FileMaker
 from .run_index import RunEntry, RunIndex
 
 FIELDS = ("prompt", "negative_prompt", "prior", "guidance", "scene", "preset", "seed", "timesteps", "noise")
-COMMANDS = {"pause": Pause(), "resume": Resume(), "stop": FinishEarly()}
+COMMANDS: dict[str, Command] = {"pause": Pause(), "resume": Resume(), "stop": FinishEarly(), "leave": Stop()}
 PREVIEW_SECONDS = 1.1  # with the time until the stream looks: a new picture within two seconds
 Words = str  # HTML that answers a click
 
@@ -58,7 +58,7 @@ def _guarded(index: RunIndex, act: Callable[..., Words]) -> Callable[..., Words]
 
 
 def command(index: RunIndex, order: str) -> Callable[..., Words]:
-    """Pause, resume, stop or retry a job."""
+    """Pause, resume, stop or retry a job. Stopped while it waits it only leaves the queue."""
 
     def act(entry: RunEntry) -> Words:
         if entry.job is None:
@@ -66,7 +66,8 @@ def command(index: RunIndex, order: str) -> Callable[..., Words]:
         if order == "retry":
             index.queue.retry(entry.job)
         else:
-            index.queue.command(entry.job, COMMANDS[order])
+            leaves = order == "stop" and entry.state == "queued"
+            index.queue.command(entry.job, COMMANDS["leave" if leaves else order])
         return ""
 
     return _guarded(index, act)

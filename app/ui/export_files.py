@@ -18,12 +18,20 @@ from .run_index import RunEntry
 
 TIME_LIMIT = 300.0  # seconds for an export
 WAITING = 8  # exports that may wait for their turn
+MODELS = ("glb", "ply")  # that the page has viewers for
 MODELS_KEPT = 24
 
 
 def formats_of(entry: RunEntry) -> list[str]:
     """Formats that a run's scene can be written in: meshes, splats, pictures, videos."""
     return artifacts_of(entry.config)
+
+
+def models_version(entry: RunEntry) -> str:
+    """Changes whenever there are other models to view; empty where there are none, or the run is under way."""
+    paths = [] if entry.active else [entry.folder.artifact(name) for name in MODELS]
+    times = [path.stat().st_mtime_ns for path in paths if path.is_file()]
+    return f"{max(times)} {entry.name}" if times else ""
 
 
 def export_step(entry: RunEntry) -> int | None:

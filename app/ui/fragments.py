@@ -11,7 +11,7 @@ from urllib.parse import quote
 from sds3d.config.layers import flatten
 from sds3d.errors import ConfigError
 
-from .export_files import Export, files_at
+from .export_files import Export, files_at, models_version
 from .run_index import RunEntry
 from .run_log import RunLog
 
@@ -143,7 +143,8 @@ def results(entry: RunEntry | None, log: RunLog) -> str:
     links = "".join(link(entry, name) for name in files_at(entry, None))
     again = f"Its options again; {log.altered}, so they make another object" if log.altered else "The same again"
     return (
-        f'<div class="results">{video}<div>{figures(log.stats)}<div class="files">{links}</div>'
+        f'<div class="results" data-models="{text(models_version(entry))}">{video}'
+        f'<div>{figures(log.stats)}<div class="files">{links}</div>'
         f"<label>Folder</label><code>{text(entry.folder.path.resolve())}</code>"
         f"<label>{text(again)}</label><code>{text(command(entry))}</code></div></div>"
     )

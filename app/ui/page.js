@@ -53,6 +53,16 @@
     follow();
   };
 
+  // The viewers: other models are asked for when the results name others.
+  window.sds3dModels = (element, watch, changed) => {
+    let shown = "";
+    watch("value", () => {
+      const models = element.querySelector(".results")?.dataset.models || "";
+      if (models !== shown) changed();
+      shown = models;
+    });
+  };
+
   // The controls under Advanced: what a person has changed stays when they are made anew for another scene or guidance, and nothing else is sent.
   const entered = new Map();
   const controls = () => [...document.querySelectorAll("[data-option]")];

@@ -14,7 +14,7 @@ from sds3d.run.artifacts import ARTIFACTS
 from . import fragments
 from .actions import FIELDS, change_run, command, delete_run, fork_run, make_format, start
 from .controls import controls_html, examples_of
-from .export_files import FileMaker, copy_for_viewer, formats_of
+from .export_files import MODELS, FileMaker, copy_for_viewer, formats_of, models_version
 from .run_index import RunEntry, RunIndex
 
 CSS = resources.files("sds3d_app.ui").joinpath("page.css").read_text(encoding="utf-8")
@@ -26,6 +26,7 @@ CARDS, ACTIVE_CARDS = 300, 50  # that are shown at most
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
 ANY: dict[str, Any] = {"allow_custom_value": True}  # a dropdown whose choices change: the server looks names up itself
 FOLLOW = "sds3dFollow(element, props, watch, () => trigger('state_changed'))"
+SHOW_MODELS = "sds3dModels(element, watch, () => trigger('models_changed'))"
 WITH_OPTIONS = "(options, ...fields) => [sds3dOptions(), ...fields]"
 
 Event = Callable[..., Any]
@@ -68,9 +69,10 @@ def make_page(index: RunIndex, maker: FileMaker) -> gr.Blocks:
 
 
 SHOWN = (
-    "live", "details", "results", "active", "history", "pause", "resume", "stop", "again", "viewable", "format",
+    "live", "details", "results", "active", "history", "pause", "resume", "stop", "again", "format",
     "exported", "first", "second", "doomed", "viewers", "about", "formats",
 )  # fmt: skip
+VARIANTS: dict[str, Any] = {"stop": "stop"}
 STOPS = {"queued": "Leave the queue", "running": "Stop and keep it", "paused": "Stop and keep it"}
 
 
@@ -119,13 +121,12 @@ def _parts(
         "resume": button("Go on" if is_job and state == "paused" else ""),
         "stop": button(STOPS.get(state, "") if is_job else ""),
         "again": button(fragments.again(entry)),
-        "viewable": of(_viewable(entry) if ended and entry is not None else ""),
         "format": of(formats, lambda formats: gr.Dropdown(choices=list(formats))),
         "exported": of(fragments.exported(entry, maker.last(entry) if entry is not None else None)),
         "first": (version, choices),
         "second": (version, choices),
         "doomed": (version, choices),
-        "viewers": of(bool(ended and entry is not None and _viewable(entry)), lambda value: gr.Column(visible=value)),
+        "viewers": of(bool(entry is not None and models_version(entry)), lambda value: gr.Column(visible=value)),
         "about": of(entry is not None, lambda value: gr.Column(visible=value)),
         "formats": of(bool(formats), lambda value: gr.Row(visible=value)),
     }
@@ -142,26 +143,18 @@ def _matching(entries: Sequence[RunEntry], find: str) -> list[RunEntry]:
     return matching
 
 
-def _viewable(entry: RunEntry) -> str:
-    """The run's name and when its models were written; empty where there are none."""
-    times = [path.stat().st_mtime_ns for name in MODELS if (path := entry.folder.artifact(name)).is_file()]
-    return f"{max(times)} {entry.name}" if times else ""
-
-
-MODELS = ("glb", "ply")
-
-
-def model(index: RunIndex, viewable: str, artifact: str) -> str | None:
+def model(index: RunIndex, name: str, artifact: str) -> str | None:
     """A model for a viewer. An event of its own: a model that arrives with other things is not drawn."""
-    entry = index.find(viewable.partition(" ")[2])
+    entry = index.find(name)
     folder = Path(os.environ["GRADIO_TEMP_DIR"]) / "models"
-    return copy_for_viewer(entry.folder.artifact(artifact), folder) if entry is not None else None
+    is_there = entry is not None and models_version(entry)
+    return copy_for_viewer(entry.folder.artifact(artifact), folder) if entry is not None and is_there else None
 
 
 def example(number: int, prior: str) -> Any:
     """The prompt that a person clicked; a prior's examples are few."""
     prompts = examples_of(prior)
-    return prompts[number][0] if number < len(prompts) else gr.skip()
+    return prompts[number][0] if number in range(len(prompts)) else gr.skip()
 
 
 def _form(index: RunIndex, chosen: gr.State) -> Any:
@@ -202,7 +195,7 @@ def _form(index: RunIndex, chosen: gr.State) -> Any:
             label="Further options", placeholder="optim.lr_scale=0.5", lines=2, max_length=4000, elem_id="more",
             info="KEY=VALUE, one a line: anything that sds3d generate --set takes",
         )  # fmt: skip
-        fields = [prompt, negative, prior, guidance, scene, preset, seed, timesteps, noise]
+        fields: list[Any] = [prompt, negative, prior, guidance, scene, preset, seed, timesteps, noise]
         parts = {name: field for name, field in zip(FIELDS, fields, strict=True) if name in (*PARTS, "preset")}
 
         def controls(more: str, *values: str) -> str:
@@ -210,7 +203,7 @@ def _form(index: RunIndex, chosen: gr.State) -> Any:
 
         defaults = controls("", *(field.value for field in parts.values()))
         options = gr.HTML(defaults, elem_id="options", js_on_load="sds3dControls(element, watch)")
-        changes = [*(field.change for field in parts.values()), more.blur]
+        changes: list[Any] = [*(field.change for field in parts.values()), more.blur]
         gr.on(changes, controls, [more, *parts.values()], options, **PRIVATE)
     return go.click(
         lambda *values: start(index, *values), [options, more, *fields], [chosen, words, problem], js=WITH_OPTIONS,
@@ -236,13 +229,14 @@ def _view(index: RunIndex, maker: FileMaker, chosen: gr.State) -> tuple[dict[str
             mesh = gr.Model3D(label=labels[0], height=360, elem_id="mesh", interactive=False)
         with gr.Tab("Splats", id="splats") as behind:
             splats = gr.Model3D(label=labels[1], height=360, elem_id="splats", interactive=False)
-    viewable = gr.State("")
-    viewable.change(
-        lambda name: (model(index, name, "glb"), None, gr.Tabs(selected="mesh")), viewable, [mesh, splats, tabs],
+    results = gr.HTML(elem_id="results", js_on_load=SHOW_MODELS)
+    results.models_changed(
+        lambda name: (model(index, name, "glb"), None, gr.Tabs(selected="mesh")),
+        chosen,
+        [mesh, splats, tabs],
         **PRIVATE,
-    )  # fmt: skip
-    behind.select(lambda name: model(index, name, "ply"), viewable, splats, **PRIVATE)  # out of sight nothing is drawn
-    results = gr.HTML(elem_id="results")
+    )
+    behind.select(lambda name: model(index, name, "ply"), chosen, splats, **PRIVATE)  # out of sight nothing is drawn
     with gr.Column(visible=False) as about:
         with gr.Accordion("Curves and log", open=True, elem_id="curves"):
             details = gr.HTML(elem_id="details")
@@ -254,7 +248,7 @@ def _view(index: RunIndex, maker: FileMaker, chosen: gr.State) -> tuple[dict[str
     exported = gr.HTML(elem_id="made")
     acted.append(make.click(make_format(index, maker), [chosen, file_format], exported, **PRIVATE))
     parts = {
-        "live": live, "details": details, "results": results, "viewable": viewable, "format": file_format,
+        "live": live, "details": details, "results": results, "format": file_format,
         "exported": exported, "viewers": viewers, "about": about, "formats": formats, **buttons,
     }  # fmt: skip
     return parts, acted

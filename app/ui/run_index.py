@@ -65,8 +65,8 @@ class RunIndex:
     """
 
     def __init__(self, outputs: Path, limit: int, files: Path | None = None) -> None:
-        """`limit` is how many jobs may wait, pause or run at once; `files` is the folder below which a run that is added
-        may name files of this machine, None if it may name none."""
+        """`limit` is how many jobs may wait, pause or run at once; `files` is the folder below which visitors may name
+        files of this machine, None if they may name none."""
         self.outputs, self.limit, self.files = outputs, limit, files
         self.queue = Queue(outputs / QUEUE)
         self.version = 0  # grows whenever an entry is another

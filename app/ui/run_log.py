@@ -22,7 +22,7 @@ from sds3d.run.events import (
     Started,
     StepDone,
     Warned,
-)  # fmt: skip
+)
 from sds3d.run.folder import RunFolder
 
 KEPT = 64  # runs whose logs stay in memory
@@ -56,47 +56,57 @@ class RunLog:
 
     def add(self, when: float, event: Event) -> None:
         """Take account of one event."""
+        if isinstance(event, Started):
+            self._start(when, event)
         self.seen = when or self.seen
         self.step = getattr(event, "step", self.step)
-        match event:
-            case Started():
-                if event.step == 0:  # from the beginning: nothing before it counts
-                    self.__init__(seen=self.seen)  # type: ignore[misc]
-                elif self.steps == 0:
-                    self.altered = "it began from a checkpoint of another run"
-                self.steps, self.started, self.started_step = event.steps, self.seen, event.step
-                self._line(f"begins on {event.device}" + (f" at step {event.step}" if event.step else ""))
-            case StepDone():
-                for name, value in event.losses.items():
-                    points = self.losses.setdefault(name, [])
-                    points.append((event.step, float(value)))
-                    if len(points) > POINTS:
-                        del points[::2]
-            case Preview():
-                self.preview = event.path.name
-            case Warned():
-                self._line(f"warning: {event.message}")
-            case CheckpointSaved():
-                self._line(f"step {event.step}: saved")
-            case Changed():
-                self.altered = "it was changed during the run"
-                changes = ", ".join(f"{key} to {value}" for key, value in event.changes.items())
-                self._line(f"step {event.step}: changed {changes}")
-            case Measured():
-                self._line(f"step {event.step}: {json.dumps(event.metrics)}")
-            case Exported():
-                self._line(f"wrote {event.path.name}")
-                if "faces" in event.stats:
-                    self.stats = dict(event.stats)
-            case Paused() | Resumed():
-                self._line(f"step {event.step}: {type(event).__name__.lower()}")
-            case Failed():
-                self._line(f"failed: {event.reason}")
-            case Finished():
-                self._line("interrupted and saved" if event.interrupted else "done")
+        if isinstance(event, StepDone):
+            for name, value in event.losses.items():
+                points = self.losses.setdefault(name, [])
+                points.append((event.step, float(value)))
+                if len(points) > POINTS:
+                    del points[::2]
+        elif isinstance(event, Preview):
+            self.preview = event.path.name
+        elif isinstance(event, Changed):
+            self.altered = "it was changed during the run"
+        elif isinstance(event, Exported) and "faces" in event.stats:
+            self.stats = dict(event.stats)
+        if line := line_of(event):
+            self.lines = [*self.lines, line][-LINES:]
 
-    def _line(self, line: str) -> None:
-        self.lines = [*self.lines, line][-LINES:]
+    def _start(self, when: float, event: Started) -> None:
+        if event.step == 0:  # from the beginning: nothing before it counts
+            self.__init__()  # type: ignore[misc]
+        elif self.steps == 0:
+            self.altered = "it began from a checkpoint of another run"
+        self.steps, self.started, self.started_step = event.steps, when, event.step
+
+
+def line_of(event: Event) -> str:
+    """What an event adds to the log that people read; "" for most."""
+    line = ""
+    match event:
+        case Started():
+            line = f"begins on {event.device}" + (f" at step {event.step}" if event.step else "")
+        case Warned():
+            line = f"warning: {event.message}"
+        case CheckpointSaved():
+            line = f"step {event.step}: saved"
+        case Changed():
+            changes = ", ".join(f"{key} to {value}" for key, value in event.changes.items())
+            line = f"step {event.step}: changed {changes}"
+        case Measured():
+            line = f"step {event.step}: {json.dumps(event.metrics)}"
+        case Exported():
+            line = f"wrote {event.path.name}"
+        case Paused() | Resumed():
+            line = f"step {event.step}: {type(event).__name__.lower()}"
+        case Failed():
+            line = f"failed: {event.reason}"
+        case Finished():
+            line = "interrupted and saved" if event.interrupted else "done"
+    return line
 
 
 class RunLogs:
@@ -109,8 +119,8 @@ class RunLogs:
     def read(self, folder: RunFolder) -> RunLog:
         """The log of a run, with everything that has happened up to now."""
         with self._lock:
-            reader, log = self._logs.pop(folder.path, None) or (folder.reader(), RunLog())
-            self._logs[folder.path] = reader, log
+            reader, log = self._logs.setdefault(folder.path, (folder.reader(), RunLog()))
+            self._logs.move_to_end(folder.path)
             while len(self._logs) > KEPT:
                 self._logs.popitem(last=False)
             for when, event in reader.read():

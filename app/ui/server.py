@@ -1,8 +1,10 @@
 """The server: our own application with the page mounted in it, files of runs by name only, and workers beside it."""
 
 import asyncio
+import atexit
 import logging
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import AsyncIterator
@@ -38,8 +40,10 @@ def serve(index: RunIndex, host: str, port: int, auth: str | None, workers: int 
     shown = "127.0.0.1" if host == "0.0.0.0" else host
     print(f"sds3d: http://{shown}:{port}  (Ctrl-C saves what is under way and ends)", flush=True)
     logging.getLogger("uvicorn.error").addFilter(is_news)
-    options = {"log_level": "warning", "server_header": False, "timeout_graceful_shutdown": 3}
-    Server(uvicorn.Config(app, host=host, port=port, **options)).run()
+    config = uvicorn.Config(
+        app, host=host, port=port, log_level="warning", server_header=False, timeout_graceful_shutdown=3
+    )
+    Server(config).run()
 
 
 def is_news(record: logging.LogRecord) -> bool:
@@ -66,7 +70,8 @@ def quiet_environment() -> None:
     """Before Gradio is imported: nothing is sent anywhere, and temporary files are ours alone."""
     os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1")
     if "GRADIO_TEMP_DIR" not in os.environ:
-        os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="sds3d-ui-")
+        os.environ["GRADIO_TEMP_DIR"] = folder = tempfile.mkdtemp(prefix="sds3d-ui-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def is_taken(host: str, port: int) -> bool:

@@ -304,6 +304,8 @@ def _combinations(config: RunConfig) -> list[tuple[bool, str, str, str]]:
     guidance, prior, cameras = config.guidance, config.prior, config.cameras
     perp_neg = config.view_prompting.mode == "perp_neg"
     saves, milestones = config.checkpoint_every, config.milestone_every
+    image = config.reference_image
+    geometry = image is not None and next((name for name in ("depth", "normal") if getattr(image, name)), None)
     return [
         (
             guidance.needs_monotonic_t and not config.timesteps.is_monotonic,
@@ -340,6 +342,12 @@ def _combinations(config: RunConfig) -> list[tuple[bool, str, str, str]]:
             "particles",
             "does not go with reference_image: all particles would be made to match it",
             "use particles=1",
+        ),
+        (
+            config.scene.is_flat and bool(geometry),
+            f"reference_image.{geometry}",
+            f"does not go with the scene {config.scene.name}, which is flat",
+            "leave it out, or use another scene",
         ),
         (
             prior.needs_orthogonal_views and cameras.views % 4 > 0,

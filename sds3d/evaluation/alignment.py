@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sds3d.cameras import orbit, orbit_cameras
+from sds3d.cameras import orbit, turn_cameras
 from sds3d.evaluation.ground_truth import DRAWS
 from sds3d.metrics.image import mask_iou
 from sds3d.priors.embedded.render import render_solids
@@ -44,14 +44,7 @@ class Alignment:
 
 def silhouette_cameras(azimuth_deg: float = 0.0) -> Cameras:
     """The eight views in which silhouettes are compared, rotated around +z by `azimuth_deg`."""
-    return turned(orbit(VIEWS, size=SIZE), azimuth_deg)
-
-
-def turned(cameras: Cameras, degrees: float) -> Cameras:
-    """The cameras rotated around +z, counter-clockwise from above; square images."""
-    fov = 2.0 * torch.atan(cameras.width / (2.0 * cameras.intrinsics[:, 0, 0]))
-    azimuth = cameras.azimuth + math.radians(degrees)
-    return orbit_cameras(azimuth, cameras.elevation, cameras.distance, fov, cameras.width)
+    return turn_cameras(orbit(VIEWS, size=SIZE), math.radians(azimuth_deg))
 
 
 def align(masks: Bool[Tensor, "B H W"], truths: list[list[Solid]]) -> Alignment:

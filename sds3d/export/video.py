@@ -16,9 +16,8 @@ from sds3d.export.contact_sheet import BACKGROUND
 from sds3d.export.mesh import Mesh
 from sds3d.export.png import to_uint8
 from sds3d.export.render_mesh import render_mesh
-from sds3d.export.views import render_views, select_views
+from sds3d.export.views import batches, render_views
 from sds3d.scenes.base import Scene
-from sds3d.types import Cameras
 
 FRAMES_AT_ONCE = 12
 NO_VIDEO = "is there room on the disk? see also: sds3d doctor"
@@ -29,7 +28,9 @@ def write_orbit(
 ) -> None:
     """One turn around the object; `size` is rounded up to an even number."""
     cameras = orbit(frames, elevation_deg=elevation_deg, size=size + size % 2)
-    _write_video((to_uint8(render_views(scene, part, BACKGROUND).rgb) for part in _parts(cameras)), fps, path)
+    _write_video(
+        (to_uint8(render_views(scene, part, BACKGROUND).rgb) for part in batches(cameras, FRAMES_AT_ONCE)), fps, path
+    )
 
 
 def write_turntable(
@@ -39,16 +40,11 @@ def write_turntable(
     cameras = orbit(frames, elevation_deg=elevation_deg, size=size + size % 2)
 
     def pairs() -> Iterator[UInt8[ndarray, "B H W 3"]]:
-        for part in _parts(cameras):
+        for part in batches(cameras, FRAMES_AT_ONCE):
             both = [render_views(scene, part, BACKGROUND).rgb, render_mesh(mesh, part, BACKGROUND).rgb]
             yield to_uint8(np.concatenate(both, axis=2))
 
     _write_video(pairs(), fps, path)
-
-
-def _parts(cameras: Cameras) -> Iterator[Cameras]:
-    for start in range(0, len(cameras), FRAMES_AT_ONCE):
-        yield select_views(cameras, slice(start, start + FRAMES_AT_ONCE))
 
 
 def _write_video(parts: Iterator[UInt8[ndarray, "B H W 3"]], fps: int, path: Path) -> None:

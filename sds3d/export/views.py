@@ -1,19 +1,18 @@
 """Renders for exporters: chunked over views, without gradient, as numpy."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy import ndarray
-from torch import Tensor
 
 from sds3d.cameras import orbit
 from sds3d.errors import ExportError
 from sds3d.scenes.base import Scene
-from sds3d.types import Cameras
+from sds3d.types import PER_VIEW, Cameras
 
 VIEWS_AT_ONCE = 4  # bounds memory at large sizes
 RINGS = {-10: 8, 15: 8, 40: 8, 70: 5, -45: 5}  # elevation in degrees: views evenly around
@@ -58,13 +57,12 @@ def render_views(
     device = scene_device(scene)
     images, opacities, depths = [], [], []
     with torch.no_grad():
-        for start in range(0, len(cameras), VIEWS_AT_ONCE):
-            part = select_views(cameras, slice(start, start + VIEWS_AT_ONCE)).to(device)
+        for batch in batches(cameras, VIEWS_AT_ONCE):
+            part = batch.to(device)
             out = scene.render(part, torch.tensor(background, device=device).expand(len(part), 3))
-            mean_depth = torch.where(out.opacity > 1e-3, out.depth / out.opacity.clamp_min(1e-3), torch.inf)
             images.append(out.rgb.clamp(0, 1).cpu().numpy())
             opacities.append(out.opacity[..., 0].cpu().numpy())
-            depths.append(mean_depth[..., 0].cpu().numpy())
+            depths.append(out.mean_depth()[..., 0].cpu().numpy())
     return SceneViews(cameras, np.concatenate(images), np.concatenate(opacities), np.concatenate(depths))
 
 
@@ -74,17 +72,13 @@ def views_all_around(scene: Scene, size: int) -> SceneViews:
     return render_views(scene, join_views(rings))
 
 
-def select_views(cameras: Cameras, chosen: slice) -> Cameras:
-    """Some of the views of a batch."""
-    return _map_tensors(cameras, lambda name: getattr(cameras, name)[chosen])
+def batches(cameras: Cameras, count: int) -> Iterator[Cameras]:
+    """The cameras, at most `count` at a time."""
+    for views in torch.arange(len(cameras)).split(count):
+        yield cameras.select(views)
 
 
-def join_views(batches: list[Cameras]) -> Cameras:
-    """Batches of one image size as one batch."""
-    return _map_tensors(batches[0], lambda name: torch.cat([getattr(batch, name) for batch in batches]))
-
-
-def _map_tensors(cameras: Cameras, new: Callable[[str], Tensor]) -> Cameras:
-    names = [field.name for field in fields(cameras) if isinstance(getattr(cameras, field.name), Tensor)]
-    changed: dict[str, Any] = {name: new(name) for name in names}
-    return replace(cameras, **changed)
+def join_views(rings: list[Cameras]) -> Cameras:
+    """Cameras of one image size as one batch."""
+    joined: dict[str, Any] = {name: torch.cat([getattr(ring, name) for ring in rings]) for name in PER_VIEW}
+    return replace(rings[0], **joined)

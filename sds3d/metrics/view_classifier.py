@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sds3d.cameras import orbit, orbit_cameras
+from sds3d.cameras import orbit, turn_cameras
 from sds3d.priors.base import Prior, PriorConfig
 from sds3d.prompts import VIEW_WORDS, view_index
 from sds3d.scenes.image import ImageScene
@@ -64,12 +64,12 @@ def measure(
     """
     if isinstance(scene, ImageScene) or not (facts.reads_views or facts.reads_cameras):
         return None
-    cameras = turn(orbit(VIEWS, size=SIZE).select(FAR_APART), OFFSET).to(device)
+    cameras = turn_cameras(orbit(VIEWS, size=SIZE).select(FAR_APART), OFFSET).to(device)
     out = scene.render(cameras, torch.full((VIEWS, 3), BACKGROUND, device=device))
     x = prior.encode(out.image())
     if facts.reads_cameras:
         (text,) = prior.embed([prompt])
-        candidates = [turn(cameras, angle) for angle in TURNS]
+        candidates = [turn_cameras(cameras, angle) for angle in TURNS]
         sides = [(text.expand(VIEWS, -1, -1), _condition(candidate, device)) for candidate in candidates]
         true = torch.zeros(VIEWS, dtype=torch.long)
         is_front = torch.stack([_from_front(candidate) for candidate in candidates], dim=1).cpu()
@@ -110,14 +110,6 @@ def residuals(
         predicted = [prior.predict_noise(x_t, t, [text], view)[0] for text, view in sides]
         errors.append(torch.stack([(eps - noise).square().flatten(1).mean(1) for eps in predicted], dim=1))
     return torch.stack(errors).mean(dim=0).cpu()
-
-
-def turn(cameras: Cameras, angle: float) -> Cameras:
-    """The same views from further around the object."""
-    height, focal = cameras.height, cameras.intrinsics[:, 0, 0]
-    return orbit_cameras(
-        cameras.azimuth + angle, cameras.elevation, cameras.distance, 2.0 * torch.atan(height / (2.0 * focal)), height
-    )
 
 
 def _summary(errors: Tensor, true: Tensor, is_front: Tensor) -> Janus:

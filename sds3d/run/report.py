@@ -76,7 +76,7 @@ def peak_memory(device: torch.device) -> dict[str, int]:
 
 @torch.no_grad()
 def view_metrics(scene: Scene, device: torch.device) -> dict[str, float]:
-    """Metrics over eight views around: coverage is the object's share of the image; for the others see metrics.image."""
+    """Metrics over eight views around: `coverage` is the object's share of the image; for others see metrics.image."""
     cameras = orbit(8, size=96).to(device)
     out = scene.render(cameras, torch.zeros((8, 3), device=device))
     metrics = {

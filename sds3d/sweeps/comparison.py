@@ -21,6 +21,10 @@ from sds3d.training.session import Session
 
 VIEWS, SIZE = 4, 192
 SHEET, TABLE, PAGE = "compare.png", "compare.json", "compare.html"
+COLUMNS = {  # number fields of Row, with their headings
+    **{"seconds_per_step": "s/step", "prior_forwards_per_step": "forwards"},
+    **{name: name for name in ("saturation", "coverage", "translucency", "diversity")},
+}
 
 
 @dataclass(frozen=True)
@@ -80,22 +84,10 @@ def run_folder(config: RunConfig) -> str:
     return f"{config.guidance.name}-{config.seed}"
 
 
-def columns() -> dict[str, str]:
-    """Number fields of Row, with their headings."""
-    return {
-        "seconds_per_step": "s/step",
-        "prior_forwards_per_step": "forwards",
-        "saturation": "saturation",
-        "coverage": "coverage",
-        "translucency": "translucency",
-        "diversity": "diversity",
-    }
-
-
 def page(config: RunConfig, rows: list[Row]) -> str:
     """The HTML page beside the image."""
     image = ARTIFACTS[config.scene.artifacts[0]].file_name  # a sheet, or the flat image
-    return render_page("compare", config=config, rows=rows, columns=columns(), image=image, sheet=SHEET)
+    return render_page("compare", config=config, rows=rows, columns=COLUMNS, image=image, sheet=SHEET)
 
 
 def _renders(path: Path) -> np.ndarray:

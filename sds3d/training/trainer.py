@@ -30,7 +30,7 @@ from sds3d.scenes.base import SplitRendering
 from sds3d.scenes.optimizer import build_optimizer, set_learning_rates, take_step
 from sds3d.scenes.particles import Particles, scenes_of
 from sds3d.scenes.regularizers import weighted_sum
-from sds3d.types import ViewCondition
+from sds3d.types import RenderOutput, ViewCondition
 
 PARTS = ("prior", "render", "backward", "optimizer")
 
@@ -80,9 +80,9 @@ class Trainer:
         background = config.scene.background.sample(views, generator).to(self.device)
         times = 1 if config.cameras.orthogonal_views else views
         t = config.timesteps.sample(progress, times, generator).expand(views).to(self.device)
-        wanted = frozenset(name for name in config.scene.losses if self._weight(name, progress))
+        weighted = frozenset(name for name in config.scene.losses if self._weight(name, progress))
         with self._timed("render"):
-            out = scene.render(cameras, background, RenderContext(progress, wanted, generator))
+            out = scene.render(cameras, background, RenderContext(progress, weighted, generator))
             losses = dict(scene.regularizers(out))
             if self.environment_map is not None:
                 out = replace(out, rgb=self.environment_map.behind(out, cameras, background, generator))
@@ -97,11 +97,12 @@ class Trainer:
         grad, stats = result.grad, dict(result.stats)
         if config.optim.clip_gradient is not None:
             grad, stats["clipped_share"] = clip_gradient(grad, evaluate(config.optim.clip_gradient, progress))
+        renders = [out]
         if self.reference_image is not None:
             with self._timed("render"):
-                colors = config.scene.background.sample(1, generator).to(self.device)
-                seen = scene.render(self.reference_image.cameras, colors, RenderContext(progress, wanted, generator))
-                losses |= self.reference_image.losses(seen, colors[0])
+                reference, reference_losses = self._compare_with_reference(self.reference_image, progress)
+            renders.append(reference)
+            losses |= reference_losses
         losses["guidance"] = inject_gradient(x, grad)
         if result.loss is not None:
             losses["guidance_params"] = result.loss
@@ -109,12 +110,13 @@ class Trainer:
         total = weighted_sum(losses, weights)
         self._check_finite("loss", {name: losses[name] for name, weight in weights.items() if weight}, t)
         with self._timed("backward"):
-            total.backward()
+            if total.requires_grad:  # else all weights are 0: parameters and moments stay as they are
+                total.backward()
         self._check_finite("gradient", self._gradients(), t)
         with self._timed("optimizer"):
-            take_step(self.optimizer, out)
+            take_step(self.optimizer, renders)
             self.optimizer.zero_grad(set_to_none=True)
-            scene.after_step(self.step, out, self.optimizer)
+            scene.after_step(self.step, config.steps, out, self.optimizer)
         self.step += 1
         shown = {}
         if self.step % config.log_every == 0 or self.step == config.steps:
@@ -183,6 +185,15 @@ class Trainer:
         if self.environment_map is None:
             return []
         return [ParamGroup("background", [self.environment_map.raw_colors], self.environment_map.config.lr)]
+
+    def _compare_with_reference(
+        self, image: ReferenceImage, progress: float
+    ) -> tuple[RenderOutput, dict[str, Float[Tensor, ""]]]:
+        """The scene from the reference image's camera, unlit, and how it differs from the image."""
+        background = self.config.scene.background.sample(1, self.generator).to(self.device)
+        context = RenderContext(progress, (), self.generator, normals=image.normal is not None, lit=False)
+        out = self.scene.render(image.cameras, background, context)
+        return out, image.losses(out, background[0])
 
     def _weight(self, name: str, progress: float) -> float:
         """The weight of a loss: 1 for the guidance's own, 0 for regularizers the config does not name."""

@@ -37,6 +37,8 @@ def test_a_config_has_the_same_defaults_however_it_is_made() -> None:
     assert RunConfig(prompt=PROMPT) == resolve({"prompt": PROMPT}) == load_config(overrides={"prompt": PROMPT})
     for choice in TABLE:
         config = RunConfig(prompt=PROMPT, **choice)
+        for key in ("scene", "guidance"):  # of the class, whichever part stood there before
+            assert getattr(config, key) == PARTS[key][choice[key]["name"]]()
         assert config == resolve({"prompt": PROMPT, **choice}) == load_config(overrides={"prompt": PROMPT, **choice})
         assert config == RunConfig.from_dict(json.loads(json.dumps(config.to_dict())))
         assert config == resolve(config.said)

@@ -89,7 +89,9 @@ MISTAKES = {
     "guidance.guidance_scale = 500 is not allowed: input should be less than or equal to 200": {
         "guidance.guidance_scale": 500
     },
-    "scene.densify.evry is not an option (did you mean scene.densify.every?)": {"scene.densify.evry": 3},
+    "scene.densify.refine_evry is not an option (did you mean scene.densify.refine_every?)": {
+        "scene.densify.refine_evry": 3
+    },
     "scene.background.colr is not an option (did you mean scene.background.color?)": {"scene.background.colr": 3},
     "scene.background.color.1 = 2": {"scene.background.color": [0, 2, 0]},
     "prior.name = 'analitic' is unknown (did you mean analytic?)": {"prior": "analitic"},

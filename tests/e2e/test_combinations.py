@@ -17,10 +17,10 @@ PRIORS = {
     "embedded": {"prior": "embedded", "cameras.size": 64, "prompt": "a red mug"},
 }
 SMALL = {
-    "gaussians": {"scene.count": 200, "scene.densify.begin_step": 5, "scene.densify.every": 5},
+    "gaussians": {"scene.count": 200, "scene.densify.refine_every": 3},
     "nerf": {
         "scene.field": {"levels": 4, "finest_resolution": 32, "log2_table": 12, "start_levels": 2},
-        "scene.occupancy": {"resolution": 16, "every": 5},
+        "scene.occupancy_resolution": 16,
         "scene.step": 0.1,
     },
     "image": {},

@@ -12,8 +12,8 @@ from sds3d.scenes import NerfConfig
 
 SMALL = {
     "name": "nerf",
-    "field": {"levels": 2, "finest_resolution": 16, "log2_table": 12, "blob_strength": 10.0},
-    "occupancy": {"resolution": 16, "every": 4},
+    "field": {"levels": 2, "finest_resolution": 16, "log2_table": 12},
+    "occupancy_resolution": 16,
     "step": 0.2,
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 from random import Random
 
 import pytest
@@ -61,7 +62,7 @@ def test_views_are_named_by_the_nearest_quarter():
     assert [VIEWS[i] for i in view_labels(turns).tolist()] == ["front", "front", "left", "back", "right", "front"]
 
 
-def test_a_reading_is_right_where_the_likeliest_label_is_the_captions():
+def test_a_prediction_is_right_if_the_likeliest_label_is_the_captions():
     description = parse("a red cone on a blue cube")
     said = attributes_of(description)
     certain = {
@@ -78,8 +79,8 @@ def test_a_reading_is_right_where_the_likeliest_label_is_the_captions():
     assert prediction.likeliest("kind") == ["cone", "cone"]
 
 
-def _reading(**shares):
-    """Of one picture: shares of some labels by attribute, the rest even and small."""
+def _prediction(**shares):
+    """Of one image: shares of some labels by attribute, the rest even and small."""
     found = {}
     for name, labels in LABELS.items():
         row = torch.full((1, len(labels)), 1e-3)
@@ -91,15 +92,15 @@ def _reading(**shares):
 
 def test_what_no_caption_could_mean_is_not_read():
     pattern, color = {"checkered": 0.9}, {"blue": 0.5, "yellow": 0.4}
-    prediction = _reading(pattern=pattern, color=color, second_color={"blue": 0.9, "yellow": 0.1})
+    prediction = _prediction(pattern=pattern, color=color, second_color={"blue": 0.9, "yellow": 0.1})
     assert prediction.likeliest("color") + prediction.likeliest("second_color") == ["yellow", "blue"]
     assert prediction.correct(parse("a checkered blue and yellow gift"))["color"].all()
-    prediction = _reading(pattern=pattern, color=color, second_color={"white": 0.9})
+    prediction = _prediction(pattern=pattern, color=color, second_color={"white": 0.9})
     assert prediction.likeliest("color") + prediction.likeliest("second_color") == ["blue", "white"]
     kinds = {"none": 0.5, "mug": 0.4, "cube": 0.3}  # nothing stands on a mug
-    prediction = _reading(relation={"on": 0.9}, other_kind=kinds, other_color={"red": 0.9})
+    prediction = _prediction(relation={"on": 0.9}, other_kind=kinds, other_color={"red": 0.9})
     assert prediction.likeliest("relation") + prediction.likeliest("other_kind") == ["on", "cube"]
-    prediction = _reading(relation={"none": 0.9, "on": 0.05}, other_kind={"none": 0.4, "cube": 0.5})
+    prediction = _prediction(relation={"none": 0.9, "on": 0.05}, other_kind={"none": 0.4, "cube": 0.5})
     assert prediction.likeliest("relation") + prediction.likeliest("other_kind") == ["none", "none"]
 
 
@@ -107,18 +108,18 @@ def test_every_caption_can_be_read():
     rng = Random(1)
     for _ in range(300):
         description = random_description(rng)
-        prediction = _reading(**{name: {label: 1.0} for name, label in attributes_of(description).items()})
+        prediction = _prediction(**{name: {label: 1.0} for name, label in attributes_of(description).items()})
         assert all(right.all() for right in prediction.correct(description).values()), description.caption()
 
 
 @pytest.mark.slow
 def test_it_learns_a_few_pictures_by_heart(tmp_path, monkeypatch):
-    monkeypatch.setattr("sds3d.priors.embedded.data.SCENES_PER_SHARD", 4)
+    monkeypatch.setattr("sds3d.priors.embedded.data.make_shard", partial(make_shard, scenes=4))
     write_shard(tmp_path, 0)
     torch.manual_seed(0)
     network = ClassifierNetwork()
-    losses = list(train_classifier(network, [Dataset(tmp_path)], steps=20, batch=6))
-    assert losses[-1] < 0.85 * losses[0]
+    losses = list(train_classifier(network, [Dataset(tmp_path)], steps=12, batch=8))
+    assert losses[-1] < 0.6 * losses[0]
 
 
 def test_augmented_images_keep_their_range_and_differ():

@@ -88,6 +88,8 @@ def test_guided_noise_is_the_formula_and_costs_two_forwards_or_four() -> None:
     assert counter.forwards - before == 2 * 4
     expected = cfg(perp_neg(eps_y, eps_null, [(eps, share) for eps in eps_sides]), eps_null, 3.0)
     torch.testing.assert_close(eps_w, expected)
+    rescaled = guided_noise(against, q.diffuse()[0], q.t, 3.0, rescale=0.7)  # to the spread of eps_y without Perp-Neg
+    torch.testing.assert_close(rescaled, cfg_rescale(expected, eps_y, 0.7))
 
 
 @pytest.mark.parametrize("name", [name for name, method in GUIDANCE.items() if method.uses_cfg])

@@ -8,7 +8,7 @@ import torch
 from sds3d.cameras import orbit
 from sds3d.config.run_config import load_config
 from sds3d.evaluation.ground_truth import draw_truths
-from sds3d.metrics.view_classifier import false_front_share, measure, residuals, turn
+from sds3d.metrics.view_classifier import false_front_share, measure, residuals
 from sds3d.priors.analytic import AnalyticPrior
 from sds3d.priors.embedded.captions import parse
 from sds3d.priors.embedded.render import render_solids
@@ -112,14 +112,6 @@ def test_fronts_are_false_where_the_view_is_not_from_the_front():
         1 / 3
     )
     assert false_front_share(every, azimuth, ~every) == 0.0
-
-
-def test_turned_cameras_keep_everything_but_the_azimuth():
-    cameras = orbit(3, elevation_deg=20, distance=2.5, fov_deg=50, size=64)
-    turned = turn(cameras, 0.5)
-    torch.testing.assert_close(turned.azimuth, cameras.azimuth + 0.5)
-    torch.testing.assert_close(turned.intrinsics, cameras.intrinsics)
-    torch.testing.assert_close(turned.distance, cameras.distance)
 
 
 class Truth:

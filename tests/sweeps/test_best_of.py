@@ -44,14 +44,14 @@ def test_all_begin_and_the_best_ends(small_config, tmp_path: Path) -> None:
     assert exhaust(best_of(config, 3, 10, tmp_path)) == []
 
 
-def test_the_best_is_the_run_that_its_seed_makes_alone(small_config, tmp_path: Path, sheet_only) -> None:
+def test_the_best_is_the_run_that_its_seed_makes_alone(small_config, tmp_path: Path) -> None:
     exhaust(best_of(small_config(), 3, 10, tmp_path / "best"))
     list(Session(small_config(seed=1), tmp_path / "alone").run())
     got, want = (Session.resume(tmp_path / name).scene().state_dict() for name in ("best/seed-1", "alone"))
     assert all(torch.equal(value, want[name]) for name, value in got.items())
 
 
-def test_it_goes_on_where_it_was_stopped(small_config, tmp_path: Path, sheet_only) -> None:
+def test_it_goes_on_where_it_was_stopped(small_config, tmp_path: Path) -> None:
     config, done = small_config(), []
     best = best_of(config, 3, 10, tmp_path)
     for path, events in best.stages():
@@ -66,7 +66,7 @@ def test_it_goes_on_where_it_was_stopped(small_config, tmp_path: Path, sheet_onl
     assert next(event.step for event in again[0][1] if isinstance(event, StepDone)) == 6
 
 
-def test_a_seed_that_diverges_is_not_chosen(small_config, tmp_path: Path, monkeypatch, sheet_only) -> None:
+def test_a_seed_that_diverges_is_not_chosen(small_config, tmp_path: Path, monkeypatch) -> None:
     advance = Trainer.advance
 
     def failing(self: Trainer) -> StepDone:
@@ -116,7 +116,7 @@ def test_what_cannot_be_ranked_is_refused_before_anything_runs(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_damaged_ranking_is_named(small_config, tmp_path: Path, sheet_only) -> None:
+def test_a_damaged_ranking_is_named(small_config, tmp_path: Path) -> None:
     exhaust(best_of(small_config(), 2, 10, tmp_path))
     (tmp_path / RANKING).write_text('{"ranking": [{"seed": 1}]}')
     with pytest.raises(ConfigError, match="is damaged"):
@@ -125,7 +125,7 @@ def test_a_damaged_ranking_is_named(small_config, tmp_path: Path, sheet_only) ->
 
 @pytest.mark.parametrize("until", [9, 10, 23])
 def test_a_seed_whose_ranking_step_was_skipped_is_ranked_by_the_next_one(
-    small_config, tmp_path: Path, monkeypatch, sheet_only, until: int
+    small_config, tmp_path: Path, monkeypatch, until: int
 ) -> None:
     """B17: the checkpoint of exactly that step was demanded, each time the same command ran again."""
     advance = Trainer.advance
@@ -146,7 +146,7 @@ def test_a_seed_whose_ranking_step_was_skipped_is_ranked_by_the_next_one(
     assert exhaust(best_of(small_config(checkpoint_every=100), 2, until, tmp_path)) == []
 
 
-def test_a_stage_that_is_read_to_its_last_event_only_holds_no_folder(small_config, tmp_path: Path, sheet_only) -> None:
+def test_a_stage_that_is_read_to_its_last_event_only_holds_no_folder(small_config, tmp_path: Path) -> None:
     """As displays read them: the best of one seed is the very folder of the stage before."""
     names, kept = [], []
     for path, events in best_of(small_config(), 1, 10, tmp_path).stages():
@@ -167,9 +167,7 @@ def test_strict_refuses_words_that_the_prior_does_not_know(small_config, tmp_pat
     assert not any(tmp_path.iterdir())
 
 
-def test_the_best_that_diverges_later_hands_over_what_it_was(
-    small_config, tmp_path: Path, monkeypatch, sheet_only
-) -> None:
+def test_the_best_that_diverges_later_hands_over_what_it_was(small_config, tmp_path: Path, monkeypatch) -> None:
     advance = Trainer.advance
 
     def failing(self: Trainer) -> StepDone:

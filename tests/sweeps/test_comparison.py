@@ -20,7 +20,7 @@ def configs(small_config):
     return [small_config(guidance={"name": "sds", "guidance_scale": 1.0}, seed=seed, steps=6) for seed in (0, 1)]
 
 
-def test_a_comparison_makes_runs_sheet_table_and_page(configs, tmp_path: Path, sheet_only) -> None:
+def test_a_comparison_makes_runs_sheet_table_and_page(configs, tmp_path: Path) -> None:
     comparison = Comparison(configs, tmp_path)
     events = list(comparison.runs.run())
     assert {path.name for path, _ in events} == {"sds-0", "sds-1"}
@@ -49,7 +49,7 @@ def break_seed(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
 
 @pytest.mark.parametrize("rollbacks", [0, 3])
 def test_a_diverged_run_ends_in_the_table_with_its_reason(
-    small_config, tmp_path: Path, monkeypatch, sheet_only, rollbacks: int
+    small_config, tmp_path: Path, monkeypatch, rollbacks: int
 ) -> None:
     break_seed(monkeypatch, 0)
     monkeypatch.setattr("sds3d.training.recovery.ROLLBACKS", rollbacks)
@@ -61,7 +61,7 @@ def test_a_diverged_run_ends_in_the_table_with_its_reason(
     assert row.coverage > 0
 
 
-def test_a_run_that_a_person_ended_ends_in_the_table(configs, tmp_path: Path, sheet_only) -> None:
+def test_a_run_that_a_person_ended_ends_in_the_table(configs, tmp_path: Path) -> None:
     session = Session(configs[0], tmp_path / run_folder(configs[0]))
     for event in session.run():
         if isinstance(event, StepDone) and event.step == 3:

@@ -14,8 +14,6 @@ from sds3d.sweeps.run_set import RunSet, failure
 from sds3d.training.session import Session
 from sds3d.training.trainer import Trainer
 
-pytestmark = pytest.mark.usefixtures("sheet_only")
-
 
 @pytest.fixture
 def configs(small_config, tmp_path: Path):
@@ -109,10 +107,8 @@ def test_a_run_that_a_person_ended_early_says_so(configs) -> None:
     assert failure(first) == "a person ended it early"
 
 
-def test_a_refused_export_does_not_stop_the_others(small_config, tmp_path: Path, monkeypatch) -> None:
-    from sds3d.scenes import GaussiansConfig
-
-    monkeypatch.setattr(GaussiansConfig, "artifacts", ("sheet", "glb"))
+@pytest.mark.exports
+def test_a_refused_export_does_not_stop_the_others(small_config, tmp_path: Path) -> None:
     options = {"steps": 6, "export.level": 1e6}
     configs = {tmp_path / f"run-{seed}": small_config(seed=seed, **options) for seed in (0, 1)}
     runs = RunSet(configs)

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sds3d.jobs import Queue
+
 FLAGS = [
     *("--no-sandbox", "--headless=new", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
@@ -72,8 +74,12 @@ class Server:
         finally:
             self.process.kill()
 
+    @property
+    def queue(self) -> Queue:
+        return Queue(self.out / "queue")
+
     def folder(self, name: str) -> Path:
-        return self.out / "queue" / name / "run"
+        return self.queue.job(name).run.path
 
 
 class Visitor:
@@ -83,13 +89,16 @@ class Visitor:
         self.context = browser.new_context(viewport={"width": width, "height": 1000}, accept_downloads=True)
         self.page = self.context.new_page()
         self.elsewhere: list[str] = []
+        self.asked: list[str] = []  # addresses of the server
         self.page.on("request", lambda request: self._note(request.url, server.address))
         self.page.set_default_timeout(1000 * PATIENCE)
         self.page.goto(server.address + query)
         self.page.wait_for_selector("#go")
 
     def _note(self, url: str, address: str) -> None:
-        if not url.startswith((address, "data:", "blob:")):
+        if url.startswith(address):
+            self.asked.append(url.removeprefix(address))
+        elif not url.startswith(("data:", "blob:")):
             self.elsewhere.append(url)
 
     def ask(self, prompt: str, base: Mapping[str, object] = QUICK, **options: object) -> None:

@@ -1,7 +1,6 @@
 """The page as people use it: a real Chromium, a real server, a real worker, the prior that ships."""
 
 import itertools
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -11,7 +10,10 @@ from typing import Any
 import pytest
 import trimesh
 
-from .browser import FLAGS, Server, Visitor, find_chromium
+from sds3d.run.events import Change, Started
+from sds3d.run.folder import RunFolder
+
+from .browser import FLAGS, QUICK, Server, Visitor, find_chromium
 
 pytest.importorskip("gradio", reason="the web page is an extra: pip install sds3d[ui]")
 playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
@@ -29,8 +31,8 @@ LIMIT = 3
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running = Server(tmp_path_factory.mktemp("ui") / "outputs", "--queue", str(LIMIT))
     yield running
-    said = running.end()
-    assert "Traceback" not in said, said
+    output = running.end()
+    assert "Traceback" not in output, output
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,8 @@ def test_watch_a_run_stop_it_and_take_the_mesh_home(visitor: Visitor, server: Se
     seen = visitor.frames(6)
     waits = [later - earlier for (earlier, _), (later, _) in itertools.pairwise(seen)]
     assert sum(waits) / len(waits) < 4.0, waits  # two seconds on a quiet machine: benchmarks/ui.py measures that
+    assert [address for address in visitor.asked if "events/" in address] == [f"events/{name}"], "one stream"
+    assert not [address for address in visitor.asked if "queue/" in address], "nothing goes through Gradio's queue"
     visitor.page.click("#stop")
     assert visitor.until("stopped", "done", "failed") == "stopped"
     assert visitor.spread("#mesh canvas") > 5
@@ -72,7 +76,7 @@ def test_a_closed_tab_stops_nothing(browser: Any, server: Server) -> None:
     second = Visitor(browser, server, f"?run={name}")
     assert second.until("running", "done") in ("running", "done")
     assert second.until("done", "failed", "stopped") == "done"
-    assert json.loads((server.folder(name) / "report.json").read_text())["steps"] == 150
+    assert RunFolder(server.folder(name)).report()["steps"] == 150
     assert second.page.locator("#history .card", has_text="a blue car").get_attribute("data-state") == "done"
     second.close()
 
@@ -86,7 +90,7 @@ def test_two_at_once_each_with_their_own(browser: Any, server: Server) -> None:
         assert one.until("done", "failed", "stopped") == "done"
         assert one.page.inner_text("#live h3") == prompt
         assert f"/run/{name}/" in str(one.page.get_attribute("#live img", "src"))
-        assert json.loads((server.folder(name) / "report.json").read_text())["prompt"] == prompt
+        assert RunFolder(server.folder(name)).report()["prompt"] == prompt
         one.close()
 
 
@@ -103,10 +107,16 @@ def test_a_full_queue_is_said_and_a_waiting_run_can_be_called_off(visitor: Visit
 
 
 def test_a_run_that_fails_says_why(visitor: Visitor) -> None:
-    visitor.generate("a red mug", **{"prior.weights": "/nowhere/to/be/found"})
+    visitor.generate("a red mug", **{"prior": "nobody/has-this-model"})
     visitor.until("failed")
-    assert "no embedded prior in /nowhere/to/be/found" in visitor.page.inner_text("#live .reason")
+    assert "nobody/has-this-model" in visitor.page.inner_text("#live .reason")
     assert "Traceback" not in visitor.page.content()
+
+
+def test_files_of_the_server_are_refused_beside_their_field(visitor: Visitor) -> None:
+    visitor.ask("a red mug", prior="/etc")
+    beside = visitor.page.wait_for_selector("#prior + .problem.beside")
+    assert "is a file of the server" in beside.inner_text()
 
 
 @pytest.mark.parametrize(
@@ -135,12 +145,21 @@ def test_examples_are_those_of_the_prior(visitor: Visitor) -> None:
     visitor.page.wait_for_function("document.querySelector('#prompt textarea').value === 'a green ball'")
 
 
-def test_a_control_under_advanced_counts(visitor: Visitor, server: Server) -> None:
+def test_a_control_under_advanced_counts_and_untouched_ones_do_not(visitor: Visitor, server: Server) -> None:
     visitor.page.click("#advanced button >> nth=0")
     visitor.page.fill("#log_every input", "7")
-    visitor.page.wait_for_timeout(1000)
-    name = visitor.generate("a red ball", steps=100_000, log_every=7)
-    assert json.loads((server.out / "queue" / name / "job.json").read_text())["config"]["log_every"] == 7
+    visitor.page.fill("#steps input", "")  # emptied: as it is by default
+    visitor.page.click("#guidance input")
+    visitor.page.get_by_role("option", name="cfd", exact=True).click()
+    visitor.page.wait_for_selector('#timesteps-name, [data-option^="noise."]')  # what cfd brings along
+    assert visitor.page.input_value("#log_every input") == "7"
+    options = {key: value for key, value in QUICK.items() if key not in ("log_every", "steps")}
+    name = visitor.generate("a red ball", options)
+    job = server.queue.job(name)
+    assert job.config.said.keys() - {"guidance", "scene", "prior", "prompt", "seed", "preview_seconds"} == {
+        "log_every", "steps", "cameras", "checkpoint_every", "export",
+    }  # fmt: skip
+    assert (job.config.log_every, job.config.steps, job.config.guidance.name) == (7, 600, "cfd")
     visitor.page.click("#stop")
     visitor.until("stopped")
 
@@ -150,21 +169,37 @@ def test_pause_change_fork_and_delete(visitor: Visitor, server: Server) -> None:
     visitor.frames(1)
     visitor.page.click("#pause")
     visitor.until("paused")
+    assert "paused; others go on" in visitor.page.inner_text("#live .facts")
+    other = visitor.generate("a green ball", steps=100_000)  # F5: the paused run holds nobody up
+    visitor.until("running")
+    visitor.page.click("#stop")
+    visitor.until("stopped")
+    assert server.queue.job(other).state == "stopped"
+    visitor.page.click(f'#history a[href="?run={name}"]')
+    visitor.until("paused")
     visitor.page.click("#resume")
     visitor.until("running")
     visitor.page.click("#changing button >> nth=0")
     visitor.page.fill("#other-words textarea", "a blue ball")
-    visitor.page.fill("#other-scale input", "8")
     visitor.page.click("#change")
     visitor.page.wait_for_selector('#details .log:has-text("changed prompt to a blue ball")')
-    visitor.page.fill("#fork-steps input", "90000")
+    visitor.page.wait_for_selector('#live h3:has-text("a blue ball")')
+    job = server.queue.job(name)
+    assert [sent.changes for _, sent in server.queue.commands(job) if isinstance(sent, Change)] == [
+        {"prompt": "a blue ball"}
+    ]  # F1: the guidance scale was not touched
+    scale = job.config.guidance.guidance_scale
+    assert job.run.config().guidance.guidance_scale == scale
+    visitor.page.fill("#other-words textarea", "a zzz qqq")
+    visitor.page.click("#change")
+    assert "zzz" in visitor.page.wait_for_selector("#changed .problem").inner_text()
     visitor.page.fill("#other-words textarea", "a green ball")
     before = visitor.page.url
-    visitor.page.click("#fork")
+    visitor.page.click("#fork")  # F2: as it comes, with other words only
     visitor.page.wait_for_function("before => location.href !== before", arg=before)
     forked = visitor.page.url.partition("?run=")[2]
-    about = json.loads((server.out / "queue" / forked / "job.json").read_text())["config"]
-    assert (about["prompt"], about["steps"], about["guidance"]["guidance_scale"]) == ("a green ball", 90_000, 8)
+    config = server.queue.job(forked).config
+    assert (config.prompt, config.steps, config.guidance.guidance_scale) == ("a green ball", 100_000, scale)
     for chosen in (forked, name):
         visitor.page.goto(f"{server.address}?run={chosen}")
         visitor.page.wait_for_selector(f'#live [data-run="{chosen}"]')
@@ -182,6 +217,18 @@ def test_pause_change_fork_and_delete(visitor: Visitor, server: Server) -> None:
     assert not (server.out / "queue" / forked).exists()
 
 
+def test_a_further_format_is_linked_with_all_its_files(visitor: Visitor, tmp_path: Path) -> None:
+    visitor.generate("a red mug")
+    assert visitor.until("done", "failed") == "done"
+    visitor.page.click("#format input")
+    visitor.page.get_by_role("option", name="gltf", exact=True).click()
+    visitor.page.click("#make")
+    for name in ("mesh.gltf", "mesh.bin", "mesh_color.png"):
+        visitor.page.wait_for_selector(f'#made a[href$="/{name}"]')
+        visitor.download(f'#made a[href$="/{name}"]', tmp_path / name)
+    assert len(trimesh.load(tmp_path / "mesh.gltf", force="mesh").faces) > 100
+
+
 def test_a_server_that_is_killed_goes_on_where_it_was(browser: Any, tmp_path: Path) -> None:
     killed = Server(tmp_path / "outputs")
     first = Visitor(browser, killed)
@@ -190,9 +237,8 @@ def test_a_server_that_is_killed_goes_on_where_it_was(browser: Any, tmp_path: Pa
     killed.process.kill()
     killed.process.wait()
     first.close()
-    job = tmp_path / "outputs" / "queue" / name
     deadline = time.monotonic() + 60
-    while not (job / "claim-1.ended").is_file():  # the worker notices, saves, and gives the run back
+    while killed.queue.job(name).state != "queued":  # the worker notices, saves, and gives the run back
         assert time.monotonic() < deadline
         time.sleep(0.2)
     again = Server(tmp_path / "outputs")
@@ -202,9 +248,9 @@ def test_a_server_that_is_killed_goes_on_where_it_was(browser: Any, tmp_path: Pa
     second.page.wait_for_selector('#details .log:has-text("at step")')
     second.page.click("#stop")
     second.until("stopped")
-    assert (job / "run" / "mesh.glb").is_file()
-    events = [json.loads(line) for line in (job / "run" / "events.jsonl").read_text().splitlines()]
-    begun = [event["step"] for event in events if event["event"] == "Started"]
+    run = RunFolder(again.folder(name))
+    assert "glb" in run.artifacts()
+    begun = [event.step for _, event in run.reader().read() if isinstance(event, Started)]
     assert len(begun) == 2
     assert begun[1] > 0
     second.close()

@@ -153,7 +153,8 @@ def test_what_a_message_holds(tmp_path: Path, small_config) -> None:
         message = message_of(index, "a red#1 50%")
         assert message is not None
         assert {key: message[key] for key in ("state", "active", "step", "steps", "losses", "place", "reason")} == {
-            "state": "running", "active": True, "step": 4, "steps": 9, "losses": {"guidance": 0.5}, "place": 0, "reason": "",
+            "state": "running", "active": True, "step": 4, "steps": 9, "losses": {"guidance": 0.5}, "place": 0,
+            "reason": "",
         }  # fmt: skip
         assert message["preview"] == "/run/a%20red%231%2050%25/previews/step-000004.png"
         assert message["preview"] in message["view"]

@@ -42,21 +42,24 @@ def finished(steps: int) -> Finished:
     return Finished({"steps": steps})
 
 
+def counting(call: Any, name: str, counts: Counter[str]) -> Any:
+    def counted_call(*args: Any, **kwargs: Any) -> Any:
+        counts[name] += 1
+        return call(*args, **kwargs)
+
+    return counted_call
+
+
 @contextmanager
 def counted() -> Iterator[Counter[str]]:
     """Counts what is asked of the file system and of SQLite."""
     counts = Counter[str]()
     with pytest.MonkeyPatch.context() as patch:
         for module, name in (
-            (os, "stat"), (os, "lstat"), (os, "scandir"), (os, "listdir"), (os, "open"), (io, "open"), (builtins, "open"),
-            (Database, "read"),
+            (os, "stat"), (os, "lstat"), (os, "scandir"), (os, "listdir"), (os, "open"), (io, "open"),
+            (builtins, "open"), (Database, "read"),
         ):  # fmt: skip
-
-            def asked(*args: Any, _call: Any = getattr(module, name), _name: str = name, **kwargs: Any) -> Any:
-                counts[_name] += 1
-                return _call(*args, **kwargs)
-
-            patch.setattr(module, name, asked)
+            patch.setattr(module, name, counting(getattr(module, name), name, counts))
         yield counts
 
 
@@ -103,9 +106,9 @@ def test_500_finished_runs_cost_a_look_no_more_than_5(tmp_path: Path, small_conf
         for one in range(number):
             write_run(outputs, f"ball-{one}", config, Started("a red ball", Path("x"), "cpu", 0, 4), finished(4))
         configs = [config.with_changes({"seed": one}, ("seed",)) for one in range(number)]
-        for job in index.queue.add_many(configs):
-            running = index.queue.claim(WorkerId.here())
-            index.queue.finish(running, "stopped", "enough")
+        index.queue.add_many(configs)
+        while (job := index.queue.claim(WorkerId.here())) is not None:
+            index.queue.finish(job, "stopped", "enough")
         running_now = index.add(small_config(seed=10**6))
         os.utime(outputs, (0, 0))  # long ago
         maker = FileMaker()
