@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = sorted((ROOT / "sds3d").rglob("*.py"))
 APP = sorted((ROOT / "app").rglob("*.py"))
 
-# Bottom to top, folders of sds3d/ (and the few flat modules): each imports from the rows below its own, and from itself.
+# Bottom to top, folders of sds3d/ (and flat modules): each imports from the rows below its own, and from itself.
 LAYERS = [
     {"types", "errors", "options", "atomic"},
     {"ops"},
