@@ -93,9 +93,9 @@ class WorkerPool:
 
     def _keep(self) -> None:
         while not self._ended.wait(LOOK_EVERY):
-            for place in self._places:
-                self._look(place)
-            with suppress(Sds3dError):  # a disk that refuses now may answer at the next look
+            with suppress(Sds3dError, OSError):  # no disk or no process for now: there may be one at the next look
+                for place in self._places:
+                    self._look(place)
                 self.queue.reap()
 
     def _look(self, place: _Place) -> None:
@@ -129,10 +129,9 @@ class WorkerPool:
         command += ["--forever"] if self._forever else []
         command += ["--only", str(self._names)] if self._only is not None else []
         environment = environment_of(place.index, len(self._places), self._gpus, os.environ)
+        environment["OMP_NUM_THREADS"] = str(threads)
+        place.process = subprocess.Popen(command, env=environment, start_new_session=True)
         place.begun, place.next_start = time.monotonic(), None
-        place.process = subprocess.Popen(
-            command, env={**environment, "OMP_NUM_THREADS": str(threads)}, start_new_session=True
-        )
 
 
 def gpu_count() -> int:
