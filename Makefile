@@ -1,5 +1,4 @@
-# make demo   set everything up, then make a 3D object from a few words
-# make test   set everything up, then run the whole CPU test suite
+# `make help` lists what there is.
 # Needs: Python 3.10 or newer, a C++ compiler, a package index. Everything goes into .venv/; delete it to start afresh.
 
 PYTHON ?= python3
@@ -13,48 +12,75 @@ STAMPS := $(VENV)/.stamps
 PIP := $(BIN)/python -m pip install -qq --no-input --disable-pip-version-check --progress-bar off
 # One thread a test worker: two workers on two cores are faster than two threads, and idle threads must not spin.
 QUIET_THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+PYTEST := $(QUIET_THREADS) $(BIN)/python -m pytest
 # Folders too: their time changes when a file is added or removed.
 BUILD_INPUTS := setup.py pyproject.toml $(wildcard MANIFEST.in) $(shell find cuda_ext 2>/dev/null)
+KERNELS := $(shell find cuda_ext -name '*.h' -o -name '*.cpp' -o -name '*.cu' 2>/dev/null)
 
 export PIP_ROOT_USER_ACTION = ignore
 
-.PHONY: help install demo test test-dcc test-ui lint format wheel sanitize clean FORCE
+.PHONY: help install demo quick test test-reliability test-ui test-dcc lint format hooks wheel sanitize clean FORCE
 .DELETE_ON_ERROR:
 
-help:
-	@sed -n 's/^# \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
-	@echo "also: make install, test-reliability, test-ui, lint, format, wheel, sanitize, clean; variables: PYTHON, TORCH, PROMPT, ARGS"
+help:  ## list the targets
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
+	@echo "variables: PYTHON, TORCH, PROMPT, ARGS (more arguments), such as make test ARGS=tests/guidance"
 
-install: $(STAMPS)/package
+install: $(STAMPS)/package  ## set up .venv/ with everything, and build the kernels
 
-demo: install
+demo: install  ## set everything up, then make a 3D object: PROMPT="a blue chair" ARGS="--preset draft"
 	$(BIN)/sds3d generate "$(PROMPT)" $(ARGS)
 
-test: install
-	$(QUIET_THREADS) $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+quick: install  ## the tests without those that take seconds each: under two minutes on two cores
+	$(PYTEST) -n 2 --dist loadgroup -m "not slow" $(ARGS)
 
-# The promises of docs/reliability.md at their full sizes: under ten minutes.
-test-reliability: install
-	SDS3D_FULL=1 $(QUIET_THREADS) $(BIN)/python -m pytest -n 2 --dist loadgroup --timeout 1800 \
+test: install  ## the whole CPU test suite: under eight minutes on two cores
+	$(PYTEST) -n 2 --dist loadgroup $(ARGS)
+
+test-reliability: install  ## the promises of docs/reliability.md at their full sizes: under ten minutes
+	SDS3D_FULL=1 $(PYTEST) -n 2 --dist loadgroup --timeout 1800 \
 	  tests/reliability tests/run/test_checkpoint.py tests/config/test_run_config.py $(ARGS)
 
-lint: install
+# On Debian and Ubuntu Chromium is installed where it is missing and may be.
+test-ui: install  ## the web page in a real browser (Chromium, or SDS3D_CHROMIUM=/path)
+	@command -v chromium >/dev/null || [ -n "$$SDS3D_CHROMIUM" ] || apt-get install -y -qq chromium \
+	  || { echo "no Chromium: install it, or set SDS3D_CHROMIUM=/path/to/it"; exit 1; }
+	SDS3D_BROWSER=1 $(PYTEST) tests/app/ui $(ARGS)
+
+# Khronos' glTF validator (npm) and Blender as a Python module (pip, 1 GB, GPL, so in an environment of its own; Python
+# 3.11).
+DCC := build/dcc
+BLENDER_PYTHON ?= python3.11
+test-dcc: install  ## what Blender and Khronos' glTF validator make of the exports (npm, and 1 GB from PyPI)
+	@mkdir -p $(DCC)
+	@[ -d $(DCC)/node_modules/gltf-validator ] || npm install --silent --prefix $(DCC) gltf-validator
+	@[ -x $(DCC)/blender/bin/python ] || $(BLENDER_PYTHON) -m venv $(DCC)/blender
+	@$(DCC)/blender/bin/python -c "import bpy" 2>/dev/null || $(DCC)/blender/bin/python -m pip install -qq bpy==5.0.1
+	SDS3D_BPY=$(abspath $(DCC))/blender/bin/python \
+	  SDS3D_GLTF_VALIDATOR=$(abspath $(DCC))/node_modules/gltf-validator $(PYTEST) tests/dcc $(ARGS)
+
+lint: install  ## ruff, mypy and clang-format, as .pre-commit-config.yaml runs them
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy sds3d app
+	$(BIN)/clang-format --dry-run --Werror $(KERNELS)
 
-format: install
+format: install  ## repair what ruff and clang-format can repair
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(KERNELS)
 
-wheel: install
+hooks: install  ## run the linters before each commit, by pre-commit
+	$(PIP) pre-commit && $(BIN)/pre-commit install
+
+wheel: install  ## a wheel in dist/
 	$(BIN)/python -m pip wheel -qq --no-input --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir dist .
 	@ls dist/*.whl
 
-# The CPU kernels under AddressSanitizer and UBSan, in a copy: the installed library stays as it is. Needs g++ and Linux.
+# In a copy: the installed library stays as it is. Needs g++ and Linux.
 SANITIZED := build/sanitize
 SANITIZE := -g -fsanitize=address,undefined -fno-sanitize-recover=undefined
-sanitize: install
+sanitize: install  ## the CPU kernels' tests under AddressSanitizer and UBSan
 	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
 	cp -r setup.py pyproject.toml README.md cuda_ext sds3d app assets tests $(SANITIZED)/ && rm -f $(SANITIZED)/sds3d/*.so
 	cd $(SANITIZED) && CC=gcc CXX=g++ CFLAGS="$(SANITIZE)" CXXFLAGS="$(SANITIZE)" LDFLAGS="$(SANITIZE)" SDS3D_BUILD_CUDA=0 \
@@ -64,25 +90,7 @@ sanitize: install
 	  $(abspath $(BIN))/python -m pytest tests/ops -k "not fallback and not emulated" \
 	  --ignore tests/ops/test_build.py --ignore tests/ops/test_emulation.py $(ARGS)
 
-# What other programs make of the exports: Khronos' glTF validator (npm) and Blender as a Python module (pip, 1 GB, GPL,
-# so in an environment of its own; Python 3.11).
-DCC := build/dcc
-BLENDER_PYTHON ?= python3.11
-test-dcc: install
-	@mkdir -p $(DCC)
-	@[ -d $(DCC)/node_modules/gltf-validator ] || npm install --silent --prefix $(DCC) gltf-validator
-	@[ -x $(DCC)/blender/bin/python ] || $(BLENDER_PYTHON) -m venv $(DCC)/blender
-	@$(DCC)/blender/bin/python -c "import bpy" 2>/dev/null || $(DCC)/blender/bin/python -m pip install -qq bpy==5.0.1
-	$(QUIET_THREADS) SDS3D_BPY=$(abspath $(DCC))/blender/bin/python \
-	  SDS3D_GLTF_VALIDATOR=$(abspath $(DCC))/node_modules/gltf-validator $(BIN)/python -m pytest tests/dcc $(ARGS)
-
-# The web page in a real browser; on Debian and Ubuntu Chromium is installed where it is missing and may be.
-test-ui: install
-	@command -v chromium >/dev/null || [ -n "$$SDS3D_CHROMIUM" ] || apt-get install -y -qq chromium \
-	  || { echo "no Chromium: install it, or say SDS3D_CHROMIUM=/path/to/it"; exit 1; }
-	$(QUIET_THREADS) SDS3D_BROWSER=1 $(BIN)/python -m pytest tests/app/ui $(ARGS)
-
-clean:
+clean:  ## remove build products; .venv/ stays
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find sds3d -name '*.so' -delete
 
@@ -105,7 +113,7 @@ $(STAMPS)/package: $(STAMPS)/torch $(BUILD_INPUTS)
 # Said before anything is downloaded, in one line each.
 define PREFLIGHT
 fail() { echo "error: $$1" >&2; exit 1; }; \
-command -v "$(PYTHON)" >/dev/null || fail "$(PYTHON) was not found: install Python 3.10 or newer, or say make PYTHON=/path/to/python3"; \
+command -v "$(PYTHON)" >/dev/null || fail "$(PYTHON) was not found: install Python 3.10 or newer, or run make PYTHON=/path/to/python3"; \
 "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
   || fail "$(PYTHON) is too old: sds3d needs Python 3.10 or newer (make PYTHON=/path/to/python3)"; \
 "$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null \

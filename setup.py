@@ -172,7 +172,7 @@ packages += ["sds3d_assets"]
 setup(
     name="sds3d",
     version="0.1.0",
-    description="Text to 3D by score distillation, on a bare machine",
+    description="Text to 3D by score distillation: from words to a textured mesh, without a GPU",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8") if (ROOT / "README.md").is_file() else "",
     long_description_content_type="text/markdown",
     license="Apache-2.0",
@@ -181,7 +181,7 @@ setup(
     package_dir={"sds3d_app": "app", "sds3d_assets": "assets"},
     package_data={
         "sds3d": ["py.typed"],
-        "sds3d.sweeps": ["pages/*.html"],
+        "sds3d.sweeps.pages": ["*.html"],
         "sds3d_app.ui": ["*.css", "*.js"],
         "sds3d_assets": [
             f"{depth}*.{kind}" for depth in ("", "**/") for kind in ("safetensors", "json", "md", "txt", "png")
@@ -214,6 +214,7 @@ setup(
         "numpy>=1.26",
         "pyyaml>=6",
         "jinja2>=3.1",
+        "packaging>=23",
     ],
     extras_require={
         "ui": ["gradio>=6.31,<7"],
@@ -222,6 +223,7 @@ setup(
         "dev": [
             *("pytest>=8", "pytest-xdist>=3.5", "pytest-timeout>=2.3", "hypothesis>=6.100", "beartype>=0.18"),
             *("ruff>=0.6", "mypy>=1.11"),
+            "clang-format==18.1.8",  # versions differ in what they make of the same file
             "usd-core>=24.8",
             "gradio>=6.31,<7",
             "playwright>=1.48",

@@ -2,8 +2,9 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -14,9 +15,9 @@ SWITCHES = {"--offline": "HF_HUB_OFFLINE", "--allow-pickle": "SDS3D_ALLOW_PICKLE
 
 
 def take_switches(arguments: list[str]) -> list[str]:
-    """Sets the switches that every command understands, wherever they are on the line, and returns the other words.
+    """The arguments without the switches that every command understands, wherever on the line they stand.
 
-    They are environment variables, so that worker processes see them too.
+    The switches become environment variables, so that worker processes follow them too.
     """
     end = arguments.index("--") if "--" in arguments else len(arguments)
     for switch in set(arguments[:end]) & set(SWITCHES):
@@ -24,20 +25,61 @@ def take_switches(arguments: list[str]) -> list[str]:
     return [word for place, word in enumerate(arguments) if place >= end or word not in SWITCHES]
 
 
-def part_of_prior(choice: str | None) -> str | dict[str, str] | None:
-    """What --prior means: a path or an id with a slash is a model for diffusers, anything else a prior's name."""
-    if choice and ("/" in choice or Path(choice).is_dir()):
-        return {"name": "diffusers", "model": choice}
-    return choice
+def prior_option(choice: str | None) -> str | dict[str, str] | None:
+    """What --prior means: a folder or OWNER/NAME is a model, whose family gives `prior.name`; else a prior's name."""
+    if choice is None:
+        return None
+    from sds3d.priors import PRIORS
+    from sds3d.priors.hub.config import config_for
+
+    if choice in PRIORS or not ("/" in choice or Path(choice).is_dir()):
+        return choice
+    return {"name": config_for(choice).model_fields["name"].default, "model": choice}
+
+
+def split_names(text: str) -> list[str]:
+    """The names in "sds, vsd,sds", each once."""
+    return list(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
 
 
 def parse_settings(assignments: list[str]) -> dict[str, str]:
     """KEY=VALUE texts as overrides for load_config, which reads the values."""
-    pairs = [assignment.partition("=") for assignment in assignments]
-    for key, equals, value in pairs:
+    settings: dict[str, str] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
         if not (key and equals):
-            raise typer.BadParameter(f"{key + equals + value!r} is not KEY=VALUE; put quotes around the prompt")
-    return {key: value for key, _, value in pairs}
+            raise typer.BadParameter(f"{assignment!r} is not KEY=VALUE; put quotes around the prompt")
+        if key in settings:
+            raise typer.BadParameter(f"{key} is set twice, to {settings[key]} and to {value}")
+        settings[key] = value
+    return settings
+
+
+def overrides_of(options: Mapping[str, Any], settings: Mapping[str, str]) -> dict[str, Any]:
+    """The options that were given and the settings together; an error where both set the same key."""
+    given = {key: value for key, value in options.items() if value is not None}
+    for key, value in given.items():
+        inner = (
+            [name for name in value if name != "name"] if isinstance(value, dict) else []
+        )  # the name is only a guess
+        for same in [key, *(f"{key}.{name}" for name in inner)]:
+            if same in settings:
+                raise typer.BadParameter(f"{same} is set by an option of its own and by {same}={settings[same]}")
+    return {**given, **settings}
+
+
+def refuse_together(option: str, is_given: bool, others: Mapping[str, Any]) -> None:
+    """An error where `option` would silently ignore one of the others that are given."""
+    for name, value in others.items():
+        if is_given and value:
+            raise typer.BadParameter(f"{option} and {name} do not go together; leave one out")
+
+
+def require(option: str, is_given: bool, others: Mapping[str, Any]) -> None:
+    """An error where one of the others is given, which does nothing without `option`."""
+    for name, value in others.items():
+        if value and not is_given:
+            raise typer.BadParameter(f"{name} goes with {option} only")
 
 
 def config_text(config: "RunConfig") -> str:

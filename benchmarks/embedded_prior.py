@@ -1,10 +1,10 @@
 """What the embedded prior can draw: `python benchmarks/embedded_prior.py [--weights DIR] [--out DIR]`.
 
-Prints, for every kind, the silhouette IoU of samples with the procedural truth at the requested azimuth and at +90
-degrees, beside the truth's own overlap with its view at +90 degrees (which is what ignoring the camera would give) and
-with another object of the same caption (which is all that can be expected); the share of samples of which the
-evaluator's classifier reads what was asked for; and the cost of one call. With --out it writes figures.json,
-samples.png and the model card README.md there.
+Prints for every kind the silhouette IoU of samples with the true object, at the requested azimuth and at +90 degrees;
+for comparison the IoU of the truth with its own view at +90 degrees (what a prior that ignores the camera would reach)
+and with another object of the same caption (the most that can be expected). Then the share of samples in which the
+evaluation's classifier recognises the prompt, and the cost of one call. --out writes figures.json, samples.png and the
+model card README.md to a folder.
 """
 
 import argparse
@@ -34,8 +34,8 @@ SHEET = SUITES["standard"]  # the seen, then the held-out
 
 CARD = """# The embedded prior
 
-A small diffusion model that ships with sds3d: 64 x 64 pixels, told the words, the camera (as a ray for each block of
-pixels) and the background. It was trained from scratch on renders of procedural objects, by
+A small diffusion model that ships with sds3d: 64 x 64 pixels, conditioned on the words, the camera (as a ray for each
+block of pixels) and the background. It was trained from scratch on renders of procedural objects, by
 `python -m sds3d_app.tools.train_prior`, and has seen no photograph. Apache-2.0, like the rest.
 
 ![Samples, each from 0, 45, 90, 180 and 270 degrees](samples.png)
@@ -60,7 +60,7 @@ The cameras it was shown are 2.8 to 3.2 away, between 15 degrees below and 60 ab
   it knows none.
 - Sentences of another form, other numbers, and more than two things.
 - Things it draws poorly, by the table below (`sds3d generate` warns of them): {weak}.
-- These pairs were kept out of training, to see whether it can put known words orthogonal_views: {held_out}. So was a tenth of
+- These pairs were kept out of training, to see whether it can combine known words: {held_out}. So was a tenth of
   all pairs of colour and kind for `beside` and for `two`.
 
 ## Figures
@@ -83,7 +83,7 @@ Where the last two columns of a kind are far below the first, the prior follows 
 
 One call for 4 views with 2 conditions: {call} ms on {threads} threads; one image through the network: {gflop:.2f}
 GFLOP. Trained on {images} images drawn from {rendered} renders{before}.
-SceneExport by `python benchmarks/embedded_prior.py --out DIR`.
+Written by `python benchmarks/embedded_prior.py --out DIR`.
 """
 VIEWS_DEG = (0, 45, 90, 180, 270)
 
@@ -109,8 +109,8 @@ def samples(
 
 
 def judged(prior: EmbeddedPrior, classifier: Classifier) -> dict[str, dict[str, float]]:
-    """Share of samples of which the classifier reads what was asked for, by attribute; seen and held-out prompts."""
-    found: dict[str, dict[str, list[float]]] = {"seen": {}, "held_out": {}}
+    """Share of samples in which the classifier recognises each attribute of the prompt; seen and held-out prompts."""
+    results: dict[str, dict[str, list[float]]] = {"seen": {}, "held_out": {}}
     for seed, text in enumerate(SHEET):
         description = parse(text)
         assert description is not None, text
@@ -119,10 +119,10 @@ def judged(prior: EmbeddedPrior, classifier: Classifier) -> dict[str, dict[str, 
         colors = [name for name in right if name.endswith("color")]
         right["colors"] = torch.stack([right[name] for name in colors]).all(0)
         right["all"] = torch.stack(list(right.values())).all(0)
-        row = found["held_out" if description.held_out() else "seen"]
+        row = results["held_out" if description.held_out() else "seen"]
         for name, values in right.items():
             row.setdefault(name, []).extend(values.float().tolist())
-    return {split: {k: sum(v) / len(v) for k, v in row.items()} for split, row in found.items()}
+    return {split: {k: sum(v) / len(v) for k, v in row.items()} for split, row in results.items()}
 
 
 def gflop(prior: EmbeddedPrior) -> float:

@@ -17,7 +17,7 @@ from sds3d import load_config
 from sds3d.jobs import Queue
 from sds3d.jobs.processes import WorkerId
 
-CLAIMS, LOOKS = 100, 50
+CLAIMS, LOOKS, WORKERS = 100, 50, 4
 
 
 def main() -> None:
@@ -41,7 +41,11 @@ def measured(folder: Path, size: int) -> list[str]:
     queue = Queue(folder)
     adding = seconds(lambda: queue.add_many(configs))
     del configs
-    claims = [seconds(lambda: queue.claim(WorkerId.here(str(number)))) for number in range(CLAIMS)]
+    claims = []
+    for number in range(CLAIMS):
+        worker = WorkerId.here(str(number % WORKERS))
+        claims.append(seconds(lambda worker=worker: queue.claim(worker)))
+        queue.finish(next(job for job in queue.jobs("running") if job.worker == worker), "done")
     queue._database.write(lambda connection: connection.execute("UPDATE job SET state = 'done', worker = ''"))
     token = queue.changes_since().token
     polls = [seconds(lambda: queue.changes_since(token)) for _ in range(LOOKS)]
@@ -50,7 +54,11 @@ def measured(folder: Path, size: int) -> list[str]:
     for path in (folder / "database").iterdir():
         path.unlink()
     again = seconds(queue.counts)
-    return [f"{adding:.1f}", *(f"{1000 * statistics.median(each):.2f}" for each in (claims, polls, pages, idle)), f"{again:.1f}"]
+    return [
+        f"{adding:.1f}",
+        *(f"{1000 * statistics.median(each):.2f}" for each in (claims, polls, pages, idle)),
+        f"{again:.1f}",
+    ]
 
 
 def seconds(action: Callable[[], Any]) -> float:

@@ -1,14 +1,14 @@
-"""Where each guidance leads: `python benchmarks/mode_seeking.py --out docs/mode_seeking.png [--particles 300]`.
+"""Where each guidance method leads: `python benchmarks/mode_seeking.py --out docs/mode_seeking.png [--particles 300]`.
 
-In two dimensions everything is known. The prompt is a mixture of three modes; the empty text also knows a broad
-fourth, "rest", which is the negative prompt. Every particle is a scene of its own: it starts at a random place and is
-moved by Adam along the gradient of the guidance, as in a run. A method that follows the density ends spread like the
-samples in the first panel; one that seeks modes ends in few points. Guidance scales are 1 (no guidance), unless a
-method is nothing but guidance, so that the density itself is judged.
+In two dimensions everything is known. The prompt is a mixture of three modes; the empty text adds a broad fourth mode,
+"rest", which is the negative prompt. Each particle is a scene of two numbers that starts at a random place and is moved
+by Adam along the gradient of the method, as in a run. The particles of a method that follows the density end spread
+like the samples in the first panel; those of a method that seeks modes end in few points. Guidance scales are 1 (no
+guidance), except for methods that are nothing but guidance, so that the density itself is followed.
 
-Noise is new at every step, but where a guidance wants surface noise each particle keeps its own: that is what the
-surface does for a scene. A critic learns from all particles together, as in a run with several (`particles`); a run
-with one has that one for it, and is not what this shows. Prints the shares and the spreads as a table.
+Noise is new at every step, except that each particle keeps its own noise where the method's default is surface noise:
+that is what the surface does for a scene. A critic learns from all particles together, as in a run with `particles`,
+and not from one, as in a run with a single scene. Prints the share of each mode and the spread as a table.
 """
 
 import argparse
@@ -66,23 +66,23 @@ def conditioning(prior: AnalyticPrior, count: int) -> Conditioning:
 
 
 def samples(count: int, generator: torch.Generator) -> Float[Tensor, "N 2"]:
-    """What the prompt stands for."""
+    """Samples of the prompt's mixture."""
     kind = torch.multinomial(WEIGHTS[:3], count, replacement=True, generator=generator)
     return MEANS[kind] + STDS[kind, None] * torch.randn(count, 2, generator=generator)
 
 
 def without_guidance(name: str) -> Guidance:
-    """The method with its scales at 1 and all else as it comes."""
+    """The method with its guidance scales at 1 and all other options at their defaults."""
     fields = GUIDANCE[name].model_fields
     return GUIDANCE[name](**{key: value for key, value in WITHOUT_GUIDANCE.items() if key in fields})
 
 
 def distil(name: str, start: Float[Tensor, "N 2"]) -> Panel:
-    """Move the particles as the guidance says."""
+    """Move the particles along the gradient of the method."""
     prior, generator, count = mixture(), torch.Generator().manual_seed(0), len(start)
     method, cond = without_guidance(name), conditioning(prior, count)
     timesteps = TIMESTEPS[method.default_overrides.get("timesteps", "annealed")]()
-    kept = method.default_overrides.get("noise") == "surface"
+    keeps_noise = method.default_overrides.get("noise") == "surface"
     state = method.init(prior, generator)
     x = start[:, :, None, None].clone().requires_grad_()
     groups = [{"params": [x], "lr": LR}]
@@ -92,7 +92,7 @@ def distil(name: str, start: Float[Tensor, "N 2"]) -> Panel:
     noise, view = torch.randn(x.shape, generator=generator), ViewCondition(orbit(count, size=8))
     for step in range(STEPS):
         progress = step / STEPS
-        if not kept:
+        if not keeps_noise:
             noise = torch.randn(x.shape, generator=generator)
         t = timesteps.sample(progress, count, generator)
         out = method.step(GuidanceInput(x, t, noise, prior, cond, view, progress, generator), state)
@@ -101,10 +101,10 @@ def distil(name: str, start: Float[Tensor, "N 2"]) -> Panel:
             out.loss.backward()
         x.grad = out.grad
         optimizer.step()
-    wanted = [f"t {method.default_overrides['timesteps']}"] if "timesteps" in method.default_overrides else []
-    wanted += ["each keeps its noise"] if kept else []
-    wanted += ["one critic for all"] if state is not None else []
-    return Panel(name.upper(), ", ".join(wanted), x.detach()[:, :, 0, 0])
+    notes = [f"t {method.default_overrides['timesteps']}"] if "timesteps" in method.default_overrides else []
+    notes += ["each keeps its noise"] if keeps_noise else []
+    notes += ["one critic for all"] if state is not None else []
+    return Panel(name.upper(), ", ".join(notes), x.detach()[:, :, 0, 0])
 
 
 def summary(places: Float[Tensor, "N 2"]) -> tuple[list[float], float, int]:
@@ -112,13 +112,13 @@ def summary(places: Float[Tensor, "N 2"]) -> tuple[list[float], float, int]:
     outside the panels."""
     nearest = torch.cdist(places, MEANS[:3]).argmin(dim=1)
     share = nearest.bincount(minlength=3) / len(places)
-    found = sum(
+    squares = sum(
         (places[nearest == mode] - places[nearest == mode].mean(dim=0)).square().sum() for mode in nearest.unique()
     )
     expected = 2 * (share * STDS[:3].square()).sum() * len(places)
     (x, y), limits = places.T, ((LEFT, RIGHT), (BOTTOM, TOP))
     inside = [(value >= low) & (value <= high) for value, (low, high) in zip((x, y), limits, strict=True)]
-    return share.tolist(), float((found / expected).sqrt()), len(places) - int((inside[0] & inside[1]).sum())
+    return share.tolist(), float((squares / expected).sqrt()), len(places) - int((inside[0] & inside[1]).sum())
 
 
 def shading(width: int, height: int) -> Image.Image:
@@ -141,7 +141,7 @@ def drawn(panel: Panel, scale: int) -> Image.Image:
     height = round(size * (TOP - BOTTOM) / (RIGHT - LEFT))
     picture = Image.new("RGB", (size, height + HEAD * scale), "white")
     picture.paste(shading(size, height), (0, HEAD * scale))
-    draw = ImageDraw.NoiseRequest(picture)
+    draw = ImageDraw.Draw(picture)
     shares, spread, outside = summary(panel.places)
     large, small = (ImageFont.load_default(size=points * scale) for points in (19, 13))
     draw.text((2 * scale, 0), panel.title, INK, large)
@@ -174,7 +174,7 @@ def sheet(panels: list[Panel], scale: int = 2) -> Image.Image:
     width, height = pictures[0].size
     gap, top, rows = GAP * scale, TITLE * scale, -(-len(panels) // COLUMNS)
     whole = Image.new("RGB", (COLUMNS * (width + gap) + gap, top + rows * (height + gap) + gap), "white")
-    draw, font = ImageDraw.NoiseRequest(whole), ImageFont.load_default(size=15 * scale)
+    draw, font = ImageDraw.Draw(whole), ImageFont.load_default(size=15 * scale)
     for number, line in enumerate(LEGEND):
         draw.text((gap, gap + number * 22 * scale), line.format(count=len(panels[0].places), steps=STEPS), INK, font)
     for number, picture in enumerate(pictures):

@@ -18,17 +18,16 @@ from typing import Any
 import torch
 
 from sds3d.config.run_config import load_config
-from sds3d.priors.hub.config import DiffusersConfig
 from sds3d.priors.hub.families.sd import StableDiffusion
 from sds3d.priors.hub.loading import pipeline_of
-from sds3d.priors.hub.prior import DiffusersPrior
+from sds3d.priors.hub.prior import DiffusersPrior, PriorSettings
 from sds3d.training.trainer import Trainer
 
 SHAPES = {"sd15": ((320, 640, 1280, 1280), (128, 256, 512, 512)), "small": ((80, 160, 320, 320), (32, 64, 128, 128))}
 
 
 def make_prior(shape: str, size: int, dtype: torch.dtype, device: torch.device) -> DiffusersPrior:
-    """Stable Diffusion 1.5 without its weights; its texts are random too."""
+    """Stable Diffusion 1.5 with random weights and random text embeddings."""
     import diffusers
 
     widths, vae_widths = SHAPES[shape]
@@ -44,10 +43,10 @@ def make_prior(shape: str, size: int, dtype: torch.dtype, device: torch.device) 
     networks = {"unet": unet.to(device, dtype).eval(), "vae": vae.to(device, dtype).eval().requires_grad_(False)}
     pipeline = pipeline_of(diffusers.StableDiffusionPipeline, {**networks, "scheduler": scheduler})
 
-    def texts(wanted: Any) -> torch.Tensor:
-        return torch.randn(len(wanted), 77, 768, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+    def texts(prompts: Any) -> torch.Tensor:
+        return torch.randn(len(prompts), 77, 768, generator=torch.Generator().manual_seed(0)).to(device, dtype)
 
-    return DiffusersPrior(DiffusersConfig(model="-", memory="as_set"), StableDiffusion(), pipeline, texts, device)
+    return DiffusersPrior(PriorSettings(plans=False), StableDiffusion(), pipeline, texts, device)
 
 
 def clock(device: torch.device) -> float:
@@ -100,15 +99,15 @@ def main() -> None:
             act()
             if repeat:  # the first is a warm-up
                 times[name].append(clock(device) - begun)
-    found = {name: statistics.median(values) for name, values in times.items()}
-    ratio = found["step"] / found["bare"]
+    seconds = {name: statistics.median(values) for name, values in times.items()}
+    ratio = seconds["step"] / seconds["bare"]
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()} CPU"
     print(f"{arguments.shape}, {arguments.views} x {arguments.size} px, {arguments.scene}, {where}, {prior.dtype}:")
-    print(f"bare {found['bare']:.3f} s, step {found['step']:.3f} s, ratio {ratio:.3f} (aim: at most 1.10)")
+    print(f"bare {seconds['bare']:.3f} s, step {seconds['step']:.3f} s, ratio {ratio:.3f} (aim: at most 1.10)")
     if arguments.json:
         row = {
             "shape": arguments.shape, "size": arguments.size, "views": arguments.views, "scene": arguments.scene,
-            "contestant": device.type, "bare_s": found["bare"], "step_s": found["step"], "ratio": ratio,
+            "contestant": device.type, "bare_s": seconds["bare"], "step_s": seconds["step"], "ratio": ratio,
         }  # fmt: skip
         arguments.json.write_text(json.dumps({"machine": where, "rows": [row]}, indent=2) + "\n")
 

@@ -26,6 +26,7 @@ from sds3d.ops.composite import composite, composite_reference
 from sds3d.ops.hash_encode import hash_encode, hash_encode_reference
 from sds3d.ops.march_rays import OccupancyGrid, march_rays, march_rays_reference
 from sds3d.scenes.nerf_field import FieldConfig
+from sds3d.scenes.rays import camera_rays
 
 CASES = [(64, 1), (128, 1), (64, 4)]  # pixels, views
 CELLS, STEP, MAX_SAMPLES = 64, 0.02, 128
@@ -73,17 +74,12 @@ class Ops:
 
 def make_rays(size: int, views: int) -> Rays:
     """All pixels of some orbit views; the ball has radius 0.6 in a box from -1 to 1."""
-    cameras = orbit(views, size=size)
-    v, u = torch.meshgrid(torch.arange(size) + 0.5, torch.arange(size) + 0.5, indexing="ij")
-    pixels = torch.stack([u, v, torch.ones_like(u)], dim=-1).view(-1, 3)
-    rays = pixels @ torch.inverse(cameras.intrinsics).mT @ cameras.camera_to_world[:, :3, :3].mT
-    directions = torch.nn.functional.normalize(rays, dim=-1).view(-1, 3)
-    origins = cameras.camera_to_world[:, None, :3, 3].expand(-1, size * size, 3).reshape(-1, 3).contiguous()
+    rays = camera_rays(orbit(views, size=size))
     middle = (torch.arange(CELLS) + 0.5) / CELLS * 2 - 1
     x, y, z = torch.meshgrid(middle, middle, middle, indexing="ij")
-    distance = origins.norm(dim=-1)
+    distance = rays.origins.norm(dim=-1)
     aabb = torch.tensor([-1.0, -1, -1, 1, 1, 1])
-    return Rays(origins, directions, distance - 1.2, distance + 1.2, x * x + y * y + z * z < 0.36, aabb)
+    return Rays(rays.origins, rays.directions, distance - 1.2, distance + 1.2, x * x + y * y + z * z < 0.36, aabb)
 
 
 def ours(march: Callable, blend: Callable, encode: Callable) -> Ops:

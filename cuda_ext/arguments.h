@@ -112,11 +112,11 @@ struct RasterArguments {
         radii(checked(extents_, "radii", FLOAT, {shape.views, shape.splats, 2}, features_)),
         depths(checked(depths_, "depths", FLOAT, {shape.views, shape.splats}, features_)),
         background(checked(background_, "background", FLOAT, {shape.views, shape.channels}, features_)),
-        in{floats(means2d),  floats(conics),  floats(opacities),
-           floats(features), floats(radii), floats(depths)} {}
+        in{floats(means2d), floats(conics), floats(opacities), floats(features), floats(radii), floats(depths)} {}
 };
 
-// What the forward op leaves for the backward op, apart from the images; `hits` is allocated once their number is known.
+// What the forward op leaves for the backward op, apart from the images; `hits` is allocated once their number is
+// known.
 struct RasterLists {
   Tensor splats, tile_offsets, record_offsets, hits;
 

@@ -7,9 +7,7 @@ namespace sds3d {
 
 namespace {
 
-int64_t set_instruction_limit(int64_t level) {
-  return int64_t(limit_instruction_set(level));
-}
+int64_t set_instruction_limit(int64_t level) { return int64_t(limit_instruction_set(level)); }
 bool has_cuda_kernels() {
 #if SDS3D_CUDA
   return true;
@@ -38,7 +36,8 @@ STABLE_TORCH_LIBRARY(sds3d, m) {
       "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "rasterize_gaussians_backward(Tensor conics, Tensor opacities, Tensor features, Tensor image, "
-      "Tensor transmittance, Tensor splats, Tensor tile_offsets, Tensor record_offsets, Tensor hits, Tensor grad_image, "
+      "Tensor transmittance, Tensor splats, Tensor tile_offsets, Tensor record_offsets, Tensor hits, Tensor "
+      "grad_image, "
       "Tensor grad_transmittance, bool deterministic) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "selective_adam(Tensor(a!) parameter, Tensor(b!) exp_avg, Tensor(c!) exp_avg_sq, Tensor grad, Tensor visible, "
@@ -55,7 +54,8 @@ STABLE_TORCH_LIBRARY(sds3d, m) {
       "march_rays_count(Tensor rays_o, Tensor rays_d, Tensor starts, Tensor far, Tensor binaries, Tensor aabb, "
       "Tensor least, float step, int max_samples, float most_depth) -> (Tensor, Tensor)");
   m.def(
-      "march_rays_fill(Tensor rays_o, Tensor rays_d, Tensor starts, Tensor kept, Tensor offsets, float step, int total) "
+      "march_rays_fill(Tensor rays_o, Tensor rays_d, Tensor starts, Tensor kept, Tensor offsets, float step, int "
+      "total) "
       "-> (Tensor, Tensor, Tensor)");
   m.def(
       "composite(Tensor densities, Tensor features, Tensor t_starts, Tensor t_ends, Tensor offsets) "

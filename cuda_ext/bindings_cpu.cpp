@@ -10,11 +10,11 @@ namespace sds3d {
 
 namespace {
 
-constexpr int64_t SPLAT_GRAIN = 1024;  // splats per task: about 50 microseconds of projection
+constexpr int64_t SPLAT_GRAIN = 1024;    // splats per task: about 50 microseconds of projection
 constexpr int64_t PREPARE_GRAIN = 4096;  // views and splats
-constexpr int64_t ADAM_GRAIN = 16384;   // rows per task: about as long
-constexpr int64_t POINT_GRAIN = 2048;   // points per task of the hash encoding
-constexpr int64_t RAY_GRAIN = 512;      // rays per task
+constexpr int64_t ADAM_GRAIN = 16384;    // rows per task: about as long
+constexpr int64_t POINT_GRAIN = 2048;    // points per task of the hash encoding
+constexpr int64_t RAY_GRAIN = 512;       // rays per task
 
 // The variant of some kernels that this processor runs.
 template <class Kernels>
@@ -41,16 +41,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> project_gaussians_cpu(Tensor means, T
   const ProjectArguments a(means, quats, scales, opacities, camera_to_world, intrinsics, height, width, near, dilation);
   const ProjectResults r(a);
   const ProjectKernels& kernels = SDS3D_CHOSEN(PROJECT_KERNELS);
-  torch::stable::parallel_for(0, a.shape.splats, SPLAT_GRAIN, [&](int64_t begin, int64_t end) {
-    kernels.forward(a.shape, a.in, r.out, begin, end);
-  });
+  torch::stable::parallel_for(0, a.shape.splats, SPLAT_GRAIN,
+                              [&](int64_t begin, int64_t end) { kernels.forward(a.shape, a.in, r.out, begin, end); });
   return {r.means2d, r.conics, r.depths, r.radii};
 }
 
-std::tuple<Tensor, Tensor, Tensor> project_gaussians_backward_cpu(
-    Tensor means, Tensor quats, Tensor scales, Tensor opacities, Tensor camera_to_world, Tensor intrinsics,
-    Tensor radii, Tensor grad_means2d, Tensor grad_conics, Tensor grad_depths, int64_t height, int64_t width,
-    double near, double dilation) {
+std::tuple<Tensor, Tensor, Tensor> project_gaussians_backward_cpu(Tensor means, Tensor quats, Tensor scales,
+                                                                  Tensor opacities, Tensor camera_to_world,
+                                                                  Tensor intrinsics, Tensor radii, Tensor grad_means2d,
+                                                                  Tensor grad_conics, Tensor grad_depths,
+                                                                  int64_t height, int64_t width, double near,
+                                                                  double dilation) {
   const ProjectArguments a(means, quats, scales, opacities, camera_to_world, intrinsics, height, width, near, dilation);
   const ProjectBackward r(a, radii, grad_means2d, grad_conics, grad_depths);
   const ProjectKernels& kernels = SDS3D_CHOSEN(PROJECT_KERNELS);
@@ -225,9 +226,8 @@ std::tuple<Tensor, Tensor> march_rays_count_cpu(Tensor rays_o, Tensor rays_d, Te
                                                 Tensor binaries, Tensor aabb, Tensor least, double step,
                                                 int64_t max_samples, double most_depth) {
   const MarchArguments a(rays_o, rays_d, starts, far, binaries, aabb, least, step, max_samples, most_depth);
-  torch::stable::parallel_for(0, a.shape.rays, RAY_GRAIN, [&](int64_t begin, int64_t end) {
-    march_count(a.shape, a.in, a.found, begin, end);
-  });
+  torch::stable::parallel_for(0, a.shape.rays, RAY_GRAIN,
+                              [&](int64_t begin, int64_t end) { march_count(a.shape, a.in, a.found, begin, end); });
   return {a.counts, a.kept};
 }
 
@@ -244,9 +244,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> composite_cpu(Tensor densities, Tenso
                                                          Tensor t_ends, Tensor offsets) {
   const CompositeArguments a(densities, features, t_starts, t_ends, offsets);
   const CompositeResults r(a);
-  torch::stable::parallel_for(0, a.shape.rays, RAY_GRAIN, [&](int64_t begin, int64_t end) {
-    composite_forward(a.shape, a.in, r.out, begin, end);
-  });
+  torch::stable::parallel_for(0, a.shape.rays, RAY_GRAIN,
+                              [&](int64_t begin, int64_t end) { composite_forward(a.shape, a.in, r.out, begin, end); });
   return {r.image, r.opacity, r.depth, r.weights};
 }
 

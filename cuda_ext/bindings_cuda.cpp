@@ -57,10 +57,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> project_gaussians_cuda(Tensor means, 
   return {r.means2d, r.conics, r.depths, r.radii};
 }
 
-std::tuple<Tensor, Tensor, Tensor> project_gaussians_backward_cuda(
-    Tensor means, Tensor quats, Tensor scales, Tensor opacities, Tensor camera_to_world, Tensor intrinsics,
-    Tensor radii, Tensor grad_means2d, Tensor grad_conics, Tensor grad_depths, int64_t height, int64_t width,
-    double near, double dilation) {
+std::tuple<Tensor, Tensor, Tensor> project_gaussians_backward_cuda(Tensor means, Tensor quats, Tensor scales,
+                                                                   Tensor opacities, Tensor camera_to_world,
+                                                                   Tensor intrinsics, Tensor radii, Tensor grad_means2d,
+                                                                   Tensor grad_conics, Tensor grad_depths,
+                                                                   int64_t height, int64_t width, double near,
+                                                                   double dilation) {
   const ProjectArguments a(means, quats, scales, opacities, camera_to_world, intrinsics, height, width, near, dilation);
   const ProjectBackward r(a, radii, grad_means2d, grad_conics, grad_depths);
   const OnDevice on(a.means);
@@ -72,15 +74,15 @@ Features colors_of(const Tensor& features) {
   return {features.const_data_ptr(), features.scalar_type() == ScalarType::Half};
 }
 
-// Fills the tile lists; returns the number of hits, on the device, at the end of the tensor. It decides how much memory they
-// take: either the device is waited for once, or there is room for `max_intersections` and it is not.
+// Fills the tile lists; returns the number of hits, on the device, at the end of the tensor. It decides how much memory
+// they take: either the device is waited for once, or there is room for `max_intersections` and it is not.
 Tensor fill_lists(const RasterArguments& a, int64_t max_intersections, RasterLists* l, cudaStream_t stream) {
   const int64_t splats = a.shape.views * a.shape.splats;
   const Tensor boxes = empty({splats, int64_t(sizeof(TileBox) / sizeof(int32_t))}, INT, a.features);
   const Tensor counts = empty({splats + 1}, LONG, a.features), offsets = empty({splats + 1}, LONG, a.features);
-  check(launch_prepare_splats(a.shape, a.in, data<Splat>(l->splats), data<TileBox>(boxes), data<int64_t>(counts),
-                              stream),
-        "rasterize_gaussians: prepare");
+  check(
+      launch_prepare_splats(a.shape, a.in, data<Splat>(l->splats), data<TileBox>(boxes), data<int64_t>(counts), stream),
+      "rasterize_gaussians: prepare");
   const Scratch scan(splats + 1, a.features);
   check(exclusive_sum(data<void>(scan.memory), scan.bytes, data<int64_t>(counts), data<int64_t>(offsets), splats + 1,
                       stream),
@@ -121,8 +123,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> rasterize_gaussians_c
   const Tensor offsets = fill_lists(a, max_intersections, &l, on.stream);
   const int64_t* needed = data<int64_t>(offsets) + a.shape.views * a.shape.splats;
   const RasterResults r(a);
-  check(launch_rasterize_forward(a.shape, colors_of(a.features), l.pointers(), needed, l.hits.size(0), r.out, on.stream),
-        "rasterize_gaussians");
+  check(
+      launch_rasterize_forward(a.shape, colors_of(a.features), l.pointers(), needed, l.hits.size(0), r.out, on.stream),
+      "rasterize_gaussians");
   return {r.image, r.transmittance, l.splats, l.tile_offsets, l.record_offsets, l.hits};
 }
 
@@ -176,8 +179,8 @@ Tensor hash_encode_cuda(Tensor points, Tensor table, std::vector<int64_t> resolu
   return out;
 }
 
-// `largest`: the largest magnitude in `grad`, for the whole numbers of the deterministic way. An addend is at most 2^40 of
-// them, so that 2^22 addends to one entry stay below 2^63 and each is rounded far below float32.
+// `largest`: the largest magnitude in `grad`, for the whole numbers of the deterministic way. An addend is at most 2^40
+// of them, so that 2^22 addends to one entry stay below 2^63 and each is rounded far below float32.
 std::tuple<Tensor, Tensor> hash_encode_backward_cuda(Tensor points, Tensor table, std::vector<int64_t> resolutions,
                                                      std::vector<int64_t> sizes, Tensor grad, bool for_points,
                                                      bool deterministic, double largest) {
@@ -188,7 +191,8 @@ std::tuple<Tensor, Tensor> hash_encode_backward_cuda(Tensor points, Tensor table
   const OnDevice on(a.table);
   const char* what = "hash_encode_backward";
   if (deterministic) {
-    require(a.shape.points < (int64_t(1) << 22), "hash_encode_backward: deterministic sums take fewer than 2^22 points");
+    require(a.shape.points < (int64_t(1) << 22),
+            "hash_encode_backward: deterministic sums take fewer than 2^22 points");
     const double scale = largest > 0.0 ? std::exp2(40.0 - std::ceil(std::log2(largest))) : 1.0;
     const Tensor sums = torch::stable::new_zeros(a.table, {a.entries, a.shape.features}, LONG);
     check(launch_hash_table_gradient_exact(a.shape, a.in.points, floats(upstream), scale, a.entries,

@@ -30,8 +30,6 @@ constexpr float JACOBIAN_MARGIN = 0.15f;  // share of the image on each side
 constexpr float MIN_QUAT_NORM_SQUARED = 1e-20f;
 constexpr int64_t MAX_TILE_HITS = int64_t(1) << 25;  // 2 GiB of gradient records; a sane scene has 1% of it
 
-SDS3D_HD bool is_finite(float x) {
-  return x - x == 0.0f;
-}
+SDS3D_HD bool is_finite(float x) { return x - x == 0.0f; }
 
 }  // namespace sds3d

@@ -23,9 +23,7 @@ std::atomic<InstructionSet>& current() {
 
 }  // namespace
 
-InstructionSet instruction_set() {
-  return current();
-}
+InstructionSet instruction_set() { return current(); }
 
 InstructionSet limit_instruction_set(int64_t level) {
   current() = std::min(detect(), InstructionSet(std::max<int64_t>(level, 0)));

@@ -19,8 +19,6 @@ constexpr int WARP = 32;
 constexpr unsigned FULL_WARP = 0xffffffffu;
 
 // The grid for a thread per item; callers launch nothing for no items.
-inline unsigned blocks_for(int64_t items) {
-  return unsigned((items + THREADS - 1) / THREADS);
-}
+inline unsigned blocks_for(int64_t items) { return unsigned((items + THREADS - 1) / THREADS); }
 
 }  // namespace sds3d

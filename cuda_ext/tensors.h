@@ -42,8 +42,8 @@ inline const char* dtype_name(ScalarType dtype) {
 // Throws unless `t` has dtype, shape and the device of `like`; returns it contiguous.
 inline Tensor checked(const Tensor& t, const char* name, ScalarType dtype, std::initializer_list<int64_t> shape,
                       const Tensor& like) {
-  bool fits = t.scalar_type() == dtype && t.dim() == int64_t(shape.size()) &&
-              t.is_cuda() == like.is_cuda() && t.get_device_index() == like.get_device_index();
+  bool fits = t.scalar_type() == dtype && t.dim() == int64_t(shape.size()) && t.is_cuda() == like.is_cuda() &&
+              t.get_device_index() == like.get_device_index();
   int64_t axis = 0;
   for (int64_t size : shape) fits = fits && t.size(axis++) == size;
   if (!fits) {
@@ -66,12 +66,8 @@ inline Tensor empty(std::initializer_list<int64_t> shape, ScalarType dtype, cons
   return torch::stable::new_empty(like, std::vector<int64_t>(shape), dtype);
 }
 
-inline const float* floats(const Tensor& t) {
-  return static_cast<const float*>(t.const_data_ptr());
-}
-inline float* floats_out(const Tensor& t) {
-  return static_cast<float*>(t.mutable_data_ptr());
-}
+inline const float* floats(const Tensor& t) { return static_cast<const float*>(t.const_data_ptr()); }
+inline float* floats_out(const Tensor& t) { return static_cast<float*>(t.mutable_data_ptr()); }
 template <class T>
 T* data(const Tensor& t) {
   return static_cast<T*>(t.mutable_data_ptr());

@@ -75,8 +75,12 @@ struct MarchArguments {
     const int64_t words = (max_samples + 63) / 64;
     counts = empty({shape.rays}, LONG, rays_o);
     kept = empty({shape.rays, words}, LONG, rays_o);
-    in = {floats(origins), floats(directions), floats(starts), floats(far),
-          static_cast<const bool*>(binaries.const_data_ptr()), floats(aabb),
+    in = {floats(origins),
+          floats(directions),
+          floats(starts),
+          floats(far),
+          static_cast<const bool*>(binaries.const_data_ptr()),
+          floats(aabb),
           least_.numel() > 0 ? floats(least) : nullptr};
     found = {words, data<int64_t>(counts), data<uint64_t>(kept)};
   }
@@ -160,8 +164,10 @@ struct CompositeBackward {
         upstream_weights(checked(grad_weights, "grad_weights", FLOAT, {a.samples}, a.features)),
         grad_densities(empty({a.samples}, FLOAT, a.features)),
         grad_features(empty({a.samples, a.shape.channels}, FLOAT, a.features)),
-        grad{floats(weights),          floats(image),           floats(opacity),          floats(depth),
-             floats(upstream_weights), floats_out(grad_densities), floats_out(grad_features)} {}
+        grad{floats(weights),          floats(image),
+             floats(opacity),          floats(depth),
+             floats(upstream_weights), floats_out(grad_densities),
+             floats_out(grad_features)} {}
 };
 
 }  // namespace sds3d

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from sds3d.evaluation.html_report import TABLE
 from sds3d.evaluation.scores import LIMITS, METRICS, SILHOUETTE_LIMIT
 from sds3d.export.contact_sheet import INK
-from sds3d.sweeps.run_set import cell
+from sds3d.sweeps.pages import format_number
 
 PAGE, PICTURE = Path(__file__).with_name("evaluation.md"), Path(__file__).with_name("suites.png")
 BEGIN, END = "<!-- table: docs/make_evaluation.py -->", "<!-- end of table -->"
@@ -44,7 +44,7 @@ def table(means: list[Row], runs: list[Row]) -> str:
     lines = ["| | " + " | ".join(f"{heading(row)}, {row['runs']} runs" for row in means) + " |"]
     lines.append("| --- |" + " --- |" * len(means))
     for name in names:
-        cells = (cell(row["values"].get(name)) for row in means)
+        cells = (format_number(row["values"].get(name)) for row in means)
         lines.append(f"| {METRICS[name][0]} | " + " | ".join(cells) + " |")
     most = (max(run["values"]["seconds"] for run in of(row, runs)) for row in means)
     lines.append("| s, most | " + " | ".join(f"{seconds:.0f}" for seconds in most) + " |")
@@ -57,7 +57,8 @@ def tuning(suites: dict[str, Path]) -> str:
     lines = ["| | " + " | ".join(METRICS[name][0] for name in COMPARED) + " |", "| --- |" + " --- |" * len(COMPARED)]
     for setting, folder in suites.items():
         (mean,) = (row for row in rows_of([folder])[0] if row["split"] == "seen")
-        lines.append(f"| {setting} | " + " | ".join(cell(mean["values"].get(name)) for name in COMPARED) + " |")
+        numbers = (format_number(mean["values"].get(name)) for name in COMPARED)
+        lines.append(f"| {setting} | " + " | ".join(numbers) + " |")
     return "\n".join(lines)
 
 

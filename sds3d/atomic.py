@@ -1,10 +1,17 @@
-"""Writing files so that a reader finds the old one or the new one, and never half of either."""
+"""Writing files so that a reader finds the old one or the new one, and never half of either.
 
+Drafts lie beside their target as `.NAME.*.tmp`, locked by their writer. The next writer of the same name removes drafts
+that nobody holds a lock on: those of processes that were killed.
+"""
+
+import fcntl
+import glob
 import json
 import os
+import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sds3d.errors import OutputError, Sds3dError
@@ -21,41 +28,40 @@ def writing(path: Path) -> Iterator[None]:
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Put `data` at `path` through a temporary file in the same folder; on failure the old file stays as it was."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with writing(path):
-        try:
-            write_synced(temporary, data)
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        with _draft(path, Path.touch) as draft:
+            write_synced(draft, data)
+            os.replace(draft, path)
         sync_folder(path.parent)
 
 
 def write_json(path: Path, value: object) -> None:
-    """`write_atomic` of a JSON value, for people too."""
+    """`write_atomic` of a JSON value, indented for people."""
     write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """A path of the same name in a folder of its own beside `path`.
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """An empty folder beside `path`, on the same disk, that is gone at the end."""
+    with _draft(path, Path.mkdir) as folder:
+        yield folder
 
-    What lies in that folder at the end is moved out of it, `path` last. If anything goes wrong inside, nothing is.
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A path of the same name in a temporary folder beside `path`.
+
+    At the end all files of that folder are moved out of it, `path` last. If anything goes wrong inside, nothing is.
     """
-    folder = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with writing(path):
+    with writing(path), temporary_folder(path) as folder:
         try:
-            folder.mkdir()
             yield folder / path.name
             for file in sorted(folder.iterdir(), key=lambda file: (file.name == path.name, file.name)):
                 os.replace(file, path.parent / file.name)
             sync_folder(path.parent)
-        except Sds3dError as error:  # it names the path that it was given
-            told = str(error.args[0]).replace(str(folder), str(path.parent))
-            raise type(error)(told, hint=error.hint) from error
-        finally:
-            remove_tree(folder)
+        except Sds3dError as error:  # it names the draft
+            error.args = (str(error.args[0]).replace(str(folder), str(path.parent)),)
+            raise
 
 
 def write_synced(path: Path, data: bytes) -> None:
@@ -78,3 +84,50 @@ def sync_folder(path: Path) -> None:
 def remove_tree(path: Path) -> None:
     """Delete a folder that may be gone already."""
     shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _draft(path: Path, create: Callable[[Path], None]) -> Iterator[Path]:
+    """A new file or folder beside `path`, locked by its writer; removed at the end if it is still there."""
+    _remove_abandoned(path)
+    while True:
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        create(draft)
+        with suppress(FileNotFoundError):  # another writer may take it for an abandoned one until it is locked
+            handle = os.open(draft, os.O_RDONLY)
+            if _lock(handle) and draft.exists():
+                break
+            os.close(handle)
+    try:
+        yield draft
+    finally:
+        _remove(draft)
+        os.close(handle)
+
+
+def _remove_abandoned(path: Path) -> None:
+    for draft in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with suppress(OSError):  # locked, or gone by now
+            handle = os.open(draft, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(draft)
+            finally:
+                os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks: no draft is ever taken for an abandoned one there
+        return True
+    return True
+
+
+def _remove(draft: Path) -> None:
+    if draft.is_dir():
+        remove_tree(draft)
+    else:
+        draft.unlink(missing_ok=True)

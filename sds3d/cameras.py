@@ -1,4 +1,4 @@
-"""Where the views are taken from: random orbits for training, even ones for sheets and videos.
+"""Camera poses and rays: random orbits for training, evenly spaced ones for sheets and videos.
 
 World +z is up; azimuth 0 is the front (+x), counter-clockwise from above. Cameras look at the origin, OpenCV axes.
 """
@@ -28,14 +28,14 @@ Size = Annotated[int, Field(ge=16, le=1024, description="image side in pixels")]
 
 
 class SizeStage(Options):
-    """Another size of the training views from some part of the run on."""
+    """Training views of another size from some part of the run on."""
 
     begin_at: Annotated[Fraction, Field(description="part of the run after which the views have this size")]
     size: Size
 
 
 class CamerasConfig(Options):
-    """How the training views are drawn; each range is uniform, azimuth stratified over the batch."""
+    """How training views are drawn: uniformly from each range, the azimuth stratified over the batch."""
 
     views: Annotated[int, Field(ge=1, le=64, description="views per step")] = 4
     size: Size = 64
@@ -62,11 +62,10 @@ class CamerasConfig(Options):
 
 
 def sample_cameras(config: CamerasConfig, generator: torch.Generator, progress: float = 0.0) -> Cameras:
-    """One training batch, on the CPU; with `together` all views share a draw, and stand evenly around.
+    """One training batch, on the CPU. With `orthogonal_views` all views share one draw and are evenly spaced.
 
-    azimuth_i = low + (high - low) (i + u_i) / B,   u_i ~ U(0, 1): every part of the range is seen in every step.
+    azimuth_i = low + (high - low) (i + u_i) / B,   u_i ~ U(0, 1): every step sees every part of the range.
     """
-
     draws = 1 if config.orthogonal_views else config.views
 
     def uniform(limits: tuple[float, float]) -> Tensor:
@@ -88,7 +87,7 @@ def sample_cameras(config: CamerasConfig, generator: torch.Generator, progress: 
 def orbit(
     n: int, elevation_deg: float = 15.0, distance: float = 2.9, fov_deg: float = 40.0, size: int = 256
 ) -> Cameras:
-    """`n` views evenly around the object, the first from the front; for sheets and videos."""
+    """`n` evenly spaced views around the object, the first from the front; for sheets and videos."""
     azimuth = torch.arange(n) * (2 * math.pi / n)
     return orbit_cameras(
         azimuth,
@@ -106,7 +105,7 @@ def orbit_cameras(
     fov: Float[Tensor, "B"],
     size: int,
 ) -> Cameras:
-    """Square views that look at the origin; angles and the full field of view in radians."""
+    """Square views that look at the origin; angles and the full field of view are in radians."""
     horizontal = torch.cos(elevation)
     direction = torch.stack(
         [horizontal * torch.cos(azimuth), horizontal * torch.sin(azimuth), torch.sin(elevation)], dim=-1
@@ -123,10 +122,30 @@ def orbit_cameras(
     )
 
 
-def look_at(position: Float[Tensor, "B 3"], target: Float[Tensor, "B 3"]) -> Float[Tensor, "B 4 4"]:
-    """Camera-to-world transforms with +z (forward) from position to target and +y (down) away from the world's up.
+def turn_cameras(cameras: Cameras, azimuth: float) -> Cameras:
+    """The same square views from `azimuth` radians further around +z, counter-clockwise seen from above."""
+    size, focal = cameras.height, cameras.intrinsics[:, 0, 0]
+    fov = 2.0 * torch.atan(size / (2.0 * focal))
+    return orbit_cameras(cameras.azimuth + azimuth, cameras.elevation, cameras.distance, fov, size)
 
-    Straight up or down, where "up" says nothing about the roll, +x points along the world's +y, as from the front.
+
+def pixel_directions(cameras: Cameras, samples: int = 1) -> Float[Tensor, "B R 3"]:
+    """K^-1 (x, y, 1) for every pixel, in the camera's axes: not unit length, z is 1.
+
+    Row by row. With `samples` above 1 a pixel has samples x samples points on a finer grid (R = H W samples^2).
+    """
+    like = cameras.intrinsics
+    rows = (torch.arange(cameras.height * samples, dtype=like.dtype, device=like.device) + 0.5) / samples
+    columns = (torch.arange(cameras.width * samples, dtype=like.dtype, device=like.device) + 0.5) / samples
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    pixels = torch.stack([x, y, torch.ones_like(x)], dim=-1).reshape(-1, 3)
+    return pixels @ torch.linalg.inv(cameras.intrinsics).mT
+
+
+def look_at(position: Float[Tensor, "B 3"], target: Float[Tensor, "B 3"]) -> Float[Tensor, "B 4 4"]:
+    """Camera-to-world transforms: +z (forward) points from position to target, +y (down) away from the world's up.
+
+    Straight up or down, where "up" does not define the roll, +x points along the world's +y, as from the front.
     """
     forward = torch.nn.functional.normalize(target - position, dim=-1)
     up = forward.new_tensor([0.0, 0.0, 1.0]).expand_as(forward)

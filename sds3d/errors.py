@@ -18,6 +18,11 @@ class Sds3dError(Exception):
         return f"{message} ({self.hint})" if self.hint else message
 
 
+def first_line(error: BaseException) -> str:
+    """What fits of another library's error into a message of ours; its type where it has no text."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 class ConfigError(Sds3dError):
     """A prompt, option, config key or input file that cannot be used.
 

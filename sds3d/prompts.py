@@ -1,6 +1,5 @@
-"""From words to embeddings: checks the prompt, adds words for the viewing direction, picks a row for each view."""
+"""From prompts to embeddings: checks the text, adds words for the viewing direction, selects a row for each view."""
 
-import re
 import unicodedata
 from collections.abc import Sequence
 from typing import Literal
@@ -11,16 +10,17 @@ from torch import Tensor
 
 from sds3d.errors import ConfigError
 from sds3d.options import Options
-from sds3d.priors.base import Prior, PriorConfig
+from sds3d.priors.base import Prior, PriorConfig, split_words
 from sds3d.types import Cameras, Conditioning
 
 MAX_LENGTH = 500
-SMALL_WORDS = {"a", "an", "the", "on", "of", "with", "and", "in", "at", "to", "under", "over"}  # no thing, no colour
+# Words that are neither things nor colours.
+SMALL_WORDS = {"a", "an", "the", "on", "of", "with", "and", "in", "at", "to", "under", "over"}
 VIEW_WORDS = ("front view", "side view", "back view", "overhead view")
 
 
 def check_text(text: str) -> str:
-    """The text without space around it; ValueError where it is too long or holds characters that cannot be shown."""
+    """The text without surrounding space; ValueError if it is too long or has control characters."""
     text = text.strip()
     if len(text) > MAX_LENGTH:
         raise ValueError(f"{len(text)} characters are too many, at most {MAX_LENGTH} are allowed")
@@ -31,7 +31,7 @@ def check_text(text: str) -> str:
 
 
 def check_prompt(text: str) -> str:
-    """As check_text, and not empty."""
+    """As `check_text`; ValueError if it is empty too."""
     text = check_text(text)
     if not text:
         raise ValueError("the prompt is empty")
@@ -39,10 +39,10 @@ def check_prompt(text: str) -> str:
 
 
 def check_words(prior: Prior, config: PriorConfig, prompt: str, negative_prompt: str, strict: bool) -> list[str]:
-    """Warnings about words that the prior would ignore, and about what it does badly.
+    """Warnings about words that the prior would ignore, and about its known weaknesses.
 
-    ConfigError where that is all of the prompt but the small words, for then the result would have nothing to do with
-    it; with `strict`, where it is any.
+    ConfigError if it would ignore every word of the prompt that says something (the result would have nothing to do
+    with the prompt); with `strict`, if it would ignore any.
     """
     unknown = prior.unknown_words(f"{prompt} {negative_prompt}")
     cautions = [f"the {config.name} prior: {caution}" for caution in prior.cautions(prompt)]
@@ -50,16 +50,15 @@ def check_words(prior: Prior, config: PriorConfig, prompt: str, negative_prompt:
 
 
 def unknown_word_warnings(unknown: Sequence[str], config: PriorConfig, prompt: str, strict: bool = False) -> list[str]:
-    """The warning about words that the prior does not know, or none; ConfigError as `check_words`."""
+    """A warning about words that the prior does not know, if there are any; ConfigError as in `check_words`."""
     if not unknown:
         return []
     message = f"the {config.name} prior does not know: {', '.join(_with_nearest(word, config) for word in unknown)}"
-    telling = {word for word in re.findall(r"[^\W_]+", prompt.lower()) if word not in SMALL_WORDS}
-    if telling <= set(unknown):
+    if set(split_words(prompt)) - SMALL_WORDS <= set(unknown):
         raise ConfigError(message, f"it knows {config.knows()}", "prompt")
     if strict:
-        raise ConfigError(message, "say it in other words, or do without strict", "prompt")
-    return [f"{message}; it goes by the other words"]
+        raise ConfigError(message, "use other words, or leave out --strict", "prompt")
+    return [f"{message}; it uses the other words"]
 
 
 def _with_nearest(word: str, config: PriorConfig) -> str:
@@ -99,15 +98,15 @@ def degrees_from_front(azimuth: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
 
 
 def side_shares(azimuth: Float[Tensor, "B"]) -> Float[Tensor, "B 3"]:
-    """Shares of front, side and back: straight lines between 0, 90 and 180 degrees."""
+    """Weights of front, side and back: piecewise linear in the azimuth, with knots at 0, 90 and 180 degrees."""
     turned = degrees_from_front(azimuth) / 90
     return torch.stack([(1 - turned).clamp_min(0), 1 - (turned - 1).abs(), (turned - 1).clamp_min(0)], dim=-1)
 
 
 def against_sides(azimuth: Float[Tensor, "B"]) -> Float[Tensor, "B 2"]:
-    """Perp-Neg's weights of "front view" and "side view", each -(a exp(-b r) + c); the numbers are threestudio's.
+    """Perp-Neg's weights of "front view" and "side view": each is -(a exp(-b r) + c), with threestudio's numbers.
 
-    From the front half, r is the share of the front (for the side: its own); from the back half, r is that of the side.
+    In the front half r is the share of the front (for the side's weight: of the side); in the back half, of the side.
     """
     front, side, back = side_shares(azimuth).unbind(-1)
 
@@ -121,7 +120,7 @@ def against_sides(azimuth: Float[Tensor, "B"]) -> Float[Tensor, "B 2"]:
 
 
 class Prompts:
-    """The embeddings of one run, made once."""
+    """The text embeddings of one run, computed once."""
 
     def __init__(
         self,

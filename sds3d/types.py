@@ -1,4 +1,4 @@
-"""Data that crosses package borders. Axes: B views, H W image, h w prior space, C channels (see architecture)."""
+"""Data that several packages share. Axes: B views, H W image, h w prior space, C channels, N tokens, D features."""
 
 from dataclasses import dataclass, replace
 
@@ -29,32 +29,39 @@ class Cameras:
         return replace(self, **{name: getattr(self, name).to(device) for name in PER_VIEW})
 
     def select(self, views: Int[Tensor, "V"]) -> "Cameras":
-        """Some of the cameras, by their places in the batch."""
+        """The cameras at these indices of the batch."""
         return replace(self, **{name: getattr(self, name)[views] for name in PER_VIEW})
 
 
 @dataclass(frozen=True)
 class RenderOutput:
-    """What a scene returns for a batch of cameras; channels last."""
+    """What a scene renders for a batch of cameras; channels last.
+
+    w_i are the compositing weights of what a pixel sees (samples of a ray, or splats), front to back.
+    """
 
     rgb: Float[Tensor, "B H W 3"]  # [0, 1], over the background; sRGB as the priors expect
-    opacity: Float[Tensor, "B H W 1"]  # accumulated coverage, [0, 1]
-    depth: Float[Tensor, "B H W 1"]  # world units along the camera's z, weighted by opacity
-    normal: Float[Tensor, "B H W 3"] | None = None  # world space, unit length
+    opacity: Float[Tensor, "B H W 1"]  # sum_i w_i, in [0, 1]
+    depth: Float[Tensor, "B H W 1"]  # sum_i w_i z_i, z in world units along the camera's z axis: NOT the mean depth
+    normal: Float[Tensor, "B H W 3"] | None = None  # world space, unit length, 0 where nothing was hit
     aux: object = None  # private to the scene that made it
-    particle: Int[Tensor, "B"] | None = None  # which of a run's scenes each view shows, from 0; None where there is one
+    particle: Int[Tensor, "B"] | None = None  # which of a run's scenes each view shows, from 0; None: one scene
+
+    def mean_depth(self) -> Float[Tensor, "B H W 1"]:
+        """sum_i w_i z_i / sum_i w_i in world units; infinite where the opacity is at most 1e-3. Differentiable."""
+        return torch.where(self.opacity > 1e-3, self.depth / self.opacity.clamp_min(1e-3), torch.inf)
 
     def image(self) -> Float[Tensor, "B 3 H W"]:
-        """The colours channels first, as priors want them: the only place where the layout changes."""
+        """The colours, channels first, as priors take them."""
         return self.rgb.permute(0, 3, 1, 2).contiguous()
 
 
 @dataclass(frozen=True)
 class ViewCondition:
-    """What a view-aware prior may know about the renders it judges; text-only priors ignore it.
+    """What a view-aware prior may know about the renders it is given; text-only priors ignore it.
 
-    `background` is the solid colour each view was composited over, [0, 1]. A prior that is told the background need
-    not guess it, so it does not push fog of its favourite colour into the scene.
+    `background` is the solid colour that each view was composited over, [0, 1]. A prior that knows the background does
+    not have to guess it, so it does not push haze of its favourite colour into the scene.
     """
 
     cameras: Cameras
@@ -72,5 +79,5 @@ class Conditioning:
     plain: Float[Tensor, "B N D"]  # the prompt as written
     null: Float[Tensor, "B N D"]
     negative: Float[Tensor, "B N D"] | None = None
-    # Perp-Neg: what a view is not, say a front seen from behind, each with one weight <= 0 for each view
+    # Perp-Neg: text for the sides that a view does not show, with one weight <= 0 per view
     against: tuple[tuple[Float[Tensor, "B N D"], Float[Tensor, "B"]], ...] = ()

@@ -18,17 +18,49 @@ import torch  # noqa: E402
 torch.set_num_threads(1)
 
 
+TESTS = Path(__file__).parent
+# Whole runs, child processes and training: `make quick` leaves them out, as it does single tests that are marked slow.
+SLOW = (
+    "app/commands/test_batch.py",
+    "app/test_offline.py",
+    "app/test_process.py",
+    "app/ui/test_run_index.py",
+    "config/test_live.py",
+    "dcc",
+    "e2e",
+    "export/test_oracle.py",
+    "jobs/test_worker.py",
+    "priors/embedded/test_training.py",
+    "priors/hub/test_distilling.py",
+    "reliability",
+    "sweeps",
+    "training/test_recovery.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if torch.cuda.is_available():
-        return
     skip = pytest.mark.skip(reason="no CUDA device")
     for item in items:
-        if "cuda" in item.keywords:
+        if "cuda" in item.keywords and not torch.cuda.is_available():
             item.add_marker(skip)
+        if any(item.path.is_relative_to(TESTS / name) for name in SLOW):
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True)
+def only_a_sheet(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of a test that is not marked `exports` hand over a sheet of views alone: a mesh and a video take seven times
+    as long as a small run. Fixtures of a wider scope, and other processes, make everything."""
+    if "exports" in request.keywords:
+        return
+    from sds3d.scenes import GaussiansConfig, NerfConfig
+
+    for scene in (GaussiansConfig, NerfConfig):
+        monkeypatch.setattr(scene, "artifacts", ("sheet",))
 
 
 # Also read by every Python process that a test starts; pytest's own workers among them.
-GUARD = Path(__file__).parent / "guard"
+GUARD = TESTS / "guard"
 guard = runpy.run_path(str(GUARD / "sitecustomize.py"))
 
 
@@ -71,7 +103,7 @@ def small_config() -> Any:
         "prompt": "a red ball",
         "prior": {"name": "analytic", "size": 24},
         "cameras": {"views": 2, "size": 24},
-        "scene": {"count": 150, "densify": {"begin_step": 5, "every": 5}},
+        "scene": {"count": 150, "densify": {"refine_every": 3}},
         "export": {"resolution": 32, "faces": 2000, "color_size": 64, "texture_size": 128},
         "loss_weights": {"sparsity": 50.0},
         "steps": 24,

@@ -6,7 +6,16 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from sds3d.cameras import CamerasConfig, intrinsics, look_at, orbit, orbit_cameras, sample_cameras
+from sds3d.cameras import (
+    CamerasConfig,
+    intrinsics,
+    look_at,
+    orbit,
+    orbit_cameras,
+    pixel_directions,
+    sample_cameras,
+    turn_cameras,
+)
 
 
 def project(cameras, view, point):
@@ -96,3 +105,21 @@ def test_views_grow_where_the_config_asks_for_it() -> None:
     assert sample_cameras(CamerasConfig(), torch.Generator(), 1.0).width == 64
     with pytest.raises(ValidationError, match="begin_at must rise"):
         CamerasConfig(later_sizes=later[::-1])
+
+
+def test_turned_cameras_change_their_azimuth_and_nothing_else() -> None:
+    cameras = orbit(4, elevation_deg=20, distance=2.5, fov_deg=50, size=64)
+    turned = turn_cameras(cameras, math.pi / 2)
+    torch.testing.assert_close(turned.camera_to_world[:3], cameras.camera_to_world[1:], atol=1e-6, rtol=0)
+    torch.testing.assert_close(turned.azimuth, cameras.azimuth + math.pi / 2)
+    torch.testing.assert_close(turned.intrinsics, cameras.intrinsics)
+    torch.testing.assert_close(turned.distance, cameras.distance)
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_a_pixels_directions_project_back_into_it(samples: int) -> None:
+    cameras = orbit(2, fov_deg=50, size=16)
+    directions = pixel_directions(cameras, samples)
+    assert directions.shape == (2, (16 * samples) ** 2, 3)
+    places = (directions @ cameras.intrinsics.mT)[..., :2].view(2, 16 * samples, 16 * samples, 2)
+    torch.testing.assert_close(places[1, 4, 9], torch.tensor([9.5, 4.5]) / samples, atol=1e-4, rtol=0)

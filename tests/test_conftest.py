@@ -6,6 +6,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from tests.conftest import SLOW, TESTS
+
 
 def test_loopback_connections_work() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
@@ -19,6 +21,10 @@ def test_everything_else_is_refused_and_noted(host: str, no_network: Callable[[]
         socket.create_connection((host, 80), timeout=0.1)
     (attempt,) = no_network()
     assert host in attempt
+
+
+def test_what_quick_leaves_out_is_there() -> None:
+    assert [name for name in SLOW if not (TESTS / name).exists()] == []
 
 
 def test_shapes_are_checked() -> None:

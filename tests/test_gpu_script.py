@@ -98,6 +98,7 @@ def test_failed_tests_fail_the_script_but_not_the_table(machine):
     assert "gpu_table.py" in calls[-1]
 
 
+@pytest.mark.slow
 def test_the_table_shows_what_ran_on_the_gpu(tmp_path):
     rows = [
         {"size": 64, "contestant": "cuda", "forward_ms": 0.5, "over_torch": None},

@@ -30,6 +30,7 @@ SIDEWAYS = {  # the few arrows within a row
     ("types", "errors"),
     ("atomic", "errors"),
     ("reference_image", "cameras"),
+    ("scenes", "cameras"),  # rays through pixels
     ("priors", "cameras"),  # the embedded prior's training data is rendered
     ("priors", "reference_image"),  # some go by one
     ("prompts", "priors.base"),

@@ -56,7 +56,9 @@ def batch(
     attempts: Annotated[int, Option(min=1, max=100, help="that may crash before a job is set aside")] = 3,
     retry: Annotated[bool, Option("--retry", help="try failed jobs again")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="check the list and say what would be done")] = False,
-    out: Annotated[Path | None, Option(metavar="DIR", help="default: outputs/batch-LIST, with -I-of-N for a shard")] = None,
+    out: Annotated[
+        Path | None, Option(metavar="DIR", help="default: outputs/batch-LIST, with -I-of-N for a shard")
+    ] = None,
     as_json: Annotated[
         bool, Option("--json", help="one JSON object a line on stdout, for each thing that happens")
     ] = False,

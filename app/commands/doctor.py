@@ -1,10 +1,9 @@
-"""sds3d doctor: what is installed, built and found here, and the one fix for each thing that is not."""
+"""sds3d doctor: what is installed, built and found on this machine, with one fix for each thing that is not."""
 
 import importlib.metadata
 import importlib.util
 import os
 import platform
-import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at. `needed`: without it no run is possible."""
+    """One thing that was looked at. `needed`: without it no run is possible."""
 
     name: str
     ok: bool
@@ -25,7 +24,7 @@ class Check:
 
 
 def all_checks() -> list[Check]:
-    """Everything, in the order in which a person would mend it."""
+    """Everything, in the order in which to fix it."""
     return [python(), torch(), *kernels(), *cuda(), *priors(), *tools(), *extras(), output_folder()]
 
 
@@ -55,7 +54,7 @@ def kernels() -> Iterator[Check]:
 
 
 def cuda() -> Iterator[Check]:
-    """A graphics card is never needed; one that is there and not used is worth a line each."""
+    """A graphics card is never needed; for one that is there, each thing that keeps it unused."""
     if not importlib.util.find_spec("torch"):
         return
     import torch as library
@@ -79,7 +78,7 @@ def cuda() -> Iterator[Check]:
 
 
 def priors() -> Iterator[Check]:
-    """Every prior that needs no further choice, loaded for real."""
+    """Every prior without required options, loaded for real."""
     if not importlib.util.find_spec("torch"):
         return
     from sds3d.config.run_config import RunConfig
@@ -110,7 +109,7 @@ def tools() -> Iterator[Check]:
 
 
 def extras() -> Iterator[Check]:
-    """The optional parts that this version of sds3d declares, with what each still lacks."""
+    """The optional parts that this version of sds3d declares, with the packages that each still lacks."""
     for extra in importlib.metadata.metadata("sds3d").get_all("Provides-Extra") or []:
         missing = missing_packages(importlib.metadata.requires("sds3d") or [], extra)
         found = f"missing: {', '.join(missing)}" if missing else "installed"
@@ -118,13 +117,15 @@ def extras() -> Iterator[Check]:
 
 
 def missing_packages(requirements: list[str], extra: str | None) -> list[str]:
-    """Names in `requirements` that belong to `extra` (None: to no extra) and are not installed."""
-    names = []
-    for requirement in requirements:
-        marker = re.search(r"""extra\s*==\s*["']([^"']+)""", requirement)
-        if (marker.group(1) if marker else None) == extra:
-            names.append(re.match(r"[\w.-]+", requirement).group())  # type: ignore[union-attr]
-    return [name for name in names if not is_installed(name)]
+    """Names in `requirements` (PEP 508) that this machine needs for `extra` (None: for no extra) and does not have."""
+    from packaging.requirements import Requirement
+
+    def applies(requirement: Requirement, extra: str) -> bool:
+        return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
+
+    parsed = [Requirement(text) for text in requirements]
+    parsed = [one for one in parsed if applies(one, extra or "") and (extra is None or not applies(one, ""))]
+    return [one.name for one in parsed if not is_installed(one.name)]
 
 
 def is_installed(package: str) -> bool:
@@ -140,7 +141,7 @@ def output_folder() -> Check:
     free = shutil.disk_usage(here).free / 2**30
     writable = os.access(here, os.W_OK)
     found = f"{here}, {free:.1f} GiB free" if writable else f"{here} is read-only"
-    return Check("output folder", writable and free > 0.5, found, "change to a folder with space, or say --out")
+    return Check("output folder", writable and free > 0.5, found, "change to a folder with space, or use --out")
 
 
 def report(checks: list[Check]) -> dict[str, Any]:
@@ -149,13 +150,13 @@ def report(checks: list[Check]) -> dict[str, Any]:
 
 
 def show(checks: list[Check]) -> None:
-    """One line for each thing, and under it the fix where there is one to make."""
+    """One line for each thing, and below it the fix if something is wrong."""
     for check in checks:
         mark = "ok" if check.ok else "MISSING" if check.needed else "no"
         print(f"{mark:8} {check.name:16} {check.found}")
         if not check.ok:
             print(f"{'':8} {'':16} fix: {check.fix}")
-    print("ready: sds3d generate works here" if is_ready(checks) else "not ready: mend what is MISSING")
+    print("ready: sds3d generate works here" if is_ready(checks) else "not ready: fix what is MISSING")
 
 
 def is_ready(checks: list[Check]) -> bool:

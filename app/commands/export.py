@@ -33,27 +33,27 @@ def describe_mesh(stats: Mapping[str, Any]) -> str:
     """A mesh and its figures in one line."""
     pieces = "one piece" if stats["pieces"] == 1 else f"{stats['pieces']} pieces"
     sides = " x ".join(f"{side:.2f}" for side in stats["extent"])
-    found = [f"{stats['faces']} triangles", pieces, "closed" if stats["watertight"] else "not closed", sides]
+    parts = [f"{stats['faces']} triangles", pieces, "closed" if stats["watertight"] else "not closed", sides]
     if "silhouette_iou" in stats:
-        found.append(f"outline {stats['silhouette_iou']:.3f}")
+        parts.append(f"outline {stats['silhouette_iou']:.3f}")
     if stats.get("psnr") is not None:
-        found.append(f"colours {stats['psnr']:.1f} dB")
+        parts.append(f"colours {stats['psnr']:.1f} dB")
     if stats.get("texture"):
         width, height = stats["texture"]
-        found.append(f"texture {width} x {height}, {100 * stats['texture_used']:.0f}% used")
-    return ", ".join(found)
+        parts.append(f"texture {width} x {height}, {100 * stats['texture_used']:.0f}% used")
+    return ", ".join(parts)
 
 
-def say_info(file: Path, as_json: bool) -> int:
-    """What a file's header tells."""
-    found = read_info(file)
+def print_info(file: Path, as_json: bool) -> int:
+    """What the file's own metadata says."""
+    info = read_info(file)
     if as_json:
-        print(json.dumps({"format": found.file_format, "counts": found.counts, "made": found.made}, indent=2))
+        print(json.dumps({"format": info.file_format, "counts": info.counts, "made": info.made}, indent=2))
         return DONE
-    print(f"{file}: {found.file_format}" + "".join(f", {count} {name}" for name, count in found.counts.items()))
-    if found.made is None:
-        print("  no word of how it was made")
-    for key, value in (found.made or {}).items():
+    print(f"{file}: {info.file_format}" + "".join(f", {count} {name}" for name, count in info.counts.items()))
+    if info.made is None:
+        print("  it does not say how it was made")
+    for key, value in (info.made or {}).items():
         text = " ".join(f"{name}={inner}" for name, inner in value.items()) if isinstance(value, dict) else value
         print(f"  {key:15} {text}".rstrip())
     return DONE

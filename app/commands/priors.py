@@ -1,16 +1,21 @@
-"""sds3d priors: which models there are, where they are, whether they are whole, and fetching them."""
+"""sds3d priors: which models are known, where they are, whether their files are complete, and downloading them."""
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Argument, Option
 
 from ..exit_codes import DONE, FAILED, say_note
+
+if TYPE_CHECKING:
+    from sds3d.config import RunConfig
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Models to distil from: list, show, check, pull.")
 
@@ -24,9 +29,9 @@ GIB = 2**30
 def list_models(as_json: AsJson = False) -> int:
     """List the priors that ship, and models that are known to fit."""
     from sds3d.priors.hub.locate import cached
-    from sds3d.priors.hub.model_list import KNOWN
+    from sds3d.priors.hub.model_list import MODELS
 
-    rows = [{**asdict(known), "here": cached(name, known.revision) is not None} for name, known in KNOWN.items()]
+    rows = [{**entry.to_dict(), "here": cached(name) is not None} for name, entry in MODELS.items()]
     if as_json:
         print(json.dumps({"ships": ["embedded", "analytic"], "models": rows}, indent=2))
         return DONE
@@ -41,31 +46,31 @@ def list_models(as_json: AsJson = False) -> int:
         table.add_row(row["model"], row["family"], size, str(row["side"]), licence, here)
     Console(width=None if Console().is_terminal else 150).print(table)
     print("GB: of the network that denoises, in half precision. These ship: embedded (the default), analytic.")
-    print("Any other model of these families works as well: --prior FOLDER or --prior OWNER/NAME.")
+    print("Any other model of these families fits too: --prior FOLDER or --prior OWNER/NAME.")
     return DONE
 
 
 @app.command()
 def show(model: Model, as_json: AsJson = False) -> int:
-    """Say what is known of MODEL and how to distil from it."""
+    """Show what is known of MODEL and how to distil from it."""
     from sds3d.errors import ConfigError
     from sds3d.priors.hub.locate import cached
-    from sds3d.priors.hub.model_list import KNOWN
+    from sds3d.priors.hub.model_list import MODELS
 
-    known = KNOWN.get(model)
-    if known is None:
+    entry = MODELS.get(model)
+    if entry is None:
         raise ConfigError(
-            f"{model} is not in the table", hint="sds3d priors list; sds3d priors check looks at any model"
+            f"{model} is not in the table", hint="see sds3d priors list; sds3d priors check takes any model"
         )
-    folder = cached(model, known.revision)
-    row = {**asdict(known), "folder": str(folder) if folder else None, "command": command_for(model, known.options)}
+    folder = cached(model)
+    row = {**entry.to_dict(), "folder": str(folder) if folder else None, "command": command_for(model, entry.options)}
     if as_json:
         print(json.dumps(row, indent=2))
         return DONE
-    print(f"{model}: {known.family}, {known.parameters:g} billion parameters, {known.side} px")
-    print(f"licence   {known.licence}" + (f"; accept it at https://huggingface.co/{model}" if known.gated else ""))
+    print(f"{model}: {entry.family.name}, {entry.parameters:g} billion parameters, {entry.side} px")
+    print(f"licence   {entry.licence}" + (f"; accept it at https://huggingface.co/{model}" if entry.gated else ""))
     print(
-        f"revision  {known.revision or 'main (none is pinned)'}" + (f"; mirror {known.mirror}" if known.mirror else "")
+        f"revision  {entry.revision or 'main (none is pinned)'}" + (f"; mirror {entry.mirror}" if entry.mirror else "")
     )
     print(f"here      {folder or 'no: sds3d priors pull ' + model}")
     print(f"use       {row['command']}")
@@ -76,63 +81,89 @@ def show(model: Model, as_json: AsJson = False) -> int:
 def check(
     model: Model,
     revision: Revision = "",
-    load: Annotated[bool, Option("--load", help="load it as well, and ask it once")] = False,
+    load: Annotated[bool, Option("--load", help="also load it and run it once")] = False,
     device: Annotated[str, Option(help="for --load: cpu or cuda")] = "cpu",
     as_json: AsJson = False,
 ) -> int:
-    """Look at every file that MODEL needs, without loading or fetching any; with --load, load and ask it."""
+    """Check every file that MODEL needs, without loading or downloading any; with --load, load it and run it once."""
     from sds3d.priors.hub.locate import find_here
 
-    found = find_here(model, revision)
+    local = find_here(model, revision)
     row: dict[str, Any] = {
-        "folder": str(found.folder),
-        "revision": found.revision,
-        "pipeline": found.files.pipeline,
-        "family": found.files.family.name,
-        "components": {name: ".".join(kind) for name, kind in found.files.components.items()},
+        "folder": str(local.folder),
+        "revision": local.revision,
+        "pipeline": local.files.pipeline,
+        "family": local.files.family.name,
+        "components": {name: ".".join(kind) for name, kind in local.files.components.items()},
         "bytes": sum(
-            path.stat().st_size for name in found.files.components for path in (found.folder / name).iterdir()
+            path.stat().st_size for name in local.files.components for path in (local.folder / name).iterdir()
         ),
     }
     if load:
-        row |= ask(str(found.folder), device)
+        row |= run_once(str(local.folder), device)
     if as_json:
         print(json.dumps(row, indent=2))
         return DONE
-    print(f"{row['folder']} ({row['revision']}): {row['pipeline']}, {row['bytes'] / GIB:.2f} GiB, whole")
+    print(f"{row['folder']} ({row['revision']}): {row['pipeline']}, {row['bytes'] / GIB:.2f} GiB, complete")
     for name, kind in row["components"].items():
         print(f"  {name:18} {kind}")
     if load:
-        print(f"loads and answers: {row['image_size']} px, latent {row['latent_shape']}, {row['dtype']}")
+        print(f"loads and runs: {row['image_size']} px, latent {row['latent_shape']}, {row['dtype']}")
     return DONE
 
 
 @app.command()
 def pull(model: Model, revision: Revision = "", as_json: AsJson = False) -> int:
-    """Fetch MODEL from the hub into the Hugging Face cache; what is there already stays."""
+    """Download MODEL from the hub into the Hugging Face cache; files that are there already stay."""
     from sds3d.priors.hub.locate import find_model
 
     if Path(model).expanduser().exists():
-        say_note(f"{model} is a folder here: nothing to fetch")
-    found = find_model(model, revision)
-    row = {"folder": str(found.folder), "revision": found.revision}
-    print(json.dumps(row) if as_json else f"{found.folder}")
+        say_note(f"{model} is a folder here: nothing to download")
+    local = find_model(model, revision)
+    row = {"folder": str(local.folder), "revision": local.revision}
+    print(json.dumps(row) if as_json else f"{local.folder}")
     return DONE
 
 
-def ask(model: str, device: str) -> dict[str, Any]:
-    """Loads a model and asks it once about noise; what it is like."""
+@contextmanager
+def example_run(model: str, device: str) -> Iterator["RunConfig"]:
+    """The config of a run with the model and its recommended options; a reference image that it needs is drawn."""
+    from PIL import Image, ImageDraw
+
+    from sds3d.config import load_config
+    from sds3d.priors.hub.config import config_for
+    from sds3d.priors.hub.model_list import MODELS
+
+    config, options = config_for(model), dict(MODELS[model].options) if model in MODELS else {}
+    overrides = {"prompt": "a red mug", "device": device, **options}
+    with TemporaryDirectory(prefix="sds3d-") as folder:
+        if config.takes_reference_image:
+            picture = Image.new("RGBA", (64, 64))
+            ImageDraw.Draw(picture).ellipse((12, 12, 52, 52), (200, 30, 30, 255))
+            picture.save(Path(folder) / "picture.png")
+            overrides["reference_image.path"] = f"{folder}/picture.png"
+        yield load_config(
+            overrides={**overrides, "prior": {"name": config.model_fields["name"].default, "model": model}}
+        )
+
+
+def run_once(model: str, device: str) -> dict[str, Any]:
+    """Load a model and predict the noise of random views once; its sizes and precision."""
     import torch
 
+    from sds3d.cameras import orbit
     from sds3d.errors import NumericsError
-    from sds3d.priors.hub.config import DiffusersConfig
+    from sds3d.types import ViewCondition
 
-    prior = DiffusersConfig(model=model).build(device)
-    text = prior.embed(["a red mug"])
-    x_t = torch.randn(1, *prior.latent_shape, generator=torch.Generator().manual_seed(0)).to(text.device)
-    (eps,) = prior.predict_noise(x_t, torch.tensor([0.5], device=text.device), [text])
+    with example_run(model, device) as config:
+        prior: Any = config.prior.build(device)
+    count = prior.family.group
+    text = prior.embed(["a red mug"] * count)
+    x_t = torch.randn(count, *prior.latent_shape, generator=torch.Generator().manual_seed(0)).to(text.device)
+    view = ViewCondition(orbit(count, size=prior.image_size).to(text.device))
+    (eps,) = prior.predict_noise(x_t, torch.full((count,), 0.5, device=text.device), [text], view)
     if not torch.isfinite(eps).all():
-        raise NumericsError(f"{model} answers with numbers that are not finite", hint="try prior.dtype=float32")
+        raise NumericsError(f"{model} predicts numbers that are not finite", hint="try prior.dtype=float32")
     return {
         "image_size": prior.image_size,
         "latent_shape": list(prior.latent_shape),
@@ -142,32 +173,28 @@ def ask(model: str, device: str) -> dict[str, Any]:
 
 def command_for(model: str, options: Mapping[str, Any]) -> str:
     """A command that distils from the model with what is recommended for it."""
-    said = [f"{key}={value}" for key, value in options.items()]
-    return shlex.join(["sds3d", "generate", "a red mug", "--prior", model, *said])
+    settings = [f"{key}={value}" for key, value in options.items()]
+    return shlex.join(["sds3d", "generate", "a red mug", "--prior", model, *settings])
 
 
 def plan(model: str, device: str, as_json: bool) -> int:
-    """sds3d doctor --prior: what a step with MODEL needs on this machine, by measuring it."""
-    from sds3d.config.run_config import load_config
-    from sds3d.priors.hub.model_list import KNOWN
+    """sds3d doctor --prior: the memory and time of a step with MODEL on this machine, measured."""
     from sds3d.training.memory import plan_memory
     from sds3d.training.session import Session
 
-    known = KNOWN.get(model)
-    overrides = {"prompt": "a red mug", "device": device, **(known.options if known else {})}
-    config = load_config(overrides={**overrides, "prior": {"name": "diffusers", "model": model}})
-    session = Session(config)
-    found = plan_memory(config, session.prior(), session.device())  # type: ignore[arg-type]
+    with example_run(model, device) as config:
+        session = Session(config)
+        measured = plan_memory(config, session.prior(), session.device())  # type: ignore[arg-type]
     if as_json:
-        print(json.dumps({"fits": found.fits, **asdict(found)}, indent=2))
-        return DONE if found.fits else FAILED
-    free = "unknown" if found.available is None else f"{found.available / GIB:.2f} GiB"
+        print(json.dumps({"fits": measured.fits, **asdict(measured)}, indent=2))
+        return DONE if measured.fits else FAILED
+    free = "unknown" if measured.available is None else f"{measured.available / GIB:.2f} GiB"
     print(f"{model} on {session.device()}: {config.cameras.views} views of {config.cameras.size} px; {free} free")
-    for probe in found.probes:
+    for probe in measured.probes:
         need = "out of memory" if probe.peak is None and not probe.fits else _gib(probe.peak)
         print(f"{'fits' if probe.fits else 'too big':8} {need:>14}  {probe.seconds:6.2f} s  {probe.mode}")
-    print("this is what a run would use" if found.fits else "no way of asking it fits: use smaller or fewer views")
-    return DONE if found.fits else FAILED
+    print("a run would use the last of these" if measured.fits else "no memory mode fits: use smaller or fewer views")
+    return DONE if measured.fits else FAILED
 
 
 def _gib(size: int | None) -> str:

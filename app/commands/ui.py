@@ -18,7 +18,7 @@ def ui(
     queue: Annotated[int, Option(min=1, max=1000, help="runs that may wait or be under way")] = 16,
     files: Annotated[
         Path | None,
-        Option(metavar="DIR", help="visitors may name files below it, else none"),
+        Option(metavar="DIR", help="visitors may name files below it, such as pictures and models; else none"),
     ] = None,
     name: Annotated[list[str] | None, Option("--name", help="further host names that the server goes by")] = None,
 ) -> int:

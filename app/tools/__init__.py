@@ -1,1 +1,1 @@
-"""Programs for developers: training the shipped prior and the evaluation's classifier."""
+"""Programs for developers: training the embedded prior and the evaluation's classifier."""

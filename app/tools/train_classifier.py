@@ -1,7 +1,7 @@
 """`python -m sds3d_app.tools.train_classifier DATA`: trains the classifier that `sds3d evaluate` scores with.
 
-DATA holds the shards that sds3d_app.tools.train_prior made; shards of held-out combinations are made beside them. The last
-shards of each are kept for measuring.
+DATA has the shards that sds3d_app.tools.train_prior made; shards of held-out combinations are made beside it. The last
+shards of both are only measured on.
 """
 
 import argparse
@@ -9,8 +9,8 @@ import json
 import time
 from pathlib import Path
 
-KEPT = 2  # shards of each kind that are only measured on
-FIRST_HELD_OUT = 100_000  # their numbers: the same number never gives two different shards
+TEST_SHARDS = 2  # of each kind
+FIRST_HELD_OUT = 100_000  # index of the first held-out shard: an index never means two different shards
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5000, help="of 96 images")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--start-from", type=Path, help="folder with weights to go on from")
+    parser.add_argument("--start-from", type=Path, help="folder with weights to start from")
     parser.add_argument("--release", type=Path, required=True, help="folder for the weights")
     arguments = parser.parse_args()
 
@@ -36,7 +36,7 @@ def main() -> None:
     beside = arguments.data.with_name("held_out")
     for number in range(arguments.held_out_shards):
         write_shard(beside, FIRST_HELD_OUT + number, held_out=True)
-    datasets = [Dataset(arguments.data, leave=KEPT), Dataset(beside, leave=KEPT)]
+    datasets = [Dataset(arguments.data, leave=TEST_SHARDS), Dataset(beside, leave=TEST_SHARDS)]
     network, begun = ClassifierNetwork(), time.monotonic()
     if arguments.start_from:
         carry_over(network, load_file(arguments.start_from / "model.safetensors"))

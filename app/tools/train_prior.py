@@ -1,6 +1,6 @@
 """`python -m sds3d_app.tools.train_prior`: makes the training data of the embedded prior and trains it, resumably.
 
-The folder holds data/ (shards), state.safetensors, state.json and log.jsonl; run the same command again to go on.
+The folder has data/ (shards), state.safetensors, state.json and log.jsonl; the same command again resumes.
 """
 
 import argparse
@@ -19,11 +19,11 @@ def main() -> None:
     parser.add_argument("--shards", default="0:60", help=shards)
     parser.add_argument("--minutes", type=float, default=60.0, help="stop after this long")
     parser.add_argument("--cooldown", action="store_true", help="let the learning rate fall to zero over --steps")
-    parser.add_argument("--steps", type=int, default=0, help="stop after so many steps of this call (0: no limit)")
+    parser.add_argument("--steps", type=int, default=0, help="stop after this many steps (0: no limit)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, default=48, help="images per step, for a new run")
     parser.add_argument("--lr", type=float, default=1e-3, help="learning rate, for a new run")
-    parser.add_argument("--start-from", type=Path, help="released weights to begin a new run with")
+    parser.add_argument("--start-from", type=Path, help="released weights to start a new run from")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action="store_true", help="torch.compile the network: about 13%% faster")
     parser.add_argument("--release", type=Path, help="write the averaged weights as float16 to this folder and stop")
@@ -62,8 +62,8 @@ def train(arguments: argparse.Namespace) -> None:
     if (arguments.folder / "state.json").exists():
         trainer = Trainer.load(arguments.folder, device)
     else:
-        began = str(arguments.start_from or "")
-        trainer = Trainer(TrainConfig(batch=arguments.batch, lr=arguments.lr, start_from=began), device)
+        start = str(arguments.start_from or "")
+        trainer = Trainer(TrainConfig(batch=arguments.batch, lr=arguments.lr, start_from=start), device)
         if arguments.start_from:
             warm_start(trainer, arguments.start_from)
     if arguments.compile:

@@ -48,7 +48,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line on stdout for each event")
     arguments = parser.parse_args()
     stop = Stopper()
-    if arguments.parent is not None:  # before torch is loaded: the parent may end in those seconds, or has ended already
+    if (
+        arguments.parent is not None
+    ):  # before torch is loaded: the parent may end in those seconds, or has ended already
         threading.Thread(target=stop.watch, args=(arguments.parent,), daemon=True).start()
     with stopped_by_signals(stop):
         code = guarded(lambda: work(arguments, stop))

@@ -32,7 +32,11 @@ class RayWorker:
             return False
 
     def run(
-        self, said: dict[str, Any], resolved: dict[str, Any], commands: Sequence[Mapping[str, Any]], run: str | bytes | None
+        self,
+        said: dict[str, Any],
+        resolved: dict[str, Any],
+        commands: Sequence[Mapping[str, Any]],
+        run: str | bytes | None,
     ) -> dict[str, Any]:
         """One job: {"state", "reason", "run"}, see Outcome.
 

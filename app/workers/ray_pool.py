@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sds3d.atomic import write_atomic
-from sds3d.errors import ConfigError, Sds3dError
+from sds3d.errors import ConfigError, Sds3dError, first_line
 from sds3d.jobs import Job, Queue, Selection
 from sds3d.jobs.processes import WorkerId
 from sds3d.jobs.worker import Outcome, how_it_ended, new_commands, settle, standing_commands
@@ -64,9 +64,8 @@ def connect(address: str) -> None:
                 socket.create_connection((host, int(port)), ANSWER).close()
             ray.init(address=address, **given)
     except Exception as error:  # ConnectionError, ValueError, RuntimeError, ... by the way in which it is not there
-        reason = str(error).strip().split("\n", 1)[0]
         hint = "start one with `ray start --head`, or say --ray local"
-        raise ConfigError(f"--ray {address}: no Ray cluster answers there: {reason}", hint=hint) from error
+        raise ConfigError(f"--ray {address}: no Ray cluster answers there: {first_line(error)}", hint=hint) from error
     finally:
         signal.signal(signal.SIGTERM, handler)  # Ray has put its own there, which does not save
 

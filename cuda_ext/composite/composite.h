@@ -1,4 +1,5 @@
-// Volume rendering of packed samples (Max 1995; Mildenhall et al. 2020): kernel interface. float32, row-major, contiguous.
+// Volume rendering of packed samples (Max 1995; Mildenhall et al. 2020): kernel interface. float32, row-major,
+// contiguous.
 //
 //   d_i = density_i (t_end_i - t_start_i),   T_i = exp(-sum_{j < i} d_j),   w_i = T_i (1 - exp(-d_i))
 //   image = sum w_i features_i,   opacity = sum w_i,   depth = sum w_i (t_start_i + t_end_i) / 2
@@ -11,8 +12,8 @@
 namespace sds3d {
 
 constexpr int MAX_CHANNELS = 8;
-// What gets through below this counts as none: numbers on their way to 0 are slow where they have lost their exponent, here
-// and in everything that their gradients reach.
+// What gets through below this counts as none: numbers on their way to 0 are slow where they have lost their exponent,
+// here and in everything that their gradients reach.
 constexpr float TRANSMITTANCE_FLOOR = 1e-12f;
 
 struct CompositeShape {

@@ -1,7 +1,7 @@
 // Hash encoding on the CPU. Included once per instruction set by hash_{baseline,avx2,avx512}.cpp.
 //
-// A block of points at a time: entries and weights of all their corners first, in loops without branches that the compiler
-// makes vector code of; then the table, one entry's features as one small vector.
+// A block of points at a time: entries and weights of all their corners first, in loops without branches that the
+// compiler makes vector code of; then the table, one entry's features as one small vector.
 #pragma once
 
 #include <algorithm>
@@ -13,9 +13,9 @@
 namespace sds3d {
 namespace SDS3D_ISA {
 
-constexpr int GROUP = 16;    // points whose corners are found together
+constexpr int GROUP = 16;      // points whose corners are found together
 constexpr int STRETCH = 2048;  // points that go through one level before the next: their results stay in the cache
-constexpr int CORNERS = 8;   // bit 2: x, bit 1: y, bit 0: z
+constexpr int CORNERS = 8;     // bit 2: x, bit 1: y, bit 0: z
 
 // An entry's features.
 template <int F>

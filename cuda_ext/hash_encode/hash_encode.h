@@ -2,10 +2,11 @@
 //
 //   place = clamp(p, 0, 1) cells_l,   low = min(floor(place), cells_l - 1)
 //   out[l] = sum over the cell's 8 corners k of prod(1 - |place - k|) table[first_l + entry_l(k)]
-//   entry_l(k): x-major where all (cells_l + 1)^3 corners fit into the level, else (x ^ 2654435761 y ^ 805459861 z) mod size_l
+//   entry_l(k): x-major where all (cells_l + 1)^3 corners fit into the level, else (x ^ 2654435761 y ^ 805459861 z) mod
+//   size_l
 //
-// A point that is not a number is read in the level's first cells and answers with NaN. At a cell's border the gradient to
-// the point is that of the cell above; outside the unit cube it is 0. Axes: P points, L levels, F features, K = L F.
+// A point that is not a number is read in the level's first cells and answers with NaN. At a cell's border the gradient
+// to the point is that of the cell above; outside the unit cube it is 0. Axes: P points, L levels, F features, K = L F.
 #pragma once
 
 #include "../common.h"
@@ -16,9 +17,9 @@ constexpr int MAX_LEVELS = 32;
 constexpr int MAX_FEATURES = 8;
 
 struct HashLevel {
-  int64_t first;   // row of the table
-  int32_t cells;   // along a side
-  uint32_t mask;   // entries - 1 where the level is hashed, else 0
+  int64_t first;  // row of the table
+  int32_t cells;  // along a side
+  uint32_t mask;  // entries - 1 where the level is hashed, else 0
 };
 
 struct HashShape {

@@ -8,9 +8,9 @@ namespace sds3d {
 constexpr uint32_t PRIME_Y = 2654435761u, PRIME_Z = 805459861u;  // section 3 of the paper; x has 1
 
 struct Place {
-  int32_t low;     // corner of the cell
-  float above;     // [0, 1] within the cell; NaN where the point is
-  float inside;    // 1 where the point is not clamped, else 0
+  int32_t low;   // corner of the cell
+  float above;   // [0, 1] within the cell; NaN where the point is
+  float inside;  // 1 where the point is not clamped, else 0
 };
 
 // Of one coordinate.
@@ -30,7 +30,8 @@ SDS3D_HD uint32_t corner_entry(const HashLevel& level, int32_t x, int32_t y, int
   return (uint32_t(x) * side + uint32_t(y)) * side + uint32_t(z);
 }
 
-// Adds the gradient to a point from one level; value[k] = <upstream, entry of corner k>, bit 2 of k: x, bit 1: y, bit 0: z.
+// Adds the gradient to a point from one level; value[k] = <upstream, entry of corner k>, bit 2 of k: x, bit 1: y, bit
+// 0: z.
 SDS3D_HD void add_point_gradient(const float* value, const Place& px, const Place& py, const Place& pz, float cells,
                                  float* sum) {
   const float x = px.above, y = py.above, z = pz.above, x0 = 1.0f - x, y0 = 1.0f - y, z0 = 1.0f - z;

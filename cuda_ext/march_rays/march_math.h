@@ -34,8 +34,8 @@ SDS3D_HD void count_ray(const MarchShape& shape, const MarchInputs& in, const Ma
   found.counts[ray] = count;
 }
 
-SDS3D_HD void fill_ray(const MarchShape& shape, const MarchInputs& in, const MarchFound& found,
-                       const MarchSamples& out, int64_t ray) {
+SDS3D_HD void fill_ray(const MarchShape& shape, const MarchInputs& in, const MarchFound& found, const MarchSamples& out,
+                       int64_t ray) {
   const float start = in.starts[ray], half = shape.step / 2.0f;
   int64_t at = out.offsets[ray];
   for (int64_t w = 0; w < found.words; ++w) {
@@ -45,7 +45,8 @@ SDS3D_HD void fill_ray(const MarchShape& shape, const MarchInputs& in, const Mar
       const float t = start + float(k) * shape.step, middle = t + half;
       out.ray_indices[at] = ray;
       out.t_starts[at] = t;
-      for (int c = 0; c < 3; ++c) out.points[3 * at + c] = in.origins[3 * ray + c] + middle * in.directions[3 * ray + c];
+      for (int c = 0; c < 3; ++c)
+        out.points[3 * at + c] = in.origins[3 * ray + c] + middle * in.directions[3 * ray + c];
       ++at;
     }
   }

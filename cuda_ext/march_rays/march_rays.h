@@ -32,7 +32,7 @@ struct MarchInputs {
 
 // Bit k % 64 of word k / 64 tells whether interval k is kept.
 struct MarchFound {
-  int64_t words;   // of a ray
+  int64_t words;    // of a ray
   int64_t* counts;  // [R]
   uint64_t* kept;   // [R, words]
 };

@@ -1,7 +1,7 @@
 // Projection on the CPU. Included once per instruction set by project_{baseline,avx2,avx512}.cpp.
 //
-// A block of splats at a time, all its views, so that gradients need no second pass. Within a block the values lie apart by
-// kind and the loops have no branches, so the compiler makes vector code of them.
+// A block of splats at a time, all its views, so that gradients need no second pass. Within a block the values lie
+// apart by kind and the loops have no branches, so the compiler makes vector code of them.
 #pragma once
 
 #include <algorithm>

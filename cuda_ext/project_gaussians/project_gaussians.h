@@ -28,7 +28,7 @@ struct ProjectOutputs {
   float* means2d;  // [B, N, 2] pixels
   float* conics;   // [B, N, 3] xx, xy, yy
   float* depths;   // [B, N]
-  float* radii;  // [B, N, 2]
+  float* radii;    // [B, N, 2]
 };
 
 struct ProjectGradients {

@@ -56,7 +56,8 @@ struct Gaussian {
 };
 
 // Without branches, so that the CPU's loop over splats becomes vector code; what is not usable holds anything.
-SDS3D_HD Gaussian make_gaussian(Vec3 mean, Vec3 scale, float qw, float qx, float qy, float qz, float opacity, float cut) {
+SDS3D_HD Gaussian make_gaussian(Vec3 mean, Vec3 scale, float qw, float qx, float qy, float qz, float opacity,
+                                float cut) {
   Gaussian g;
   g.mean = mean;
   g.scale = scale;
@@ -88,7 +89,7 @@ SDS3D_HD Vec3 scaled(Vec3 a, Vec3 s) { return {a.x * s.x, a.y * s.y, a.z * s.z};
 
 // What forward and backward both need of a splat in a view.
 struct Footprint {
-  Vec3 point;             // camera space
+  Vec3 point;                   // camera space
   Vec3 axis_x, axis_y, axis_z;  // rows of W R S
   float slope_x, slope_y;       // clamped point.xy / point.z
   Vec3 row_x, row_y;            // rows of J W R S

@@ -132,8 +132,7 @@ cudaError_t launch_tile_offsets(const RasterShape& shape, const uint64_t* sorted
 }
 
 cudaError_t launch_splat_gradients(const RasterShape& shape, const SplatInputs& in, const int32_t* record_offsets,
-                                   const float* records, bool per_hit, const SplatGradients& out,
-                                   cudaStream_t stream) {
+                                   const float* records, bool per_hit, const SplatGradients& out, cudaStream_t stream) {
   if (shape.splats == 0) return cudaSuccess;
   SDS3D_LAUNCH(splat_gradients_kernel, blocks_for(shape.splats), THREADS, stream, shape, in, record_offsets, records,
                per_hit, out);

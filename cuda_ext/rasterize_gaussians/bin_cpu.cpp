@@ -1,5 +1,5 @@
-// From splats to tile lists, and from gradient records back to splats. One depth sort per view, then a counting sort into
-// tiles in that order: tile lists come out sorted, with no per-tile sort and no wide keys.
+// From splats to tile lists, and from gradient records back to splats. One depth sort per view, then a counting sort
+// into tiles in that order: tile lists come out sorted, with no per-tile sort and no wide keys.
 #include <algorithm>
 #include <cstring>
 
@@ -9,8 +9,8 @@ namespace sds3d {
 
 namespace {
 
-// Stable radix sort of (key, value) pairs by as many bits as the keys differ in, at most 12 a pass. `low` and `high` are
-// the least and largest key. Returns whichever of the two buffers holds the sorted values.
+// Stable radix sort of (key, value) pairs by as many bits as the keys differ in, at most 12 a pass. `low` and `high`
+// are the least and largest key. Returns whichever of the two buffers holds the sorted values.
 const uint32_t* radix_sort(int64_t count, uint32_t low, uint32_t high, uint32_t* keys, uint32_t* values,
                            uint32_t* keys2, uint32_t* values2) {
   constexpr int MAX_BITS = 12, MAX_PASSES = 3;

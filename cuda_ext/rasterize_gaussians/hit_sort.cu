@@ -1,7 +1,7 @@
-#include "hit_sort.h"
-
 #include <cub/device/device_radix_sort.cuh>
 #include <cub/device/device_scan.cuh>
+
+#include "hit_sort.h"
 
 namespace sds3d {
 

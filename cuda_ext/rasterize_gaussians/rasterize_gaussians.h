@@ -29,7 +29,7 @@ struct SplatInputs {
   const float* conics;     // [B, N, 3] xx, xy, yy
   const float* opacities;  // [N]
   const float* features;   // [B, N, C]
-  const float* radii;    // [B, N, 2] half box in pixels; 0 culls
+  const float* radii;      // [B, N, 2] half box in pixels; 0 culls
   const float* depths;     // [B, N]
 };
 
@@ -54,10 +54,10 @@ struct TileHit {
 
 // What the forward pass leaves for the backward pass.
 struct TileLists {
-  Splat* splats;           // [B, N]
-  int32_t* tile_offsets;   // [B * tiles + 1], into hits
-  int32_t* record_offsets; // [B * N + 1], into records
-  TileHit* hits;           // [K], front to back within a tile
+  Splat* splats;            // [B, N]
+  int32_t* tile_offsets;    // [B * tiles + 1], into hits
+  int32_t* record_offsets;  // [B * N + 1], into records
+  TileHit* hits;            // [K], front to back within a tile
 };
 
 struct RasterImages {
@@ -81,8 +81,8 @@ struct SplatGradients {
   float* features;   // [B, N, C]
 };
 
-// CPU, one view per call: from the view's boxes, fills `order` (drawable splats by depth, ties by index) and the number of
-// hits of each tile; returns the number of drawable splats. `scratch` holds 4 N integers.
+// CPU, one view per call: from the view's boxes, fills `order` (drawable splats by depth, ties by index) and the number
+// of hits of each tile; returns the number of drawable splats. `scratch` holds 4 N integers.
 int64_t order_view(const RasterShape& shape, const float* depths, int64_t view, const TileBox* boxes, int32_t* order,
                    int64_t* tile_counts, uint32_t* scratch);
 
@@ -95,8 +95,8 @@ void list_hits(const RasterShape& shape, int64_t view, int first_row, int last_r
 void sum_records(const RasterShape& shape, const SplatInputs& in, const int32_t* record_offsets, const float* records,
                  const SplatGradients& out, int64_t begin, int64_t end);
 
-// The heavy loops, compiled once per instruction set: splats [begin, end) of a view and their boxes (both arrays are the
-// view's); and the pixel loops, one tile per call (tile in [0, B * tiles)).
+// The heavy loops, compiled once per instruction set: splats [begin, end) of a view and their boxes (both arrays are
+// the view's); and the pixel loops, one tile per call (tile in [0, B * tiles)).
 struct TileKernels {
   void (*prepare)(const RasterShape&, const SplatInputs&, int64_t view, int64_t begin, int64_t end, Splat* splats,
                   TileBox* boxes);

@@ -26,7 +26,9 @@ struct Blend {
 
 // p and row_power: log2(alpha) = row_power - p^2. Forward and backward both call this, so that their decisions agree.
 template <class F>
-SDS3D_HD auto log2_alpha(F p, F row_power) { return fnma(p, p, row_power); }
+SDS3D_HD auto log2_alpha(F p, F row_power) {
+  return fnma(p, p, row_power);
+}
 
 template <class F>
 SDS3D_HD auto is_hit(F power, F transmittance) {
@@ -111,8 +113,8 @@ SDS3D_HD TileBox tile_box(const Splat& splat, const float* extent, int width, in
           int16_t(last_tile(top, bottom, h))};
 }
 
-// The least of p^2 + q^2 (see Splat) over a rectangle around which [left, right] x [top, bottom] are offsets from the mean.
-// It is convex: the least lies at the mean if that is inside, and else on an edge that faces the mean.
+// The least of p^2 + q^2 (see Splat) over a rectangle around which [left, right] x [top, bottom] are offsets from the
+// mean. It is convex: the least lies at the mean if that is inside, and else on an edge that faces the mean.
 SDS3D_HD float clamped(float x, float low, float high) { return ::fminf(::fmaxf(x, low), high); }
 SDS3D_HD float power_at(const Splat& splat, float dx, float dy) {
   const float p = splat.slope * dx + splat.shear * dy, q = splat.rise * dy;
@@ -134,8 +136,8 @@ SDS3D_HD float least_power(const Splat& splat, float left, float right, float to
   return least;
 }
 
-// Whether the splat's ellipse of alpha 1/255 may reach a pixel centre of tile (x, y): the box of a slanted splat meets tiles
-// that the splat does not. The pixel loops decide exactly; the slack covers the rounding here.
+// Whether the splat's ellipse of alpha 1/255 may reach a pixel centre of tile (x, y): the box of a slanted splat meets
+// tiles that the splat does not. The pixel loops decide exactly; the slack covers the rounding here.
 constexpr float REACH_SLACK = 0.01f;  // of log2 alpha
 SDS3D_HD bool reaches_tile(const Splat& splat, int x, int y) {
   const float left = float(x * TILE) + 0.5f - splat.x, top = float(y * TILE) + 0.5f - splat.y;

@@ -1,7 +1,7 @@
 // The pixel loops on the CPU. Included once per instruction set by tiles_{baseline,avx2,avx512}.cpp.
 //
-// A tile's state stays in the first-level cache; a row of sixteen pixels is one Lanes. For each splat, all sixteen rows are
-// tested at once, lane = row, and only the row segments that the splat's ellipse really meets are visited.
+// A tile's state stays in the first-level cache; a row of sixteen pixels is one Lanes. For each splat, all sixteen rows
+// are tested at once, lane = row, and only the row segments that the splat's ellipse really meets are visited.
 #pragma once
 
 #include "../simd/lanes.h"
@@ -13,7 +13,7 @@ namespace SDS3D_ISA {
 
 constexpr int PIXELS = TILE * TILE;
 constexpr int GROUP = 16;  // splats between tests whether all pixels have ended
-constexpr int AHEAD = 6;           // hits between fetching a splat and needing it
+constexpr int AHEAD = 6;   // hits between fetching a splat and needing it
 
 struct TilePlace {
   int64_t view;
@@ -30,8 +30,8 @@ struct TilePlace {
   }
 };
 
-// A splat seen from a tile: log2(alpha) at column x of row y is row_power[y] - (column_p[x] + row_p[y])^2. Returns a bit
-// for each row of which some pixel reaches the cut.
+// A splat seen from a tile: log2(alpha) at column x of row y is row_power[y] - (column_p[x] + row_p[y])^2. Returns a
+// bit for each row of which some pixel reaches the cut.
 static inline uint32_t splat_rows(const Splat& splat, const TilePlace& place, Lanes* dx, Lanes* column_p, Lanes* dy,
                                   float* row_p, float* row_power) {
   *dx = iota() + Lanes(float(place.left) + 0.5f - splat.x);
@@ -107,7 +107,7 @@ static void forward_tile(const RasterShape& shape, const float* features, const 
   const TilePlace place(shape, tile);
   alignas(64) float transmittance[PIXELS], color[C][PIXELS];
   start_transmittance(place, transmittance);
-  for (float (&channel)[PIXELS] : color) clear(channel);
+  for (float(&channel)[PIXELS] : color) clear(channel);
 
   RowList list;
   const int32_t end = lists.tile_offsets[tile + 1];
@@ -146,7 +146,8 @@ static void forward_tile(const RasterShape& shape, const float* features, const 
   }
 }
 
-// The tile's upstream gradient, channels apart, and per pixel what is to come of <image, upstream> (see grad_log_alpha).
+// The tile's upstream gradient, channels apart, and per pixel what is to come of <image, upstream> (see
+// grad_log_alpha).
 template <int C>
 static inline void load_upstream(const RasterShape& shape, const TilePlace& place, const RasterGradients& g,
                                  float (*upstream)[PIXELS], float* ahead) {

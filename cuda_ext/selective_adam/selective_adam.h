@@ -13,8 +13,8 @@ namespace sds3d {
 // The factors that are the same for all numbers of a step.
 struct AdamStep {
   float one_minus_beta1, beta2, one_minus_beta2;
-  float step_size;             // lr / (1 - beta1^step)
-  float root_of_correction2;   // sqrt(1 - beta2^step)
+  float step_size;            // lr / (1 - beta1^step)
+  float root_of_correction2;  // sqrt(1 - beta2^step)
   float eps;
 };
 

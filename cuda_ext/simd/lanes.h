@@ -1,5 +1,5 @@
-// Sixteen floats as one value, for the instruction set this file is compiled for. SDS3D_ISA names the namespace, so that
-// the same kernel source can be compiled several times into one library.
+// Sixteen floats as one value, for the instruction set this file is compiled for. SDS3D_ISA names the namespace, so
+// that the same kernel source can be compiled several times into one library.
 #pragma once
 
 #if defined(__AVX512F__)
@@ -16,9 +16,7 @@
 namespace sds3d {
 namespace SDS3D_ISA {
 
-static inline Lanes operator-(Lanes a) {
-  return Lanes(0.0f) - a;
-}
+static inline Lanes operator-(Lanes a) { return Lanes(0.0f) - a; }
 
 // 2^x for x in about [-126, 126], relative error 2e-7: round, degree-5 polynomial on [-1/2, 1/2], scale.
 // Lanes below that range hold anything; callers mask them.

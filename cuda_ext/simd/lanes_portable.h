@@ -59,9 +59,15 @@ static inline Quad multiply_add(Quad a, Quad b, Quad c) { return a * b + c; }
 static inline Quad multiply_subtract(Quad a, Quad b, Quad c) { return c - a * b; }
 #endif
 
-static inline Lanes operator+(Lanes a, Lanes b) { return each([&](int i) { return a.q[i] + b.q[i]; }); }
-static inline Lanes operator-(Lanes a, Lanes b) { return each([&](int i) { return a.q[i] - b.q[i]; }); }
-static inline Lanes operator*(Lanes a, Lanes b) { return each([&](int i) { return a.q[i] * b.q[i]; }); }
+static inline Lanes operator+(Lanes a, Lanes b) {
+  return each([&](int i) { return a.q[i] + b.q[i]; });
+}
+static inline Lanes operator-(Lanes a, Lanes b) {
+  return each([&](int i) { return a.q[i] - b.q[i]; });
+}
+static inline Lanes operator*(Lanes a, Lanes b) {
+  return each([&](int i) { return a.q[i] * b.q[i]; });
+}
 static inline Lanes fma(Lanes a, Lanes b, Lanes c) {  // a b + c
   return each([&](int i) { return multiply_add(a.q[i], b.q[i], c.q[i]); });
 }
@@ -69,10 +75,18 @@ static inline Lanes fnma(Lanes a, Lanes b, Lanes c) {  // c - a b
   return each([&](int i) { return multiply_subtract(a.q[i], b.q[i], c.q[i]); });
 }
 
-static inline Mask operator>(Lanes a, Lanes b) { return each_mask([&](int i) { return a.q[i] > b.q[i]; }); }
-static inline Mask operator>=(Lanes a, Lanes b) { return each_mask([&](int i) { return a.q[i] >= b.q[i]; }); }
-static inline Mask operator<=(Lanes a, Lanes b) { return each_mask([&](int i) { return a.q[i] <= b.q[i]; }); }
-static inline Mask operator&(Mask a, Mask b) { return each_mask([&](int i) { return a.q[i] & b.q[i]; }); }
+static inline Mask operator>(Lanes a, Lanes b) {
+  return each_mask([&](int i) { return a.q[i] > b.q[i]; });
+}
+static inline Mask operator>=(Lanes a, Lanes b) {
+  return each_mask([&](int i) { return a.q[i] >= b.q[i]; });
+}
+static inline Mask operator<=(Lanes a, Lanes b) {
+  return each_mask([&](int i) { return a.q[i] <= b.q[i]; });
+}
+static inline Mask operator&(Mask a, Mask b) {
+  return each_mask([&](int i) { return a.q[i] & b.q[i]; });
+}
 static inline uint32_t to_bits(Mask a) {
   uint32_t bits = 0;
   for (int i = 0; i < 16; ++i) bits |= (static_cast<uint32_t>(a.q[i / 4][i % 4]) & 1u) << i;

@@ -8,7 +8,8 @@ namespace sds3d {
 constexpr int MAX_TERMS = 16;
 constexpr float MIN_DISTANCE_SQUARED = 1e-20f;
 
-// Normalization: sqrt((2 l + 1) / (4 pi) (l - m)! / (l + m)!), times sqrt(2) for m != 0, with the polynomial's own factor.
+// Normalization: sqrt((2 l + 1) / (4 pi) (l - m)! / (l + m)!), times sqrt(2) for m != 0, with the polynomial's own
+// factor.
 constexpr float SH_0 = 0.28209479177387814f;
 constexpr float SH_1 = 0.4886025119029199f;
 constexpr float SH_2_XY = 1.0925484305920792f, SH_2_ZZ = 0.31539156525252005f, SH_2_XX = 0.5462742152960396f;
@@ -67,13 +68,14 @@ SDS3D_HD void add_harmonics_gradient(int terms, const Direction& d, const float*
   if (terms >= 16) {
     const float xx = x * x, yy = y * y, zz = z * z;
     gx += -6.0f * SH_3_3 * w[9] * x * y + SH_3_XYZ * w[10] * y * z + 2.0f * SH_3_1 * w[11] * x * y -
-          6.0f * SH_3_0 * w[12] * x * z - SH_3_1 * w[13] * (4.0f * zz - 3.0f * xx - yy) + 2.0f * SH_3_2 * w[14] * x * z -
-          3.0f * SH_3_3 * w[15] * (xx - yy);
+          6.0f * SH_3_0 * w[12] * x * z - SH_3_1 * w[13] * (4.0f * zz - 3.0f * xx - yy) +
+          2.0f * SH_3_2 * w[14] * x * z - 3.0f * SH_3_3 * w[15] * (xx - yy);
     gy += -3.0f * SH_3_3 * w[9] * (xx - yy) + SH_3_XYZ * w[10] * x * z - SH_3_1 * w[11] * (4.0f * zz - xx - 3.0f * yy) -
           6.0f * SH_3_0 * w[12] * y * z + 2.0f * SH_3_1 * w[13] * x * y - 2.0f * SH_3_2 * w[14] * y * z +
           6.0f * SH_3_3 * w[15] * x * y;
-    gz += SH_3_XYZ * w[10] * x * y - 8.0f * SH_3_1 * w[11] * y * z + SH_3_0 * w[12] * (6.0f * zz - 3.0f * xx - 3.0f * yy) -
-          8.0f * SH_3_1 * w[13] * x * z + SH_3_2 * w[14] * (xx - yy);
+    gz += SH_3_XYZ * w[10] * x * y - 8.0f * SH_3_1 * w[11] * y * z +
+          SH_3_0 * w[12] * (6.0f * zz - 3.0f * xx - 3.0f * yy) - 8.0f * SH_3_1 * w[13] * x * z +
+          SH_3_2 * w[14] * (xx - yy);
   }
   gradient[0] += gx;
   gradient[1] += gy;

@@ -1,9 +1,11 @@
-// Colours that depend on the direction of view: real spherical harmonics up to degree 3. float32, row-major, contiguous.
+// Colours that depend on the direction of view: real spherical harmonics up to degree 3. float32, row-major,
+// contiguous.
 //
 //   colors = sum_k Y_k(d) coefficients_k,   d = (mean - origin of the camera) / length
 //
-// Y_k: orthonormal on the sphere, with the Condon-Shortley phase, in the order l = 0..3, m = -l..l (the order and signs of
-// the 3DGS file format). Where d is undefined or not finite, only k = 0 counts. Axes: B views, N splats, K = 1, 4, 9, 16.
+// Y_k: orthonormal on the sphere, with the Condon-Shortley phase, in the order l = 0..3, m = -l..l (the order and signs
+// of the 3DGS file format). Where d is undefined or not finite, only k = 0 counts. Axes: B views, N splats, K = 1, 4,
+// 9, 16.
 #pragma once
 
 #include "../common.h"

@@ -1,4 +1,9 @@
-"""What decides a run: its options, presets, what may change on the way, and errors that name the option."""
+"""A run's options: one RunConfig, made of layers, and errors that name the option.
+
+Where a value is from, each layer over the one before: the option's own default; what prior, scene and guidance bring
+for other parts (`default_overrides`); a preset; a file (--config); the command line or the caller. `sds3d generate ...
+--print-config` shows it for each option. layers.py merges, run_config.py has the options and the rules between them.
+"""
 
 from sds3d.config.layers import PARTS
 from sds3d.config.presets import PRESETS

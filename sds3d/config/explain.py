@@ -1,4 +1,4 @@
-"""One clear error for data that does not fit: where, what was found, what is allowed."""
+"""One clear error for wrong options: which one, what was found, what is allowed."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from sds3d.errors import ConfigError
 
 
 def validated(model: type[Any], data: object, prefix: str) -> Any:
-    """`data` as a `model`; ConfigError names the first field that is wrong, `prefix` before it."""
+    """`data` as a `model`; ConfigError names the first wrong option by its dotted key, `prefix` and all."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -18,20 +18,21 @@ def validated(model: type[Any], data: object, prefix: str) -> Any:
 
 
 def explain(model: type[BaseModel], data: object, error: ValidationError, prefix: str) -> ConfigError:
-    """One line for the first problem: where, what was found, what is allowed."""
+    """One line for the first problem: which option, its value, what is allowed."""
     first = error.errors(include_url=False)[0]
-    *parents, last = _path_in(data, first["loc"]) or [""]
+    kind, location, value = first["type"], first["loc"], first["input"]
+    if kind == "order":  # of two options, found on their model; see sds3d.options.ordered
+        location, value = (*location, first["ctx"]["field"]), first["ctx"]["value"]
+    *parents, last = _path_in(data, location) or [""]
     dotted = (prefix + ".".join([*parents, last])).rstrip(".")
-    if first["type"] == "extra_forbidden":
+    if kind == "extra_forbidden":
         known = _fields_at(model, parents)
         return ConfigError(
             f"{short(dotted, quote=False)} is not an option", nearest(last, known, dotted[: -len(last)]), dotted
         )
-    if first["type"] == "missing":
+    if kind == "missing":
         return ConfigError(f"{dotted} is missing", field=dotted)
-    message, value = first["msg"].removeprefix("Value error, "), first["input"]
-    if first["type"] == "order":  # found on the model of both options
-        dotted, value = f"{dotted}.{first['ctx']['field']}".lstrip("."), first["ctx"]["value"]
+    message = first["msg"].removeprefix("Value error, ")
     return ConfigError(
         f"{short(dotted, quote=False) or 'config'} = {short(value)} is not allowed: {message[:1].lower()}{message[1:]}",
         field=dotted,
@@ -53,7 +54,7 @@ def _path_in(data: Any, location: tuple[int | str, ...]) -> list[str]:
 
 
 def _fields_at(model: type[BaseModel], names: list[str]) -> list[str]:
-    """Field names of the model that `names` leads to; through a union, of all its members."""
+    """Field names of the model at a path; of all its members where that is a union."""
     models: list[Any] = [model]
     for name in names:
         kinds = [m.model_fields[name].annotation for m in models if name in m.model_fields]
@@ -62,7 +63,7 @@ def _fields_at(model: type[BaseModel], names: list[str]) -> list[str]:
 
 
 def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """A hint: the known name that was meant, or all of them."""
+    """A hint: the most similar known name, or all of them."""
     names = sorted(known)
     close = difflib.get_close_matches(name[:100], names, n=1, cutoff=0.5)
     return f"did you mean {prefix}{close[0]}?" if close else "known: " + ", ".join(names)

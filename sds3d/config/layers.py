@@ -6,7 +6,6 @@ key by key, anything else as a whole. Where a part is named anew, the options of
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sds3d.errors import ConfigError
@@ -40,23 +39,15 @@ class Leaf(NamedTuple):
 Tree = dict[str, Any]  # dict[str, Leaf | Tree]
 
 
-@dataclass(frozen=True)
-class Layer:
-    """What one source says: a tree for each of its keys, in their order, because a later one may name another part."""
-
-    source: str
-    trees: tuple[Tree, ...]
-
-    @classmethod
-    def said(cls, source: str, data: Mapping[str, Any]) -> "Layer":
-        """What a person says, with nested or dotted keys."""
-        return cls(source, tuple(_tree_at(str(key), value, source) for key, value in data.items()))
-
-
-def _tree_at(dotted: str, value: Any, source: str) -> Tree:
-    for name in reversed(dotted.split(".")):
-        value = {name: value}
-    return tree_of(value, source, is_said=True)
+def said_trees(source: str, data: Mapping[str, Any]) -> tuple[Tree, ...]:
+    """What a person says, with nested or dotted keys: a tree a key, because a later one may name another part."""
+    trees = []
+    for dotted, value in data.items():
+        nested = value
+        for name in reversed(str(dotted).split(".")):
+            nested = {name: nested}
+        trees.append(tree_of(nested, source, is_said=True))
+    return tuple(trees)
 
 
 def tree_of(data: Mapping[str, Any], source: str, is_said: bool = False) -> Tree:

@@ -16,12 +16,12 @@ from sds3d.config.layers import (
     DEFAULT,
     PARTS,
     YOU,
-    Layer,
     Leaf,
     Tree,
     flatten,
     merge,
     name_in,
+    said_trees,
     said_values,
     tree_of,
     values,
@@ -35,10 +35,11 @@ from sds3d.guidance.timesteps import TIMESTEPS, Annealed, Timesteps
 from sds3d.options import LocalFile, Options, Scheduled
 from sds3d.priors import PRIORS, EmbeddedConfig, PriorConfig
 from sds3d.prompts import ViewPrompting, check_prompt, check_text
-from sds3d.reference_image import ReferenceImageConfig
+from sds3d.reference_image import REFERENCE_WEIGHTS, ReferenceImageConfig
 from sds3d.scenes import GaussiansConfig, SceneConfig
 from sds3d.scenes.optimizer import OptimConfig
 
+OWN_LOSSES = ("guidance", "guidance_params")  # losses of every scene: the injected gradient's, and the guidance's own
 TEXTS = {"prompt", "negative_prompt"}  # overrides of these are never read as JSON
 # What may change while a run is under way: nothing that the run has state of its own for.
 LIVE = ("prompt", "negative_prompt", "guidance.guidance_scale")
@@ -55,9 +56,9 @@ def _check_device(name: str) -> str:
 
 @dataclass(frozen=True)
 class _Input:
-    """What a RunConfig is made of: layers, and where its values are fixed already, those."""
+    """What a RunConfig is made of: what was said, and the values where they are fixed already."""
 
-    layers: tuple[Layer, ...]
+    said: tuple[Tree, ...]
     fixed: Mapping[str, Any] | None = None
 
 
@@ -76,7 +77,9 @@ class RunConfig(Options):
     steps: Annotated[int, Field(ge=1, le=1_000_000)] = 600
     device: Annotated[str, AfterValidator(_check_device)] = "auto"
     scene: SerializeAsAny[InstanceOf[SceneConfig]] = GaussiansConfig()
-    particles: Annotated[int, Field(ge=1, le=64, description="scenes that are made at once and share the views")] = 1
+    particles: Annotated[
+        int, Field(ge=1, le=64, description="scenes optimized together, each in its share of the views")
+    ] = 1
     prior: SerializeAsAny[InstanceOf[PriorConfig]] = EmbeddedConfig()
     guidance: SerializeAsAny[InstanceOf[Guidance]] = SDS()
     timesteps: SerializeAsAny[InstanceOf[Timesteps]] = Annealed()
@@ -85,41 +88,39 @@ class RunConfig(Options):
     view_prompting: ViewPrompting = ViewPrompting()
     reference_image: Annotated[
         ReferenceImageConfig | None,
-        Field(description="a picture of the object, which its own view of the scene has to match"),
+        Field(description="a picture of the object, which the scene has to match from its camera"),
     ] = None
     optim: OptimConfig = OptimConfig()
     loss_weights: Annotated[
-        Mapping[str, Scheduled], Field(description="weight of each regularizer of the scene; 0 where not named")
+        Mapping[str, Scheduled], Field(description="weight of each regularizer of the scene; 0 if not named")
     ] = {}
     export: ExportConfig = ExportConfig()
-    log_every: Annotated[int, Field(ge=1)] = 10
-    preview_every: Annotated[int, Field(ge=0, description="steps between preview images; 0 for none")] = 100
+    log_every: Annotated[int, Field(ge=1, description="steps between losses in the events")] = 10
+    preview_every: Annotated[int, Field(ge=0, description="steps between previews; 0: none")] = 100
     preview_seconds: Annotated[
-        float, Field(ge=0, le=3600, description="a preview also whenever so much time has passed since the last; 0: no")
+        float, Field(ge=0, le=3600, description="a preview also when so many seconds have passed since the last; 0: no")
     ] = 0.0
-    checkpoint_every: Annotated[int, Field(ge=1)] = 100
+    checkpoint_every: Annotated[int, Field(ge=1, description="steps between checkpoints; the newest two stay")] = 100
     milestone_every: Annotated[
-        int, Field(ge=0, description="checkpoints of every so many steps stay, besides the newest; 0: none do")
+        int, Field(ge=0, description="checkpoints of every so many steps stay besides the newest; 0: none")
     ] = 0
-    janus_every: Annotated[
-        int, Field(ge=0, description="steps between looks at whether sides look like sides; 0: at the end only")
-    ] = 0
+    janus_every: Annotated[int, Field(ge=0, description="steps between Janus measurements; 0: only at the end")] = 0
 
-    _layers: tuple[Layer, ...] = ()
+    _said: tuple[Tree, ...] = ()
 
     @model_validator(mode="wrap")
     @classmethod
     def _from_layers(cls, data: Any, handler: Any) -> Any:
         if not isinstance(data, Mapping | _Input):
             return handler(data)
-        source = data if isinstance(data, _Input) else _Input((Layer.said(YOU, data),))
+        source = data if isinstance(data, _Input) else _Input(said_trees(YOU, data))
         try:
-            found = values(_share_image(_layered(source.layers))) if source.fixed is None else source.fixed
+            found = values(_share_image(_layered(source.said))) if source.fixed is None else source.fixed
             found = {key: _part(key, value) if key in PARTS else value for key, value in found.items()}
             config = handler(found)
         except ValidationError as error:
             raise explain(cls, found, error, "") from None
-        config._layers = source.layers
+        config._said = source.said
         _refuse_combinations(config)
         return config
 
@@ -141,12 +142,12 @@ class RunConfig(Options):
     @property
     def said(self) -> dict[str, Any]:
         """Only what a person said (preset, file, command line, caller), as nested plain data for `resolve`."""
-        return said_values(_layered(self._layers))
+        return said_values(_layered(self._said))
 
     @property
     def sources(self) -> dict[str, str]:
         """Where each value is from, by dotted key: "default", "guidance cfd", "preset draft", a file's name, "you"."""
-        leaves = flatten(_share_image(_layered(self._layers)))
+        leaves = flatten(_share_image(_layered(self._said)))
         return {key: _source(leaves.get(key), value) for key, value in flatten(self.to_dict()).items()}
 
     def with_changes(self, changes: Mapping[str, Any], allowed: Sequence[str] = LIVE) -> "RunConfig":
@@ -166,12 +167,12 @@ class RunConfig(Options):
             if not isinstance(place, dict) or last not in place:
                 raise ConfigError(f"{key} is not an option of this run", field=key)
             place[last] = value
-        return type(self).model_validate(_Input((*self._layers, Layer.said(YOU, changes)), data))
+        return type(self).model_validate(_Input((*self._said, *said_trees(YOU, changes)), data))
 
     @classmethod
     def restore(cls, said: Mapping[str, Any], resolved: Mapping[str, Any]) -> "RunConfig":
         """A run's config from its two files: the values of `resolved`, whatever today's defaults are."""
-        return cls.model_validate(_Input((Layer.said(YOU, said),), resolved))
+        return cls.model_validate(_Input(said_trees(YOU, said), resolved))
 
 
 def resolve(said: Mapping[str, Any]) -> RunConfig:
@@ -190,17 +191,16 @@ def load_config(
     Text values of overrides are read as JSON where they are JSON. The file holds options, or what
     `sds3d generate --print-config --json` printed: of that, what was said counts.
     """
-    layers: list[Layer] = []
+    said: tuple[Tree, ...] = ()
     if preset is not None:
         if preset not in PRESETS:
             raise ConfigError(f"preset {short(preset)} is unknown", nearest(preset, PRESETS), "preset")
-        layers.append(Layer.said(f"preset {preset}", PRESETS[preset]))
+        said += said_trees(f"preset {preset}", PRESETS[preset])
     if path is not None:
         data = read_json_object(Path(path))
         is_printed = data.keys() == {*PRINTED} and all(isinstance(part, Mapping) for part in data.values())
-        layers.append(Layer.said(str(path), data["said"] if is_printed else data))
-    layers.append(Layer.said(YOU, _parsed(overrides or {})))
-    return RunConfig.model_validate(_Input(tuple(layers)))
+        said += said_trees(str(path), data["said"] if is_printed else data)
+    return RunConfig.model_validate(_Input((*said, *said_trees(YOU, _parsed(overrides or {})))))
 
 
 PRINTED = ("said", "values", "sources")
@@ -239,9 +239,8 @@ def _defaults() -> Tree:
     return tree_of(RunConfig.model_construct().model_dump(mode="json"), DEFAULT)
 
 
-def _layered(layers: Sequence[Layer]) -> Tree:
+def _layered(said: Sequence[Tree]) -> Tree:
     """The defaults, then those that prior, scene and guidance bring, then what was said."""
-    said = [tree for layer in layers for tree in layer.trees]
     tree = _defaults()
     for key in BRING_DEFAULTS:
         kind = _chosen(key, said)
@@ -254,7 +253,7 @@ def _layered(layers: Sequence[Layer]) -> Tree:
 
 
 def _chosen(key: str, said: Sequence[Tree]) -> type[Any] | None:
-    """The class of the part that is named last; None where nobody knows its name."""
+    """The class of the part that was named last, the default where none was; None for an unknown name."""
     kind: type[Any] | None = type(RunConfig.model_fields[key].default)
     for node in (tree[key] for tree in said if key in tree):
         if isinstance(node, Leaf) and isinstance(node.value, Options):
@@ -265,14 +264,14 @@ def _chosen(key: str, said: Sequence[Tree]) -> type[Any] | None:
 
 
 def _source(node: Any, value: Any) -> str:
-    """Who gave a value, from the leaf of the layers in its place."""
+    """Who gave a value, by the leaf of the layers at its key."""
     if not isinstance(node, Leaf):
         return DEFAULT
     return node.source if node.is_said or node.value == value else SAVED
 
 
 def _share_image(tree: Tree) -> Tree:
-    """A prior that takes a reference image takes the run's, and the run the prior's, where only one of them has it."""
+    """One reference image for the run and a prior that takes one, if only one of them has it."""
     prior, image = tree["prior"], tree["reference_image"]
     kind = PRIORS.get(str(name_in(prior)))
     if kind is None or not kind.takes_reference_image:
@@ -286,63 +285,99 @@ def _share_image(tree: Tree) -> Tree:
 
 
 def _refuse_combinations(config: RunConfig) -> None:
-    """ConfigError where two parts that are fine alone make no sense together."""
-    for clash, what, hint in _combinations(config):
+    """ConfigError for options that are each fine and make no sense together."""
+    for clash, field, problem, hint in _combinations(config):
         if clash:
-            raise ConfigError(what, hint=hint)
+            raise ConfigError(f"{field} = {short(option(config, field))} {problem}", hint, field)
+    known = {*config.scene.losses, *OWN_LOSSES, *REFERENCE_WEIGHTS}
+    for name in config.loss_weights:
+        if name not in known:
+            raise ConfigError(
+                f"loss_weights.{short(name, quote=False)} is not a loss of the scene {config.scene.name}",
+                nearest(name, known, "loss_weights."),
+                "loss_weights",
+            )
 
 
-def _combinations(config: RunConfig) -> list[tuple[bool, str, str]]:
-    """(whether it is there, what does not go together and why, what to do instead) of every combination to refuse."""
-    guidance, name, prior = config.guidance, config.guidance.name, config.prior
-    views, particles, perp_neg = config.cameras.views, config.particles, config.view_prompting.mode == "perp_neg"
+def _combinations(config: RunConfig) -> list[tuple[bool, str, str, str]]:
+    """(whether it is so, the option, why it cannot be, what to do) for all combinations to refuse."""
+    guidance, prior, cameras = config.guidance, config.prior, config.cameras
+    perp_neg = config.view_prompting.mode == "perp_neg"
+    saves, milestones = config.checkpoint_every, config.milestone_every
+    image = config.reference_image
+    geometry = image is not None and next((name for name in ("depth", "normal") if getattr(image, name)), None)
     return [
         (
             guidance.needs_monotonic_t and not config.timesteps.is_monotonic,
-            f"timesteps = {config.timesteps.name!r} does not go with {name}: it follows one t that falls",
+            "timesteps.name",
+            f"does not go with {guidance.name}, which needs one t for all views that only falls",
             f"use {_with(TIMESTEPS, 'is_monotonic')}",
         ),
         (
             not guidance.uses_noise and not isinstance(config.noise, Fresh),
-            f"noise = {config.noise.name!r} does not go with {name}: it finds its noise and uses none that is drawn",
+            "noise.name",
+            f"does not go with {guidance.name}, which computes its noise by inversion and draws none",
             "leave noise out",
         ),
         (
             perp_neg and not guidance.uses_cfg,
-            f"view_prompting.mode = 'perp_neg' does not go with {name}: it has no classifier-free guidance to act on",
+            "view_prompting.mode",
+            f"does not go with {guidance.name}, which has no classifier-free guidance for it to act on",
             f"use it with {_with(GUIDANCE, 'uses_cfg')}",
         ),
         (
             perp_neg and not prior.reads_views,
-            f"view_prompting.mode = 'perp_neg' does not go with the prior {prior.name}: it reads no words for sides",
+            "view_prompting.mode",
+            f"does not go with the prior {prior.name}, which reads no words for sides",
             f"use it with {_with(PRIORS, 'reads_views')}",
         ),
         (
             guidance.needs_density and not prior.knows_density,
-            f"{name} as it is set does not go with the prior {prior.name}: it needs its density, not only its score",
+            "guidance.divergence",
+            f"does not go with the prior {prior.name}: it needs the prior's density, not only its score",
             f"use divergence=reverse_kl, or the prior {_with(PRIORS, 'knows_density')}",
         ),
         (
-            config.reference_image is not None and particles > 1,
-            f"reference_image does not go with particles = {particles}: they would all be made to match it",
+            config.reference_image is not None and config.particles > 1,
+            "particles",
+            "does not go with reference_image: all particles would be made to match it",
             "use particles=1",
         ),
         (
-            prior.needs_orthogonal_views and (views % 4 > 0 or not config.cameras.orthogonal_views),
-            f"cameras.views = {views}, cameras.orthogonal_views = {config.cameras.orthogonal_views} do not go with the "
-            f"prior {prior.name}: it judges four views at right angles together",
-            "use cameras.views=4 cameras.orthogonal_views=true",
+            config.scene.is_flat and bool(geometry),
+            f"reference_image.{geometry}",
+            f"does not go with the scene {config.scene.name}, which is flat",
+            "leave it out, or use another scene",
         ),
         (
-            views % particles > 0,
-            f"cameras.views = {views} does not go with particles = {particles}: each is shown in as many as the others",
-            f"use cameras.views={-(-views // particles) * particles}",
+            prior.needs_orthogonal_views and cameras.views % 4 > 0,
+            "cameras.views",
+            f"does not go with the prior {prior.name}, which judges views in groups of four",
+            f"use cameras.views={-(-cameras.views // 4) * 4}",
+        ),
+        (
+            prior.needs_orthogonal_views and not cameras.orthogonal_views,
+            "cameras.orthogonal_views",
+            f"does not go with the prior {prior.name}, which judges four views at right angles together",
+            "use cameras.orthogonal_views=true",
+        ),
+        (
+            cameras.views % config.particles > 0,
+            "cameras.views",
+            f"does not go with particles = {config.particles}: each particle is rendered in as many views",
+            f"use cameras.views={-(-cameras.views // config.particles) * config.particles}",
+        ),
+        (
+            milestones % saves > 0,
+            "milestone_every",
+            f"does not go with checkpoint_every = {saves}: only a checkpoint that is made can stay",
+            f"use milestone_every={-(-milestones // saves) * saves}",
         ),
     ]
 
 
 def _with(table: Mapping[str, Any], fact: str) -> str:
-    """Names of the parts of which `fact` is true."""
+    """Names of the parts for which `fact` is true."""
     return ", ".join(name for name, part in table.items() if getattr(part, fact))
 
 

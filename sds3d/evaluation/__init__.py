@@ -1,1 +1,1 @@
-"""How good a result is: the procedural world knows the true object of a prompt, and a classifier reads the renders."""
+"""How good a result is: prompts of the procedural world have a known true object, and a classifier of their own."""

@@ -1,8 +1,8 @@
-"""A small classifier that tells what a picture shows, trained on renders of the procedural world.
+"""A small classifier of the attributes of an object, trained on renders of the procedural world.
 
-It reads kind, colours, pattern, material and relation from one picture and its camera, and, from the picture alone,
-which side of the thing is seen. Its own accuracy on true renders lies beside its weights and is quoted with every
-score: no result can be judged better than that.
+It predicts kind, colours, pattern, material and relation from one image and its camera, and, from the image alone,
+which side of the object is seen. Its own accuracy on true renders is stored beside its weights and quoted with every
+score: no result can be measured more exactly than that.
 """
 
 import json
@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sds3d.errors import PriorUnavailable
+from sds3d.atomic import write_json
+from sds3d.errors import PriorUnavailable, first_line
 from sds3d.priors.embedded.captions import RELATIONS, Description
 from sds3d.priors.embedded.object_kinds import BOTTOMS, COLORS, KINDS, MATERIALS, PATTERNS
 from sds3d.types import Cameras
@@ -36,7 +37,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "material": MATERIALS,
 }
 ATTRIBUTES = tuple(LABELS)
-VIEWS = ("front", "left", "back", "right")  # of the thing: azimuth 0, 90, 180 and 270 degrees
+VIEWS = ("front", "left", "back", "right")  # of the object: azimuth 0, 90, 180 and 270 degrees
 FRONTED = (
     *("chair", "car", "house", "snowman", "mug", "clock", "bed", "sofa", "bus", "train", "boat", "plane"),
     *("windmill", "robot", "duck", "pig", "cat", "penguin", "fish", "letter_l"),
@@ -44,14 +45,14 @@ FRONTED = (
 SIZE, BLOCK = 64, 4
 WIDTHS = (96, 160, 224)  # channels at 16, 8 and 4 pixels
 CAMERA = 6
-LOOKS, KEY = 6, 48  # of attention
+QUERIES, KEY = 6, 48  # of the attention by camera
 
 
 def attributes_of(description: Description) -> dict[str, str]:
-    """A caption in terms of LABELS.
+    """The label of each attribute of LABELS for a caption.
 
-    A part in a colour of its own is a two-tone pattern: it looks the same. So do stripes and checks in red and blue, or
-    in blue and red: of their two colours the first in the catalogue counts as the main one.
+    What looks the same gets the same labels: a part in a colour of its own is a two-tone pattern, and the colours of
+    stripes and checks are in the order of the catalogue.
     """
     thing, other = description.thing, description.other
     pattern, second = thing.pattern, thing.second
@@ -76,42 +77,42 @@ def attributes_of(description: Description) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the classifier makes of B pictures."""
+    """The classifier's output for B images."""
 
     log_probabilities: dict[str, Float[Tensor, "B K"]]  # for each attribute, over its LABELS
-    views: Float[Tensor, "B 4"]  # log-probabilities of VIEWS; they mean something for FRONTED kinds only
+    views: Float[Tensor, "B 4"]  # log-probabilities of VIEWS; meaningful for FRONTED kinds only
 
     def log_likelihood(self, description: Description) -> Float[Tensor, "B"]:
-        """Of the caption: the sum over all attributes, none of them being a label as well."""
-        said = attributes_of(description)
-        return torch.stack([self.log_probabilities[n][:, LABELS[n].index(said[n])] for n in ATTRIBUTES]).sum(0)
+        """Log-likelihood of a caption: the sum over all attributes; "none" is a label, too."""
+        labels = attributes_of(description)
+        return torch.stack([self.log_probabilities[n][:, LABELS[n].index(labels[n])] for n in ATTRIBUTES]).sum(0)
 
     def labels(self) -> dict[str, Int[Tensor, "B"]]:
-        """For each attribute its label in the likeliest prediction that a caption could mean: not blue checks on blue."""
+        """The likeliest label of each attribute, among combinations that a caption can have: no blue checks on blue."""
         p = {name: values.clamp_min(-1e4) for name, values in self.log_probabilities.items()}
-        found = {name: values.argmax(1) for name, values in p.items()}
+        labels = {name: values.argmax(1) for name, values in p.items()}
         for names, possible in _possible().items():
             a, b, c = (p[name] for name in names)
-            together = a[:, :, None, None] + b[:, None, :, None] + c[:, None, None]
-            best = together.masked_fill(~possible, -math.inf).flatten(1).argmax(1)
-            found |= dict(zip(names, torch.unravel_index(best, possible.shape), strict=True))
-        return found
+            joint = a[:, :, None, None] + b[:, None, :, None] + c[:, None, None]
+            best = joint.masked_fill(~possible, -math.inf).flatten(1).argmax(1)
+            labels |= dict(zip(names, torch.unravel_index(best, possible.shape), strict=True))
+        return labels
 
     def correct(self, description: Description) -> dict[str, Bool[Tensor, "B"]]:
-        """For each attribute whether its label is the caption's; only those that the caption speaks of."""
-        said, found = attributes_of(description), self.labels()
-        spoken = {"relation", "kind", "color", "pattern", "material"}
-        spoken |= {name for name in ("other_kind", "other_color", "second_color") if said[name] != NONE}
-        return {name: found[name] == LABELS[name].index(said[name]) for name in ATTRIBUTES if name in spoken}
+        """For each attribute that the caption mentions, whether the predicted label is the caption's."""
+        true, predicted = attributes_of(description), self.labels()
+        mentioned = {"relation", "kind", "color", "pattern", "material"}
+        mentioned |= {name for name in ("other_kind", "other_color", "second_color") if true[name] != NONE}
+        return {name: predicted[name] == LABELS[name].index(true[name]) for name in ATTRIBUTES if name in mentioned}
 
     def likeliest(self, attribute: str) -> list[str]:
-        """One label for each picture."""
+        """One label for each image."""
         return [LABELS[attribute][index] for index in self.labels()[attribute].tolist()]
 
 
 @cache
 def _possible() -> dict[tuple[str, str, str], Bool[Tensor, "X Y Z"]]:
-    """Which labels of three attributes captions can have together, as `attributes_of` gives them."""
+    """The combinations of labels of three attributes that `attributes_of` can give."""
     order = list(COLORS).index
 
     def surface(color: str, second: str, pattern: str) -> bool:
@@ -133,8 +134,8 @@ def _possible() -> dict[tuple[str, str, str], Bool[Tensor, "X Y Z"]]:
 
 
 class ClassifierNetwork(nn.Module):
-    """Residual convolutions at 16, 8 and 4 pixels; one head for each attribute, which is told the camera, and one for
-    the side that is seen, which is not."""
+    """Residual convolutions at 16, 8 and 4 pixels. One head for each attribute, which gets the camera, and one for the
+    side that is seen, which does not."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -151,8 +152,8 @@ class ClassifierNetwork(nn.Module):
         )
         self.place = nn.Conv2d(third, KEY, 1)
         features = KEY * 16 + third
-        self.look = _Look(second, third)
-        self.mix = nn.Sequential(nn.Linear(features + CAMERA + LOOKS * second, 384), nn.GELU())
+        self.look = _CameraAttention(second, third)
+        self.mix = nn.Sequential(nn.Linear(features + CAMERA + QUERIES * second, 384), nn.GELU())
         self.heads = nn.ModuleDict({name: nn.Linear(384, len(labels)) for name, labels in LABELS.items()})
         self.view = nn.Sequential(nn.Linear(features, 128), nn.GELU(), nn.Linear(128, len(VIEWS)))
 
@@ -167,20 +168,20 @@ class ClassifierNetwork(nn.Module):
         return {name: head(mixed) for name, head in self.heads.items()}, self.view(features)
 
 
-class _Look(nn.Module):
-    """Attention to places that the camera names: of two things, the first is the left one from the front only."""
+class _CameraAttention(nn.Module):
+    """Attention whose queries come from the camera: of two objects, the first is the left one from the front only."""
 
     def __init__(self, width: int, overall: int) -> None:
         super().__init__()
-        self.ask = nn.Sequential(nn.Linear(overall + CAMERA, 128), nn.GELU(), nn.Linear(128, LOOKS * KEY))
+        self.ask = nn.Sequential(nn.Linear(overall + CAMERA, 128), nn.GELU(), nn.Linear(128, QUERIES * KEY))
         self.key = nn.Conv2d(width, KEY, 1)
         self.positions = nn.Parameter(0.1 * torch.randn(KEY, (SIZE // BLOCK // 2) ** 2))
 
     def forward(
         self, maps: Float[Tensor, "B C 8 8"], overall: Float[Tensor, "B D"], camera: Float[Tensor, "B 6"]
     ) -> Float[Tensor, "B L"]:
-        asked = self.ask(torch.cat([overall, camera], dim=1)).unflatten(1, (LOOKS, KEY))
-        weights = (asked @ (self.key(maps).flatten(2) + self.positions)).softmax(-1)
+        queries = self.ask(torch.cat([overall, camera], dim=1)).unflatten(1, (QUERIES, KEY))
+        weights = (queries @ (self.key(maps).flatten(2) + self.positions)).softmax(-1)
         return (weights @ maps.flatten(2).transpose(1, 2)).flatten(1)
 
 
@@ -206,12 +207,12 @@ def camera_vector(azimuth: Float[Tensor, "B"], elevation: Float[Tensor, "B"]) ->
 
 
 def view_labels(azimuth: Float[Tensor, "B"]) -> Int[Tensor, "B"]:
-    """Which of VIEWS is nearest."""
+    """Index of the nearest of VIEWS."""
     return (azimuth / (math.pi / 2.0)).round().long() % len(VIEWS)
 
 
 class Classifier:
-    """The trained network at work; `accuracy` is what it reaches on true renders, by attribute."""
+    """The trained network; `accuracy` is its own on true renders, by attribute."""
 
     def __init__(
         self, network: ClassifierNetwork, accuracy: dict[str, Any], device: torch.device | str = "cpu"
@@ -221,8 +222,8 @@ class Classifier:
         self.accuracy = accuracy
 
     @torch.no_grad()
-    def read(self, images: Float[Tensor, "B 3 H W"], cameras: Cameras) -> Prediction:
-        """Pictures in [0, 1] over any solid background, resized to 64 x 64 where they are not, and their cameras."""
+    def predict(self, images: Float[Tensor, "B 3 H W"], cameras: Cameras) -> Prediction:
+        """Prediction for images in [0, 1] over any solid background, resized to 64 x 64, and their cameras."""
         images = images.to(self.device)
         if images.shape[2:] != (SIZE, SIZE):
             images = functional.interpolate(images, size=(SIZE, SIZE), mode="bilinear", antialias=True)
@@ -239,13 +240,13 @@ def save_classifier(network: ClassifierNetwork, accuracy: dict[str, Any], folder
     tensors = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in network.state_dict().items()}
     save_file(tensors, folder / "model.safetensors")
     facts = {"labels": {name: list(labels) for name, labels in LABELS.items()}, "accuracy": accuracy}
-    (folder / "classifier.json").write_text(json.dumps(facts, indent=1) + "\n")
+    write_json(folder / "classifier.json", facts)
 
 
 def load_classifier(device: torch.device | str = "cpu", folder: Path | None = None) -> Classifier:
-    """The classifier from assets/evaluator, or from another folder of the same layout.
+    """The classifier of assets/evaluator, or of another folder of the same layout.
 
-    Raises PriorUnavailable, naming the folder, where it is missing, broken, or was trained on another world.
+    PriorUnavailable, naming the folder, if it is missing, broken, or was trained on other labels.
     """
     hint = "reinstall sds3d, or train one: python -m sds3d_app.tools.train_classifier"
     source = resources.files("sds3d_assets") / "evaluator" if folder is None else folder
@@ -254,9 +255,9 @@ def load_classifier(device: torch.device | str = "cpu", folder: Path | None = No
             facts = json.loads((path / "classifier.json").read_text())
             network = ClassifierNetwork()
             network.load_state_dict(load_file(path / "model.safetensors"))
-        except Exception as error:  # whatever is wrong with the files, the person needs the folder's name
-            first = str(error).strip().split("\n", 1)[0]
-            raise PriorUnavailable(f"cannot read the evaluator's classifier in {path}: {first}", hint) from error
+        except Exception as error:  # of many types; each means that the folder cannot be used
+            why = f"cannot read the evaluator's classifier in {path}: {first_line(error)}"
+            raise PriorUnavailable(why, hint) from error
     if facts["labels"] != {name: list(labels) for name, labels in LABELS.items()}:
-        raise PriorUnavailable(f"the evaluator's classifier in {path} was trained on another world", hint)
+        raise PriorUnavailable(f"the evaluator's classifier in {path} was trained on other labels", hint)
     return Classifier(network, facts["accuracy"], device)

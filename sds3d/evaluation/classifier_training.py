@@ -1,7 +1,7 @@
-"""Trains the classifier on the renders that the embedded prior is trained on, and on combinations that the prior never sees.
+"""Trains the classifier on the embedded prior's training renders, and on combinations that the prior never sees.
 
-The pictures are augmented first (background, blur, noise, brightness, shift), because what is judged later are renders of
-splats and samples of a small model, which are softer than the truth.
+The renders are augmented (background, blur, noise, brightness, shift), because the images to classify later, renders of
+splats and samples of a small model, are softer than the truth.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,6 @@ from torch.nn import functional
 
 from sds3d.evaluation.classifier import (
     ATTRIBUTES,
-    FRONTED,
     LABELS,
     Classifier,
     ClassifierNetwork,
@@ -21,6 +20,8 @@ from sds3d.evaluation.classifier import (
     camera_vector,
     view_labels,
 )
+from sds3d.evaluation.classifier_scores import has_front
+from sds3d.evaluation.renders import GREY
 from sds3d.priors.embedded.captions import Description, parse
 from sds3d.priors.embedded.data import Batch, Dataset, Shard, random_backgrounds, shard_cameras
 from sds3d.priors.embedded.render import over
@@ -29,7 +30,7 @@ from sds3d.priors.embedded.render import over
 def train_classifier(
     network: ClassifierNetwork, datasets: list[Dataset], steps: int, batch: int = 96, lr: float = 2e-3, seed: int = 0
 ) -> Iterator[float]:
-    """The loss of each step; the rate rises and falls once over `steps`. The first dataset gives most of a batch."""
+    """Yields the loss of each step, under a one-cycle learning rate. The first dataset fills most of each batch."""
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(network.parameters(), lr, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
@@ -55,35 +56,35 @@ def train_classifier(
 
 
 def carry_over(network: ClassifierNetwork, released: dict[str, Tensor]) -> None:
-    """Begins from released weights; what a layer takes in that theirs did not comes last and begins at random."""
-    fresh = network.state_dict()
+    """Starts from released weights. Inputs that a layer did not have then are its last, and start at random."""
+    state = network.state_dict()
     for name, value in released.items():
-        if fresh[name].ndim == 2:
-            fresh[name][:, : value.shape[1]] = value
+        if state[name].ndim == 2:
+            state[name][:, : value.shape[1]] = value
         else:
-            fresh[name].copy_(value)
-    network.load_state_dict(fresh)
+            state[name].copy_(value)
+    network.load_state_dict(state)
 
 
 def classifier_loss(network: ClassifierNetwork, batch: Batch, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, ""]:
-    """Cross entropy of every attribute, and of the side for single things that have a front."""
-    meant = [_description(caption) for caption in batch.captions]
-    said = [attributes_of(description) for description in meant]
+    """Cross entropy of every attribute, and of the side for single objects that have a front."""
+    descriptions = [_description(caption) for caption in batch.captions]
+    labels = [attributes_of(description) for description in descriptions]
     azimuth, elevation, _ = batch.angles.unbind(1)
     with torch.autocast("cpu", torch.bfloat16, enabled=torch.backends.cpu.get_cpu_capability() == "AVX512"):
         heads, views = network(images, camera_vector(azimuth, elevation))
     loss = images.new_zeros(())
     for name in ATTRIBUTES:
-        target = torch.tensor([LABELS[name].index(row[name]) for row in said])
+        target = torch.tensor([LABELS[name].index(row[name]) for row in labels])
         loss = loss + functional.cross_entropy(heads[name].float(), target)
-    fronted = torch.tensor([d.relation is None and d.thing.kind in FRONTED for d in meant])
+    fronted = torch.tensor([has_front(description) for description in descriptions])
     if fronted.any():
         loss = loss + functional.cross_entropy(views.float()[fronted], view_labels(azimuth)[fronted])
     return loss
 
 
 def augmented(rgba: Float[Tensor, "B H W 4"], generator: torch.Generator) -> Float[Tensor, "B 3 H W"]:
-    """Random backgrounds; half of the pictures blurred, half brightened or darkened, all noisy and shifted a little."""
+    """Random backgrounds; half of the images blurred, half brightened or darkened, all noisy and slightly shifted."""
     count = len(rgba)
     down, right = torch.randint(-3, 4, (2,), generator=generator).tolist()
     shifted = torch.roll(rgba, (down, right), dims=(1, 2))  # no object touches the border
@@ -98,19 +99,19 @@ def augmented(rgba: Float[Tensor, "B H W 4"], generator: torch.Generator) -> Flo
 
 
 def measure(classifier: Classifier, shard: Shard) -> dict[str, float]:
-    """Accuracy on a shard's true renders over mid-grey, by attribute that the captions speak of, and of the side."""
+    """Accuracy on a shard's true renders over grey, for each attribute that the captions mention and for the side."""
     right: dict[str, list[float]] = {}
     for scene, caption in enumerate(shard.captions):
         description = _description(caption)
         rgba = shard.rgba[scene].float() / 255.0
-        images = over(rgba, torch.full((len(rgba), 3), 0.6)).permute(0, 3, 1, 2)
+        images = over(rgba, torch.full((len(rgba), 3), GREY)).permute(0, 3, 1, 2)
         cameras = shard_cameras(shard.angles[scene])
-        prediction = classifier.read(images, cameras)
-        found = prediction.correct(description)
-        found["all"] = torch.stack(list(found.values())).all(0)
-        if description.relation is None and description.thing.kind in FRONTED:
-            found["view"] = prediction.views.argmax(1) == view_labels(cameras.azimuth)
-        for name, values in found.items():
+        prediction = classifier.predict(images, cameras)
+        correct = prediction.correct(description)
+        correct["all"] = torch.stack(list(correct.values())).all(0)
+        if has_front(description):
+            correct["view"] = prediction.views.argmax(1) == view_labels(cameras.azimuth)
+        for name, values in correct.items():
             right.setdefault(name, []).extend(values.float().tolist())
     return {name: round(sum(values) / len(values), 4) for name, values in right.items()}
 

@@ -1,4 +1,4 @@
-"""CLIP score, for prompts and priors beyond the procedural world; only from a folder that a person names."""
+"""CLIP score, for prompts and priors beyond the procedural world; from a local folder only."""
 
 import json
 from pathlib import Path
@@ -9,17 +9,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from sds3d.errors import ConfigError
+from sds3d.errors import ConfigError, first_line
+from sds3d.metrics.view_classifier import side_agreement
 from sds3d.prompts import VIEW_WORDS
 
 NEEDED = ("config.json", "preprocessor_config.json")
 
 
 class Clip:
-    """A CLIP model of transformers in a local folder, as `save_pretrained` writes it. Nothing is ever downloaded."""
+    """A CLIP model of transformers in a local folder, as `save_pretrained` writes it. Nothing is downloaded."""
 
     def __init__(self, folder: Path) -> None:
-        """ConfigError, naming the folder, where it holds no CLIP model with its tokenizer and its image settings."""
+        """ConfigError, naming the folder, if it holds no CLIP model with its tokenizer and image settings."""
         from transformers import AutoTokenizer, CLIPModel  # here: it takes seconds, and few evaluations need it
 
         missing = [name for name in NEEDED if not (folder / name).is_file()]
@@ -30,19 +31,18 @@ class Clip:
             self.mean, self.std = (torch.tensor(settings[k]).view(3, 1, 1) for k in ("image_mean", "image_std"))
             self.model: Any = CLIPModel.from_pretrained(folder, local_files_only=True).eval()
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except Exception as error:  # transformers raises many types; all mean "this folder is no good"
-            first = str(error).strip().split("\n", 1)[0]
-            raise ConfigError(f"cannot read a CLIP model from --clip {folder}: {first}") from error
+        except Exception as error:  # transformers raises many types; each means that the folder cannot be used
+            raise ConfigError(f"cannot read a CLIP model from --clip {folder}: {first_line(error)}") from error
         self.size = int(self.model.config.vision_config.image_size)
 
     def score(self, images: Float[Tensor, "B 3 H W"], prompt: str) -> float:
-        """100 cos(image, text), mean over pictures in [0, 1] (Hessel et al. 2021, without their factor and cut)."""
+        """100 cos(image, text), mean over images in [0, 1] (Hessel et al. 2021, without their factor and clipping)."""
         return float(100.0 * self._cosines(images, [prompt]).mean())
 
     def side_agreement(self, images: Float[Tensor, "B 3 H W"], prompt: str, true: Int[Tensor, "B"]) -> float:
-        """Share of the pictures that are nearest to "PROMPT, front view", or side or back, as `true` (0, 1, 2) says."""
+        """Share of images whose nearest text of "PROMPT, front view", side, back is that of `true` (0, 1, 2)."""
         cosines = self._cosines(images, [f"{prompt}, {side}" for side in VIEW_WORDS[:3]])
-        return float((cosines.argmax(dim=1) == true.to(cosines.device)).float().mean())
+        return side_agreement(cosines.argmax(dim=1), true.to(cosines.device))
 
     @torch.no_grad()
     def _cosines(self, images: Float[Tensor, "B 3 H W"], texts: list[str]) -> Float[Tensor, "B T"]:
@@ -51,12 +51,12 @@ class Clip:
         tokens = self.tokenizer(
             texts, return_tensors="pt", padding=True, truncation=True, max_length=self._most_tokens()
         )
-        found = self.model(
+        output = self.model(
             input_ids=tokens["input_ids"],
             attention_mask=tokens["attention_mask"],
             pixel_values=(pixels - self.mean) / self.std,
         )
-        return functional.cosine_similarity(found.image_embeds[:, None], found.text_embeds[None], dim=2)
+        return functional.cosine_similarity(output.image_embeds[:, None], output.text_embeds[None], dim=2)
 
     def _most_tokens(self) -> int:
         return int(self.model.config.text_config.max_position_embeddings)

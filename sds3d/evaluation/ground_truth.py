@@ -1,7 +1,6 @@
-"""The true object as a solid body: its volume and its surface, and how a mesh compares with both.
+"""The true object as a solid body, and how a mesh compares with its volume and surface.
 
-The words leave the proportions open, so the truth is not one object but DRAWS of them, and a score is that of the draw
-that fits best.
+A prompt leaves the proportions open, so the truth is DRAWS objects, and a score is that of the best one.
 """
 
 from random import Random
@@ -14,22 +13,23 @@ from numpy import ndarray
 from scipy.spatial import cKDTree
 
 from sds3d.export import Mesh
+from sds3d.metrics.mesh import volume_iou
 from sds3d.priors.embedded.captions import Description, build
 from sds3d.priors.embedded.solids import Solid
 
 DRAWS = 8
-SEGMENTS = 64  # around a circle: its area is 0.2% short
-CUP_WALL = 0.12  # of the radius: the rendered wall has no thickness, and no mesh can have none
-QUERIES, TARGETS = 4_000, 40_000  # points whose distance is measured, and points that stand for the other surface
+SEGMENTS = 64  # around a circle, whose area is 0.2% too small
+CUP_WALL = 0.12  # of the radius; the rendered wall has no thickness, which no closed mesh can have
+QUERIES, TARGETS = 4_000, 40_000  # points whose distance is measured, and points that represent the other surface
 
 
 def draw_truths(description: Description) -> list[list[Solid]]:
-    """DRAWS true objects of one description, of different proportions; always the same ones."""
+    """DRAWS true objects of different proportions; the same for each call."""
     return [build(description, Random(number)) for number in range(DRAWS)]
 
 
 def solid_body(solids: list[Solid], yaw_deg: float = 0.0, scale: float = 1.0) -> Manifold:
-    """The union of the solids, turned about +z (degrees, counter-clockwise from above) and scaled about the origin."""
+    """The union of the solids, rotated about +z (degrees, counter-clockwise from above), scaled about the origin."""
     whole = Manifold.batch_boolean([_placed(solid) for solid in solids], OpType.Add)
     return whole.rotate((0.0, 0.0, yaw_deg)).scale((scale, scale, scale))
 
@@ -42,7 +42,7 @@ def _placed(solid: Solid) -> Manifold:
 
 
 def _unit(solid: Solid) -> Manifold:
-    """The shape in its own frame, where it fills about [-1, 1]^3."""
+    """The shape in its own frame, of about [-1, 1]^3."""
     if solid.shape == "ball":
         return Manifold.sphere(1.0, SEGMENTS)
     if solid.shape == "box":
@@ -56,7 +56,7 @@ def _unit(solid: Solid) -> Manifold:
             return outside
         inner = Manifold.cylinder(2.0, solid.bottom - CUP_WALL, solid.top - CUP_WALL, SEGMENTS, True)
         return outside - inner.translate((0.0, 0.0, CUP_WALL))
-    corners = {  # of the two shapes that have no constructor: a tip over the base, and a ridge along y
+    corners = {  # above the base: a tip, or a ridge along y
         "pyramid": [(0, 0, 1)],
         "roof": [(0, -1, 1), (0, 1, 1)],
     }[solid.shape]
@@ -65,7 +65,7 @@ def _unit(solid: Solid) -> Manifold:
 
 
 def mesh_body(mesh: Mesh) -> Manifold | None:
-    """A run's mesh as a solid; None where its surface is not closed."""
+    """The mesh as a solid; None if its surface is not closed."""
     if len(mesh.faces) == 0:
         return None
     arrays = (np.ascontiguousarray(mesh.vertices, np.float32), np.ascontiguousarray(mesh.faces, np.uint32))
@@ -73,22 +73,15 @@ def mesh_body(mesh: Mesh) -> Manifold | None:
     return None if body.is_empty() else body
 
 
-def volume_iou(first: Manifold, second: Manifold) -> float:
-    """Volume of the intersection over that of the union."""
-    both = (first ^ second).volume()
-    return both / (first.volume() + second.volume() - both)
-
-
 def chamfer(first: Manifold, second: Manifold) -> float:
-    """Mean distance from a point of either surface to the other surface, in radii of the first body.
+    """Chamfer distance, in radii of the first body: (mean_a min_b |a - b| + mean_b min_a |a - b|) / 2.
 
-    (mean_a min_b |a - b| + mean_b min_a |a - b|) / 2 over points drawn evenly by area. The radius is the distance of
-    the farthest point from the origin. Two samples of one surface are about 0.006 apart.
+    Over points drawn uniformly by area. Two samples of the same surface are about 0.006 apart.
     """
     points = [surface_points(body, TARGETS) for body in (first, second)]
-    there = cKDTree(points[1]).query(points[0][:QUERIES])[0].mean()
-    back = cKDTree(points[0]).query(points[1][:QUERIES])[0].mean()
-    return float(there + back) / 2.0 / body_radius(first)
+    to_second = cKDTree(points[1]).query(points[0][:QUERIES])[0].mean()
+    to_first = cKDTree(points[0]).query(points[1][:QUERIES])[0].mean()
+    return float(to_second + to_first) / 2.0 / body_radius(first)
 
 
 def body_radius(body: Manifold) -> float:
@@ -97,7 +90,7 @@ def body_radius(body: Manifold) -> float:
 
 
 def surface_points(body: Manifold, count: int, seed: int = 0) -> Float[ndarray, "P 3"]:
-    """Points on the surface, even by area, in random order; the same seed gives the same points."""
+    """Points on the surface, uniform by area, in random order."""
     vertices, faces = _triangles(body)
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     areas = np.linalg.norm(np.cross(b - a, c - a), axis=1)
@@ -114,20 +107,17 @@ def _triangles(body: Manifold) -> tuple[Float[ndarray, "V 3"], Int[ndarray, "F 3
 
 
 def pieces(solids: list[Solid]) -> int:
-    """How many separate bodies the object is made of: 2 where two things stand side by side."""
+    """Number of separate bodies: 2 for two things side by side."""
     return len(solid_body(solids).decompose())
 
 
 def shape_scores(mesh: Mesh, truths: list[list[Solid]], yaw_deg: float, scales: list[float]) -> dict[str, float]:
-    """`volume_iou` (the highest) and `chamfer` (the lowest) over the draws, each placed as its silhouettes ask for.
-
-    Without `volume_iou` where the mesh is not closed; without either where it has no faces.
-    """
-    mine = mesh_body(mesh)
-    if mine is None:
+    """The highest `volume_iou` and the lowest `chamfer` over the aligned draws; empty for a mesh that is not closed."""
+    body = mesh_body(mesh)
+    if body is None:
         return {}
-    bodies = [solid_body(solids, yaw_deg, scale) for solids, scale in zip(truths, scales, strict=True)]
+    draws = [solid_body(solids, yaw_deg, scale) for solids, scale in zip(truths, scales, strict=True)]
     return {
-        "volume_iou": max(volume_iou(body, mine) for body in bodies),
-        "chamfer": min(chamfer(body, mine) for body in bodies),
+        "volume_iou": max(volume_iou(draw, body) for draw in draws),
+        "chamfer": min(chamfer(draw, body) for draw in draws),
     }

@@ -1,17 +1,17 @@
-"""Benchmark suites: fixed prompts, run with every guidance, scene and seed that is asked for, and then scored."""
+"""Benchmark suites: fixed prompts, run with each guidance, scene and seed, and scored."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
-from sds3d.config.run_config import RunConfig
+from sds3d.config import RunConfig
 from sds3d.errors import ConfigError
 from sds3d.evaluation.classifier import Classifier
 from sds3d.evaluation.classifier_scores import captions_for
 from sds3d.evaluation.scores import Clip, Evaluated, evaluate_run
-from sds3d.sweeps.run_set import ManyRuns
+from sds3d.sweeps.run_set import RunSet
 
-# Half of each suite is kept out of the prior's training (world.Description.held_out): its second half here. `seen`, the
-# standard suite's first half, is for choosing defaults: what was chosen by the other half could not be judged by it.
+# The second half of each suite was kept out of the prior's training (captions.Description.held_out). `seen`, the first
+# half of the standard suite, is for choosing defaults, which the other half then tests.
 SUITES: dict[str, tuple[str, ...]] = {
     "quick": (
         *("a red mug", "a blue car", "a red cone on a blue cube"),
@@ -27,28 +27,28 @@ SUITES: dict[str, tuple[str, ...]] = {
     ),
 }
 SUITES["seen"] = SUITES["standard"][:12]
-SECONDS = {"gaussians": 90.0, "nerf": 180.0}  # what a run of the default preset may take on two cores, by scene
+SECONDS = {"gaussians": 90.0, "nerf": 180.0}  # limit for a run of the default preset on two cores, by scene
 
 
-class Suite(ManyRuns):
-    """Every config in <folder>/<number>-<guidance>-<scene>-<seed>/, the number being that of its prompt."""
+class Suite:
+    """Each config in <folder>/<number of its prompt>-<guidance>-<scene>-<seed>/."""
 
     def __init__(self, configs: list[RunConfig], folder: Path) -> None:
-        """ConfigError where a folder of that name holds a run with another config; nothing is written yet."""
+        """ConfigError if a folder of that name holds a run with another config; nothing is written yet."""
         prompts = list(dict.fromkeys(config.prompt for config in configs))
         named = {folder / run_folder(prompts.index(config.prompt), config): config for config in configs}
         assert len(named) == len(configs), "two configs have one folder"
-        super().__init__(named)
+        self.runs = RunSet(named)
 
     def evaluate(self, classifier: Classifier, clip: Clip | None = None) -> Iterable[Evaluated]:
-        """Every finished run's scores, one at a time."""
-        captions = captions_for(config.prompt for config in self.runs.values())
-        for path, config in self.runs.items():
+        """The scores of every finished run, one at a time."""
+        captions = captions_for(config.prompt for config in self.runs.configs.values())
+        for path, config in self.runs.configs.items():
             yield evaluate_run(path, classifier, captions, clip, SECONDS.get(config.scene.name))
 
 
 def run_folder(number: int, config: RunConfig) -> str:
-    """Names of our own only, never the prompt."""
+    """Never the prompt, which could be any path."""
     return f"{number:02d}-{config.guidance.name}-{config.scene.name}-{config.seed}"
 
 

@@ -1,6 +1,5 @@
-"""Files to take away: meshes, splats, pictures and videos. One writer per format; all writes are whole or absent."""
+"""Exports: meshes, splats, images and videos. One writer for each format; files are whole or absent."""
 
-from sds3d.export.check import check_mesh
 from sds3d.export.config import ExportConfig
 from sds3d.export.contact_sheet import arrange, azimuth_label, draw_comparison, render_sheet
 from sds3d.export.extract import extract_mesh
@@ -10,31 +9,28 @@ from sds3d.export.info import FileInfo, read_info
 from sds3d.export.mesh import Mesh, Texture
 from sds3d.export.png import to_uint8, write_png
 from sds3d.export.splat_files import read_splats_ply, write_splat, write_splats_ply
-from sds3d.export.verify_mesh import Figures, verification_views, verify
+from sds3d.export.verify_mesh import check_geometry, verification_views
 from sds3d.export.video import write_orbit, write_turntable
 from sds3d.export.views import SceneViews
 
 __all__ = [
     "MESH_FORMATS",
     "ExportConfig",
-    "Figures",
     "FileInfo",
     "Mesh",
     "SceneViews",
     "Texture",
     "arrange",
     "azimuth_label",
-    "check_mesh",
+    "check_geometry",
     "draw_comparison",
     "extract_mesh",
-    "write_verified",
     "read_glb",
     "read_info",
     "read_splats_ply",
     "render_sheet",
     "to_uint8",
     "verification_views",
-    "verify",
     "write_glb",
     "write_gltf",
     "write_orbit",
@@ -42,4 +38,5 @@ __all__ = [
     "write_splat",
     "write_splats_ply",
     "write_turntable",
+    "write_verified",
 ]

@@ -1,4 +1,4 @@
-"""Colours for places on a mesh: from where they can be seen, the scene's own renders, or from the scene's field."""
+"""Colours for points on a mesh: projected from renders of the scene, or from the scene's colour field."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,85 +13,86 @@ from torch.nn.functional import grid_sample
 from sds3d.export.mesh import Mesh, vertex_normals
 from sds3d.export.rasterize_mesh import rasterize_mesh
 from sds3d.export.render_mesh import render_mesh
-from sds3d.export.similarity import compare_colors, compare_silhouettes, picture_error
+from sds3d.export.similarity import color_psnr, render_error, silhouette_ious
 from sds3d.export.surface import Surface
 from sds3d.export.views import SceneViews, scene_device
 from sds3d.scenes.base import Scene
 
 Source = Literal["projection", "field"]
-MIN_COSINE = 0.15  # a surface seen at a flatter angle mixes with what is behind it
-SHARPNESS = 2  # of the weight's falling with the angle
-SURFACE_SLACK = 0.01  # in object sizes: how far behind the mesh's z-buffer a point is still its surface
-RENDER_SLACK = 0.08  # the same for the render's depth, which averages over splats in front of and behind the surface
+MIN_COSINE = 0.15  # at flatter angles the surface mixes with what is behind it
+SHARPNESS = 2  # exponent of the cosine in the weight of a view
+SURFACE_SLACK = 0.01  # in object sizes: up to this far behind the mesh's z-buffer a point counts as visible
+RENDER_SLACK = 0.08  # the same for the render's depth, a mean over splats in front of and behind the surface
 POINTS_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
 class Projector:
-    """Renders of the scene, and how deep each of them sees the mesh."""
+    """Renders of the scene, and the mesh's depth in each of them."""
 
     views: SceneViews
-    depth: Float[ndarray, "B H W"]  # of the mesh; inf where it is not
-    size: float  # of the object, world units
+    depth: Float[ndarray, "B H W"]  # of the mesh; inf beside it
+    size: float  # of the object, in world units
 
 
 @dataclass(frozen=True)
 class Colors:
-    """Colours of all vertices and where they came from."""
+    """Colours of all vertices and their source."""
 
     at_vertices: Float[ndarray, "V 3"]
     source: Source
-    # of the judged pictures with them; see compare.py
+    # of renders with these colours against the scene's, see similarity.py
     error: float
     psnr: float
     silhouette_iou: float
 
 
 def projector(surface: Surface, views: SceneViews) -> Projector:
-    """What projecting from these views onto this surface needs."""
+    """The views with the depth of this surface, for projection onto it."""
     depth = [rasterize_mesh(*surface, views.cameras, view).depth for view in range(len(views.cameras))]
     return Projector(views, np.stack(depth), float(np.ptp(surface[0], axis=0).max()))
 
 
-def best_colors(scene: Scene, surface: Surface, projected: Projector, judged: SceneViews) -> Colors:
-    """Vertex colours by projection or by the field, whichever renders more like the views."""
+def best_colors(scene: Scene, surface: Surface, projected: Projector, reference: SceneViews) -> Colors:
+    """Vertex colours by projection or by the field, whichever renders more like the reference views."""
     field = field_colors(scene, surface[0])
     choices: dict[Source, Float[ndarray, "V 3"]] = {
         "projection": vertex_colors(surface, projected, field),
         "field": field,
     }
-    seen = {
-        source: render_mesh(Mesh(surface[0].astype(np.float32), surface[1], colors), judged.cameras)
+    renders = {
+        source: render_mesh(Mesh(surface[0].astype(np.float32), surface[1], colors), reference.cameras)
         for source, colors in choices.items()
     }
-    psnr = {source: compare_colors(pictures, judged) for source, pictures in seen.items()}
+    psnr = {source: color_psnr(views, reference) for source, views in renders.items()}
     best = max(choices, key=lambda source: psnr[source])
-    overlap = float(compare_silhouettes(seen[best], judged).mean())
-    return Colors(choices[best], best, picture_error(seen[best], judged), psnr[best], overlap)
+    iou = float(silhouette_ious(renders[best], reference).mean())
+    return Colors(choices[best], best, render_error(renders[best], reference), psnr[best], iou)
 
 
 def vertex_colors(surface: Surface, projected: Projector, hidden: Float[ndarray, "V 3"]) -> Float[ndarray, "V 3"]:
-    """What the renders show at the vertices, and `hidden` where no view sees them."""
-    seen, weight = projected_colors(projected, surface[0], vertex_normals(*surface))
-    return np.where(weight[:, None] > 0, seen, hidden).astype(np.float32)
+    """Projected colours of the vertices, and `hidden` for those that no view sees."""
+    visible, weight = projected_colors(projected, surface[0], vertex_normals(*surface))
+    return np.where(weight[:, None] > 0, visible, hidden).astype(np.float32)
 
 
 def field_colors(scene: Scene, points: Float[ndarray, "P 3"]) -> Float[ndarray, "P 3"]:
-    """The scene's own colour at places, sRGB; defined everywhere."""
+    """The scene's colour field at points, sRGB; defined everywhere."""
     device = scene_device(scene)
     with torch.no_grad():
         parts = torch.from_numpy(points).float().split(POINTS_AT_ONCE)
-        found: list[Float[ndarray, ...]] = [scene.color(part.to(device)).clamp(0, 1).cpu().numpy() for part in parts]
-    return np.concatenate([np.zeros((0, 3), dtype=np.float32), *found])
+        colors: list[Float[ndarray, ...]] = [scene.color(part.to(device)).clamp(0, 1).cpu().numpy() for part in parts]
+    return np.concatenate([np.zeros((0, 3), dtype=np.float32), *colors])
 
 
 def projected_colors(
     projected: Projector, points: Float[ndarray, "P 3"], normals: Float[ndarray, "P 3"]
 ) -> tuple[Float[ndarray, "P 3"], Float[ndarray, "P"]]:
-    """sRGB colours that show what the renders show, and how well each was seen; 0 where no view sees the place.
+    """sRGB colours of points from all renders that see them, and the sum of weights; 0 if no view sees the point.
 
-    color_p = sum_k w_pk rgb_k(p) / sum_k w_pk opacity_k(p),   w = cosine^2 where view k sees p, else 0
-    A view whose own depth at p is clearly nearer looks at a floater that the mesh left out.
+    color_p = sum_k w_pk rgb_k(p) / sum_k w_pk opacity_k(p),   w = cosine^2 if view k sees p, else 0
+
+    A view whose own depth at p is clearly smaller sees a floater there that the mesh left out.
     """
     places, facing = torch.from_numpy(points).float(), torch.from_numpy(normals).float()
     sums = torch.zeros(len(places), 4)
@@ -106,7 +107,7 @@ def projected_colors(
 def _seen_from(
     projected: Projector, view: int, points: Float[Tensor, "P 3"], normals: Float[Tensor, "P 3"]
 ) -> tuple[Tensor, Float[Tensor, "Q"], Float[Tensor, "Q 4"]]:
-    """Which points one view sees, with what weight, and what is there: premultiplied colour and opacity."""
+    """The points that one view sees, their weights, and the render there: premultiplied colour and opacity."""
     views, size = projected.views, projected.size
     pose, intrinsics = (m[view].cpu() for m in (views.cameras.camera_to_world, views.cameras.intrinsics))
     towards = pose[:3, 3] - points
@@ -128,6 +129,6 @@ def _seen_from(
 
 
 def _sampled(layers: Float[Tensor, "C H W"], place: Float[Tensor, "P 2"], mode: str) -> Float[Tensor, "P C"]:
-    """Values of images at places in [-1, 1]^2, the border's beyond."""
-    found = grid_sample(layers[None], place[None, None], mode=mode, padding_mode="border", align_corners=False)
-    return found[0, :, 0].T
+    """Values of images at points in [-1, 1]^2; beyond, those of the border."""
+    values = grid_sample(layers[None], place[None, None], mode=mode, padding_mode="border", align_corners=False)
+    return values[0, :, 0].T

@@ -1,4 +1,4 @@
-"""Contact sheets: the object from all around, in one picture."""
+"""Contact sheets: the object from all around, in one image."""
 
 import numpy as np
 from jaxtyping import UInt8
@@ -20,23 +20,23 @@ SIDES = {0: "front", 90: "left", 180: "back", 270: "right"}
 def render_sheet(
     scene: Scene, views: int = 8, size: int = 256, columns: int = 4, elevation_deg: float = 15.0, title: str = ""
 ) -> UInt8[ndarray, "H W 3"]:
-    """`views` pictures evenly around the object, from the front counter-clockwise, labelled with their azimuth.
+    """`views` renders evenly around the object, from the front counter-clockwise, labelled with their azimuth.
 
     Sides are the object's own: "left" is where its left hand would be. The first label begins with `title`.
     """
-    seen = render_views(scene, orbit(views, elevation_deg=elevation_deg, size=size), BACKGROUND)
+    renders = render_views(scene, orbit(views, elevation_deg=elevation_deg, size=size), BACKGROUND)
     labels = [azimuth_label(360.0 * index / views) for index in range(views)]
-    return arrange(to_uint8(seen.rgb), [title + labels[0], *labels[1:]], columns)
+    return arrange(to_uint8(renders.rgb), [title + labels[0], *labels[1:]], columns)
 
 
 def draw_comparison(mesh: Mesh, truth: SceneViews) -> UInt8[ndarray, "H W 3"]:
     """The scene above, the mesh below, view by view; `truth` is over black."""
-    ground = np.asarray(BACKGROUND, dtype=np.float32)
-    scene = truth.rgb + (1 - truth.opacity[..., None]) * ground
-    seen = render_mesh(mesh, truth.cameras, BACKGROUND).rgb
+    background = np.asarray(BACKGROUND, dtype=np.float32)
+    scene = truth.rgb + (1 - truth.opacity[..., None]) * background
+    renders = render_mesh(mesh, truth.cameras, BACKGROUND).rgb
     angles = np.rad2deg(truth.cameras.azimuth.cpu().numpy())
     labels = [f"{what} {angle:.0f}\N{DEGREE SIGN}" for what in ("scene", "mesh") for angle in angles]
-    return arrange(to_uint8(np.concatenate([scene, seen])), labels, len(truth.cameras))
+    return arrange(to_uint8(np.concatenate([scene, renders])), labels, len(truth.cameras))
 
 
 def azimuth_label(degrees: float) -> str:
@@ -46,7 +46,7 @@ def azimuth_label(degrees: float) -> str:
 
 
 def arrange(images: UInt8[ndarray, "B h w 3"], labels: list[str], columns: int) -> UInt8[ndarray, "H W 3"]:
-    """Pictures in rows on white paper, each with its label below."""
+    """Images in rows on white, each with its label below."""
     count, height, width = images.shape[:3]
     columns = min(columns, count)
     rows = -(-count // columns)

@@ -1,4 +1,4 @@
-"""The formats of a mesh: who writes each, and who reads it back."""
+"""The mesh formats: the writer and the reader of each."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from sds3d.export.obj_ply_stl import (
     write_stl,
 )
 from sds3d.export.usd import read_usdz, write_usdz
-from sds3d.export.verify_mesh import Figures, verify
+from sds3d.export.verify_mesh import MeshFigures, verify_mesh
 from sds3d.export.views import SceneViews
 from sds3d.metrics.mesh import MeshStats
 
@@ -45,12 +45,12 @@ MESH_FORMATS = {
 
 def write_verified(
     mesh: Mesh, file_format: str, path: Path, metadata: Mapping[str, Any], truth: SceneViews
-) -> tuple[MeshStats, Figures]:
-    """Write a mesh, read the file back, compare it with the scene, and only then put it at `path`.
+) -> tuple[MeshStats, MeshFigures]:
+    """Write a mesh, read the file back and compare it with `truth`; only then does it get to `path`.
 
-    ExportError where nobody would want it; then, as after any error, `path` is what it was.
+    ExportError as `check_geometry`. After any error, `path` is what it was before.
     """
     chosen = MESH_FORMATS[file_format]
     with atomic_folder(path) as draft:
         chosen.write(mesh if chosen.textured else without_texture(mesh), draft, metadata)
-        return verify(chosen.read(draft), truth, chosen.colored)
+        return verify_mesh(chosen.read(draft), truth, chosen.colored)

@@ -1,4 +1,4 @@
-"""glTF 2.0 with a texture or vertex colours, as one binary file or as several, and reading our own back."""
+"""glTF 2.0 with a texture or vertex colours, as one binary file or as several."""
 
 import json
 import struct
@@ -18,7 +18,7 @@ from sds3d.export.read_mesh import linear_from_srgb, read_with_trimesh
 WORLD_TO_GLTF = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
 MAGIC, VERSION, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
 FLOAT, UNSIGNED_INT, VERTEX_DATA, INDEX_DATA = 5126, 5125, 34962, 34963
-# linear, with mip maps; clamped, for the atlas does not repeat
+# linear, with mip maps; clamped, because the atlas does not repeat
 SAMPLER = {"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}
 
 
@@ -28,15 +28,15 @@ def write_glb(mesh: Mesh, path: Path, metadata: Mapping[str, Any]) -> None:
 
 
 def write_gltf(mesh: Mesh, path: Path, metadata: Mapping[str, Any]) -> None:
-    """The same as three files that belong together: .gltf, and beside it .bin and, with a texture, _color.png."""
+    """The same as several files: .gltf, and beside it .bin and, with a texture, _color.png."""
     tree, binary, image = gltf_parts(mesh, metadata)
     data = path.with_suffix(".bin")
     tree["buffers"][0]["uri"] = data.name
     write_atomic(data, binary)
     if image is not None:
-        picture = path.with_name(f"{path.stem}_color.png")
-        tree["images"] = [{"uri": picture.name}]
-        write_atomic(picture, image)
+        image_path = path.with_name(f"{path.stem}_color.png")
+        tree["images"] = [{"uri": image_path.name}]
+        write_atomic(image_path, image)
     write_atomic(path, (json.dumps(tree, indent=1) + "\n").encode())
 
 
@@ -55,10 +55,9 @@ def glb_bytes(mesh: Mesh, metadata: Mapping[str, Any]) -> bytes:
 
 
 def gltf_parts(mesh: Mesh, metadata: Mapping[str, Any]) -> tuple[dict[str, Any], bytes, bytes | None]:
-    """The JSON tree without its image, the buffer, and the image as PNG where there is a texture.
+    """The JSON tree without its image, the buffer, and the texture as PNG.
 
-    COLOR_0 multiplies the material's white and is linear by the standard, so sRGB vertex colours are decoded here; a
-    texture is sRGB.
+    COLOR_0 multiplies the material's white and is linear in glTF: sRGB vertex colours are decoded. Textures are sRGB.
     """
     arrays = _arrays(mesh)
     views, accessors, binary = [], [], b""
@@ -74,7 +73,7 @@ def gltf_parts(mesh: Mesh, metadata: Mapping[str, Any]) -> tuple[dict[str, Any],
                 "type": "SCALAR" if is_index else f"VEC{array.shape[1]}",
             }
         )
-        binary += array.tobytes()  # all of 4-byte numbers, so every view starts aligned
+        binary += array.tobytes()  # of 4-byte numbers, so every view starts aligned
     accessors[0] |= {"min": arrays["POSITION"].min(axis=0).tolist(), "max": arrays["POSITION"].max(axis=0).tolist()}
     attributes = {name: index for index, name in enumerate(arrays) if name != "indices"}
     primitive = {"attributes": attributes, "indices": len(attributes), "material": 0, "mode": 4}
@@ -117,5 +116,5 @@ def _arrays(mesh: Mesh) -> dict[str, ndarray]:
 
 
 def read_glb(path: Path) -> Mesh:
-    """The mesh of a .glb or .gltf as written here, read through trimesh, in world axes and sRGB, its seams welded."""
+    """The mesh of a .glb or .gltf as written here, in world axes and sRGB, with its seams welded."""
     return read_with_trimesh(path, WORLD_TO_GLTF, linear_colors=True)

@@ -17,13 +17,13 @@ from sds3d.scenes.base import Scene
 
 WORLD = 1.15  # half the side of the box that is searched for the object; scenes stay inside the unit ball
 SEARCH_CELLS = 56  # along the side of that box
-LOW_LEVEL = 0.03  # of the solid parts' density: what is to be inside the object's box
+LOW_LEVEL = 0.03  # of the solid parts' density: what the object's box has to contain
 MORE_STEPS = "let the run go on for more steps, or try another seed"
 
 
 @runtime_checkable
 class GridScene(Protocol):
-    """A scene that fills grids faster than point by point."""
+    """A scene that evaluates its density on a whole grid at once."""
 
     def density_grid(
         self, origin: Float[Tensor, "3"], spacing: float, shape: tuple[int, int, int]
@@ -32,18 +32,18 @@ class GridScene(Protocol):
 
 @dataclass(frozen=True)
 class Grid:
-    """A value such as the density at origin + spacing * (i, j, k)."""
+    """Values, such as the density, at origin + spacing * (i, j, k)."""
 
     density: Float[ndarray, "X Y Z"]
     origin: Float[ndarray, "3"]
     spacing: float
 
     def blurred(self, size: float) -> "Grid":
-        """Smoothed by a Gaussian of `size` times the longest side: single splats stop showing as bumps."""
+        """Smoothed by a Gaussian of `size` times the longest side, so that single splats are no bumps."""
         return replace(self, density=gaussian_filter(self.density, size * max(self.density.shape), mode="constant"))
 
     def points(self) -> Float[Tensor, "P 3"]:
-        """The places of all values, in the order of density.ravel()."""
+        """The positions of all values, in the order of density.ravel()."""
         axes = [torch.arange(count) * self.spacing for count in self.density.shape]
         steps = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
         return steps + torch.from_numpy(self.origin).float()
@@ -70,12 +70,12 @@ def sample_density(scene: Scene, low: Float[ndarray, "3"], high: Float[ndarray, 
 
 
 def whole_scene(scene: Scene) -> Grid:
-    """The density everywhere, coarsely; ExportError where there is none."""
+    """The density of the whole scene on a coarse grid."""
     return sample_density(scene, np.full(3, -WORLD), np.full(3, WORLD), SEARCH_CELLS)
 
 
 def solid_density(grid: Grid) -> float:
-    """The density of the solid parts: 99th percentile over cells that are not empty, so that a few hot ones pass."""
+    """The density of the solid parts: the 99th percentile over cells that are not empty, robust to a few outliers."""
     highest = float(grid.density.max())
     if highest <= 0:
         raise ExportError("there is no object to export: the scene is empty", hint=MORE_STEPS)
@@ -83,9 +83,9 @@ def solid_density(grid: Grid) -> float:
 
 
 def object_bounds(world: Grid) -> tuple[Float[ndarray, "3"], Float[ndarray, "3"]]:
-    """A box with room around the main pieces at a low level."""
-    found = world.surface(LOW_LEVEL * solid_density(world))
-    assert found is not None, "the density of the solid parts is above its own fraction"
-    vertices = found[0][0]
-    room = 2.0 * world.spacing
-    return np.maximum(vertices.min(axis=0) - room, -WORLD), np.minimum(vertices.max(axis=0) + room, WORLD)
+    """A box with a margin around the main pieces at a low level."""
+    main = world.surface(LOW_LEVEL * solid_density(world))
+    assert main is not None, "the density of the solid parts is above its own fraction"
+    vertices = main[0][0]
+    margin = 2.0 * world.spacing
+    return np.maximum(vertices.min(axis=0) - margin, -WORLD), np.minimum(vertices.max(axis=0) + margin, WORLD)

@@ -1,4 +1,4 @@
-"""What a file says of itself: how it was made, and how large it is. Reads headers only, so that any file is safe."""
+"""How a file was made and how large it is. Reads headers only, so that any file is safe to open."""
 
 import json
 import struct
@@ -12,30 +12,30 @@ from sds3d.export.glb import JSON_CHUNK, MAGIC
 from sds3d.export.provenance import MARK, parsed_comment
 from sds3d.export.usd import read_usd_metadata
 
-MOST_JSON = 1 << 24  # bytes
-HEADER = 1 << 16  # bytes, of a text header
+MAX_JSON = 1 << 24  # bytes
+MAX_HEADER = 1 << 16  # bytes of a text header
 STL_START, STL_FACE, SPLAT_ROW = 84, 50, 32  # bytes
 KNOWN = (".glb", ".gltf", ".obj", ".ply", ".stl", ".usdz", ".splat")
 
 
 @dataclass(frozen=True)
 class FileInfo:
-    """`made` is what provenance there is, None where the file was not made by sds3d or cannot tell."""
+    """`made` is the metadata that sds3d stored; None if the file is of another program, or its format has no room."""
 
     file_format: str
     made: Mapping[str, Any] | None
-    counts: Mapping[str, int] = field(default_factory=dict)  # such as vertices, faces, splats; where the header tells
+    counts: Mapping[str, int] = field(default_factory=dict)  # vertices, faces, splats; if the header has them
 
 
 def read_info(path: Path) -> FileInfo:
-    """Of a mesh or splats; ConfigError where it is anything else or damaged."""
+    """Information on a mesh or splat file; ConfigError if it is anything else, or damaged."""
     kind = path.suffix.lower()
     if kind not in KNOWN:
         raise ConfigError(f"{path} is of no kind that sds3d writes", hint="known: " + ", ".join(KNOWN))
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            head = file.read(MOST_JSON if kind in (".glb", ".gltf") else HEADER)
+            head = file.read(MAX_JSON if kind in (".glb", ".gltf") else MAX_HEADER)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     try:
@@ -90,7 +90,7 @@ def _stl(head: bytes, size: int) -> FileInfo:
         raise ValueError("its length is not what its header promises")
     text = head[: STL_START - 4].decode("ascii", errors="replace").rstrip()
     made = parsed_comment(text)
-    if made is None and text.startswith(MARK):  # longer than the header: as much as there is
+    if made is None and text.startswith(MARK):  # cut off at the header's end
         made = {"header": text.removeprefix(MARK)}
     return FileInfo("stl", made, {"faces": faces})
 

@@ -1,4 +1,4 @@
-"""The triangle mesh that the exporters pass around."""
+"""The triangle mesh of the exporters."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class Texture:
     uvs: Float[ndarray, "U 2"]  # (0, 0) is the upper left corner of the image, (1, 1) the lower right
     faces: Int[ndarray, "F 3"]  # the mesh's faces among uvs
     vertices: Int[ndarray, "U"]  # which of the mesh's vertices each of uvs belongs to
-    used: float = 1.0  # share of the image that lies on the mesh
+    used: float = 1.0  # share of the image that is on the mesh
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,17 @@ class Mesh:
     vertices: Float[ndarray, "V 3"]
     faces: Int[ndarray, "F 3"]
     colors: Float[ndarray, "V 3"]  # sRGB, [0, 1]
-    texture: Texture | None = None  # what is shown instead of `colors` where there is one
+    texture: Texture | None = None  # used instead of `colors`
     roughness: float = 0.8
     metallic: float = 0.0
-    surface: str = ""  # how it was made, see level.Choice
+    surface: str = ""  # kind of surface, see surface_search.Choice
     level: float = 0.0
     colored_by: str = ""  # see colors.Source
-    dropped_share: float = 0.0  # of the scene's volume, in floaters that were left out
+    dropped_share: float = 0.0  # share of the scene's volume in floaters that were left out
 
 
 def vertex_normals(vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"]) -> Float[ndarray, "V 3"]:
-    """Unit normals, faces weighted by area; +z where a vertex has no face of any area."""
+    """Unit normals, faces weighted by area; +z for a vertex without a face of any area."""
     corners = vertices.astype(np.float64)[faces]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     sums = np.stack(
@@ -49,6 +49,6 @@ def vertex_normals(vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"]) 
 def without_unused_vertices(
     vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"]
 ) -> tuple[Float[ndarray, "U 3"], Int[ndarray, "F 3"]]:
-    """The same triangles over the vertices they use, in their old order."""
+    """The same triangles over the vertices that they use, in their order."""
     used, flat = np.unique(faces, return_inverse=True)
     return vertices[used], flat.reshape(-1, 3)

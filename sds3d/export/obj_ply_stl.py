@@ -1,7 +1,7 @@
-"""Meshes as OBJ, PLY and STL: formats without one agreed way up.
+"""Meshes as OBJ, PLY and STL, formats that define no up axis.
 
-OBJ is +Y up with the front along +Z, which importers assume of it. PLY and STL are +Z up with the front along -Y, as
-Blender has them: all formats arrive there standing upright and facing the front view. One unit is one metre.
+OBJ is +Y up with the front along +Z, as importers assume. PLY and STL are +Z up with the front along -Y, as in Blender,
+where all formats stand upright and face the front view. One unit is one metre.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ STL_HEADER = 80  # bytes
 
 
 def write_obj(mesh: Mesh, path: Path, metadata: Mapping[str, Any]) -> None:
-    """.obj, with a texture .mtl and _color.png beside it; without one, colours stand behind the vertices."""
+    """.obj, and beside it .mtl and _color.png for the texture; without a texture, colours follow the vertices."""
     lines = [f"# {comment(metadata)}"]
     corners = mesh.vertices @ WORLD_TO_GLTF.T
     normals = vertex_normals(mesh.vertices, mesh.faces) @ WORLD_TO_GLTF.T
@@ -45,10 +45,10 @@ def write_obj(mesh: Mesh, path: Path, metadata: Mapping[str, Any]) -> None:
 
 
 def _write_material(mesh: Mesh, texture: Texture, path: Path) -> str:
-    material, picture = path.with_suffix(".mtl"), path.with_name(f"{path.stem}_color.png")
-    write_atomic(picture, png_bytes(texture.image))
-    shiny = f"Kd 1 1 1\nKs 0 0 0\nd 1\nillum 1\nPr {mesh.roughness:g}\nPm {mesh.metallic:g}\nmap_Kd {picture.name}\n"
-    write_atomic(material, f"newmtl surface\n{shiny}".encode())
+    material, image = path.with_suffix(".mtl"), path.with_name(f"{path.stem}_color.png")
+    write_atomic(image, png_bytes(texture.image))
+    parameters = f"Kd 1 1 1\nKs 0 0 0\nd 1\nillum 1\nPr {mesh.roughness:g}\nPm {mesh.metallic:g}\nmap_Kd {image.name}\n"
+    write_atomic(material, f"newmtl surface\n{parameters}".encode())
     return material.name
 
 
@@ -62,14 +62,14 @@ def read_obj(path: Path) -> Mesh:
 
 
 def write_mesh_ply(mesh: Mesh, path: Path, metadata: Mapping[str, Any]) -> None:
-    """Little-endian, with normals and vertex colours in sRGB: there is no agreed place for a texture."""
+    """Little-endian, with normals and vertex colours in sRGB; PLY has no standard place for a texture."""
     data = _in_trimesh(mesh).export(file_type="ply")
     magic, style, rest = data.split(b"\n", 2)
     write_atomic(path, b"\n".join([magic, style, f"comment {comment(metadata)}".encode("ascii"), rest]))
 
 
 def write_stl(mesh: Mesh, path: Path, metadata: Mapping[str, Any]) -> None:
-    """Binary: the shape alone, without colours; of the metadata as much as the 80 bytes at its start hold."""
+    """Binary, without colours; of the metadata, what fits into the header of 80 bytes."""
     data = _in_trimesh(mesh).export(file_type="stl")
     header = comment(metadata).encode("ascii")[:STL_HEADER]
     write_atomic(path, header.ljust(STL_HEADER) + data[STL_HEADER:])
@@ -96,5 +96,5 @@ def read_stl(path: Path) -> Mesh:
 
 
 def without_texture(mesh: Mesh) -> Mesh:
-    """The same mesh with its vertex colours alone."""
+    """The mesh with vertex colours only."""
     return replace(mesh, texture=None)

@@ -12,12 +12,12 @@ from sds3d.atomic import write_atomic
 
 
 def write_png(image: UInt8[ndarray, "H W 3"], path: Path) -> None:
-    """Write an RGB picture."""
+    """Write an RGB image."""
     write_atomic(path, png_bytes(image))
 
 
 def png_bytes(image: UInt8[ndarray, "H W 3"]) -> bytes:
-    """An RGB picture as the content of a file."""
+    """An RGB image as the content of a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="PNG")
     return buffer.getvalue()

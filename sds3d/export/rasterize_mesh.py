@@ -1,4 +1,4 @@
-"""A z-buffer for meshes in numpy: which triangle each pixel sees. For silhouettes, visibility and check pictures."""
+"""A z-buffer for meshes in numpy: the triangle that each pixel sees, for silhouettes, visibility and checks."""
 
 from dataclasses import dataclass
 
@@ -13,11 +13,11 @@ PAIRS_AT_ONCE = 2_000_000  # (triangle, pixel) pairs tested together; bounds mem
 
 @dataclass(frozen=True)
 class MeshView:
-    """What one camera sees of a mesh."""
+    """A mesh as one camera sees it."""
 
-    face: Int[ndarray, "H W"]  # -1 where there is none
-    depth: Float[ndarray, "H W"]  # world units along the camera's z; inf where there is no face
-    barycentric: Float[ndarray, "H W 3"]  # of the point seen, in its face; perspective-correct
+    face: Int[ndarray, "H W"]  # -1 for none
+    depth: Float[ndarray, "H W"]  # world units along the camera's z; inf without a face
+    barycentric: Float[ndarray, "H W 3"]  # of the visible point in its face; perspective-correct
 
 
 def project_points(
@@ -36,8 +36,8 @@ def project_points(
 def rasterize_mesh(
     vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"], cameras: Cameras, view: int
 ) -> MeshView:
-    """The nearest triangle at every pixel's centre, whichever way it faces. Triangles that reach behind the camera
-    are left out."""
+    """The nearest triangle at every pixel's centre, front or back face. Triangles that reach behind the camera are
+    left out."""
     points, depth = project_points(vertices, cameras, view)
     return rasterize_triangles(points, depth, faces, cameras.height, cameras.width)
 

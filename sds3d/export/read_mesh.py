@@ -1,4 +1,4 @@
-"""Prediction meshes back with a reader that is not ours."""
+"""Reads meshes back with trimesh, which is not our writer."""
 
 import struct
 from dataclasses import replace
@@ -13,11 +13,11 @@ from sds3d.errors import ExportError
 from sds3d.export.mesh import Mesh, Texture
 from sds3d.export.render_mesh import sample_texture
 
-GREY = 0.5  # of meshes whose format has no colours
+GREY = 0.5  # for formats without colours
 
 
 def read_with_trimesh(path: Path, world_to_file: Float[ndarray, "3 3"], linear_colors: bool = False) -> Mesh:
-    """The one mesh of a file in world axes, its colours in sRGB; ExportError where it cannot be read."""
+    """The only mesh of a file, in world axes and sRGB; ExportError if it cannot be read."""
     import trimesh  # here: `import sds3d` stays quick
 
     try:
@@ -25,7 +25,7 @@ def read_with_trimesh(path: Path, world_to_file: Float[ndarray, "3 3"], linear_c
         (body,) = loaded.geometry.values()
         vertices, faces = np.asarray(body.vertices, dtype=np.float32), np.asarray(body.faces, dtype=np.int64)
         world = (vertices @ world_to_file).astype(np.float32)
-        uvs, image, colors = _looks(body.visual, len(vertices))
+        uvs, image, colors = _appearance(body.visual, len(vertices))
         if linear_colors:
             colors = srgb_from_linear(colors)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error, OSError) as error:
@@ -33,8 +33,8 @@ def read_with_trimesh(path: Path, world_to_file: Float[ndarray, "3 3"], linear_c
     return welded(world, faces, colors.astype(np.float32), uvs, image)
 
 
-def _looks(visual: Any, count: int) -> tuple[ndarray | None, ndarray | None, ndarray]:
-    """UVs with their origin in the upper left corner, the image, and vertex colours; trimesh has v upwards."""
+def _appearance(visual: Any, count: int) -> tuple[ndarray | None, ndarray | None, ndarray]:
+    """UVs with their origin in the upper left corner, the texture, and vertex colours; trimesh's v points up."""
     grey = np.full((count, 3), GREY)
     material = getattr(visual, "material", None)
     picture = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
@@ -56,7 +56,7 @@ def welded(
     uvs: Float[ndarray, "U 2"] | None = None,
     image: ndarray | None = None,
 ) -> Mesh:
-    """A mesh whose vertices at one place are one, in the order in which they came."""
+    """A mesh whose vertices at one position are merged; their order is kept."""
     places, first, owner = np.unique(vertices, axis=0, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty(len(places), dtype=np.int64)
@@ -70,7 +70,7 @@ def welded(
 
 
 def used_share(uvs: Float[ndarray, "U 2"], faces: Int[ndarray, "F 3"]) -> float:
-    """Share of the unit square that the triangles cover, where none lies over another."""
+    """Share of the unit square that the triangles cover, if none overlap."""
     a, b, c = (uvs[faces[:, k]].astype(np.float64) for k in range(3))
     (ab_u, ab_v), (ac_u, ac_v) = (b - a).T, (c - a).T
     return float(np.abs(ab_u * ac_v - ab_v * ac_u).sum() / 2)

@@ -1,4 +1,4 @@
-"""Pictures of a mesh as it is, unlit: its colours were taken from renders that have their light already."""
+"""Renders of a mesh without lights: its colours come from renders, which are lit already."""
 
 import numpy as np
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from sds3d.types import Cameras
 
 
 def render_mesh(mesh: Mesh, cameras: Cameras, background: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> SceneViews:
-    """The mesh with its texture, or its vertex colours where it has none, over one colour; opacity is 0 or 1."""
+    """The mesh with its texture or vertex colours over one background colour; opacity is 0 or 1."""
     images, masks, depths = [], [], []
     for view in range(len(cameras)):
         seen = rasterize_mesh(mesh.vertices, mesh.faces, cameras, view)
@@ -34,7 +34,7 @@ def _colors_seen(mesh: Mesh, seen: MeshView, hit: ndarray) -> Float[ndarray, "Q 
 
 
 def sample_texture(texture: Texture, uvs: Float[ndarray, "Q 2"]) -> Float[ndarray, "Q 3"]:
-    """sRGB in [0, 1] at places of the image, between texels by the mean of the four around."""
+    """sRGB in [0, 1] at points of the texture, bilinear."""
     height, width = texture.image.shape[:2]
     place = [uvs[:, 1] * height - 0.5, uvs[:, 0] * width - 0.5]
     channels = [map_coordinates(texture.image[..., c], place, np.float32, order=1, mode="nearest") for c in range(3)]

@@ -1,4 +1,4 @@
-"""A soft scene has its silhouettes a little outside of where its colours are: the surface lies where both do best."""
+"""A soft scene's silhouettes lie a little outside of its colours: shrinks the surface to where both fit best."""
 
 from dataclasses import dataclass
 
@@ -11,50 +11,49 @@ from sds3d.export.surface import Surface, separated
 from sds3d.export.views import SceneViews
 from sds3d.scenes.base import Scene
 
-IOU_MARGIN, DB_MARGIN = 0.005, 0.3  # to what is good: the last check looks from other sides
+IOU_MARGIN, DB_MARGIN = 0.005, 0.3  # above the limits, because the last check uses other views
 INSETS = (0.0, 0.003, 0.006, 0.009)  # in object sizes
 
 
 @dataclass(frozen=True)
 class Colored:
-    """A surface, what sees it, and its colours."""
+    """A surface, the renders projected onto it, and its colours."""
 
     surface: Surface
     projected: Projector
     colors: Colors
 
 
-def best_inset(scene: Scene, surface: Surface, views: SceneViews, judged: SceneViews) -> Colored:
-    """The surface as it is or moved inwards, as long as it renders more like the judged views.
+def best_inset(scene: Scene, surface: Surface, views: SceneViews, reference: SceneViews) -> Colored:
+    """The surface, moved inwards step by step as long as its renders become more like the reference views.
 
-    On a surface outside of what is seen, the colours of different views lie at different places, and their mean is
-    blurred; one too far inside loses the outline. Where the colours are not good yet, it goes on as long as the outline
-    is.
+    On a surface too far outside, the colours of different views land on different places and their mean is blurred; one
+    too far inside loses the outline. While the colours are below their limit, only the outline has to stay above its.
     """
-    best = colored(scene, surface, views, judged)
+    best = with_colors(scene, surface, views, reference)
     for inset in INSETS[1:]:
-        found = colored(scene, moved_inwards(surface, inset), views, judged)
-        if not is_better(found.colors, best.colors):
+        inner = with_colors(scene, moved_inwards(surface, inset), views, reference)
+        if not is_better(inner.colors, best.colors):
             break
-        best = found
+        best = inner
     return best
 
 
 def is_better(inner: Colors, outer: Colors) -> bool:
-    """Whether the step inwards was worth it."""
+    """Whether the step inwards is an improvement."""
     closer = inner.error < outer.error
     needed = outer.psnr < GOOD_DB + DB_MARGIN and inner.silhouette_iou >= GOOD_IOU + IOU_MARGIN
     return closer or needed
 
 
 def moved_inwards(surface: Surface, share: float) -> Surface:
-    """Every vertex back along its normal, by a share of the object's size."""
+    """Every vertex moved back along its normal, by a share of the object's size."""
     vertices, faces = surface
-    way = share * float(np.ptp(vertices, axis=0).max())
-    return separated((vertices - way * vertex_normals(vertices, faces), faces))
+    distance = share * float(np.ptp(vertices, axis=0).max())
+    return separated((vertices - distance * vertex_normals(vertices, faces), faces))
 
 
-def colored(scene: Scene, surface: Surface, views: SceneViews, judged: SceneViews) -> Colored:
-    """The surface as it is with its best colours."""
+def with_colors(scene: Scene, surface: Surface, views: SceneViews, reference: SceneViews) -> Colored:
+    """The surface with its best colours."""
     projected = projector(surface, views)
-    return Colored(surface, projected, best_colors(scene, surface, projected, judged))
+    return Colored(surface, projected, best_colors(scene, surface, projected, reference))

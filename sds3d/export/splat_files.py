@@ -1,4 +1,4 @@
-"""Splats as PLY files in the layout of the 3DGS reference viewer, written and read."""
+"""Splat files: PLY in the layout of the 3DGS reference viewer, and .splat of web viewers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ COLUMNS = (
     *("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity"),
     *("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"),
 )
-HARMONICS_AT = COLUMNS.index("opacity")  # where f_rest_* go, as in the reference
+HARMONICS_AT = COLUMNS.index("opacity")  # f_rest_* come before it, as in the reference
 MAX_HEADER = 1 << 16  # bytes
-SPLAT_BYTES = 32  # a splat of web viewers: place, size, RGBA, turn
+SPLAT_BYTES = 32  # a row of .splat: position, scale, RGBA, rotation
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class SplatCloud:
     scales: Float[Tensor, "N 3"]
     opacities: Float[Tensor, "N"]
     colors: Float[Tensor, "N 3"]  # sRGB
-    harmonics: Float[Tensor, "N K 3"]  # what the view adds, see Gaussians.harmonics; K is 0, 3, 8 or 15
+    harmonics: Float[Tensor, "N K 3"]  # beyond the constant one, see Gaussians.harmonics; K is 0, 3, 8 or 15
 
 
 def write_splats_ply(scene: Scene, path: Path, metadata: Mapping[str, Any]) -> int:
-    """Little-endian floats, one row of COLUMNS per splat, in world axes (+z up); returns how many splats there are.
+    """Little-endian floats, one row of COLUMNS for each splat, in world axes (+z up); returns the number of splats.
 
-    As viewers expect: opacity is a logit, scale a logarithm, f_dc = (colour - 0.5) / SH_C0, rot wxyz, normals 0. With
-    harmonics there is f_rest_0, f_rest_1, ... before the opacity: all of red, then green, then blue.
+    As viewers expect: opacity is a logit, scale a logarithm, f_dc = (colour - 0.5) / SH_C0, rot wxyz, normals 0.
+    Harmonics are f_rest_0, f_rest_1, ... before the opacity: all of red, then green, then blue.
     """
     splats = checked_splats(scene)
     with torch.no_grad():
@@ -66,7 +66,7 @@ def write_splats_ply(scene: Scene, path: Path, metadata: Mapping[str, Any]) -> i
 
 
 def checked_splats(scene: Scene) -> Gaussians:
-    """The scene as splats; ExportError where it has none, or some that are not finite."""
+    """The scene as splats; ExportError if it is no scene of splats, or not finite."""
     if not isinstance(scene, Gaussians):
         raise ExportError("this format needs a scene of splats", hint="export a mesh instead: --format glb")
     check_finite(scene)
@@ -74,29 +74,29 @@ def checked_splats(scene: Scene) -> Gaussians:
 
 
 def write_splat(scene: Scene, path: Path) -> int:
-    """The 32 bytes a splat of web viewers: place and size as floats, RGBA and wxyz as bytes; the most visible first.
+    """32 bytes for each splat, the most visible first: position and scale as floats, RGBA and wxyz as bytes.
 
-    In world axes (+z up), without harmonics, and with no room for how it was made. Returns how many splats there are.
+    In world axes (+z up), without harmonics or metadata. Returns the number of splats.
     """
     splats = checked_splats(scene)
     with torch.no_grad():
         order = (splats.scales.prod(dim=-1) * splats.opacities).argsort(descending=True, stable=True)
         floats = torch.cat([splats.means, splats.scales], dim=-1)[order].cpu().numpy().astype("<f4")
         rgba = torch.cat([splats.colors, splats.opacities[:, None]], dim=-1)[order]
-        paint = (rgba * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-        turns = (splats.quats[order] * 128 + 128).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-    rows = np.concatenate([floats.view(np.uint8), paint, turns], axis=-1)
+        colors = (rgba * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+        rotations = (splats.quats[order] * 128 + 128).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    rows = np.concatenate([floats.view(np.uint8), colors, rotations], axis=-1)
     write_atomic(path, rows.tobytes())
     return len(rows)
 
 
 def rest_columns(terms: int) -> list[str]:
-    """Columns of that many harmonics beyond the constant one."""
+    """The columns of `terms` harmonics beyond the constant one."""
     return [f"f_rest_{index}" for index in range(3 * terms)]
 
 
 def read_splats_ply(path: Path) -> SplatCloud:
-    """Read a file with our columns in any order, others skipped; ConfigError where it is anything else."""
+    """Read a file with our columns in any order, and others; ConfigError if it is anything else."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -113,7 +113,7 @@ def read_splats_ply(path: Path) -> SplatCloud:
         raise ConfigError(f"{path} has not the columns of a splat file")
     body = data[len(head) + len(marker) :]
     expected = int(elements[0][-1]) * len(names) * 4
-    if len(body) != expected:  # before any allocation: the header's count may say anything
+    if len(body) != expected:  # before any allocation: the header may claim any number
         raise ConfigError(f"{path} has {len(body)} bytes of splats where its header promises {expected}")
     table = np.frombuffer(body, dtype="<f4").reshape(-1, len(names)).astype(np.float32)
 

@@ -1,9 +1,10 @@
-"""Which surface of a scene to export: candidates are rendered and compared with the scene's own renders."""
+"""Chooses the surface to export: candidates are rendered and compared with the scene's own renders."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from numpy import ndarray
 
@@ -13,21 +14,22 @@ from sds3d.export.rasterize_mesh import rasterize_mesh
 from sds3d.export.surface import Surface
 from sds3d.export.tsdf import SOLID, Fused, fuse
 from sds3d.export.views import SceneViews
+from sds3d.metrics.image import mask_iou
 
 Kind = Literal["density", "carved", "depth"]
 KINDS: tuple[Kind, ...] = ("density", "carved", "depth")
-LOWEST = 50.0  # the lowest level tried is the solid parts' density by this
-COARSE, FINE = 8, 3  # levels tried over the whole range, then around the best one
-OUTWARDS = (0.0, 0.01, 0.02, 0.03)  # in object sizes: mean depth is below the surface by an unknown bit
-TRUNCATION = 0.05  # in object sizes: how deep a view sees
-EDGE = 2.0  # cells over which carving acts
+LOWEST = 50.0  # the lowest level is the solid parts' density divided by this
+COARSE, FINE = 8, 3  # levels over the whole range, then around the best one
+OUTWARDS = (0.0, 0.01, 0.02, 0.03)  # in object sizes: mean depth lies below the surface by an unknown amount
+TRUNCATION = 0.05  # of the depth fusion, in object sizes
+EDGE = 2.0  # cells over which the carved field falls to 0
 DEPTH_WEIGHT = 0.5  # of the mean depth error, in object sizes, against silhouette IoU
 FAR_OFF = 0.2  # in object sizes: larger depth errors are holes or floaters, and count as this
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One surface: the kind of its making and its level, a density, or for "depth" the way outwards in object sizes."""
+    """One surface: its kind and its level, which is a density, or for "depth" an offset outwards in object sizes."""
 
     kind: Kind
     level: float
@@ -35,7 +37,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Fit:
-    """How well a surface looks like the scene, as means over the views."""
+    """How similar a surface is to the scene, as means over the views."""
 
     silhouette_iou: float
     depth_error: float  # in object sizes, where both are seen
@@ -47,18 +49,17 @@ class Fit:
 
 @dataclass(frozen=True)
 class Candidates:
-    """All surfaces that one grid has."""
+    """The fields whose level sets are the candidates."""
 
     grid: Grid
     fused: Fused
 
     def surface(self, choice: Choice, nudge: float = 1.0) -> tuple[Surface, float] | None:
-        """The main pieces and the volume share of the others; None if there is nothing. `nudge` is a factor beside the
-        level."""
+        """The main pieces and the volume share of the others, or None. `nudge` multiplies the level."""
         return self._field(choice).surface(nudge)
 
     def _field(self, choice: Choice) -> Grid:
-        """1 on the surface, more inside."""
+        """The field: 1 on the surface, larger inside."""
         shape, width = self.grid.density.shape, EDGE * self.grid.spacing
         if choice.kind == "depth":
             outwards = choice.level * self.grid.spacing * max(shape)
@@ -71,21 +72,21 @@ class Candidates:
 
 
 def candidates(grid: Grid, views: SceneViews) -> Candidates:
-    """All surfaces of a grid that these views can tell of."""
+    """The candidates of a density grid and renders of the scene."""
     return Candidates(grid, fuse(views, grid.points(), TRUNCATION * grid.spacing * max(grid.density.shape)))
 
 
-def best_choices(found: Candidates, views: SceneViews, kinds: tuple[Kind, ...], level: float | None) -> list[Choice]:
-    """Of each kind the surface that looks most like the views, those that there are.
+def best_choices(fields: Candidates, views: SceneViews, kinds: tuple[Kind, ...], level: float | None) -> list[Choice]:
+    """The best surface of each kind, if there is any.
 
-    Levels are tried evenly on a log scale, then more finely around the best one: density has no unit and how it
-    becomes opacity depends on the scene, so no fixed level can be right. `level` is one that was asked for.
+    Levels are tried evenly on a log scale, then more finely around the best one: density has no unit, and what opacity
+    it gives depends on the scene, so no fixed level is right. With `level`, only that one is tried.
     """
 
     def best_of(kind: Kind, levels: Float[ndarray, "K"]) -> tuple[float, float]:
         scored = []
         for value in levels.tolist():
-            surface = found.surface(Choice(kind, value))
+            surface = fields.surface(Choice(kind, value))
             scored.append((fit_to(surface[0], views).score if surface else -np.inf, value))
         return max(scored)
 
@@ -96,7 +97,7 @@ def best_choices(found: Candidates, views: SceneViews, kinds: tuple[Kind, ...], 
         elif level is not None:
             best[kind] = best_of(kind, np.array([level]))
         else:
-            top = solid_density(found.grid)
+            top = solid_density(fields.grid)
             coarse = np.geomspace(top / LOWEST, top, COARSE)
             first, step = best_of(kind, coarse), coarse[1] / coarse[0]
             best[kind] = max(first, best_of(kind, first[1] * np.geomspace(1 / step, step, FINE + 2)[1:-1]))
@@ -104,7 +105,7 @@ def best_choices(found: Candidates, views: SceneViews, kinds: tuple[Kind, ...], 
 
 
 def checked_level(grid: Grid, level: float | None) -> float | None:
-    """The level that was asked for; ExportError where the scene is nowhere as dense."""
+    """`level`; ExportError if the scene is nowhere as dense."""
     if level is not None and grid.density.max() <= level:
         raise ExportError(
             f"export.level = {level:g} is above the scene's density everywhere",
@@ -114,17 +115,17 @@ def checked_level(grid: Grid, level: float | None) -> float | None:
 
 
 def fit_to(surface: Surface, views: SceneViews) -> Fit:
-    """How well a surface has the silhouettes and the depth of the views.
+    """How well the silhouettes and depths of a surface match those of the views.
 
-    The renders' mean depth lies below the surface by what the scene is soft: the median of that is taken out.
+    The renders' mean depth lies below the surface of a soft scene: the median offset is subtracted.
     """
     size = max(float(np.ptp(surface[0], axis=0).max()), 1e-9)
     ious, gaps = [], []
     for view in range(len(views.cameras)):
         seen = rasterize_mesh(*surface, views.cameras, view)
         mine, theirs = seen.face >= 0, views.opacity[view] > SOLID
-        both, union = mine & theirs, (mine | theirs).sum()
-        ious.append(1.0 if union == 0 else float(both.sum() / union))
+        both = mine & theirs
+        ious.append(float(mask_iou(torch.from_numpy(mine), torch.from_numpy(theirs))))
         gaps.append((views.depth[view][both] - seen.depth[both]) / size)
     gap = np.concatenate(gaps)
     error = float(np.minimum(np.abs(gap - np.median(gap)), FAR_OFF).mean()) if len(gap) else FAR_OFF

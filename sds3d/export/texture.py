@@ -1,9 +1,10 @@
-"""The scene's colours as an image around the mesh."""
+"""The scene's colours as an image around the mesh: xatlas lays the surface flat, its texels get their colours."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from scipy.ndimage import distance_transform_edt
 
@@ -11,34 +12,82 @@ from sds3d.export.colors import Projector, Source, field_colors, projected_color
 from sds3d.export.mesh import Mesh, Texture, vertex_normals
 from sds3d.export.png import to_uint8
 from sds3d.export.rasterize_mesh import rasterize_triangles
-from sds3d.export.unwrap import unwrap
+from sds3d.export.surface import Surface
 from sds3d.scenes.base import Scene
 
+PADDING = 3  # texels between charts, so that mip maps do not mix them
+FIRST_GUESS = 0.83  # of the size: xatlas makes the atlas about a fifth larger than it was asked to
 
-def textured(mesh: Mesh, scene: Scene, projected: Projector, source: Source, size: int) -> Mesh:
+
+@dataclass(frozen=True)
+class Atlas:
+    """Charts in one image; uvs as in mesh.Texture."""
+
+    uvs: Float[ndarray, "U 2"]
+    faces: Int[ndarray, "F 3"]
+    vertices: Int[ndarray, "U"]
+    width: int  # texels, for which the padding was made
+    height: int
+
+
+def with_texture(mesh: Mesh, scene: Scene, projected: Projector, source: Source, size: int) -> Mesh:
     """The mesh with a texture of at most `size` texels a side; texels that no view sees get the vertices' colours."""
-    flat = unwrap((mesh.vertices, mesh.faces), size)
-    places = (flat.uvs * [flat.width, flat.height]).astype(np.float64)
-    seen = rasterize_triangles(places, np.ones(len(places)), flat.faces, flat.height, flat.width)
-    covered = seen.face >= 0
-    corners, weights = mesh.faces[seen.face[covered]], seen.barycentric[covered][..., None]
+    atlas = unwrap((mesh.vertices, mesh.faces), size)
+    texels = (atlas.uvs * [atlas.width, atlas.height]).astype(np.float64)
+    hits = rasterize_triangles(texels, np.ones(len(texels)), atlas.faces, atlas.height, atlas.width)
+    covered = hits.face >= 0
+    corners, weights = mesh.faces[hits.face[covered]], hits.barycentric[covered][..., None]
     points = (mesh.vertices[corners] * weights).sum(axis=1)
     if source == "field":
-        found = field_colors(scene, points)
+        colors = field_colors(scene, points)
     else:
         normals = (vertex_normals(mesh.vertices, mesh.faces)[corners] * weights).sum(axis=1)
         normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
-        found, weight = projected_colors(projected, points, normals)
+        colors, weight = projected_colors(projected, points, normals)
         hidden = weight == 0
-        found[hidden] = (mesh.colors[corners[hidden]] * weights[hidden]).sum(axis=1)
-    image = np.zeros((flat.height, flat.width, 3), dtype=np.float32)
-    image[covered] = found
-    picture = to_uint8(fill_gutter(image, covered))
-    return replace(mesh, texture=Texture(picture, flat.uvs, flat.faces, flat.vertices, float(covered.mean())))
+        colors[hidden] = (mesh.colors[corners[hidden]] * weights[hidden]).sum(axis=1)
+    image = np.zeros((atlas.height, atlas.width, 3), dtype=np.float32)
+    image[covered] = colors
+    filled = to_uint8(fill_gutter(image, covered))
+    return replace(mesh, texture=Texture(filled, atlas.uvs, atlas.faces, atlas.vertices, float(covered.mean())))
 
 
 def fill_gutter(image: Float[ndarray, "h w 3"], covered: Bool[ndarray, "h w"]) -> Float[ndarray, "h w 3"]:
-    """Every texel between the charts like the nearest one on them, so that no seam shows in smaller mip maps."""
+    """Each texel between the charts gets the colour of the nearest one on them: no seams show in smaller mip maps."""
     nearest = distance_transform_edt(~covered, return_distances=False, return_indices=True)
     filled: Float[ndarray, "h w 3"] = image[tuple(nearest)]
     return filled
+
+
+def unwrap(surface: Surface, size: int) -> Atlas:
+    """Charts by xatlas, packed into at most `size` texels a side.
+
+    xatlas takes the size as a suggestion and often makes the atlas larger: finished charts are packed again, smaller,
+    until they fit.
+    """
+    import xatlas  # here: `import sds3d` stays quick
+
+    vertices, faces = surface
+    atlas = xatlas.Atlas()
+    atlas.add_mesh(vertices.astype(np.float32), faces.astype(np.uint32))
+    charts = xatlas.ChartOptions()  # one iteration: each more takes as long again and saves a tenth of the charts
+    target = int(FIRST_GUESS * size)
+    atlas.generate(charts, _packing(target))
+    owners, corners, uvs = atlas.get_mesh(0)
+    while max(atlas.width, atlas.height) > size:
+        target = int(target * size / max(atlas.width, atlas.height) * 0.995)
+        texels = uvs * np.array([atlas.width, atlas.height], dtype=np.float32)
+        atlas = xatlas.Atlas()
+        atlas.add_uv_mesh(texels, corners)
+        atlas.generate(charts, _packing(target))
+        again, corners, uvs = atlas.get_mesh(0)
+        owners = owners[again]
+    return Atlas(uvs, corners.astype(np.int64), owners.astype(np.int64), atlas.width, atlas.height)
+
+
+def _packing(size: int) -> Any:
+    import xatlas
+
+    options = xatlas.PackOptions()
+    options.resolution, options.padding, options.bilinear = size, PADDING, True
+    return options

@@ -1,4 +1,4 @@
-"""What many renders together say about places in space: outside the silhouettes, before the surface, or neither."""
+"""Signed distances from many renders: to the visual hull of the silhouettes, and to the fused depths (TSDF)."""
 
 from dataclasses import dataclass
 
@@ -12,15 +12,15 @@ from torch.nn.functional import grid_sample
 
 from sds3d.export.views import SceneViews
 
-SOLID = 0.5  # opacity from which a pixel shows the object
+SOLID = 0.5  # opacity above which a pixel shows the object
 
 
 @dataclass(frozen=True)
 class Fused:
-    """Signed distances at points, positive outside the object, world units."""
+    """Signed distances at points, positive outside the object, in world units."""
 
-    hull: Float[ndarray, "P"]  # to the visual hull: the largest, over the views, to the silhouette's edge
-    depth: Float[ndarray, "P"]  # along the views to the surface that their depth shows; cut off at +-truncation
+    hull: Float[ndarray, "P"]  # to the visual hull: the largest distance to a silhouette's edge over the views
+    depth: Float[ndarray, "P"]  # to the surface of the depth maps along the views; clipped at +-truncation
 
 
 def fuse(views: SceneViews, points: Float[Tensor, "P 3"], truncation: float) -> Fused:
@@ -51,7 +51,7 @@ def fuse(views: SceneViews, points: Float[Tensor, "P 3"], truncation: float) -> 
 
 
 def silhouette_distance(solid: Bool[ndarray, "H W"]) -> Float[ndarray, "H W"]:
-    """Pixels from each pixel's centre to the silhouette's edge, positive outside; the image's side if empty."""
+    """Pixels from each pixel's centre to the silhouette's edge, positive outside; the image's width if it is empty."""
     if not solid.any():
         return np.full(solid.shape, float(max(solid.shape)))
     outside, inside = distance_transform_edt(~solid), distance_transform_edt(solid)
@@ -59,6 +59,6 @@ def silhouette_distance(solid: Bool[ndarray, "H W"]) -> Float[ndarray, "H W"]:
 
 
 def _sample(image: Float[ndarray, "H W"], place: Float[Tensor, "P 2"], mode: str) -> Float[Tensor, "P"]:
-    """Values at places in [-1, 1]^2, the border's beyond."""
+    """Values at points in [-1, 1]^2; beyond, those of the border."""
     values = torch.from_numpy(image).float()[None, None]
     return grid_sample(values, place[None, None], mode=mode, padding_mode="border", align_corners=False)[0, 0, 0]

@@ -1,23 +1,22 @@
 """USDZ, through usd-core (the extra `usd`)."""
 
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sds3d.atomic import write_atomic, writing
+from sds3d.atomic import temporary_folder, write_atomic, writing
 from sds3d.errors import ConfigError, ExportError
 from sds3d.export.glb import WORLD_TO_GLTF
 from sds3d.export.mesh import Mesh, vertex_normals
 from sds3d.export.png import png_bytes
 from sds3d.export.read_mesh import linear_from_srgb, srgb_from_linear, welded
 
-LAYER, PICTURE = "mesh.usdc", "color.png"
+LAYER, TEXTURE = "mesh.usdc", "color.png"
 NO_USD = "pip install 'sds3d[usd]' (29 MB), or export glb, which most programs read"
-NO_PACKAGE = "is there room in the temporary folder?"
+NO_PACKAGE = "is there room on the disk?"
 
 
 def write_usdz(mesh: Mesh, path: Path, metadata: Mapping[str, Any]) -> None:
@@ -26,12 +25,12 @@ def write_usdz(mesh: Mesh, path: Path, metadata: Mapping[str, Any]) -> None:
     ConfigError where usd-core is not installed.
     """
     usd = _usd()
-    with writing(path), tempfile.TemporaryDirectory() as folder:
-        package = Path(folder) / "mesh.usdz"
+    with writing(path), temporary_folder(path) as folder:
+        package = folder / "mesh.usdz"
         if mesh.texture is not None:
-            (Path(folder) / PICTURE).write_bytes(png_bytes(mesh.texture.image))
+            (folder / TEXTURE).write_bytes(png_bytes(mesh.texture.image))
         try:
-            _make_package(usd, mesh, Path(folder) / LAYER, package, metadata)
+            _make_package(usd, mesh, folder / LAYER, package, metadata)
         except usd["Tf"].ErrorException as error:
             raise ExportError(f"usd-core made no package for {path}: {_reason(error)}", hint=NO_PACKAGE) from error
         if not package.is_file():
@@ -40,7 +39,7 @@ def write_usdz(mesh: Mesh, path: Path, metadata: Mapping[str, Any]) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The last quoted text of usd-core's report of several lines."""
+    """The last quoted text of usd-core's error, which has several lines."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[0].rpartition(" : ")[2].strip("' ") if lines else "it did not say why"
 
@@ -105,7 +104,7 @@ def _define_material(usd: Mapping[str, Any], stage: Any, mesh: Mesh, shape: Any)
         place = shader("place", "UsdPrimvarReader_float2", varname=(types.String, "st"))
         clamp = (types.Token, "clamp")
         source = shader(
-            "picture", "UsdUVTexture", file=(types.Asset, PICTURE), wrapS=clamp, wrapT=clamp,
+            "picture", "UsdUVTexture", file=(types.Asset, TEXTURE), wrapS=clamp, wrapT=clamp,
             sourceColorSpace=(types.Token, "sRGB"),
         )  # fmt: skip
         source.CreateInput("st", types.Float2).ConnectToSource(place.CreateOutput("result", types.Float2))
@@ -115,7 +114,7 @@ def _define_material(usd: Mapping[str, Any], stage: Any, mesh: Mesh, shape: Any)
 
 
 def read_usdz(path: Path) -> Mesh:
-    """As written here, in world axes, its picture too."""
+    """As written here, in world axes, with its texture."""
     import io
     import zipfile
 
@@ -145,7 +144,7 @@ def read_usdz(path: Path) -> Mesh:
 
 
 def read_usd_metadata(path: Path) -> dict[str, Any] | None:
-    """What write_usdz was told; None in files of others."""
+    """The metadata that write_usdz stored; None for other files."""
     usd = _usd()
     try:
         layer = usd["Sdf"].Layer.OpenAsAnonymous(str(path))

@@ -1,34 +1,39 @@
-"""The last look before a file is handed over: what another reader makes of it, rendered and compared with the scene."""
+"""Checks a mesh file as another reader reads it: the geometry, and renders of it against the scene's."""
 
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from sds3d.cameras import orbit_cameras
-from sds3d.export.check import check_mesh
+from sds3d.errors import ExportError
 from sds3d.export.mesh import Mesh
 from sds3d.export.render_mesh import render_mesh
-from sds3d.export.similarity import GOOD_DB, GOOD_IOU, compare_colors, compare_silhouettes
+from sds3d.export.similarity import GOOD_DB, GOOD_IOU, color_psnr, silhouette_ious
 from sds3d.export.views import SceneViews, render_views
-from sds3d.metrics.mesh import MeshStats
+from sds3d.metrics.mesh import MeshStats, mesh_statistics
 from sds3d.scenes.base import Scene
 from sds3d.types import Cameras
 
 VIEWS, PIXELS = 8, 256
 FIRST_AZIMUTH_DEG = 20.0  # between those that the surface and its colours were made from
-ELEVATIONS_DEG = (5.0, 25.0, -20.0, 50.0)  # one after the other, around
-FEW_USED = 0.3  # of the texture
+ELEVATIONS_DEG = (5.0, 25.0, -20.0, 50.0)  # in turn, around the object
+LOW_TEXTURE_USE = 0.3  # share of the texture below which there is a warning
+MAX_RADIUS = 1.2  # the object belongs inside the unit ball
+MIN_EXTENT = 0.05
+BLACK = 0.02  # sRGB; the prior lights even a black object, so that it has brighter places
+RETRY = "let the run go on for more steps, or try another seed"
 
 
 @dataclass(frozen=True)
-class Figures:
-    """How a file does, as it was read back; see report.json."""
+class MeshFigures:
+    """How a mesh compares with its scene; in report.json."""
 
     silhouette_iou: float  # with the scene's renders, mean over 8 views
-    worst_iou: float  # of these views
-    psnr: float | None  # dB, of the colours inside both silhouettes; None where the format has none
+    worst_iou: float  # over these views
+    psnr: float | None  # dB, of the colours inside both silhouettes; None for a format without colours
     pieces: int
     watertight: bool  # after vertices at one place are joined
     faces: int
@@ -38,9 +43,8 @@ class Figures:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for report.json."""
-        found = asdict(self)
-        rounded = {key: round(value, 4) if isinstance(value, float) else value for key, value in found.items()}
-        return {**rounded, "warnings": list(self.warnings)}
+        values = {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(self).items()}
+        return {**values, "warnings": list(self.warnings)}
 
 
 def verification_cameras() -> Cameras:
@@ -51,22 +55,22 @@ def verification_cameras() -> Cameras:
 
 
 def verification_views(scene: Scene) -> SceneViews:
-    """The scene from there, over black."""
+    """The scene in the `verification_cameras`, over black."""
     return render_views(scene, verification_cameras())
 
 
-def verify(mesh: Mesh, truth: SceneViews, colors_kept: bool = True) -> tuple[MeshStats, Figures]:
-    """What is right and wrong with a mesh that was read back; ExportError where nobody would want it.
+def verify_mesh(mesh: Mesh, truth: SceneViews, has_colors: bool = True) -> tuple[MeshStats, MeshFigures]:
+    """Statistics of a mesh that was read back, and how it compares with `truth`, the `verification_views`.
 
-    `colors_kept` is false for formats that have none: then nothing is said of them.
+    ExportError as `check_geometry`. `has_colors` is false for formats without any.
     """
-    stats = check_mesh(mesh)
-    seen = render_mesh(mesh, truth.cameras)
-    ious = compare_silhouettes(seen, truth)
-    psnr = compare_colors(seen, truth) if colors_kept else None
+    stats = check_geometry(mesh)
+    renders = render_mesh(mesh, truth.cameras)
+    ious = silhouette_ious(renders, truth)
+    psnr = color_psnr(renders, truth) if has_colors else None
     texture = mesh.texture
     used = texture.used if texture else None
-    figures = Figures(
+    figures = MeshFigures(
         silhouette_iou=float(ious.mean()),
         worst_iou=float(ious.min()),
         psnr=psnr,
@@ -80,19 +84,42 @@ def verify(mesh: Mesh, truth: SceneViews, colors_kept: bool = True) -> tuple[Mes
     return stats, figures
 
 
+def check_geometry(mesh: Mesh) -> MeshStats:
+    """Statistics of a mesh; ExportError with the reason if it is empty, exploded, tiny, black or open."""
+    if len(mesh.faces) == 0 or len(mesh.vertices) == 0:
+        raise ExportError("the mesh is empty", hint=RETRY)
+    if not (np.isfinite(mesh.vertices).all() and np.isfinite(mesh.colors).all()):
+        raise ExportError("the mesh has coordinates or colours that are not finite", hint=RETRY)
+    stats = mesh_statistics(mesh.vertices, mesh.faces, mesh.colors)
+    if stats.radius > MAX_RADIUS:
+        raise ExportError(
+            f"the mesh has exploded: it reaches {stats.radius:.2f} from the centre, where 1 is the most",
+            hint="lower the learning rates or the guidance scale, or try another seed",
+        )
+    if max(stats.extent) < MIN_EXTENT:
+        raise ExportError(f"the mesh is only {max(stats.extent):.3f} across, where 1 to 2 is usual", hint=RETRY)
+    if float(np.percentile(mesh.colors.max(axis=-1), 99)) < BLACK:
+        raise ExportError("the mesh is black all over", hint="try another seed or a lower guidance scale")
+    if not stats.watertight:
+        raise ExportError("the mesh has holes", hint="try another export.resolution")
+    return stats
+
+
 def _warnings(iou: float, psnr: float | None, used: float | None) -> list[str]:
-    """What is wrong and what to try."""
-    found = []
+    """What is below its limit, and what to try."""
+    warnings = []
     if iou < GOOD_IOU:
-        found.append(
+        warnings.append(
             f"the mesh's outline agrees with the scene's by {iou:.2f} (good is {GOOD_IOU}): thin, soft or loose parts "
             "are missing or filled in; try --resolution 192, more steps, or another seed"
         )
     if psnr is not None and psnr < GOOD_DB:
-        found.append(
+        warnings.append(
             f"the mesh's colours differ from the scene's: {psnr:.1f} dB (good is {GOOD_DB:g}); try more --faces, a "
             "larger --texture-size, or more steps"
         )
-    if used is not None and used < FEW_USED:
-        found.append(f"only {100 * used:.0f}% of the texture lies on the mesh: the surface is rough; try fewer --faces")
-    return found
+    if used is not None and used < LOW_TEXTURE_USE:
+        warnings.append(
+            f"only {100 * used:.0f}% of the texture lies on the mesh: the surface is rough; try fewer --faces"
+        )
+    return warnings

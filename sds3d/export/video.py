@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,19 +9,18 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from sds3d.atomic import write_atomic, writing
+from sds3d.atomic import temporary_folder, write_atomic, writing
 from sds3d.cameras import orbit
 from sds3d.errors import ExportError
 from sds3d.export.contact_sheet import BACKGROUND
 from sds3d.export.mesh import Mesh
 from sds3d.export.png import to_uint8
 from sds3d.export.render_mesh import render_mesh
-from sds3d.export.views import render_views, select_views
+from sds3d.export.views import batches, render_views
 from sds3d.scenes.base import Scene
-from sds3d.types import Cameras
 
 FRAMES_AT_ONCE = 12
-NO_VIDEO = "is there room in the temporary folder? see also: sds3d doctor"
+NO_VIDEO = "is there room on the disk? see also: sds3d doctor"
 
 
 def write_orbit(
@@ -30,7 +28,9 @@ def write_orbit(
 ) -> None:
     """One turn around the object; `size` is rounded up to an even number."""
     cameras = orbit(frames, elevation_deg=elevation_deg, size=size + size % 2)
-    _write_video((to_uint8(render_views(scene, part, BACKGROUND).rgb) for part in _parts(cameras)), fps, path)
+    _write_video(
+        (to_uint8(render_views(scene, part, BACKGROUND).rgb) for part in batches(cameras, FRAMES_AT_ONCE)), fps, path
+    )
 
 
 def write_turntable(
@@ -40,23 +40,17 @@ def write_turntable(
     cameras = orbit(frames, elevation_deg=elevation_deg, size=size + size % 2)
 
     def pairs() -> Iterator[UInt8[ndarray, "B H W 3"]]:
-        for part in _parts(cameras):
+        for part in batches(cameras, FRAMES_AT_ONCE):
             both = [render_views(scene, part, BACKGROUND).rgb, render_mesh(mesh, part, BACKGROUND).rgb]
             yield to_uint8(np.concatenate(both, axis=2))
 
     _write_video(pairs(), fps, path)
 
 
-def _parts(cameras: Cameras) -> Iterator[Cameras]:
-    for start in range(0, len(cameras), FRAMES_AT_ONCE):
-        yield select_views(cameras, slice(start, start + FRAMES_AT_ONCE))
-
-
 def _write_video(parts: Iterator[UInt8[ndarray, "B H W 3"]], fps: int, path: Path) -> None:
-    """H.264 that browsers play while it loads. ffmpeg writes to the system's temporary folder: only a finished video
-    comes to `path`."""
-    with writing(path), tempfile.TemporaryDirectory() as folder:
-        video = Path(folder) / "orbit.mp4"
+    """H.264 that browsers play while it loads. Only a video that ffmpeg has finished comes to `path`."""
+    with writing(path), temporary_folder(path) as folder:
+        video = folder / "orbit.mp4"
         try:
             _encode(parts, fps, video)
         except OSError as error:  # with ffmpeg's command line and log in it

@@ -1,4 +1,4 @@
-"""Guidances by name. A new one is one file and one line here."""
+"""Guidance methods by name. A new one is one file and one line here."""
 
 from sds3d.guidance.base import Guidance
 from sds3d.guidance.cfd import CFD

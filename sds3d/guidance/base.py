@@ -1,40 +1,48 @@
-"""What every guidance is made of. A guidance turns a prior's predictions into a gradient on x.
+"""The interface of a guidance method: it turns a prior's noise predictions into a gradient on x. A map of the folder:
 
-    SDS    w(t) (eps_w - eps)                  eps_w = cfg(eps_y, eps_null, s)
+    SDS    w(t) (eps_w - eps)                  eps_w = cfg(eps_y, eps_base, s)
     SJC    eps_w - eps
     CSD    w(t) (w1 (eps_y - eps_null) - w2 (eps_neg - eps_null))
-    NFSD   w(t) (delta_D + s (eps_y - eps_null))            delta_D = eps_null, and at large t eps_null - eps_neg
-    SSD    w(t) (eps_y - eps_null), and at small t eps_y without its part along eps, scaled to that length
-    ISM    w(t) (eps_w - eps_null(x_s, s))     x_s by inversion, s a little below t
-    SDI    w(t) (eps_w - kappa)                kappa by inversion
-    VSD    w(t) (eps_w - eps_phi)              eps_phi from a copy of the prior that learns the renders
-    CFD    w(t) (eps_w - n(view))              n tied to the surface, t falling over the run
+    NFSD   w(t) (delta_D + s (eps_y - eps_null))            delta_D = eps_null at small t, else eps_null - eps_neg
+    SSD    w(t) (eps_y - eps_base); at small t, eps_y without its component along eps, scaled to that length
+    ISM    w(t) (eps_w - eps_null(x_s, s))     x_s by DDIM inversion, s a little below t
+    SDI    w(t) (eps_w - kappa)                kappa by DDIM inversion
+    VSD    w(t) (eps_w - eps_phi)              eps_phi by a critic, a copy of the prior trained on the renders
+    CFD    w(t) (eps_w - n(view))              n attached to the surface, t falling over the run
 
 Notation: x_t = alpha x + sigma eps; eps_y, eps_null, eps_neg are the prior's predictions at x_t for the prompt, the
-empty text and the negative prompt. One classifier-free guidance convention for all methods, see cfg().
+empty text and the negative prompt; eps_base is eps_neg if there is a negative prompt, else eps_null. cfg.py has the one
+convention for classifier-free guidance: cfg(eps_y, eps_base, s) = eps_base + s (eps_y - eps_base). docs/guidance.md
+compares the methods.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Generic, Literal, TypeVar, cast
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from pydantic import AfterValidator, Field
+from torch import Tensor
 
-from sds3d.options import Options
+from sds3d.options import Options, Schedule
 from sds3d.priors.base import Prior
 from sds3d.types import Conditioning, ViewCondition
 
-Weighting = Literal["sigma_squared", "uniform", "alpha_sigma_squared", "sigma_over_alpha"]
+Weighting = Annotated[
+    Literal["sigma_squared", "uniform", "alpha_sigma_squared", "sigma_over_alpha"],
+    Field(description="w(t), the weight of each diffusion time"),
+]
+
+State = TypeVar("State")  # None, or an nn.Module
 
 
 @dataclass(frozen=True)
 class GuidanceInput:
-    """One question to the prior: how should these views change?
+    """One batch of views at their diffusion times, with everything that a method may use to judge them.
 
-    The draws that every method shares are made already; one that needs more takes them from `generator` (on the CPU).
+    t and noise are already drawn; a method that needs more random numbers takes them from `generator` (on the CPU).
     """
 
     x: Float[Tensor, "B C h w"]  # the views in prior space; carries the scene's autograd graph
@@ -43,49 +51,50 @@ class GuidanceInput:
     prior: Prior
     cond: Conditioning
     view: ViewCondition
-    progress: float = 0.0  # the part of the run that is done, for schedules
+    progress: float = 0.0  # fraction of the run that is done, for schedules
     generator: torch.Generator = field(default_factory=torch.Generator)
 
     def diffuse(self) -> tuple[Float[Tensor, "B C h w"], Float[Tensor, "B 1 1 1"], Float[Tensor, "B 1 1 1"]]:
-        """x_t, alpha, sigma at t; cut off from the scene's graph."""
+        """x_t = alpha x + sigma eps, alpha and sigma at t; detached from the scene's graph."""
         alpha, sigma = self.prior.alpha_sigma(self.t)
         return alpha * self.x.detach() + sigma * self.noise, alpha, sigma
 
 
 @dataclass(frozen=True)
 class GuidanceOutput:
-    """What a guidance says about one input."""
+    """The result of one step."""
 
-    grad: Float[Tensor, "B C h w"]  # detached dL/dx of each view, already weighted by w(t)
-    loss: Float[Tensor, ""] | None = None  # loss of the guidance's own parameters
+    grad: Float[Tensor, "B C h w"]  # dL/dx of each view, detached and already weighted by w(t)
+    loss: Float[Tensor, ""] | None = None  # loss of the method's own parameters
     stats: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict)
 
 
-class Guidance(Options, ABC):
-    """A method: its hyperparameters are its fields, its equation is `step`. All state is explicit.
+class Guidance(Options, ABC, Generic[State]):
+    """A method: its fields are its hyperparameters, `step` is its equation, and `State` is what it keeps between steps.
 
-    `default_overrides` are the parts on the other axes that the method is published with, {"noise": "surface"}: they are used
-    where the person names none. The three facts below decide which combinations a config refuses.
+    `SDS(Guidance[None])` keeps nothing; `VSD(Guidance[Critic])` keeps a network that `init` makes. `default_overrides`
+    names the parts on other axes that the method is published with, such as {"noise": "surface"}; as defaults they give
+    way to what a person chooses. The three facts below decide which combinations a config refuses.
     """
 
     name: str
     default_overrides: ClassVar[Mapping[str, str]] = {}
-    uses_cfg: ClassVar[bool] = False  # by guided_noise(), so that Perp-Neg has something to act on
-    uses_noise: ClassVar[bool] = True  # uses the noise of the noise axis
-    needs_monotonic_t: ClassVar[bool] = False  # needs one t for all views, and one that never rises
+    uses_cfg: ClassVar[bool] = False  # through guided_noise(), so Perp-Neg has an effect
+    uses_noise: ClassVar[bool] = True  # reads GuidanceInput.noise
+    needs_monotonic_t: ClassVar[bool] = False  # needs one t for all views that never rises
 
     @property
     def needs_density(self) -> bool:
-        """Whether it asks the prior for log_density, as it is set."""
+        """Whether the method, with its options, calls the prior's log_density."""
         return False
 
-    def init(self, prior: Prior, generator: torch.Generator) -> nn.Module | None:
-        """The method's own state as a module, optimized and checkpointed with the scene; None where it has none."""
-        return None
+    def init(self, prior: Prior, generator: torch.Generator) -> State:
+        """The state of a new run, an nn.Module that is optimized and checkpointed with the scene; None by default."""
+        return cast(State, None)
 
     @abstractmethod
-    def step(self, inputs: GuidanceInput, state: Any) -> GuidanceOutput:
-        """The gradient for one input; `state` is what `init` returned."""
+    def step(self, inputs: GuidanceInput, state: State) -> GuidanceOutput:
+        """The gradient for one batch of views; `state` is what `init` returned."""
 
 
 def weight(
@@ -100,3 +109,20 @@ def weight(
         "sigma_over_alpha": sigma / alpha,
     }
     return weights[weighting]
+
+
+def rms(value: Float[Tensor, "B C h w"]) -> Float[Tensor, ""]:
+    """Root mean square over all elements."""
+    return value.square().mean().sqrt()
+
+
+def bounded(interval: str, contains: Callable[[float], bool]) -> AfterValidator:
+    """Validator of a Scheduled option: a number, or both ends of a schedule, must lie in `interval`."""
+
+    def check(value: float | Schedule) -> float | Schedule:
+        ends = (value.start, value.end) if isinstance(value, Schedule) else (value,)
+        if not all(contains(end) for end in ends):
+            raise ValueError(f"it must be in {interval}")
+        return value
+
+    return AfterValidator(check)

@@ -1,4 +1,4 @@
-"""Classifier-free guidance in one convention, and what may be done to it."""
+"""Classifier-free guidance in one convention, Perp-Neg and CFG rescaling."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -9,16 +9,18 @@ from pydantic import Field
 from torch import Tensor
 
 from sds3d.guidance.base import GuidanceInput
+from sds3d.types import Conditioning
 
-Rescale = Annotated[float, Field(ge=0, le=1, description="how far to undo guidance's growth of the spread")]
+GuidanceScale = Annotated[float, Field(ge=0, le=200, description="s of classifier-free guidance; 1 is none")]
+Rescale = Annotated[float, Field(ge=0, le=1, description="CFG rescaling: how far to restore the spread of eps_y")]
 
 
 def cfg(
     eps_y: Float[Tensor, "B C h w"], eps_base: Float[Tensor, "B C h w"], guidance_scale: float
 ) -> Float[Tensor, "B C h w"]:
-    """eps_w = eps_base + s (eps_y - eps_base) (Ho & Salimans 2022): s = 1 is the plain conditional prediction.
+    """eps_w = eps_base + s (eps_y - eps_base) (Ho & Salimans 2022, arXiv 2207.12598): s = 1 is no guidance.
 
-    Code that writes eps_y + s (eps_y - eps_base) means s + 1 here.
+    Pitfall: code that writes eps_y + s (eps_y - eps_base), as threestudio's SDS does, means s + 1 here.
     """
     return eps_base + guidance_scale * (eps_y - eps_base)
 
@@ -26,38 +28,43 @@ def cfg(
 def cfg_rescale(
     eps_w: Float[Tensor, "B C h w"], eps_y: Float[Tensor, "B C h w"], rescale: float
 ) -> Float[Tensor, "B C h w"]:
-    """eps_w (phi std(eps_y) / std(eps_w) + 1 - phi) with phi = `rescale`, std over C h w (Lin et al. 2023).
+    """eps_w (phi std(eps_y) / std(eps_w) + 1 - phi) with phi = `rescale`, std over C h w (Lin et al. 2023, arXiv
+    2305.08891).
 
-    A large guidance scale makes the prediction's spread grow; phi = 1 sets it back to that of eps_y, 0 leaves it. On
-    x0_hat instead of eps (MVDream) the result differs.
+    A large guidance scale increases the prediction's standard deviation; phi = 1 restores that of eps_y, and phi = 0
+    changes nothing. Pitfall: MVDream rescales x0_hat instead of eps, which gives another result.
     """
-    spread_y, spread_w = (eps.std(dim=(1, 2, 3), correction=0, keepdim=True) for eps in (eps_y, eps_w))
-    ratio = torch.where(spread_w > 0, spread_y / spread_w, 1.0)
+    std_y, std_w = (eps.std(dim=(1, 2, 3), correction=0, keepdim=True) for eps in (eps_y, eps_w))
+    ratio = torch.where(std_w > 0, std_y / std_w, 1.0)
     return eps_w * (rescale * ratio + 1 - rescale)
 
 
 def perp_neg(
     eps_y: Float[Tensor, "B C h w"],
     eps_base: Float[Tensor, "B C h w"],
-    against: Sequence[tuple[Float[Tensor, "B C h w"], Float[Tensor, "B"]]],
+    negatives: Sequence[tuple[Float[Tensor, "B C h w"], Float[Tensor, "B"]]],
 ) -> Float[Tensor, "B C h w"]:
-    """Takes from the prompt's direction what leads to other sides of the object (Armandpour et al. 2023, Perp-Neg).
+    """eps_y, pushed away from the negative prompts of the view (Perp-Neg, Armandpour et al. 2023, arXiv 2304.04968):
 
     eps_base + d_0 + sum_i w_i (d_i - (<d_i, d_0> / <d_0, d_0>) d_0),   d_0 = eps_y - eps_base, d_i = eps_i - eps_base
 
-    `against` are the pairs (eps_i, w_i), w_i <= 0. Only what is orthogonal to d_0 is taken away, so what the sides have
-    in common with the prompt stays. Products run over C h w; where d_0 is zero there is no direction to be orthogonal
-    to, and d_i is taken whole.
+    `negatives` are the pairs (eps_i, w_i), w_i <= 0. Only the part of d_i orthogonal to d_0 counts, so what a negative
+    prompt shares with the prompt stays. Products run over C h w; where d_0 is zero all of d_i counts.
     """
-    towards = eps_y - eps_base
-    length = towards.square().sum(dim=(1, 2, 3), keepdim=True)
-    total = eps_y
-    for eps, share in against:
-        away = eps - eps_base
-        along = (away * towards).sum(dim=(1, 2, 3), keepdim=True)
-        parallel = torch.where(length > 0, along / length, 0.0) * towards
-        total = total + share.to(eps)[:, None, None, None] * (away - parallel)
+    d_0 = eps_y - eps_base
+    d_0_squared = d_0.square().sum(dim=(1, 2, 3), keepdim=True)
+    total = eps_y  # eps_base + d_0
+    for eps_i, w_i in negatives:
+        d_i = eps_i - eps_base
+        dot = (d_i * d_0).sum(dim=(1, 2, 3), keepdim=True)
+        parallel = torch.where(d_0_squared > 0, dot / d_0_squared, 0.0) * d_0
+        total = total + w_i.to(eps_i)[:, None, None, None] * (d_i - parallel)
     return total
+
+
+def base_condition(cond: Conditioning) -> Float[Tensor, "B N D"]:
+    """The condition of eps_base: the negative prompt if there is one, else the empty text."""
+    return cond.null if cond.negative is None else cond.negative
 
 
 def guided_noise(
@@ -67,14 +74,11 @@ def guided_noise(
     guidance_scale: float,
     rescale: float = 0.0,
 ) -> Float[Tensor, "B C h w"]:
-    """eps_w at x_t: two predictions of the prior (prompt and base), four with Perp-Neg.
-
-    eps_base is eps_null, or eps_neg where there is a negative prompt.
-    """
+    """eps_w at x_t, with Perp-Neg and rescaling: two predictions per view (prompt and base), four with Perp-Neg."""
     cond = inputs.cond
-    base = cond.null if cond.negative is None else cond.negative
     sides = [embedding for embedding, _ in cond.against]
-    eps_y, eps_base, *others = inputs.prior.predict_noise(x_t, t, [cond.positive, base, *sides], inputs.view)
-    shares = [share for _, share in cond.against]
-    eps = perp_neg(eps_y, eps_base, list(zip(others, shares, strict=True)))
+    conditions = [cond.positive, base_condition(cond), *sides]
+    eps_y, eps_base, *eps_sides = inputs.prior.predict_noise(x_t, t, conditions, inputs.view)
+    weights = [w for _, w in cond.against]
+    eps = perp_neg(eps_y, eps_base, list(zip(eps_sides, weights, strict=True)))
     return cfg_rescale(cfg(eps, eps_base, guidance_scale), eps_y, rescale)

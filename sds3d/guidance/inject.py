@@ -1,4 +1,4 @@
-"""How a guidance's gradient enters the scene's own backward pass."""
+"""How a guidance's gradient enters the scene's backward pass."""
 
 from typing import Any
 
@@ -20,19 +20,19 @@ class _Inject(torch.autograd.Function):
         return (grad_outputs[0] * grad / len(grad)).to(ctx.x_dtype), None
 
 
-def clip_gradient(grad: Float[Tensor, "B C h w"], limit: float) -> tuple[Float[Tensor, "B C h w"], Float[Tensor, ""]]:
-    """Every element into [-limit, limit], and the share of elements that were outside.
+def inject_gradient(x: Float[Tensor, "B C h w"], grad: Float[Tensor, "B C h w"]) -> Float[Tensor, ""]:
+    """A loss with value 1/2 ||grad||^2 / B and gradient grad / B on x, in float32 or wider.
 
-    Infinite ones stay: that something broke must not be hidden.
+    It equals 1/2 ||x - stopgrad(x - grad)||^2, summed over C h w and averaged over B, without the rounding of x - grad.
+    Pitfall: code that averages over C h w as well has a gradient smaller by 1 / (C h w).
+    """
+    return _Inject.apply(x, grad.detach().to(torch.promote_types(grad.dtype, torch.float32)))
+
+
+def clip_gradient(grad: Float[Tensor, "B C h w"], limit: float) -> tuple[Float[Tensor, "B C h w"], Float[Tensor, ""]]:
+    """Clamps each element to [-limit, limit]; also returns the fraction of elements that were outside.
+
+    Infinite and nan elements stay as they are, so that the health check sees them.
     """
     outside = grad.abs() > limit
     return torch.where(grad.isinf(), grad, grad.clamp(-limit, limit)), outside.to(grad.dtype).mean()
-
-
-def inject_gradient(x: Float[Tensor, "B C h w"], grad: Float[Tensor, "B C h w"]) -> Float[Tensor, ""]:
-    """A loss whose gradient on x is grad / B, in float32 (or wider), and whose value is 1/2 ||grad||^2 / B.
-
-    That is 1/2 ||x - stopgrad(x - grad)||^2 summed over C h w and averaged over B, without its rounding. A mean over
-    all elements would scale the gradient by 1/(C h w), which no optimizer setting in the literature expects.
-    """
-    return _Inject.apply(x, grad.detach().to(torch.promote_types(grad.dtype, torch.float32)))

@@ -1,4 +1,4 @@
-"""Deterministic DDIM inversion: from an image up to the x_t that DDIM would lead back to it. ISM and SDI share it."""
+"""Deterministic DDIM inversion, shared by ISM and SDI: from an image up to the x_t that DDIM would lead back to it."""
 
 import math
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from torch import Tensor
 from sds3d.priors.base import Prior, sample_from_eps
 
 Predict = Callable[[Tensor, Tensor], Tensor]  # (x_t, t) -> eps_hat
-InversionSteps = Annotated[int, Field(ge=1, le=1000, description="steps of an inversion from t = 0 up to t = 1")]
+InversionSteps = Annotated[int, Field(ge=1, le=1000, description="steps of an inversion from t = 0 to t = 1")]
 InversionStart = Annotated[
-    float, Field(ge=0, le=0.5, description="time at which the inversion begins; 0 suits priors that predict the noise")
+    float, Field(ge=0, le=0.5, description="time at which the inversion starts; 0 suits priors that predict the noise")
 ]
 
 
@@ -26,7 +26,8 @@ def ddim_step(
     t: Float[Tensor, "B"],
     to: Float[Tensor, "B"],
 ) -> Float[Tensor, "B C h w"]:
-    """x_to = alpha_to x0_hat(x_t, eps) + sigma_to eps (Song et al. 2020, eta = 0), up or down in t."""
+    """x_to = alpha_to x0_hat(x_t, eps) + sigma_to eps (DDIM with eta = 0, Song et al. 2020, arXiv 2010.02502); `to` may
+    be above or below t."""
     alpha_to, sigma_to = prior.alpha_sigma(to)
     return alpha_to * sample_from_eps(eps, x_t, *prior.alpha_sigma(t)) + sigma_to * eps
 
@@ -41,10 +42,10 @@ def invert(
 ) -> Float[Tensor, "B C h w"]:
     """x at `end`, from x at `start`, by DDIM steps of at most 1 / steps in t.
 
-    All views take the same number of steps, each evenly over its own way; none where all are at their end.
+    All views take as many steps as the longest inversion needs, each in equal steps of its own.
     """
     longest = (end - start).max().item()
-    count = math.ceil(steps * longest - 1e-4)  # the small number is for the rounding of float32
+    count = math.ceil(steps * longest - 1e-4)  # 1e-4: float32 rounding must not add a step
     times = [torch.lerp(start, end, torch.tensor(k / max(count, 1)).to(start)) for k in range(count + 1)]
     x_t = x_start
     for t, to in pairwise(times):

@@ -1,39 +1,33 @@
-"""Score Distillation Sampling."""
+"""Score Distillation Sampling (DreamFusion)."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field
-
-from sds3d.guidance.base import Guidance, GuidanceInput, GuidanceOutput, Weighting, weight
-from sds3d.guidance.cfg import Rescale, guided_noise
+from sds3d.guidance.base import Guidance, GuidanceInput, GuidanceOutput, Weighting, rms, weight
+from sds3d.guidance.cfg import GuidanceScale, Rescale, guided_noise
 
 
-class SDS(Guidance):
-    """Score Distillation Sampling (Poole et al. 2022, DreamFusion, equation 3).
+class SDS(Guidance[None]):
+    """Score Distillation Sampling (Poole et al. 2022, DreamFusion, arXiv 2209.14988, equation 3).
 
     grad = w(t) (eps_w - eps),   eps_w = eps_base + s (eps_y - eps_base)
 
-    eps_base is eps_null, or eps_neg where there is a negative prompt. For s = 1 and a prior that knows its density p,
+    The Jacobian of the prior is left out. eps_base is eps_neg if there is a negative prompt, else eps_null.
 
-    E_eps[grad] = w(t) (sigma / alpha) d/dx KL( N(alpha x, sigma^2) || p_t(. | y) )
-
-    The prior's Jacobian is left out. Subtracting eps changes no mean, it is a control variate: it removes the noise
-    that went in. Score Jacobian Chaining (Wang et al. 2022, with its variance reduction) is `weighting="uniform"`.
-
-    A guidance scale above 1 has no density behind it: there is no fixed point near the data, and only the range of the
-    colours bounds how far x goes (over-saturation). Large scales suit priors of free text (100 for Stable Diffusion in
-    latent space, 20 for pixel priors); the small embedded prior needs less, and its 4 is the default.
+    Pitfall: with s > 1 there is no fixed point near the data; only the range of the colours stops x (over-saturation).
     """
 
     name: Literal["sds"] = "sds"
     uses_cfg: ClassVar[bool] = True
-    guidance_scale: Annotated[float, Field(ge=0, le=200, description="classifier-free guidance; 1 is none")] = 4.0
+    guidance_scale: GuidanceScale = 4.0  # for the small embedded prior; Stable Diffusion wants up to 100
     rescale: Rescale = 0.0
-    weighting: Annotated[Weighting, Field(description="w(t), the weight of each diffusion time")] = "sigma_squared"
+    weighting: Weighting = "sigma_squared"
 
-    def step(self, inputs: GuidanceInput, state: Any) -> GuidanceOutput:
-        """Two predictions per view (prompt and base) in one call of the prior."""
+    def step(self, inputs: GuidanceInput, state: None) -> GuidanceOutput:
+        """Two predictions per view (prompt and base), in one call of the prior."""
+        # x_t = alpha x + sigma eps
         x_t, alpha, sigma = inputs.diffuse()
+        # eps_w = eps_base + s (eps_y - eps_base)
         eps_w = guided_noise(inputs, x_t, inputs.t, self.guidance_scale, self.rescale)
+        # equation 3: w(t) (eps_w - eps)
         grad = weight(self.weighting, alpha, sigma) * (eps_w - inputs.noise)
-        return GuidanceOutput(grad, stats={"grad_rms": grad.square().mean().sqrt()})
+        return GuidanceOutput(grad, stats={"grad_rms": rms(grad)})

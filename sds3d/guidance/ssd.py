@@ -1,52 +1,47 @@
 """Stable Score Distillation."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from sds3d.guidance.base import Guidance, GuidanceInput, GuidanceOutput, Weighting, weight
+from sds3d.guidance.base import Guidance, GuidanceInput, GuidanceOutput, Weighting, rms, weight
+from sds3d.guidance.cfg import base_condition
 
-ROUNDING = 1e-5  # a residual below this part of what it was taken from is float32 rounding and has no direction
+ROUNDING = 1e-5  # m' shorter than this fraction of m is float32 rounding and has no direction
 
 
-class SSD(Guidance):
-    """Stable Score Distillation (Tang et al. 2023, arXiv 2312.09305; two later papers abbreviate alike).
+class SSD(Guidance[None]):
+    """Stable Score Distillation (Tang et al. 2023, arXiv 2312.09305; two later papers have the same abbreviation).
 
-    SDS is a sum of three: h = eps_y - eps_base (away from other modes), m = eps_y (towards the nearest mode) and -eps
-    (less variance). Of these SSD takes, each view by itself,
+    grad = w(t) h                          if t > t_seek
+           w(t) (||h|| / ||m'||) m'        otherwise,   m' = m - (<m, eps> / <eps, eps>) eps
 
-    grad = w(t) h                          where t > t_seek
-           w(t) (||h|| / ||m'||) m'        elsewhere,   m' = m - (<m, eps> / <eps, eps>) eps
+    h = eps_y - eps_base, the mode-disengaging term, and m = eps_y, the mode-seeking term, are two of the three parts of
+    SDS (the third is -eps). Norms and products are those of each view over C h w; where h or m' is zero, so is the
+    gradient. There is no guidance scale.
 
-    so that there is no guidance scale, and below t_seek the gradient is orthogonal to the drawn noise. Norms and
-    products run over C h w. Where h or m' is zero, so is the gradient. eps_base is eps_neg where there is a negative
-    prompt, else eps_null.
-
-    The equations follow the paper's definition as other people's code has it; t_seek = 0.3 is uncertain. On exact
-    mixtures the scaling by ||h|| / ||m'|| makes the gradient vary more than that of plain SDS (m' alone varies less),
-    most of all at a mode, where h vanishes and m' is noise.
+    Pitfall: at a mode h vanishes and m' is noise, so the rescaled gradient varies more than that of SDS.
     """
 
     name: Literal["ssd"] = "ssd"
     t_seek: Annotated[float, Field(ge=0, le=1, description="up to this time the gradient seeks the nearest mode")] = 0.3
-    weighting: Annotated[Weighting, Field(description="w(t), the weight of each diffusion time")] = "sigma_squared"
+    weighting: Weighting = "sigma_squared"
 
-    def step(self, inputs: GuidanceInput, state: Any) -> GuidanceOutput:
-        """Two predictions per view (prompt and base) in one call of the prior."""
-        x_t, alpha, sigma = inputs.diffuse()
+    def step(self, inputs: GuidanceInput, state: None) -> GuidanceOutput:
+        """Two predictions per view (prompt and base), in one call of the prior."""
+        x_t, alpha, sigma = inputs.diffuse()  # x_t = alpha x + sigma eps
         cond, eps = inputs.cond, inputs.noise
-        base = cond.null if cond.negative is None else cond.negative
-        m, eps_base = inputs.prior.predict_noise(x_t, inputs.t, [cond.positive, base], inputs.view)
-        h = m - eps_base
-        residual = m - ratio(dot(m, eps), dot(eps, eps)) * eps
-        residual = torch.where(norm(residual) <= ROUNDING * norm(m), 0.0, residual)  # nan stays
-        seeking = ratio(norm(h), norm(residual)) * residual
-        apart = (inputs.t > self.t_seek)[:, None, None, None]
-        grad = weight(self.weighting, alpha, sigma) * torch.where(apart, h, seeking)
-        return GuidanceOutput(grad, stats={"grad_rms": grad.square().mean().sqrt()})
+        m, eps_base = inputs.prior.predict_noise(x_t, inputs.t, [cond.positive, base_condition(cond)], inputs.view)
+        h = m - eps_base  # mode-disengaging
+        m_orthogonal = m - ratio(dot(m, eps), dot(eps, eps)) * eps  # m', mode-seeking without the noise
+        m_orthogonal = torch.where(norm(m_orthogonal) <= ROUNDING * norm(m), 0.0, m_orthogonal)  # nan stays
+        seeking = ratio(norm(h), norm(m_orthogonal)) * m_orthogonal  # (||h|| / ||m'||) m'
+        is_disengaging = (inputs.t > self.t_seek)[:, None, None, None]
+        grad = weight(self.weighting, alpha, sigma) * torch.where(is_disengaging, h, seeking)  # w(t)
+        return GuidanceOutput(grad, stats={"grad_rms": rms(grad)})
 
 
 def dot(a: Float[Tensor, "B C h w"], b: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 1 1 1"]:

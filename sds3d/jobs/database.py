@@ -159,7 +159,9 @@ class Database:
             try:
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute("PRAGMA foreign_keys = ON")
-                if connection.execute("PRAGMA user_version").fetchone() == (self._version,) and self._is_sound(connection):
+                if connection.execute("PRAGMA user_version").fetchone() == (self._version,) and self._is_sound(
+                    connection
+                ):
                     self._threads.files = self._files()
                     return connection
             except sqlite3.Error as error:

@@ -60,6 +60,7 @@ def _outcome(folder: Path, job: Job) -> JobOutcome:
     except Sds3dError:  # damaged: then there are no figures to show
         report = {}
     seconds, mesh, picture = report.get("seconds"), report.get("mesh"), job.run.picture()
+    total = seconds.get("total") if isinstance(seconds, dict) else None
     return JobOutcome(
         name=job.name,
         prompt=job.prompt,
@@ -71,6 +72,6 @@ def _outcome(folder: Path, job: Job) -> JobOutcome:
         attempts=job.attempts,
         run=job.run.path.relative_to(folder).as_posix(),
         picture=None if picture is None else picture.relative_to(folder).as_posix(),
-        seconds=seconds.get("total") if isinstance(seconds, dict) else None,
+        seconds=total if isinstance(total, int | float) else None,
         mesh=mesh if isinstance(mesh, dict) else {},
     )

@@ -36,6 +36,11 @@ class WorkerId:
     def __str__(self) -> str:
         return f"{self.machine}|{self.pid}|{self.started}|{self.label}"
 
+    @property
+    def process(self) -> tuple[str, int, str]:
+        """What tells its process from all others."""
+        return self.machine, self.pid, self.started
+
     def is_alive(self) -> bool:
         """Whether the process is still there; one of another machine counts as gone, see Database."""
         return self.machine == machine() and process_start(self.pid) == self.started

@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from sds3d.atomic import remove_tree, write_json, writing
+from sds3d.atomic import remove_tree, write_atomic, write_json, writing
 from sds3d.config import RunConfig, read_json_object
 from sds3d.errors import ConfigError, Sds3dError
 from sds3d.jobs.database import Database
@@ -191,9 +191,7 @@ class Queue:
         """Whether there is a job of that name."""
         return bool(self.named([name]))
 
-    def jobs(
-        self, *states: State, newest_first: bool = False, limit: int | None = None, offset: int = 0
-    ) -> list[Job]:
+    def jobs(self, *states: State, newest_first: bool = False, limit: int | None = None, offset: int = 0) -> list[Job]:
         """Jobs in these states, or all, in the order in which they were added or in the reverse of it."""
         where = f"WHERE state IN ({', '.join('?' * len(states))})" if states else ""
         order = f"ORDER BY number {'DESC' if newest_first else 'ASC'} LIMIT ? OFFSET ?"
@@ -289,7 +287,9 @@ class Queue:
         def change(connection: sqlite3.Connection) -> None:
             now = self._one(connection, job.name)
             if now.state not in ("failed", "stopped"):
-                raise ConfigError(f"the job {job.name} is {now.state}", hint="only failed or stopped jobs can be retried")
+                raise ConfigError(
+                    f"the job {job.name} is {now.state}", hint="only failed or stopped jobs can be retried"
+                )
             with writing(job.folder):
                 (job.folder / "result.json").unlink(missing_ok=True)
             for number, text in _commands(connection, job.name, 0):
@@ -482,17 +482,19 @@ class Queue:
 
     def _write_job(self, name: str, config: RunConfig, added: float, sync: bool) -> tuple[Any, ...]:
         """Write job.json, whole or not at all; the job's row."""
-        path = self.folder / name / "job.json"
-        about = {"added": added, "config": config.said, "resolved": config.to_dict()}
+        path, resolved = self.folder / name / "job.json", config.to_dict()
+        said = json.dumps(config.said, indent=2, ensure_ascii=False).replace("\n", "\n  ")
+        # all options on one line: json's fast encoder knows no indentation
+        data = f'{{\n  "added": {added!r},\n  "config": {said},\n  "resolved": {json.dumps(resolved)}\n}}\n'.encode()
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             if sync:
-                write_json(path, about)
+                write_atomic(path, data)
             else:
                 temporary = path.with_name(".job.json")
-                temporary.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+                temporary.write_bytes(data)
                 os.replace(temporary, path)
-        return _row(name, about)
+        return _row(name, {"added": added, "resolved": resolved})
 
     def _write_result(self, job: Job, state: str, reason: str) -> None:
         write_json(job.folder / "result.json", {"state": state, "reason": reason, "ended": time.time()})
@@ -590,8 +592,15 @@ def _update(connection: sqlite3.Connection, name: str, **columns: Any) -> None:
 def _dead(connection: sqlite3.Connection, asking: WorkerId | None) -> list[tuple[str, str]]:
     """(name, worker) of running jobs that nobody works on: those of processes that are gone, and of `asking`."""
     rows = connection.execute("SELECT name, worker FROM job WHERE state = 'running'").fetchall()
-    workers = ((name, text, WorkerId.parse(text)) for name, text in rows)
-    return [(name, text) for name, text, worker in workers if worker in (None, asking) or not worker.is_alive()]
+    alive: dict[tuple[str, int, str], bool] = {}  # one process may be several workers
+    dead = []
+    for name, text in rows:
+        worker = WorkerId.parse(text)
+        if worker is not None and worker.process not in alive:
+            alive[worker.process] = worker.is_alive()
+        if worker is None or worker == asking or not alive[worker.process]:
+            dead.append((name, text))
+    return dead
 
 
 def _commands(connection: sqlite3.Connection, name: str, after: int) -> list[tuple[int, str]]:

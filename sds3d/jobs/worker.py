@@ -12,7 +12,7 @@ from sds3d.errors import OutputError, RunBusy, Sds3dError
 from sds3d.jobs.processes import WorkerId
 from sds3d.jobs.queue import Job, Queue, Selection, has_report
 from sds3d.priors.base import Prior
-from sds3d.run.events import Change, Command, Event, Finished, FinishEarly, Pause, Stop
+from sds3d.run.events import Change, Command, Event, FinishEarly, Finished, Pause, Stop
 from sds3d.run.folder import RunFolder
 from sds3d.training.session import Session
 

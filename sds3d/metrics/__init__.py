@@ -1,1 +1,1 @@
-"""Numbers about pictures and meshes; nothing here knows of a run."""
+"""Numbers about images, meshes and the sides that a prior sees; nothing here knows of a run."""

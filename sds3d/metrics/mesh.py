@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from manifold3d import Manifold
 from numpy import ndarray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
@@ -71,3 +72,9 @@ def enclosed_volume(vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"])
     """Signed volume by the divergence theorem: sum of v0 . (v1 x v2) / 6, positive when faces wind outwards."""
     corners = vertices.astype(np.float64)[faces]
     return float(np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6.0)
+
+
+def volume_iou(first: Manifold, second: Manifold) -> float:
+    """Volume of the intersection over that of the union."""
+    both = (first ^ second).volume()
+    return both / (first.volume() + second.volume() - both)

@@ -1,41 +1,48 @@
 """The Janus meter: does each side of the object look, to the prior, like the side that it is?
 
-A picture of a back is explained best by "back view"; one with a second face is explained best by "front view" again. So
-every view is noised, the prior predicts the noise once for each side that it might be, and the side whose prediction is
-nearest to the true noise is what the view is read as (a diffusion classifier: Li et al. 2023, "Your Diffusion Model is
-Secretly a Zero-Shot Classifier"). Sides are words for priors that read them, and turned cameras for those that are told
-the camera.
+A render of a back is explained best by "back view"; one with a second face is explained best by "front view" again. So
+every view is noised, the prior predicts the noise once for each side that the view might show, and the side whose
+prediction is nearest to the true noise is the answer: a diffusion classifier (Li et al. 2023, "Your Diffusion Model is
+Secretly a Zero-Shot Classifier"). Priors that read words get the sides as words; those that get the camera get them as
+cameras rotated around the object.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sds3d.cameras import orbit, orbit_cameras
-from sds3d.config.run_config import RunConfig
-from sds3d.priors.base import Prior
+from sds3d.cameras import orbit, turn_cameras
+from sds3d.priors.base import Prior, PriorConfig
 from sds3d.prompts import VIEW_WORDS, view_index
+from sds3d.scenes.image import ImageScene
 from sds3d.types import Cameras, RenderOutput, ViewCondition
 
 VIEWS, SIZE, SEED = 8, 128, 0
-TIMES = (0.4, 0.55, 0.7)  # coarse shape is decided there
-FAR_APART = torch.tensor([0, 2, 4, 6, 1, 3, 5, 7])  # fours that multi-view priors can judge together
-OFFSET = math.pi / VIEWS  # no view on the border between two sides
+TIMES = (0.4, 0.55, 0.7)  # where the coarse shape is decided
+FAR_APART = torch.tensor([0, 2, 4, 6, 1, 3, 5, 7])  # in fours that multi-view priors can judge together
+OFFSET = math.pi / VIEWS  # no view lies on the border between two sides
 TURNS = (0.0, 0.5 * math.pi, math.pi, 1.5 * math.pi)
 BACKGROUND = 0.5
-Render = Callable[[Cameras, Tensor], RenderOutput]
+FRONT_DEG = 45.0 + 7.5  # a view further from the front is no front view; at the border itself either answer is right
+
+
+@runtime_checkable
+class Renderable(Protocol):
+    """What the meter needs of a scene."""
+
+    def render(self, cameras: Cameras, background: Float[Tensor, "B 3"]) -> RenderOutput: ...
 
 
 @dataclass(frozen=True)
 class Janus:
-    """Of eight views around the object."""
+    """Answers for eight views around the object."""
 
-    agreement: float  # share that is read as the side that it is
-    front: float  # share that is read as a front; `truly_front` of a good object
+    agreement: float  # share of views that are taken for the side that they show
+    front: float  # share that are taken for a front; equal to `truly_front` for a good object
     truly_front: float
     margin: float  # how much worse the other sides explain a view, on average; 0 where all sides look alike
 
@@ -44,62 +51,76 @@ class Janus:
 
 
 @torch.no_grad()
-def measure(prior: Prior, config: RunConfig, render: Render, device: torch.device) -> Janus | None:
-    """Asks the prior 8 views x 3 or 4 sides x 3 times; None for priors that tell no sides apart, and flat scenes.
+def measure(
+    prior: Prior,
+    facts: PriorConfig,
+    prompt: str,
+    scene: Renderable,
+    device: torch.device,
+) -> Janus | None:
+    """Calls the prior for 8 views x 3 or 4 sides x 3 times; None for flat scenes and priors that tell no sides apart.
 
-    `render` is the scene's.
+    `facts` is the config of the prior: whether it reads words for views, or cameras.
     """
-    if config.scene.is_flat or not (config.prior.reads_views or config.prior.reads_cameras):
+    if isinstance(scene, ImageScene) or not (facts.reads_views or facts.reads_cameras):
         return None
-    cameras = turn(orbit(VIEWS, size=SIZE).select(FAR_APART), OFFSET).to(device)
-    out = render(cameras, torch.full((VIEWS, 3), BACKGROUND, device=device))
+    cameras = turn_cameras(orbit(VIEWS, size=SIZE).select(FAR_APART), OFFSET).to(device)
+    out = scene.render(cameras, torch.full((VIEWS, 3), BACKGROUND, device=device))
     x = prior.encode(out.image())
-    if config.prior.reads_cameras:
-        (text,) = prior.embed([config.prompt])
-        turned = [turn(cameras, angle) for angle in TURNS]
-        sides = [(text.expand(VIEWS, -1, -1), _condition(other, device)) for other in turned]
+    if facts.reads_cameras:
+        (text,) = prior.embed([prompt])
+        candidates = [turn_cameras(cameras, angle) for angle in TURNS]
+        sides = [(text.expand(VIEWS, -1, -1), _condition(candidate, device)) for candidate in candidates]
         true = torch.zeros(VIEWS, dtype=torch.long)
-        is_front = torch.stack([_from_front(other) for other in turned], dim=1).cpu()
+        is_front = torch.stack([_from_front(candidate) for candidate in candidates], dim=1).cpu()
     else:
-        words = prior.embed([f"{config.prompt}, {side}" for side in VIEW_WORDS[:3]])
+        words = prior.embed([f"{prompt}, {side}" for side in VIEW_WORDS[:3]])
         sides = [(row.expand(VIEWS, -1, -1), _condition(cameras, device)) for row in words]
         true = view_index(cameras.azimuth, cameras.elevation).cpu()
         is_front = torch.tensor([[True, False, False]]).expand(VIEWS, -1)
-    errors = residuals(prior, x, sides)
-    return _summary(errors, true, is_front)
+    return _summary(residuals(prior, x, sides), true, is_front)
+
+
+def side_agreement(predicted: Int[Tensor, "B"], true: Int[Tensor, "B"]) -> float:
+    """Share of the views that are taken for the side that they show."""
+    return float((predicted == true).float().mean())
+
+
+def front_share(is_front: Bool[Tensor, "B"], counted: Bool[Tensor, "B"]) -> float:
+    """Share of the counted views that are taken for a front; 0 where none is counted."""
+    return float((is_front & counted).sum() / counted.sum().clamp_min(1))
+
+
+def false_front_share(is_front: Bool[Tensor, "B"], azimuth: Float[Tensor, "B"], counted: Bool[Tensor, "B"]) -> float:
+    """`front_share` of the counted views that are not from the front: what a second face raises."""
+    angle = torch.rad2deg((azimuth + math.pi) % (2.0 * math.pi) - math.pi).abs()
+    return front_share(is_front, counted & (angle > FRONT_DEG))
 
 
 def residuals(
     prior: Prior, x: Float[Tensor, "B C h w"], sides: list[tuple[Float[Tensor, "B N D"], ViewCondition]]
 ) -> Float[Tensor, "B S"]:
     """Mean squared error of the noise predicted for each side, over TIMES; all sides get the same noise."""
-    generator, found = torch.Generator().manual_seed(SEED), []
+    generator, errors = torch.Generator().manual_seed(SEED), []
     for time in TIMES:
         t = torch.full((len(x),), time, device=x.device)
         noise = torch.randn(x.shape, generator=generator).to(x)
         alpha, sigma = prior.alpha_sigma(t)
         x_t = alpha * x + sigma * noise
         predicted = [prior.predict_noise(x_t, t, [text], view)[0] for text, view in sides]
-        found.append(torch.stack([(eps - noise).square().flatten(1).mean(1) for eps in predicted], dim=1))
-    return torch.stack(found).mean(dim=0).cpu()
-
-
-def turn(cameras: Cameras, angle: float) -> Cameras:
-    """The same views from further around the object."""
-    height, focal = cameras.height, cameras.intrinsics[:, 0, 0]
-    return orbit_cameras(
-        cameras.azimuth + angle, cameras.elevation, cameras.distance, 2.0 * torch.atan(height / (2.0 * focal)), height
-    )
+        errors.append(torch.stack([(eps - noise).square().flatten(1).mean(1) for eps in predicted], dim=1))
+    return torch.stack(errors).mean(dim=0).cpu()
 
 
 def _summary(errors: Tensor, true: Tensor, is_front: Tensor) -> Janus:
     views = torch.arange(len(errors))
-    read, right = errors.argmin(dim=1), errors[views, true]
+    predicted, right = errors.argmin(dim=1), errors[views, true]
     others = (errors.sum(dim=1) - right) / (errors.shape[1] - 1)
+    every = torch.ones(len(errors), dtype=torch.bool)
     return Janus(
-        agreement=float((read == true).float().mean()),
-        front=float(is_front[views, read].float().mean()),
-        truly_front=float(is_front[views, true].float().mean()),
+        agreement=side_agreement(predicted, true),
+        front=front_share(is_front[views, predicted], every),
+        truly_front=front_share(is_front[views, true], every),
         margin=float((others / right - 1.0).mean()),
     )
 

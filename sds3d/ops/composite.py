@@ -17,11 +17,14 @@ def composite(
     t_ends: Float[Tensor, "S"],
     offsets: Int[Tensor, "O"],
 ) -> tuple[Float[Tensor, "R C"], Float[Tensor, "R 1"], Float[Tensor, "R 1"], Float[Tensor, "S"]]:
-    """Sums over each ray of w_i times features, 1 and distance, and the weights w_i themselves.
+    """Features, opacity and distance composited along each ray, and the weights w_i.
+
+    features_r = sum_i w_i features_i,   opacity_r = sum_i w_i,   distance_r = sum_i w_i (t_start + t_end) / 2
 
     w_i = T_i (1 - exp(-density_i delta_i)),   T_i = exp(-sum_{j < i} density_j delta_j),   delta = t_end - t_start
-    The distance of a sample is its middle. Samples are packed, those of ray r from offsets[r] to offsets[r + 1] (O =
-    R + 1), front to back; 0 for a ray without samples. Differentiable in densities and features, once.
+    Samples are packed, those of ray r from offsets[r] to offsets[r + 1] (O = R + 1), front to back; a ray without
+    samples gives 0. Differentiable once, in densities and features. distance_r is not normalized: divide by the opacity
+    for the mean.
     """
     if not has_kernels(densities) or features.shape[1] > MAX_CHANNELS:
         return composite_reference(densities, features, t_starts, t_ends, offsets)
@@ -49,16 +52,16 @@ def composite_reference(
 def exclusive_cumsum(
     values: Float[Tensor, "S"], ray_indices: Int[Tensor, "S"], offsets: Int[Tensor, "O"]
 ) -> Float[Tensor, "S"]:
-    """Sum of the samples before each on its ray, whose samples are offsets[r] to offsets[r + 1].
+    """For each sample, the sum over the samples in front of it on its ray.
 
-    A difference of sums over all rays, and so in double.
+    Computed in float64: it is a difference of cumulative sums over all rays.
     """
     sums = F.pad(values.double().cumsum(0), (1, 0))
     return (sums[:-1] - gather_rays(sums[offsets[:-1]], ray_indices)).to(values)
 
 
 def gather_rays(values: Float[Tensor, "R"], ray_indices: Int[Tensor, "S"]) -> Float[Tensor, "S"]:
-    """Each sample's ray's value. Not by [], whose gradient torch may add up in another order each time."""
+    """The value of each sample's ray. Not by indexing, whose backward pass may sum in another order each time."""
     return values.index_select(0, ray_indices)
 
 
@@ -93,7 +96,7 @@ def save_for_backward(ctx, inputs: tuple, output: tuple) -> None:
 
 
 def composite_backward(ctx, *upstream: Tensor) -> tuple:
-    """Analytic gradients; those to places along the ray are not there."""
+    """Analytic gradients to densities and features; there are none to the positions along the ray."""
     grads = torch.ops.sds3d.composite_backward(*ctx.saved_tensors, *upstream)
     return *grads, None, None, None
 

@@ -1,7 +1,7 @@
-"""gsplat's kernels (Apache-2.0) behind the same op: a second opinion on CUDA, and the one to compare speed with.
+"""gsplat's CUDA kernels (Apache-2.0) behind the same op: a check on our kernels, and the ones to compare speed with.
 
-Its conventions are ours: pixel centres at +0.5, alpha cut at 1/255 and clamped at 0.999, a pixel ends before the splat
-that would bring T to 1e-4 or below. It sorts by depth alone, so the order of equal depths is its own.
+Both have the same conventions: pixel centres at +0.5, alpha cut at 1/255 and clamped at 0.999, a pixel ends before the
+splat that would bring T to 1e-4 or below. gsplat sorts by depth alone, so it may order equal depths differently.
 """
 
 import torch
@@ -45,7 +45,7 @@ def drawable(
     radii: Float[Tensor, "N 2"],
     depths: Float[Tensor, "N"],
 ) -> Bool[Tensor, "N"]:
-    """Which splats of one view take part: not culled, finite, with a positive definite conic."""
+    """Which splats of one view are drawn: not culled, finite, with a positive definite conic."""
     finite = torch.isfinite(torch.cat([means2d, conics, radii, opacities[:, None], depths[:, None]], dim=1)).all(1)
     definite = (conics[:, 0] > 0) & (conics[:, 0] * conics[:, 2] > conics[:, 1].square())
     return (finite & definite & (radii > 0).all(1) & (opacities > ALPHA_CUT)).detach()

@@ -16,19 +16,19 @@ PRIMES = (1, 2_654_435_761, 805_459_861)  # section 3 of the paper
 
 @dataclass(frozen=True)
 class HashGrid:
-    """Grids over the unit cube whose resolutions grow geometrically, and where their corners lie in one table."""
+    """Grids over the unit cube whose resolutions grow geometrically, and the layout of their corners in one table."""
 
     levels: int
     features: int
     base_resolution: int  # cells along a side of the coarsest grid
     finest_resolution: int  # and of the finest
-    log2_table: int  # no grid has more than 2^log2_table entries; finer ones share theirs by a hash
+    log2_table: int  # a grid has at most 2^log2_table entries; finer ones share them by a hash
 
     @property
     def resolutions(self) -> tuple[int, ...]:
         """Cells along a side, level by level: floor(base (finest / base)^(l / (L - 1)))."""
         ratio, last = self.finest_resolution / self.base_resolution, max(self.levels - 1, 1)
-        # the least nudge upwards, so that the finest comes out as it was asked for
+        # 1e-6: rounding must not make the finest grid one cell coarser
         return tuple(math.floor(self.base_resolution * ratio ** (level / last) + 1e-6) for level in range(self.levels))
 
     @property
@@ -43,11 +43,11 @@ class HashGrid:
 
 
 def hash_encode(points: Float[Tensor, "P 3"], table: Float[Tensor, "E F"], grid: HashGrid) -> Float[Tensor, "P K"]:
-    """What the table holds at points of the unit cube, trilinearly interpolated, levels one after the other (K = L F).
+    """Table entries at points of the unit cube, trilinearly interpolated, level after level (K = L F).
 
-    Points outside count as on the cube's surface. Differentiable in `table` and `points`, once; at a cell's border the
-    gradient to points is that of the cell above. Gradients of the CPU kernels do not depend on threads; those of the
-    CUDA kernels are the same from run to run under torch.use_deterministic_algorithms(True).
+    Points outside are clamped to the cube. Differentiable once, in `table` and `points`; at the border of two cells the
+    gradient to points is that of the upper cell. CPU gradients do not depend on the number of threads; CUDA gradients
+    repeat exactly under torch.use_deterministic_algorithms(True).
     """
     assert table.shape == (grid.entries, grid.features), f"a table of {tuple(table.shape)} for {grid}"
     if not has_kernels(table):
@@ -58,8 +58,8 @@ def hash_encode(points: Float[Tensor, "P 3"], table: Float[Tensor, "E F"], grid:
 def hash_encode_reference(
     points: Float[Tensor, "P 3"], table: Float[Tensor, "E F"], grid: HashGrid
 ) -> Float[Tensor, "P K"]:
-    """`hash_encode` in pure torch, for any float type and device. Points must be numbers."""
-    found, first = [], 0
+    """`hash_encode` in pure torch, for any float type and device. Points must be finite."""
+    features, first = [], 0
     for cells, size in zip(grid.resolutions, grid.sizes, strict=True):
         place = points.clamp(0, 1) * cells
         low = place.detach().floor().clamp(max=cells - 1)
@@ -69,11 +69,11 @@ def hash_encode_reference(
             offset = torch.tensor(corner, device=points.device)
             weight = torch.where(offset.bool(), above, 1 - above).prod(dim=-1)
             entry = first + corner_entry(low.long() + offset, cells, size)
-            # not table[entry], whose gradient torch may add up in another order each time
+            # not table[entry], whose backward pass may sum in another order each time
             total = total + weight[:, None] * F.embedding(entry, table)
-        found.append(total)
+        features.append(total)
         first += size
-    return torch.cat(found, dim=-1)
+    return torch.cat(features, dim=-1)
 
 
 def corner_entry(corners: Int[Tensor, "P 3"], cells: int, size: int) -> Int[Tensor, "P"]:
@@ -104,13 +104,13 @@ def hash_backward_fake(
 
 
 def save_for_backward(ctx, inputs: tuple, output: Tensor) -> None:
-    """Keep the inputs: the backward pass finds the corners again."""
+    """Keep the inputs: the backward pass computes the corners again."""
     points, table, ctx.resolutions, ctx.sizes = inputs
     ctx.save_for_backward(points, table)
 
 
 def hash_backward(ctx, grad: Tensor) -> tuple:
-    """To the points only where that is wanted: it costs as much again."""
+    """Gradients to the table, and to points only if needed: that costs as much again."""
     points, table = ctx.saved_tensors
     for_points = ctx.needs_input_grad[0]
     deterministic = grad.is_cuda and torch.are_deterministic_algorithms_enabled()

@@ -1,4 +1,4 @@
-"""Samples along rays where an occupancy grid says that something may be seen (Mueller et al. 2022)."""
+"""Samples along rays in the cells of an occupancy grid that may be visible (Mueller et al. 2022)."""
 
 import math
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from sds3d.ops.extension import compiled, has_kernels
 
 @dataclass(frozen=True)
 class OccupancyGrid:
-    """What is known of space before anything is sampled."""
+    """Which cells of a box rays need not be sampled in."""
 
     binaries: Bool[Tensor, "X Y Z"]  # whether a cell is occupied
     aabb: Float[Tensor, "6"]  # low and high corner in the world
-    least: Float[Tensor, "X Y Z"] | None = None  # density that there is at least in a cell, 1 / world units; None: 0
-    most_depth: float = math.inf  # what lies behind this optical depth by `least` is hidden
+    least: Float[Tensor, "X Y Z"] | None = None  # lower bound of the density in each cell, 1 / world units; None: 0
+    hidden_depth: float = math.inf  # samples behind this optical depth, computed from `least`, are left out
 
 
 @dataclass(frozen=True)
@@ -43,22 +43,22 @@ def march_rays(
     max_samples: int,
     jitter: Float[Tensor, "R"] | None,
 ) -> RaySamples:
-    """Intervals of length `step` whose middle lies in an occupied cell that can be seen, between near and far.
+    """Intervals of length `step` between near and far whose middle lies in an occupied and visible cell.
 
-    Interval k of a ray begins at near + (k + jitter - 0.5) step, without jitter at near + k step, for k < max_samples;
-    jitter is in [0, 1). One is hidden if the densities `least` of the kept ones in front of it sum up, times `step`, to
-    `most_depth` or more. Not differentiable.
+    Interval k < max_samples of a ray begins at near + (k + jitter - 0.5) step with jitter in [0, 1), without jitter at
+    near + k step. It is hidden if `step` times the sum of `least` over the samples in front of it is `hidden_depth` or
+    more. Not differentiable. Waits for the device, to learn the number of samples.
     """
     if not has_kernels(rays_o):
         return march_rays_reference(rays_o, rays_d, near, far, grid, step, max_samples, jitter)
     starts = near if jitter is None else near + (jitter - 0.5) * step
     least = rays_o.new_empty(0) if grid.least is None else grid.least
     counts, kept = torch.ops.sds3d.march_rays_count(
-        rays_o, rays_d, starts, far, grid.binaries, grid.aabb, least, step, max_samples, grid.most_depth
+        rays_o, rays_d, starts, far, grid.binaries, grid.aabb, least, step, max_samples, grid.hidden_depth
     )
     offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    given = (rays_o, rays_d, starts, kept, offsets, step, int(offsets[-1]))
-    ray_indices, t_starts, points = torch.ops.sds3d.march_rays_fill(*given)
+    total = int(offsets[-1])
+    ray_indices, t_starts, points = torch.ops.sds3d.march_rays_fill(rays_o, rays_d, starts, kept, offsets, step, total)
     return RaySamples(ray_indices, t_starts, t_starts + step, points, offsets)
 
 
@@ -88,17 +88,17 @@ def march_rays_reference(
     if grid.least is None:
         return samples
     depths = grid.least[x, y, z][kept] * (samples.t_ends - samples.t_starts)
-    seen = exclusive_cumsum(depths.double(), samples.ray_indices, samples.offsets) < grid.most_depth
+    seen = exclusive_cumsum(depths.double(), samples.ray_indices, samples.offsets) < grid.hidden_depth
     return _packed(kept.masked_scatter(kept, seen), starts, points, step)
 
 
 def _packed(
     kept: Bool[Tensor, "R K"], starts: Float[Tensor, "R K"], points: Float[Tensor, "R K 3"], step: float
 ) -> RaySamples:
-    ray_indices, found = kept.nonzero(as_tuple=True)
-    t_starts = starts[ray_indices, found]
-    offsets = torch.cat([found.new_zeros(1), kept.sum(dim=1).cumsum(0)])
-    return RaySamples(ray_indices, t_starts, t_starts + step, points[ray_indices, found], offsets)
+    ray_indices, numbers = kept.nonzero(as_tuple=True)
+    t_starts = starts[ray_indices, numbers]
+    offsets = torch.cat([numbers.new_zeros(1), kept.sum(dim=1).cumsum(0)])
+    return RaySamples(ray_indices, t_starts, t_starts + step, points[ray_indices, numbers], offsets)
 
 
 def march_count_fake(
@@ -111,7 +111,7 @@ def march_count_fake(
     least: Tensor,
     step: float,
     max_samples: int,
-    most_depth: float,
+    hidden_depth: float,
 ) -> tuple[Tensor, Tensor]:
     """Shapes for torch.compile and export: how many intervals of each ray are kept, and which, 64 to a word."""
     rays, words = rays_o.shape[0], (max_samples + 63) // 64

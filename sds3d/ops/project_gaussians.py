@@ -10,7 +10,7 @@ from sds3d.ops.extension import Rasterizer, backend_info, choose_rasterizer, com
 from sds3d.types import Cameras
 
 ALPHA_CUT = 1.0 / 255.0  # a splat ends where its alpha falls below one step of an 8-bit image
-JACOBIAN_MARGIN = 0.15  # the Jacobian is taken inside the image widened by this share of its size on each side
+JACOBIAN_MARGIN = 0.15  # share of the image size by which it is widened on each side for the Jacobian
 MIN_QUAT_NORM_SQUARED = 1e-20
 
 
@@ -33,13 +33,13 @@ def project_gaussians(
     dilation: float = 0.3,
     rasterizer: Rasterizer = "auto",
 ) -> ProjectedGaussians:
-    """Gaussians as seen by each camera.
+    """Project Gaussians to the image plane of each camera.
 
     covariance2d = J W R S S^T R^T W^T J^T + dilation I,   radii = sqrt(2 ln(255 opacity) diag(covariance2d))
-    quats are wxyz and need not be unit; dilation is in pixels^2. J is the Jacobian of the perspective division, taken
-    at the nearest point inside the image widened by 15% (far off-axis splats would blow up). Culled: depth <= near,
-    255 opacity <= 1, box off the image, zero quaternion, non-finite input. Differentiable in means, quats and scales.
-    For gsplat's compositing, projection is ours all the same: compiled where it is built, else in torch.
+    quats are wxyz and need not have unit length; dilation is in pixels^2. J is the Jacobian of the perspective division
+    at the nearest point inside the image widened by 15%: outside, the linear approximation makes splats far too large.
+    Culled: depth <= near, 255 opacity <= 1, box off the image, zero quaternion, non-finite input. Differentiable in
+    means, quats and scales. With rasterizer "gsplat" the projection is still our own: only compositing is gsplat's.
     """
     chosen = choose_rasterizer(rasterizer, means.device, "project_gaussians")
     if chosen == "torch" or (chosen == "gsplat" and not backend_info().cuda):
@@ -99,7 +99,7 @@ def project_gaussians_reference(
     axes = rotation.transpose(1, 2)[:, None] @ axes[None]  # [B, N, 3, 3], in camera space
     focal = torch.stack([fx / depths, fy / depths], dim=-1)  # [B, N, 2]
     slopes = torch.stack([slope_x, slope_y], dim=-1)
-    with torch.no_grad():  # a first time only to find what overflows, for the same reason as above
+    with torch.no_grad():  # once only to find what overflows, for the same reason as above
         determinant = covariance2d(axes, focal, slopes, dilation)[3]
         visible = visible & torch.isfinite(determinant) & (determinant > 0)
     axes = torch.where(visible[..., None, None], axes, torch.ones_like(axes))

@@ -8,7 +8,7 @@ from sds3d.ops.extension import Rasterizer, choose_rasterizer, compiled
 from sds3d.ops.gsplat_rasterizer import ALPHA_CUT, drawable, rasterize_with_gsplat
 
 TILE = 16  # pixels
-SPLAT_FLOATS = 6  # of the kernels' own form of a splat, see cuda_ext/rasterize_gaussians/rasterize_gaussians.h
+SPLAT_FLOATS = 6  # per packed splat, see cuda_ext/rasterize_gaussians/rasterize_gaussians.h
 ALPHA_MAX = 0.999
 TRANSMITTANCE_STOP = 1e-4
 
@@ -26,21 +26,21 @@ def rasterize_gaussians(
     rasterizer: Rasterizer = "auto",
     max_intersections: int = 0,
 ) -> tuple[Float[Tensor, "B H W C"], Float[Tensor, "B H W 1"]]:
-    """The image over the background, and its opacity.
+    """Composite projected Gaussians over the background: the image and its opacity.
 
     image = sum_i T_i alpha_i features_i + T background,   T_i = prod_{j<i} (1 - alpha_j),   opacity = 1 - T
     alpha_i = min(0.999, opacity_i exp(-d^T conic_i d / 2)), d from the splat's mean to the pixel's centre.
-    Splats are taken in order of depth, equal depths in order of index. Alphas below 1/255 count as zero; a pixel ends
-    before the splat that would bring T to 1e-4 or below. `radii` must enclose the pixels with alpha >= 1/255 and is
-    0 for culled splats; splats with non-finite geometry are skipped. C is 3, 4 or 7 (compiled). Differentiable in
-    means2d, conics, opacities, features and background. `rasterizer` says what computes it (see choose_rasterizer).
-    Gradients of the CPU kernels do not depend on threads; those of the CUDA kernels are the same from run to run under
-    torch.use_deterministic_algorithms(True), at some cost in time and memory. `features` may be in half
-    precision; sums and results are float32.
+    Splats are composited in order of depth, equal depths in order of index. Alphas below 1/255 count as 0; a pixel ends
+    before the splat that would bring T to 1e-4 or below. `radii` must enclose the pixels with alpha >= 1/255 and is 0
+    for culled splats; splats with non-finite geometry are skipped. The compiled kernels take C = 3, 4, 5 or 8, the
+    others any C; `features` may be in half precision, results are float32. `rasterizer`: see choose_rasterizer.
 
-    The CUDA kernels wait for the device once, to learn how many tiles the splats meet. With `max_intersections` above 0 they do
-    not, and take room for so many: then the call can be captured in a CUDA graph, and where more are met all of
-    the image and its opacity is NaN. Elsewhere `max_intersections` has no use and no effect.
+    Differentiable in means2d, conics, opacities, features and background. CPU gradients do not depend on the number of
+    threads; CUDA gradients repeat exactly under torch.use_deterministic_algorithms(True), at a cost in time and memory.
+
+    The CUDA kernels wait for the device once, to learn the number of splat-tile intersections. With `max_intersections`
+    above 0 they allocate that many instead, so that the call can be captured in a CUDA graph; if there are more, image
+    and opacity are all NaN. Other kernels ignore `max_intersections`.
     """
     chosen = choose_rasterizer(rasterizer, means2d.device, "rasterize_gaussians")
     if features.dtype == torch.float16 and not (chosen == "native" and features.is_cuda):
@@ -74,7 +74,7 @@ def rasterize_gaussians_reference(
     height: int,
     width: int,
 ) -> tuple[Float[Tensor, "B H W C"], Float[Tensor, "B H W 1"]]:
-    """`rasterize_gaussians` in pure torch, for any float type, device and C; works tile by tile to bound its memory."""
+    """`rasterize_gaussians` in pure torch, for any float type, device and C; tile by tile, to bound the memory."""
     views = []
     for view in range(means2d.shape[0]):
         usable = drawable(means2d[view], conics[view], opacities, radii[view], depths[view])
@@ -123,7 +123,7 @@ def composite(
     alphas: Float[Tensor, "P K"], features: Float[Tensor, "K C"], background: Float[Tensor, "C"]
 ) -> Float[Tensor, "P C1"]:
     """Features composited front to back over the background, then the remaining transmittance as a last channel."""
-    stopped = torch.cumprod(1.0 - alphas.detach(), dim=1) <= TRANSMITTANCE_STOP  # monotonic: once stopped, always
+    stopped = torch.cumprod(1.0 - alphas.detach(), dim=1) <= TRANSMITTANCE_STOP  # monotonic
     alphas = torch.where(stopped, alphas.new_zeros(()), alphas)
     after = torch.cumprod(1.0 - alphas, dim=1)  # [P, K]
     before = torch.cat([after.new_ones(len(after), 1), after], dim=1)  # [P, K + 1], the last column is the rest

@@ -1,4 +1,4 @@
-"""Adam on those rows of a parameter that were seen in a step (after the sparse Adam of Kerbl et al. 2023's code)."""
+"""Adam on the rows of a parameter that were visible in a step (after SparseGaussianAdam in the code of 3DGS)."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -20,10 +20,12 @@ def selective_adam_(
     eps: float,
     step: int,
 ) -> None:
-    """One step of torch.optim.Adam in place on the visible rows; the others keep value and moments.
+    """One step of torch.optim.Adam, in place, on the visible rows; other rows keep their values and moments.
 
-    `step` is the number of this step, from 1 on, and the same for all rows: a row that was not seen for a while goes
-    on with its old moments as if no time had passed. Compiled: float32, and contiguous where it is written to.
+    m <- b1 m + (1 - b1) g,   v <- b2 v + (1 - b2) g^2,   p <- p - lr m' / (sqrt(v') + eps)   (Kingma and Ba 2015)
+    with m' = m / (1 - b1^step) and v' = v / (1 - b2^step)
+    `step` counts from 1 and is the same for all rows: the moments of a row that was not visible for a while do not
+    decay. The compiled op takes float32 tensors, and contiguous ones where it writes.
     """
     if not use_compiled(parameter.device, "selective_adam"):
         selective_adam_reference_(parameter, exp_avg, exp_avg_sq, grad, visible, lr, beta1, beta2, eps, step)

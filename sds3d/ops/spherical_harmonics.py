@@ -1,4 +1,4 @@
-"""Colours that depend on the direction of view: real spherical harmonics up to degree 3."""
+"""View-dependent colours: real spherical harmonics up to degree 3."""
 
 import math
 
@@ -21,8 +21,8 @@ def spherical_harmonics(
     """Each splat's colour in each view: sum_k Y_k(d) coefficients_k, with d the direction from the camera to the mean.
 
     K is 1, 4, 9 or 16 (degree 0 to 3). The Y_k are orthonormal on the sphere, with the Condon-Shortley phase, in the
-    order l = 0..3, m = -l..l: those of the 3DGS file format. A splat at the camera's own place or with a mean that is
-    not finite keeps the constant term alone. Differentiable in coefficients and means.
+    order l = 0..3, m = -l..l, as in the 3DGS file format. A splat at the camera's position, or with a non-finite mean,
+    gets the constant term only. Differentiable in coefficients and means.
     """
     chosen = choose_rasterizer(rasterizer, means.device, "spherical_harmonics")
     if chosen == "torch" or (chosen == "gsplat" and not backend_info().cuda):
@@ -36,11 +36,11 @@ def spherical_harmonics_reference(
     """`spherical_harmonics` in pure torch, for any float type and device."""
     away = means[None] - camera_to_world.to(means)[:, None, :3, 3]
     squared = away.square().sum(dim=-1, keepdim=True)
-    there = torch.isfinite(squared) & (squared > MIN_DISTANCE_SQUARED)
+    has_direction = torch.isfinite(squared) & (squared > MIN_DISTANCE_SQUARED)
     # replaced before any arithmetic: 0 * NaN in the backward pass would still be NaN
-    away = torch.where(there, away, torch.ones_like(away))
+    away = torch.where(has_direction, away, torch.ones_like(away))
     values = harmonics(away / away.norm(dim=-1, keepdim=True), coefficients.shape[1])
-    values = torch.cat([values[..., :1], torch.where(there, values[..., 1:], 0)], dim=-1)
+    values = torch.cat([values[..., :1], torch.where(has_direction, values[..., 1:], 0)], dim=-1)
     return torch.einsum("bnk,nkc->bnc", values, coefficients)
 
 
@@ -53,7 +53,7 @@ def harmonics(directions: Float[Tensor, "*S 3"], terms: int) -> Float[Tensor, "*
         return math.sqrt(numerator / (denominator * math.pi))
 
     values = [
-        SH_C0 + 0 * x,  # a function of the direction like the others, with gradient 0
+        SH_C0 + 0 * x,  # constant, but of the directions' shape and graph
         -root(3, 4) * y, root(3, 4) * z, -root(3, 4) * x,
         root(15, 4) * x * y, -root(15, 4) * y * z, root(5, 16) * (2 * zz - xx - yy), -root(15, 4) * x * z,
         root(15, 16) * (xx - yy),

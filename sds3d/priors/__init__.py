@@ -1,4 +1,4 @@
-"""Priors by name: each entry is the prior's configuration, whose `build(device)` loads it."""
+"""All priors: `PRIORS` maps each name to its config class, whose `build(device)` loads the prior."""
 
 from sds3d.priors.analytic import AnalyticConfig
 from sds3d.priors.base import PriorConfig

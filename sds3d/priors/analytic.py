@@ -1,12 +1,11 @@
-"""The analytic prior: a Gaussian mixture over images, whose score is known exactly. It needs no weights.
+"""The analytic prior: a Gaussian mixture over images, whose score is exact. It needs no weights.
 
-It knows colours only ("red" is a red disc, from every side), so it makes coloured balls: good for trying the pipeline
-and for testing a guidance against its closed form.
+It knows colours only ("red" is a red disc from every side), so it makes coloured balls: for trying the pipeline and for
+testing a guidance against closed forms.
 """
 
 import math
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from typing import Annotated, ClassVar, Literal
 
@@ -16,12 +15,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sds3d.priors.base import PriorConfig
+from sds3d.priors.base import PriorConfig, split_words
 from sds3d.types import ViewCondition
 
 TICKS = 1000
-DISC_RADIUS = 0.6  # of half the image
-GAIN = 100.0  # of a copy's parameters: low-rank networks learn at 1e-4, where means would take 1e4 steps to move by 1
+DISC_RADIUS = 0.6  # in units of half the image
+GAIN = 100.0  # scale of a copy's parameters: at LoRA's learning rate of 1e-4 a mean would take 1e4 steps to move by 1
 COLORS = {
     "red": (0.85, 0.12, 0.10),
     "orange": (0.95, 0.50, 0.10),
@@ -34,7 +33,7 @@ COLORS = {
     "white": (0.95, 0.95, 0.95),
     "black": (0.07, 0.07, 0.07),
 }
-SILENT = {"a", "an", "the", "ball", "sphere", "disc"}  # said, understood, and no news to this prior
+FILLER = {"a", "an", "the", "ball", "sphere", "disc"}  # known words that select no mode
 
 
 class AnalyticConfig(PriorConfig):
@@ -60,16 +59,16 @@ class AnalyticConfig(PriorConfig):
         return f"a ball in {', '.join(COLORS)}"
 
     def unknown_words(self, text: str) -> list[str]:
-        """All but the colours and what a ball is called."""
-        return [word for word in dict.fromkeys(_words(text)) if word not in {*COLORS, *SILENT}]
+        """Everything but the colours and words for a ball."""
+        return _unknown_words(text, COLORS)
 
 
 class AnalyticPrior:
     """p(x | y) = sum_k weight_k(y) N(mean_k, std_k^2 I), diffused on Stable Diffusion's schedule.
 
     An embedding is the vector of mixture weights. A text selects the modes whose words it contains; a text with none
-    of them, the empty one too, selects all. `coverage` (1 inside the object) makes the means premultiplied foregrounds
-    that are composited over each view's background; without it the means are whole images.
+    of them, such as the empty one, selects all. With `coverage` (1 inside the object) the means are premultiplied
+    foregrounds that are composited over each view's background; without it they are whole images.
     """
 
     def __init__(
@@ -93,23 +92,22 @@ class AnalyticPrior:
         """Mixture weights of each text."""
         rows = []
         for text in texts:
-            said = set(_words(text)) & set(self.words)
-            chosen = torch.tensor([not said or word in said for word in self.words], device=self.weights.device)
-            row = self.weights * chosen
+            named = set(split_words(text)) & set(self.words)
+            selected = torch.tensor([not named or word in named for word in self.words], device=self.weights.device)
+            row = self.weights * selected
             rows.append(row / row.sum())
         return torch.stack(rows)[:, None]
 
     def unknown_words(self, text: str) -> list[str]:
-        """Every word that is no colour, in order, once."""
-        known = {*self.words, *SILENT}
-        return [word for word in dict.fromkeys(_words(text)) if word not in known]
+        """Every word that names neither a mode nor a ball."""
+        return _unknown_words(text, self.words)
 
     def cautions(self, text: str) -> list[str]:
-        """None are known."""
+        """None: it draws every colour equally well."""
         return []
 
     def encode(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
-        """To [-1, 1], resized where the sizes differ."""
+        """To [-1, 1], resized to the prior's size."""
         size = self.latent_shape[1:]
         if image.shape[2:] != size:
             image = F.interpolate(image, size=size, mode="bilinear", antialias=True)
@@ -122,8 +120,8 @@ class AnalyticPrior:
     def alpha_sigma(self, t: Float[Tensor, "B"]) -> tuple[Float[Tensor, "B 1 1 1"], Float[Tensor, "B 1 1 1"]]:
         """sqrt(alphas_cumprod) and sqrt(1 - alphas_cumprod) at the nearest of 1000 ticks; always float32."""
         tick = (t.double() * TICKS).round().long().clamp(0, TICKS - 1).to(self.alphas_cumprod.device)
-        kept = self.alphas_cumprod[tick][:, None, None, None]
-        return kept.sqrt(), (1 - kept).sqrt()
+        alpha_squared = self.alphas_cumprod[tick][:, None, None, None]
+        return alpha_squared.sqrt(), (1 - alpha_squared).sqrt()
 
     def log_density(
         self,
@@ -143,7 +141,7 @@ class AnalyticPrior:
         embeddings: Sequence[Float[Tensor, "B 1 K"]],
         view: ViewCondition | None = None,
     ) -> list[Float[Tensor, "B C h w"]]:
-        """eps_hat of each condition, see `noise`."""
+        """eps_hat of each condition by `noise`."""
         return [self.noise(x_t, t, embedding, view) for embedding in embeddings]
 
     def noise(
@@ -163,7 +161,7 @@ class AnalyticPrior:
         return sigma * torch.einsum("bk,bkchw->bchw", share, offsets)
 
     def trainable_copy(self, rank: int, generator: torch.Generator) -> "MixtureCopy":
-        """The same mixture with means and spreads that learn; it has no matrices, so `rank` plays no part."""
+        """The same mixture with trainable means and spreads; it has no matrices, so `rank` is not used."""
         return MixtureCopy(self)
 
     def _log_modes(
@@ -229,5 +227,6 @@ def _disc(size: int) -> Float[Tensor, "h w"]:
     return (0.5 + DISC_RADIUS * size / 2 - radius).clamp(0, 1)
 
 
-def _words(text: str) -> list[str]:
-    return re.findall(r"[^\W_]+", text.lower())
+def _unknown_words(text: str, modes: Iterable[str]) -> list[str]:
+    known = {*modes, *FILLER}
+    return [word for word in dict.fromkeys(split_words(text)) if word not in known]

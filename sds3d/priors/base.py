@@ -1,5 +1,6 @@
-"""The Prior protocol and the conversions between parametrizations. Nothing here knows what distillation is."""
+"""The Prior protocol, its extensions, and the conversions between parametrizations. Nothing here knows distillation."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -14,35 +15,37 @@ from sds3d.types import ViewCondition
 
 @runtime_checkable
 class Prior(Protocol):
-    """A frozen 2D diffusion model behind one parametrization.
+    """A frozen 2D diffusion model, whatever it predicts, as eps_hat(x_t, t, y).
 
-    x_t = alpha(t) x + sigma(t) eps with t in (0, 1); each prior snaps t to its own ticks. alpha, sigma are float32.
+    x_t = alpha(t) x + sigma(t) eps, alpha^2 + sigma^2 = 1, with t in (0, 1) (Song et al. 2021, the VP process).
+    A prior with discrete times rounds t to its nearest tick. alpha and sigma are float32 whatever the network is: in
+    half precision sigma is off by 7% at t = 0.001.
     """
 
     latent_shape: tuple[int, int, int]  # C, h, w
 
     def embed(self, texts: Sequence[str]) -> Float[Tensor, "T N D"]:
-        """Text embeddings; the empty text is the null condition."""
+        """Text embeddings. The empty text gives the null condition of classifier-free guidance."""
         ...
 
     def unknown_words(self, text: str) -> list[str]:
-        """Words of `text` that the prior has never seen and would ignore; empty for priors that read free text."""
+        """Words of `text` that the prior would ignore, in order, each once; empty for priors that read free text."""
         ...
 
     def cautions(self, text: str) -> list[str]:
-        """What the prior is known to do badly of what `text` asks for, each in a few words; mostly none."""
+        """Known weaknesses that `text` runs into, each as a short phrase; usually none."""
         ...
 
     def encode(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
-        """Image in [0, 1] to prior space; differentiable."""
+        """Images in [0, 1], of any size, to the prior's space; differentiable."""
         ...
 
     def decode(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:
-        """Prior space to an image in [0, 1]."""
+        """The prior's space to images in [0, 1]."""
         ...
 
     def alpha_sigma(self, t: Float[Tensor, "B"]) -> tuple[Float[Tensor, "B 1 1 1"], Float[Tensor, "B 1 1 1"]]:
-        """Diffusion coefficients at t, alpha^2 + sigma^2 = 1."""
+        """alpha(t) and sigma(t)."""
         ...
 
     def predict_noise(
@@ -52,27 +55,27 @@ class Prior(Protocol):
         embeddings: Sequence[Float[Tensor, "B N D"]],
         view: ViewCondition | None = None,
     ) -> list[Float[Tensor, "B C h w"]]:
-        """eps_hat for each condition, in one batched network call; no gradient; eps whatever the network predicts."""
+        """eps_hat for each of the conditions, in one batched network call, without gradient."""
         ...
 
 
 @runtime_checkable
 class TrainablePrior(Prior, Protocol):
-    """A prior that can be copied into a network of the same kind that goes on learning."""
+    """A prior of which a copy can be trained: the critic of VSD (Wang et al. 2023)."""
 
     def trainable_copy(self, rank: int, generator: torch.Generator) -> nn.Module:
-        """A module whose forward(x_t, t, embeddings, view) is one condition's eps_hat, with gradients.
+        """A module whose forward(x_t, t, embeddings, view) is the eps_hat of one condition, with gradients.
 
-        It starts as the prior itself and learns by its own parameters only, which are all that its state_dict holds;
-        the prior's predictions never change with it. `rank` bounds what is added to each matrix where the prior is a
-        network. Every random number descends from `generator`.
+        It starts equal to the prior. Only its own parameters are trained and only they are in its state_dict; the
+        prior's predictions never change. `rank` is that of the LoRA update of each matrix, if the prior is a network.
+        All random numbers come from `generator`.
         """
         ...
 
 
 @runtime_checkable
 class DensityPrior(Prior, Protocol):
-    """A prior that knows its density and not only its score; so do its trainable copies."""
+    """A prior that can evaluate its density and not only the score; so can its trainable copies."""
 
     def log_density(
         self,
@@ -81,57 +84,65 @@ class DensityPrior(Prior, Protocol):
         embeddings: Float[Tensor, "B N D"],
         view: ViewCondition | None = None,
     ) -> Float[Tensor, "B"]:
-        """log p_t(x_t | y) up to a constant that is the same for the copies."""
+        """log p_t(x_t | y), up to a constant that the copies share."""
         ...
 
 
 @runtime_checkable
 class MemoryModes(Prior, Protocol):
-    """A prior that can do with less memory, for more time."""
+    """A prior that can trade time for memory."""
 
-    plans: bool  # whether a run is to find out what it needs; else it is used as it was configured
-    memory_mode: int  # the level in use
+    plans: bool  # whether a run may choose the mode; otherwise it stays as configured
+    memory_mode: int  # index of the mode in use
 
     def memory_modes(self) -> list[str]:
-        """Ways to ask it, each in a few words, from the fastest (as configured) to the smallest."""
+        """The modes that can be set now, each as a short phrase, from the fastest (as configured) to the smallest."""
         ...
 
     def set_memory_mode(self, level: int) -> None:
-        """Be asked in that way from now on; its answers change by no more than rounding."""
+        """Use a mode of `memory_modes` from the next call on; predictions change by rounding errors only.
+
+        PriorUnavailable for a mode that cannot be used, such as offloading weights that a trainable copy shares.
+        """
         ...
 
 
 class PriorConfig(Options, ABC):
     """How a prior is chosen: its name and its options.
 
-    `default_overrides` are options of other parts that the prior wants where the person says nothing else. The facts below
-    decide which combinations a config refuses before anything is loaded.
+    `default_overrides` are options of other parts that the prior changes by default. The facts below decide which
+    combinations a config refuses, before anything is loaded.
     """
 
     name: str
     default_overrides: ClassVar[Mapping[str, Any]] = {}
-    reads_cameras: ClassVar[bool] = False  # is told where a view is taken from
+    reads_cameras: ClassVar[bool] = False  # takes the camera of each view as an input
     reads_views: ClassVar[bool] = False  # understands words such as "front view"
     knows_density: ClassVar[bool] = False  # is a DensityPrior
-    needs_orthogonal_views: ClassVar[bool] = False  # judges groups of four views at right angles
-    takes_reference_image: ClassVar[bool] = False  # has an option reference_image, and goes by that
+    needs_orthogonal_views: ClassVar[bool] = False  # denoises groups of four views at right angles
+    takes_reference_image: ClassVar[bool] = False  # conditioned on its option reference_image
     examples: ClassVar[tuple[str, ...]] = ()  # prompts that show what it can do
 
     @abstractmethod
     def build(self, device: torch.device | str) -> Prior:
-        """Load the prior onto the device; PriorUnavailable where that cannot be done."""
+        """Load the prior onto the device; PriorUnavailable if that is not possible."""
 
     def knows(self) -> str:
-        """What can be asked for, in one line; empty for priors that read free text."""
+        """What a prompt can ask for, in one line; empty for priors that read free text."""
         return ""
 
     def unknown_words(self, text: str) -> list[str]:
-        """Words that the prior would ignore, as far as that is known without loading it."""
+        """As `Prior.unknown_words`, as far as that is known without loading the prior."""
         return []
 
     def nearest(self, word: str) -> list[str]:
-        """What to say instead of a word that the prior does not know, best first; mostly nothing."""
+        """Known words to suggest for an unknown one, best first; usually none."""
         return []
+
+
+def split_words(text: str) -> list[str]:
+    """Runs of letters and digits, in lower case."""
+    return re.findall(r"[^\W_]+", text.lower())
 
 
 def eps_from_sample(

@@ -1,4 +1,4 @@
-"""Images from a prior: deterministic DDIM, for looking at what a prior knows."""
+"""Samples from a prior by deterministic DDIM, to see what it knows."""
 
 from itertools import pairwise
 
@@ -24,9 +24,9 @@ def sample_images(
     """One image per text (and view), by DDIM (Song et al. 2020) with eta = 0 on evenly spaced times.
 
     x_s = alpha_s x0_hat + sigma_s eps_hat,   eps_hat = eps_null + guidance_scale (eps_y - eps_null)
-    At t <= `guided_above`, in [0, 1], eps_hat is eps_y: there guidance adds contrast that no picture has (guidance in a
-    limited interval, Kynkaanniemi et al. 2024). x0_hat is clamped to the images' range [-1, 1] only for pixel priors
-    (three channels), as usual for them.
+    For t <= `guided_above`, in [0, 1], eps_hat is eps_y: guidance at low noise only adds unnatural contrast
+    (Kynkaanniemi et al. 2024, guidance in a limited interval). x0_hat is clamped to [-1, 1] for pixel priors, which
+    are told from latent ones by their three channels.
     """
     embeddings, null = prior.embed(texts), prior.embed([""]).expand(len(texts), -1, -1)
     x = torch.randn(len(texts), *prior.latent_shape, generator=generator).to(embeddings.device)

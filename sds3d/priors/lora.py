@@ -1,4 +1,4 @@
-"""A trainable low-rank copy of a frozen network (Hu et al. 2021, LoRA), through peft."""
+"""A trainable low-rank copy of a frozen network (Hu et al. 2021, LoRA), by peft."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,12 +16,12 @@ Predict = Callable[..., list[Tensor]]  # (network, x_t, t, embeddings, view): ep
 
 
 class LowRankCopy(nn.Module):
-    """W x + B A x in the layers named by `targets`, with A [rank, in] and B [out, rank] learned and W the network's.
+    """y = W x + B A x in the layers named by `targets`: A [rank, in] and B [out, rank] are trained, W is the network's.
 
-    The copy has layers of its own around the network's tensors, so it costs no second set of weights, and what it
-    learns cannot leak into the network: there is no switch that could be left in the wrong place. B starts at zero,
-    so the copy starts as the network. A and B are float32 whatever the network is. `extra` are further learned layers
-    that take the place of attributes of the copy, by their names.
+    The copy has its own modules around the network's tensors: no second set of weights, and no adapter in the network
+    that could be left switched on. B starts at zero, so the copy starts equal to the network. A and B are float32
+    whatever the network is. `extra` are further trained layers that replace attributes of the copy, by name.
+    Pitfall: the frozen tensors are shared, so moving the network to another device moves the copy's too.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class LowRankCopy(nn.Module):
         super().__init__()
         shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
         copy = deepcopy(network, shared)
-        with torch.random.fork_rng(devices=[]):  # peft draws from the global generator what is drawn again below
+        with torch.random.fork_rng(devices=[]):  # peft initialises A from the global generator; `fill` does it again
             inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(targets)), copy)
         self.added = nn.ModuleDict()
         for name, layer in copy.named_modules():
@@ -51,7 +51,7 @@ class LowRankCopy(nn.Module):
         for name, module in extra.items():
             setattr(copy, name, module)
         self.extra = nn.ModuleDict(extra)
-        self._network = (copy,)  # in a tuple: its frozen weights are no parameters of this module
+        self._network = (copy,)  # in a tuple, so that its frozen weights are not parameters of this module
         self._predict = predict
 
     def forward(
@@ -66,7 +66,7 @@ class LowRankCopy(nn.Module):
 
 
 class CameraEmbedding(nn.Module):
-    """The 16 numbers of camera_to_world to a vector as wide as a network's embedding of the time; zero at the start."""
+    """camera_to_world, 16 numbers, to a vector as wide as a network's time embedding; its output starts at zero."""
 
     def __init__(self, width: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -83,6 +83,6 @@ class CameraEmbedding(nn.Module):
 
 @torch.no_grad()
 def fill(weight: Tensor, generator: torch.Generator) -> None:
-    """Uniform with variance 1 / (3 fan_in), as torch's own layers start."""
+    """Uniform with variance 1 / (3 fan_in), the default of torch's layers."""
     bound = 1.0 / math.sqrt(weight[0].numel())
     weight.copy_(bound * (2.0 * torch.rand(weight.shape, generator=generator) - 1.0))

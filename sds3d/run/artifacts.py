@@ -130,9 +130,7 @@ def side_files(path: Path) -> list[Path]:
     return [file for file in (*(path.with_suffix(suffix) for suffix in beside), *texture) if file.is_file()]
 
 
-def draw(
-    scenes: list[Scene], config: RunConfig, folder_of: Callable[[int], Path], views: int, size: int
-) -> list[Path]:
+def draw(scenes: list[Scene], config: RunConfig, folder_of: Callable[[int], Path], views: int, size: int) -> list[Path]:
     """Draw the pictures of a run again: `views` views on the sheet, `size` pixels a side.
 
     `folder_of` gives the folder of each particle, from 1.

@@ -190,7 +190,7 @@ def _message(kinds: Mapping[str, type[Any]], data: Mapping[str, Any]) -> Any:
 def _value(annotation: Any, value: Any, name: str) -> Any:
     if annotation is Path and isinstance(value, str):
         return Path(value)
-    expected = {int: int, float: (int, float), str: str, bool: bool}.get(annotation, Mapping)
+    expected: Any = {int: int, float: (int, float), str: str, bool: bool}.get(annotation, Mapping)
     if not isinstance(value, expected) or (isinstance(value, bool) and annotation is not bool):
         raise ValueError(f"{name} is a {type(value).__name__}")
     return value

@@ -1,14 +1,14 @@
 """A run on disk. RunFolder alone knows the names of a run's files; everybody else asks it.
 
-    <run>/
-      config.json              what a person said (`--config` takes it); resolved.json: every option with its value
-      run.lock                 held (flock) by the process that runs it
-      events.jsonl             what happened; the run's state is told by its last lines and the lock
-      checkpoints/step-000100/ where `resume` goes on (sds3d.run.checkpoint)
-      previews/step-000100.png
-      report.json              written last, when the results are there
-      sheet.png, mesh.glb, ... the results (sds3d.run.artifacts); those of further particles in particle-2/, ...
-      exports/step-000100/     exports from a checkpoint
+<run>/
+  config.json              what a person said (`--config` takes it); resolved.json: every option with its value
+  run.lock                 held (flock) by the process that runs it
+  events.jsonl             what happened; the run's state is told by its last lines and the lock
+  checkpoints/step-000100/ where `resume` goes on (sds3d.run.checkpoint)
+  previews/step-000100.png
+  report.json              written last, when the results are there
+  sheet.png, mesh.glb, ... the results (sds3d.run.artifacts); those of further particles in particle-2/, ...
+  exports/step-000100/     exports from a checkpoint
 """
 
 import fcntl
@@ -166,18 +166,19 @@ class RunFolder:
 
     def _claimed(self) -> int | None:
         """The lock of a folder that holds nothing else; None where it holds something or belongs to another process."""
-        if not self._is_free():
+        if not self.is_free():
             return None
         try:
             handle = self._locked(wait=0.0)
         except RunBusy:
             return None
-        if self._is_free():
+        if self.is_free():
             return handle
         os.close(handle)
         return None
 
-    def _is_free(self) -> bool:
+    def is_free(self) -> bool:
+        """Whether the folder is there and holds no files, so that a new run can take it."""
         return self.path.is_dir() and all(path == self._lock_file for path in self.path.iterdir())
 
     def _locked(self, wait: float) -> int:
@@ -389,4 +390,3 @@ def _read_holder(handle: int) -> Holder:
         return Holder(**json.loads(os.pread(handle, 4096, 0)))
     except (OSError, ValueError, TypeError):  # it has the lock, and has not written its name yet
         return Holder(0, "this machine", time.time())
-

@@ -1,10 +1,11 @@
-"""report.json: what a finished run was, what it took, and what came out."""
+"""report.json: the parts, the cost and the metrics of a finished run."""
 
 import importlib.metadata
 import platform
 import resource
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ import torch
 from sds3d.cameras import orbit
 from sds3d.config.run_config import RunConfig
 from sds3d.metrics import view_classifier
-from sds3d.metrics.image import diversity, saturation, soft_fraction
+from sds3d.metrics.image import diversity, saturation, translucency
 from sds3d.priors.base import Prior
 from sds3d.scenes import Scene
 
@@ -29,14 +30,14 @@ def build_report(
     meshes: Sequence[Mapping[str, Any]],
     prior: Prior | None,
 ) -> dict[str, Any]:
-    """Everything in report.json; `seconds` by part, `steps` that were done, fewer than planned where the run was ended
-    early, `forwards_per_step` per view, `meshes` as their check found them. Without `prior` there is no Janus meter.
+    """The content of report.json.
 
-    `mesh` and `metrics` are the first scene's. Where there are several, `particles` has those of each, and their
-    `diversity`.
+    `seconds` by part; `steps` that were done, fewer than planned in a run that was ended early; `forwards_per_step` for
+    each view; `meshes`, the figures of each scene's mesh. Without `prior`, Janus is not measured. `mesh` and `metrics`
+    are the first scene's; with several scenes, `particles` has those of each.
     """
     metrics = [view_metrics(scene, device) | janus_metrics(prior, config, scene, device) for scene in scenes]
-    each = [{"mesh": dict(mesh), "metrics": found} for mesh, found in zip(meshes, metrics, strict=True)]
+    each = [{"mesh": dict(mesh), "metrics": values} for mesh, values in zip(meshes, metrics, strict=True)]
     several = {"particles": each, "diversity": particle_diversity(scenes, device)} if len(scenes) > 1 else {}
     return {
         "prompt": config.prompt,
@@ -56,18 +57,16 @@ def build_report(
 
 
 def versions() -> dict[str, str]:
-    """Python and the packages that decide the result, as far as they are installed."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
+    """Versions of Python and of the installed packages that affect the result."""
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
     for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:
-    """Most bytes ever held: by this process in main memory, and by torch on the device if that is a GPU."""
+    """Peak memory in bytes: of this process in main memory, and of torch on the device if that is a GPU."""
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts KiB, except on macOS
     peak = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
     if device.type == "cuda":
@@ -77,30 +76,28 @@ def peak_memory(device: torch.device) -> dict[str, int]:
 
 @torch.no_grad()
 def view_metrics(scene: Scene, device: torch.device) -> dict[str, float]:
-    """What eight views around show.
-
-    coverage: share of the image that the object covers. translucency: share of the covered pixels that are neither empty nor
-    solid; a clean object has them at its outline only. saturation: of the colours, where the object is.
-    """
+    """Metrics over eight views around: `coverage` is the object's share of the image; for others see metrics.image."""
     cameras = orbit(8, size=96).to(device)
     out = scene.render(cameras, torch.zeros((8, 3), device=device))
-    found = {
+    metrics = {
         "coverage": out.opacity.mean(),
-        "translucency": soft_fraction(out.opacity),
+        "translucency": translucency(out.opacity),
         "saturation": saturation(out.rgb, out.opacity),
     }
-    return {name: round(float(value), 4) for name, value in found.items()}
+    return {name: round(float(value), 4) for name, value in metrics.items()}
 
 
 def janus_metrics(prior: Prior | None, config: RunConfig, scene: Scene, device: torch.device) -> dict[str, Any]:
-    """{"janus": what the meter says}, or nothing for priors that tell no sides apart."""
-    found = None if prior is None else view_classifier.measure(prior, config, scene.render, device)
-    return {} if found is None else {"janus": found.to_dict()}
+    """{"janus": view_classifier.measure}, or nothing for priors that tell no sides apart."""
+    if prior is None:
+        return {}
+    janus = view_classifier.measure(prior, config.prior, config.prompt, scene, device)
+    return {} if janus is None else {"janus": janus.to_dict()}
 
 
 @torch.no_grad()
 def particle_diversity(scenes: Sequence[Scene], device: torch.device) -> float:
-    """How different several scenes look from the same eight cameras: root mean square difference, over pairs."""
+    """`diversity` of several scenes in the same eight cameras."""
     cameras = orbit(8, size=96).to(device)
     renders = [scene.render(cameras, torch.full((8, 3), 0.5, device=device)).rgb for scene in scenes]
     return round(float(diversity(torch.stack(renders))), 4)

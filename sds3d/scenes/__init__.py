@@ -16,7 +16,7 @@ __all__ = [
     "Nerf",
     "NerfConfig",
     "ParamGroup",
+    "RenderContext",
     "Scene",
     "SceneConfig",
-    "RenderContext",
 ]

@@ -1,6 +1,6 @@
-"""What a render is composited over: one solid colour per view, or in training a map that is learned with the scene.
+"""What a render is composited over: a solid colour per view, or in training an environment map learned with the scene.
 
-A fixed background invites the scene to paint itself in that colour and hide; random ones in training prevent it.
+With a single background colour the scene can hide parts of itself by taking on that colour; random colours prevent it.
 """
 
 import math
@@ -17,6 +17,7 @@ from sds3d.scenes.rays import camera_rays
 from sds3d.types import Cameras, RenderOutput
 
 Color = tuple[Fraction, Fraction, Fraction]
+ROWS = 16  # of the environment map, from up to down; twice as many columns: coarse, so that it holds no object
 
 
 class SolidBackground(Options):
@@ -31,60 +32,59 @@ class SolidBackground(Options):
 
 
 class RandomBackground(Options):
-    """A fixed colour for some views, a uniformly drawn one for the others."""
+    """A fixed colour for some views, a uniformly drawn one for each of the others."""
 
     name: Literal["random"] = "random"
-    color: Annotated[Color, Field(description="sRGB colour of the views that are not drawn")] = (0.5, 0.5, 0.5)
+    color: Annotated[Color, Field(description="sRGB colour of the views without a drawn one")] = (0.5, 0.5, 0.5)
     random_share: Annotated[Fraction, Field(description="Share of views over a drawn colour")] = 0.5
 
     def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "B 3"]:
-        """One colour per view. Always draws 4 * count numbers, so that the stream does not depend on the outcome."""
+        """One colour per view; always draws 4 * count numbers, so that later draws do not depend on the outcome."""
         drawn = torch.rand(count, 3, generator=generator)
         is_random = torch.rand(count, 1, generator=generator) < self.random_share
         return torch.where(is_random, drawn, torch.tensor(self.color))
 
 
 class LearnedBackground(Options):
-    """Surroundings that are learned with the scene; in training only, pictures and exports have none of them.
+    """An environment map that is learned with the scene; used in training only, not in pictures and exports.
 
-    For priors that want a place around the object. The prior is told no background colour then, and the views of a
-    drawn colour keep the object from becoming a part of the environment_map (DreamFusion, section 3.2).
+    For priors that expect surroundings. They are then told no background colour. The views over a drawn colour keep
+    the object from becoming a part of the map (Poole et al. 2022, section 3.2).
     """
 
     name: Literal["learned"] = "learned"
     random_share: Annotated[Fraction, Field(description="Share of views over a drawn colour instead")] = 0.5
-    rows: Annotated[int, Field(ge=2, le=512, description="Rows of the map from up to down; twice the columns")] = 16
     lr: Annotated[Fraction, Field(description="Learning rate of the colour logits")] = 0.01
 
     def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "B 3"]:
-        """A drawn colour for each view: what is behind those that do not show the map."""
+        """A drawn colour for each view, used by those that do not show the map."""
         return torch.rand(count, 3, generator=generator)
 
 
 class EnvironmentMap(nn.Module):
     """Colours by direction, infinitely far away: an equirectangular image, grey at first."""
 
-    def __init__(self, config: LearnedBackground) -> None:
+    def __init__(self, config: LearnedBackground, rows: int = ROWS) -> None:
         super().__init__()
         self.config = config
-        self.raw_colors = nn.Parameter(torch.zeros(1, 3, config.rows, 2 * config.rows))
+        self.raw_colors = nn.Parameter(torch.zeros(1, 3, rows, 2 * rows))
 
     def color(self, directions: Float[Tensor, "R 3"]) -> Float[Tensor, "R 3"]:
         """The map in unit directions, interpolated, without a seam at the back."""
-        columns = 2 * self.config.rows
+        rows, columns = self.raw_colors.shape[2:]
         wrapped = F.pad(self.raw_colors.sigmoid(), (1, 1, 0, 0), mode="circular")
         x, y, z = directions.unbind(-1)
-        across = (1 + torch.atan2(y, x) / math.pi) * self.config.rows + 1  # in columns of `wrapped`
+        across = (1 + torch.atan2(y, x) / math.pi) * rows + 1  # in columns of `wrapped`
         place = torch.stack([2 * across / (columns + 2) - 1, 2 * torch.acos(z.clamp(-1, 1)) / math.pi - 1], dim=-1)
-        found = F.grid_sample(wrapped, place[None, None], padding_mode="border", align_corners=False)
-        return found[0, :, 0].T
+        colors = F.grid_sample(wrapped, place[None, None], padding_mode="border", align_corners=False)
+        return colors[0, :, 0].T
 
     def behind(
         self, out: RenderOutput, cameras: Cameras, colors: Float[Tensor, "B 3"], generator: torch.Generator
     ) -> Float[Tensor, "B H W 3"]:
-        """The colours of a render over `colors`, with the map instead behind all views but the drawn share.
+        """A render over `colors` with the map put behind it, in all views but a random share of them.
 
-        rgb + (1 - opacity) (map - color), exact because compositing is linear in what is behind.
+        rgb + (1 - opacity) (map - color), exact because compositing is linear in the background.
         """
         stays = torch.rand(len(cameras), 1, 1, 1, generator=generator) < self.config.random_share
         around = self.color(camera_rays(cameras).directions).view(out.rgb.shape)

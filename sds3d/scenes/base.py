@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
+from pydantic import model_validator
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -14,10 +15,12 @@ from sds3d.options import Options
 from sds3d.scenes.background import Background, RandomBackground
 from sds3d.types import Cameras, RenderOutput
 
+INIT_COLOR_JITTER = 0.1  # start colours are drawn from 0.5 +- this: grey, but not one flat colour
+
 
 @dataclass(frozen=True)
 class ParamGroup:
-    """One optimizer group: a named parameter and its learning rate."""
+    """One optimizer group: named parameters and their learning rate."""
 
     name: str
     parameters: list[Any]  # list[nn.Parameter]
@@ -27,11 +30,16 @@ class ParamGroup:
 
 @dataclass(frozen=True)
 class RenderContext:
-    """What a render may know of the run it is a step of."""
+    """What a render is for. The defaults are those of a picture: no draws, no light, no losses."""
 
-    progress: float  # the part of the run that is done
-    losses: Collection[str]  # regularizers that have a weight in this step
-    generator: torch.Generator  # on the CPU whatever the device
+    progress: float = 1.0  # part of the run that is done
+    losses: Collection[str] = ()  # regularizers that have a weight in this step
+    generator: torch.Generator | None = None  # of a training step, on the CPU whatever the device; None: a picture
+    normals: bool = False  # whether RenderOutput.normal is wanted
+    lit: bool = True  # whether training light may fall on it: not where its colours are compared with a photo
+
+
+PICTURE = RenderContext()
 
 
 @runtime_checkable
@@ -39,12 +47,9 @@ class Scene(Protocol):
     """An nn.Module that can be rendered, optimized and asked for its density."""
 
     def render(
-        self, cameras: Cameras, background: Float[Tensor, "B 3"], context: RenderContext | None = None
+        self, cameras: Cameras, background: Float[Tensor, "B 3"], context: RenderContext = PICTURE
     ) -> RenderOutput:
-        """All cameras at once, composited over one solid colour per view.
-
-        Without `context` it is a picture of the scene as it is: no draws, no shading, no losses.
-        """
+        """All cameras at once, composited over one solid colour per view."""
         ...
 
     def param_groups(self) -> list[ParamGroup]:
@@ -52,18 +57,18 @@ class Scene(Protocol):
         ...
 
     def regularizers(self, out: RenderOutput) -> Mapping[str, Float[Tensor, ""]]:
-        """Named scalar losses on a render or on the parameters; weighted by `loss_weights`.
+        """Named scalar losses on a render or on the parameters, to be weighted by `loss_weights`.
 
-        At least those that the render's `context.losses` asked for; dear ones need not be there unless asked for.
+        Has at least those that the render's `context.losses` named; expensive ones may be missing otherwise.
         """
         ...
 
-    def after_step(self, step: int, out: RenderOutput, optimizer: Optimizer) -> None:
-        """Structural updates after the optimizer's step: densification, pruning, occupancy."""
+    def after_step(self, step: int, steps: int, out: RenderOutput, optimizer: Optimizer) -> None:
+        """Structural updates after the optimizer's step number `step` (from 0) of `steps`: densification, occupancy."""
         ...
 
     def density(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P"]:
-        """Unitless occupancy-like density at world points, >= 0."""
+        """Density at world points, >= 0; its unit is the scene's own."""
         ...
 
     def color(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P 3"]:
@@ -73,19 +78,19 @@ class Scene(Protocol):
 
 @runtime_checkable
 class SplitRendering(Protocol):
-    """A scene that can do with less memory, for more time."""
+    """A scene that can render with less memory in more time."""
 
     def reduce_memory(self) -> str | None:
-        """Render in smaller parts from now on, to the same result; how, or None where they are as small as can be."""
+        """Render in smaller parts from now on, to the same result; says how. None: the parts are as small as can be."""
         ...
 
 
 class SceneConfig(Options, ABC):
     """How a scene is chosen: its name, its options, and what it is rendered over in training.
 
-    `losses` are the names of all regularizers there are. `artifacts` are the files that a finished run hands over (names
-    of sds3d.run.artifacts.ARTIFACTS), in the order of writing. `default_overrides` are options of other parts that the scene wants
-    where the person says nothing else.
+    `losses` names all its regularizers. `artifacts` names the files that a finished run exports (keys of
+    sds3d.run.artifacts.ARTIFACTS), in the order of writing. `default_overrides` are defaults for options of other
+    parts. `is_flat` says that there is no depth, no normal and no mesh.
     """
 
     name: str
@@ -98,3 +103,15 @@ class SceneConfig(Options, ABC):
     @abstractmethod
     def build(self, generator: torch.Generator) -> Scene:
         """A fresh scene on the CPU; every random number it will ever need descends from `generator`."""
+
+
+def ordered(low: str, high: str) -> Any:
+    """A pydantic validator that refuses a model whose field `low` is above its field `high`."""
+
+    def check(model: Options) -> Options:
+        first, second = getattr(model, low), getattr(model, high)
+        if first > second:
+            raise ValueError(f"{low} = {first} is above {high} = {second}")
+        return model
+
+    return model_validator(mode="after")(check)

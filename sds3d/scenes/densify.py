@@ -1,8 +1,8 @@
-"""Grow splats where the image pulls hardest, drop those that show nothing, and keep the optimizer in step.
+"""Adaptive density control: grow splats where the image pulls hardest, remove those that show nothing.
 
-Adaptive density control after Kerbl et al. 2023, with the opacity correction of Rota Bulo et al. 2024. Splats to grow
-are ranked by their screen-space gradient: distillation gradients have a scale of their own in every guidance, so the
-share that may grow is bounded too, not the threshold alone.
+After Kerbl et al. 2023, section 5, with the opacity correction of Rota Bulo et al. 2024. Splats to grow are ranked by
+their screen-space gradient. Every guidance has gradients of another scale, so no threshold fits all of them: the share
+of splats that may grow is bounded as well.
 """
 
 from collections.abc import Mapping
@@ -17,27 +17,45 @@ from torch.optim import Optimizer
 
 from sds3d.ops.project_gaussians import rotation_matrices
 from sds3d.options import Fraction, Options
+from sds3d.scenes.base import ordered
 
+WARM_UP = 2  # intervals of refine_every without refinement: the first splats have to find their places
+GROW_SCALE3D = 0.02  # world units: splats up to this size are cloned, larger ones split
 SPLIT_SHRINK = 1.6  # a split splat's children are this much smaller (Kerbl et al. 2023, section 5.2)
+MIN_COUNT = 64  # the most opaque splats, which are never pruned: a scene without splats has no gradient to recover by
 
 
 class DensifyConfig(Options):
-    """When and where splats are added and removed."""
+    """When and where splats are added and removed; names as in gsplat's DefaultStrategy."""
 
-    enabled: Annotated[bool, Field(description="Add and remove splats while optimizing")] = True
-    begin_step: Annotated[int, Field(ge=0, description="No refinement before this step")] = 100
-    end_step: Annotated[int, Field(ge=0, description="No refinement from this step on")] = 100_000
-    every: Annotated[int, Field(ge=1, description="Steps between refinements")] = 50
-    grad_threshold: Annotated[
+    refine_start: Annotated[
+        Fraction, Field(description="No refinement before this part of the run, nor in the first two intervals")
+    ] = 0.0
+    refine_stop: Annotated[
+        Fraction, Field(description="No refinement from this part of the run on, nor in the last interval; 0: never")
+    ] = 0.95
+    refine_every: Annotated[int, Field(ge=1, description="Steps between refinements: the interval")] = 50
+    grow_grad2d: Annotated[
         float, Field(ge=0, description="Least mean gradient of a splat's place in units of half the image")
     ] = 0.0
     grow_share: Annotated[Fraction, Field(description="At most this share grows in one refinement")] = 0.05
-    clone_scale: Annotated[float, Field(gt=0, description="Splats up to this size are cloned, larger ones split")] = (
-        0.02
-    )
-    prune_opacity: Annotated[float, Field(ge=0, lt=1, description="Fainter splats are removed")] = 0.01
-    max_count: Annotated[int, Field(ge=1, le=5_000_000, description="Never more splats than this")] = 20_000
-    min_count: Annotated[int, Field(ge=1, description="Never fewer splats than this (the most opaque stay)")] = 64
+    prune_opa: Annotated[float, Field(ge=0, lt=1, description="Splats of lower opacity are removed")] = 0.01
+    max_count: Annotated[int, Field(ge=1, le=5_000_000, description="No growth beyond this number of splats")] = 20_000
+
+    _in_order = ordered("refine_start", "refine_stop")
+
+
+@dataclass(frozen=True)
+class SplatTrace:
+    """What a render of splats leaves behind for the steps after it."""
+
+    means2d: Float[Tensor, "B N 2"]  # pixels; its gradient says how hard the image pulls at each splat
+    visible: Bool[Tensor, "B N"]
+    parameters: tuple[nn.Parameter, ...]  # of the scene that was rendered, one row per splat
+    width: int  # pixels
+    height: int
+    # sum_i w_i d_i and sum_i w_i d_i^2 of each pixel, d = z - distance of the camera; only where "z_variance" was asked
+    depth_sums: tuple[Float[Tensor, "B H W 1"], Float[Tensor, "B H W 1"]] | None = None
 
 
 @dataclass(frozen=True)
@@ -49,18 +67,82 @@ class Refinement:
     is_split: Bool[Tensor, "M"]  # children that shrink
 
 
+class Densifier(nn.Module):
+    """The thresholds, accumulators and clock of one scene's densification.
+
+    The score of a splat is the mean over the views that showed it of |d loss / d means2d|, in units of half the image:
+    sum of norms / number of views. The accumulators are buffers and so part of the checkpoint: a resumed run refines at
+    the same places with the same draws.
+    """
+
+    grad_sum: Tensor
+    view_count: Tensor
+    seed: Tensor
+
+    def __init__(self, config: DensifyConfig, count: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("grad_sum", torch.zeros(count))
+        self.register_buffer("view_count", torch.zeros(count))
+        self.register_buffer("seed", torch.randint(2**31, (), generator=generator))
+
+    def is_due(self, step: int, steps: int) -> bool:
+        """Whether splats are refined after step `step` (from 0) of `steps`.
+
+        At every multiple of refine_every, without the first WARM_UP of them, and never so late that the children would
+        have less than one interval left to be optimized in.
+        """
+        config, done = self.config, step + 1
+        every = config.refine_every
+        in_time = WARM_UP * every < done <= steps - every
+        return in_time and done % every == 0 and config.refine_start <= step / steps < config.refine_stop
+
+    @torch.no_grad()
+    def after_step(
+        self, splats: Mapping[str, nn.Parameter], trace: SplatTrace, optimizer: Optimizer, step: int, steps: int
+    ) -> dict[str, nn.Parameter]:
+        """Accumulate the gradients of a step and refine when it is time; returns the splats from now on.
+
+        The parameters returned are new objects where the splats were refined: keep them, and not the old ones.
+        """
+        if trace.means2d.grad is not None:
+            # losses are means over views: undo that, and measure in half images so that the resolution drops out
+            size, views = trace.means2d.new_tensor([trace.width, trace.height]), len(trace.means2d)
+            self.grad_sum += (trace.means2d.grad * size * (0.5 * views)).norm(dim=-1).sum(dim=0)
+            self.view_count += trace.visible.sum(dim=0)
+        return self.refine(splats, optimizer, step) if self.is_due(step, steps) else dict(splats)
+
+    @torch.no_grad()
+    def refine(self, splats: Mapping[str, nn.Parameter], optimizer: Optimizer, step: int) -> dict[str, nn.Parameter]:
+        """Clone, split and prune once. The draws depend on (seed, step) alone."""
+        scores = self.grad_sum / self.view_count.clamp_min(1)
+        plan = plan_refinement(scores, splats["raw_scales"].exp(), splats["raw_opacities"].sigmoid(), self.config)
+        generator = torch.Generator().manual_seed(int(self.seed) * 1_000_003 + step)
+        values, child = {name: parameter[plan.source] for name, parameter in splats.items()}, plan.is_child
+        values["raw_means"][child] += child_offsets(
+            values["raw_quats"][child], values["raw_scales"][child].exp(), generator
+        )
+        values["raw_scales"][plan.is_split] -= torch.tensor(SPLIT_SHRINK).log()
+        # two of opacity 1 - sqrt(1 - o) in line cover as much as the one they replace (Rota Bulo et al. 2024)
+        opacity = values["raw_opacities"][child].sigmoid()
+        values["raw_opacities"][child] = (1 - (1 - opacity).sqrt()).clamp(1e-6, 1 - 1e-6).logit()
+        self.grad_sum = torch.zeros_like(values["raw_opacities"])
+        self.view_count = torch.zeros_like(self.grad_sum)
+        return replace_parameters(values, splats, plan, optimizer)
+
+
 def plan_refinement(
-    gradients: Float[Tensor, "N"], scales: Float[Tensor, "N 3"], opacities: Float[Tensor, "N"], config: DensifyConfig
+    scores: Float[Tensor, "N"], scales: Float[Tensor, "N 3"], opacities: Float[Tensor, "N"], config: DensifyConfig
 ) -> Refinement:
-    """Who stays, who is cloned, who is split and who goes. Deterministic: ties are settled by index."""
-    count = len(gradients)
-    stays = opacities >= config.prune_opacity
-    if int(stays.sum()) < min(config.min_count, count):
-        best = torch.sort(opacities, descending=True, stable=True).indices[: config.min_count]
+    """Which splats stay, are cloned, split or pruned. Deterministic: equal scores are taken in the order of index."""
+    count = len(scores)
+    stays = opacities >= config.prune_opa
+    if int(stays.sum()) < min(MIN_COUNT, count):
+        best = torch.sort(opacities, descending=True, stable=True).indices[:MIN_COUNT]
         stays = torch.zeros_like(stays).index_fill(0, best, True)
     room = max(config.max_count - int(stays.sum()), 0)
-    order = torch.sort(gradients, descending=True, stable=True).indices
-    order = order[(stays & (gradients > config.grad_threshold))[order]]
+    order = torch.sort(scores, descending=True, stable=True).indices
+    order = order[(stays & (scores > config.grow_grad2d))[order]]
     grows = torch.zeros_like(stays)
     grows[order[: min(room, int(config.grow_share * count))]] = True
 
@@ -68,7 +150,7 @@ def plan_refinement(
     parents = torch.where(grows)[0]
     source = torch.cat([rest, parents, parents])
     is_child = torch.arange(len(source), device=source.device) >= len(rest)
-    is_large = scales.amax(dim=-1)[source] > config.clone_scale
+    is_large = scales.amax(dim=-1)[source] > GROW_SCALE3D
     return Refinement(source, is_child, is_child & is_large)
 
 
@@ -83,10 +165,10 @@ def child_offsets(
 def replace_parameters(
     new_values: Mapping[str, Tensor], old: Mapping[str, nn.Parameter], plan: Refinement, optimizer: Optimizer
 ) -> dict[str, nn.Parameter]:
-    """New parameters in the old ones' places in the optimizer.
+    """New parameters that take the places of the old ones in the optimizer.
 
-    Per-splat optimizer state (any tensor shaped like its parameter) follows the splat it belongs to; children start
-    from zero. Other state, such as step counts, is kept.
+    Optimizer state with one row per splat (any tensor shaped like its parameter) follows its splat, and starts from
+    zero for children. Other state, such as step counts, is kept.
     """
     replaced = {}
     for name, parameter in old.items():

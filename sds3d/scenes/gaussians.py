@@ -2,11 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,69 +15,64 @@ from sds3d.ops.extension import Rasterizer
 from sds3d.ops.project_gaussians import project_gaussians, rotation_matrices
 from sds3d.ops.rasterize_gaussians import rasterize_gaussians
 from sds3d.ops.spherical_harmonics import SH_C0, spherical_harmonics
-from sds3d.scenes.base import ParamGroup, RenderContext, SceneConfig
-from sds3d.scenes.densify import SPLIT_SHRINK, DensifyConfig, child_offsets, plan_refinement, replace_parameters
+from sds3d.scenes.base import INIT_COLOR_JITTER, PICTURE, ParamGroup, RenderContext, SceneConfig, ordered
+from sds3d.scenes.densify import Densifier, DensifyConfig, SplatTrace
 from sds3d.scenes.init import ball_points, ball_spacing
-from sds3d.scenes.regularizers import depth_spread, opacity_entropy, opacity_sparsity, scale_penalty
+from sds3d.scenes.regularizers import depth_spread, opacity_entropy, opacity_sparsity
 from sds3d.scenes.splat_field import SplatField, field_at_points, splat_field, splat_to_grid
 from sds3d.types import Cameras, RenderOutput
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 NAMES = ("raw_means", "raw_quats", "raw_scales", "raw_opacities", "raw_colors")
+HARMONICS = "raw_harmonics"  # only with sh_degree > 0
+ACCUMULATORS = ("grad_sum", "view_count", "seed")  # of the densifier; saved beside the parameters
 SURFACE = 0.1  # world units: splats in a pixel farther apart than this may be two surfaces
-HARMONICS = "raw_harmonics"  # with sh_degree only
+BOUND_RADIUS = 1.05  # world units: means stay inside this ball; splats of an object in the unit ball reach beyond it
+MAX_ASPECT = 3.0  # longest over shortest axis: needles thinner than a pixel of the training views grow long unseen
+HARMONICS_RATE = 1 / 20  # learning rate of the higher harmonics relative to the colours' (Kerbl et al. 2023)
 
 
 class GaussiansConfig(SceneConfig):
-    """How splats start, how fast each of their parameters moves, and when they multiply."""
+    """How splats start, how fast each of their parameters moves, and when they multiply.
+
+    The parameters' learning rates are scaled over the run by `optim.lr_scale` and `optim.group_lr_scale`.
+    """
 
     name: Literal["gaussians"] = "gaussians"
     losses: ClassVar[tuple[str, ...]] = ("sparsity", "opaque", "opacity", "scale", "flatness", "z_variance")
     default_overrides: ClassVar[Mapping[str, Any]] = {
-        # without it surfaces stay a thick layer of faint splats, whose colours slide over each other from view to view;
-        # late: it holds on to the shape that there is
+        # Without it surfaces stay thick layers of faint splats, whose colours shift against each other between views.
+        # It starts late because it freezes the shape.
         "loss_weights": {"z_variance": {"start": 0.0, "end": 1000.0, "begin_at": 0.3, "end_at": 0.8}}
     }
     count: Annotated[int, Field(ge=4, le=1_000_000, description="Splats at the start")] = 4000
     init_radius: Annotated[float, Field(gt=0, le=1, description="Radius of the ball they start in, world units")] = 0.5
     init_opacity: Annotated[float, Field(gt=0, lt=1, description="Opacity they start with")] = 0.1
-    init_color_jitter: Annotated[float, Field(ge=0, le=0.49, description="Start colours: 0.5 +- this")] = 0.1
-    bound_radius: Annotated[float, Field(gt=0, le=2, description="Means are kept inside this ball")] = 1.05
     min_scale: Annotated[float, Field(gt=0, description="Least size of a splat, world units")] = 0.012
     max_scale: Annotated[float, Field(gt=0, le=1, description="Largest size of a splat, world units")] = 0.15
-    max_aspect: Annotated[float, Field(ge=1, description="Longest over shortest axis of a splat")] = 3.0
-    lr_means: Annotated[Rate, Field(description="Learning rate of the places")] = 0.003
+    lr_means: Annotated[Rate, Field(description="Learning rate of the means")] = 0.003
     lr_quats: Annotated[Rate, Field(description="Learning rate of the orientations")] = 0.01
     lr_scales: Annotated[Rate, Field(description="Learning rate of the log sizes")] = 0.01
     lr_opacities: Annotated[Rate, Field(description="Learning rate of the opacity logits")] = 0.05
     lr_colors: Annotated[Rate, Field(description="Learning rate of the colour logits")] = 0.03
-    lr_harmonics: Annotated[Rate, Field(description="Learning rate of what sh_degree adds to the colours")] = 0.0015
     sh_degree: Annotated[
-        int, Field(ge=0, le=3, description="Colours that change with the view: degree of their spherical harmonics")
+        int,
+        Field(ge=0, le=3, description="Degree of the view-dependent colours' spherical harmonics; 0: no such colours"),
     ] = 0
     rasterizer: Annotated[
         Rasterizer, Field(description="What renders: auto, native (the compiled kernels), gsplat (CUDA), torch (slow)")
     ] = "auto"
     densify: DensifyConfig = DensifyConfig()
 
+    _in_order = ordered("min_scale", "max_scale")
+
     def build(self, generator: torch.Generator) -> "Gaussians":
         """A fresh scene on the CPU; every random number it will ever need descends from `generator`."""
         return Gaussians(self, generator)
 
 
-@dataclass(frozen=True)
-class SplatTrace:
-    """What a render leaves behind for densification."""
-
-    means2d: Float[Tensor, "B N 2"]  # its gradient says how hard the image pulls at each splat
-    visible: Bool[Tensor, "B N"]
-    parameters: tuple[nn.Parameter, ...]  # of the scene that made it, one row a splat
-    # sums of w z and w z^2 over the splats of a pixel, z from the middle of the world; where they were asked for
-    depths: tuple[Float[Tensor, "B H W 1"], Float[Tensor, "B H W 1"]] | None = None
-
-
 class Gaussians(nn.Module):
-    """A Scene of splats. `raw_*` is what the optimizer moves; the properties are the same after activation."""
+    """A Scene of splats. The optimizer moves `raw_*`; the properties are the same values after activation."""
 
     raw_means: nn.Parameter
     raw_quats: nn.Parameter
@@ -86,16 +80,13 @@ class Gaussians(nn.Module):
     raw_opacities: nn.Parameter
     raw_colors: nn.Parameter
     raw_harmonics: nn.Parameter
-    grad_sum: Tensor
-    view_count: Tensor
-    seed: Tensor
 
     def __init__(self, config: GaussiansConfig, generator: torch.Generator) -> None:
         super().__init__()
         self.config = config
         count = config.count
         scale = min(max(0.5 * ball_spacing(count, config.init_radius), config.min_scale), config.max_scale)
-        jitter = config.init_color_jitter * (2 * torch.rand(count, 3, generator=generator) - 1)
+        jitter = INIT_COLOR_JITTER * (2 * torch.rand(count, 3, generator=generator) - 1)
         self.raw_means = nn.Parameter(ball_points(count, config.init_radius, generator))
         self.raw_quats = nn.Parameter(torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1))
         self.raw_scales = nn.Parameter(torch.full((count, 3), scale).log())
@@ -105,13 +96,16 @@ class Gaussians(nn.Module):
         if config.sh_degree > 0:
             self.names = (*NAMES, HARMONICS)
             self.raw_harmonics = nn.Parameter(torch.zeros(count, (config.sh_degree + 1) ** 2 - 1, 3))
-        # part of the state, so that a resumed run refines at the same places with the same draws
-        self.register_buffer("grad_sum", torch.zeros(count))
-        self.register_buffer("view_count", torch.zeros(count))
-        self.register_buffer("seed", torch.randint(2**31, (), generator=generator))
+        self.densifier = Densifier(config.densify, count, generator)
+        self.register_state_dict_post_hook(_flatten_state)
+        self.register_load_state_dict_pre_hook(_prepare_loading)
 
     def __len__(self) -> int:
         return len(self.raw_means)
+
+    def splats(self) -> dict[str, nn.Parameter]:
+        """The parameters by name, one row per splat each."""
+        return {name: getattr(self, name) for name in self.names}
 
     @property
     def means(self) -> Float[Tensor, "N 3"]:
@@ -131,7 +125,7 @@ class Gaussians(nn.Module):
 
     @property
     def colors(self) -> Float[Tensor, "N 3"]:
-        """Seen from all sides on average."""
+        """The mean over all directions of view."""
         return self.raw_colors.sigmoid()
 
     @property
@@ -140,49 +134,44 @@ class Gaussians(nn.Module):
         return self.raw_harmonics if self.config.sh_degree > 0 else self.raw_means.new_zeros(len(self), 0, 3)
 
     def colors_in(self, cameras: Cameras) -> Float[Tensor, "B N 3"]:
-        """As each camera sees them: colors + sum_k Y_k(direction) harmonics_k, cut to [0, 1]."""
+        """Colours in the direction of each camera: colors + sum_k Y_k(direction) harmonics_k, clamped to [0, 1]."""
         if self.config.sh_degree == 0:
             return self.colors.expand(len(cameras), -1, -1)
         coefficients = torch.cat([(self.colors[:, None] - 0.5) / SH_C0, self.harmonics], dim=1)
-        found = spherical_harmonics(coefficients, self.means, cameras.camera_to_world, self.config.rasterizer)
-        return (0.5 + found).clamp(0, 1)
+        offsets = spherical_harmonics(coefficients, self.means, cameras.camera_to_world, self.config.rasterizer)
+        return (0.5 + offsets).clamp(0, 1)
 
     def render(
-        self,
-        cameras: Cameras,
-        background: Float[Tensor, "B 3"],
-        context: RenderContext | None = None,
-        with_normal: bool = False,
+        self, cameras: Cameras, background: Float[Tensor, "B 3"], context: RenderContext = PICTURE
     ) -> RenderOutput:
         """Project and composite all splats, front to back, into every view.
 
-        With w_i the compositing weight of splat i: rgb = sum w_i c_i + (1 - sum w_i) background,
-        depth = sum w_i z_i (so depth / opacity is the mean depth), normal = sum w_i n_i made unit length, where n_i
-        is the splat's shortest axis turned towards the camera; 0 where nothing was hit.
+        With w_i the compositing weight of splat i: rgb = sum w_i c_i + (1 - sum w_i) background, depth = sum w_i z_i,
+        normal = sum w_i n_i made unit length, where n_i is the splat's shortest axis, its sign such that it faces the
+        camera.
         """
         means, scales, opacities = self.means, self.scales, self.opacities
         rasterizer = self.config.rasterizer
         projected = project_gaussians(means, self.quats, scales, opacities, cameras, rasterizer=rasterizer)
         if projected.means2d.requires_grad:
             projected.means2d.retain_grad()
-        views = len(cameras)
         features = [self.colors_in(cameras), projected.depths[..., None]]
-        spread = context is not None and "z_variance" in context.losses
-        if spread or with_normal:  # from the middle, as differences of squares of large numbers are not exact
+        spread = "z_variance" in context.losses
+        if spread or context.normals:  # about the world's origin: differences of large squares would lose digits
             features.append((projected.depths - cameras.distance[:, None]).square()[..., None])
-        if with_normal:
+        if context.normals:
             features.append(self._facing_normals(cameras))
         stacked = torch.cat(features, dim=-1)
-        behind = torch.cat([background, background.new_zeros(views, stacked.shape[-1] - 3)], dim=-1)
+        behind = torch.cat([background, background.new_zeros(len(cameras), stacked.shape[-1] - 3)], dim=-1)
         image, opacity = rasterize_gaussians(
             projected.means2d, projected.conics, opacities, stacked, projected.radii, projected.depths, behind,
             cameras.height, cameras.width, rasterizer,
         )  # fmt: skip
         depth = image[..., 3:4]
-        depths = (depth - opacity * cameras.distance[:, None, None, None], image[..., 4:5]) if spread else None
-        normal = F.normalize(image[..., 5:8], dim=-1, eps=1e-6) if with_normal else None
-        shown = (projected.radii > 0).all(dim=-1)
-        trace = SplatTrace(projected.means2d, shown, tuple(getattr(self, name) for name in self.names), depths)
+        sums = (depth - opacity * cameras.distance[:, None, None, None], image[..., 4:5]) if spread else None
+        normal = F.normalize(image[..., 5:8], dim=-1, eps=1e-6) if context.normals else None
+        visible, parameters = (projected.radii > 0).all(dim=-1), tuple(self.splats().values())
+        trace = SplatTrace(projected.means2d, visible, parameters, cameras.width, cameras.height, sums)
         return RenderOutput(image[..., :3], opacity, depth, normal, trace)
 
     def _facing_normals(self, cameras: Cameras) -> Float[Tensor, "B N 3"]:
@@ -195,80 +184,41 @@ class Gaussians(nn.Module):
 
     def param_groups(self) -> list[ParamGroup]:
         """One group per parameter, named as in the state without `raw_`."""
-        return [
-            ParamGroup(name.removeprefix("raw_"), [getattr(self, name)], getattr(self.config, f"lr_{name[4:]}"))
-            for name in self.names
-        ]
+        rates = {**self.config.model_dump(), "lr_harmonics": self.config.lr_colors * HARMONICS_RATE}
+        named = {name.removeprefix("raw_"): parameter for name, parameter in self.splats().items()}
+        return [ParamGroup(name, [parameter], rates[f"lr_{name}"]) for name, parameter in named.items()]
 
     def regularizers(self, out: RenderOutput) -> Mapping[str, Float[Tensor, ""]]:
-        """Losses against fog, specks and needles: the rendered opacity's `sparsity` and `opaque` (entropy), the splats'
-        mean `opacity` and mean `scale`, `flatness` = mean of shortest / middle axis, low when splats lie along a
-        surface, and where the render was asked for it `z_variance`, low where what a pixel sees is a thin surface.
+        """Losses against haze, specks and needles.
+
+        `sparsity` and `opaque` (entropy) of the rendered opacity; the splats' mean `opacity` and `scale` (world units);
+        `flatness` = mean of shortest / middle axis, low for discs; and, if the render's context named it, `z_variance`,
+        low where each pixel sees one thin surface.
         """
         axes = self.scales.sort(dim=-1).values
         assert isinstance(out.aux, SplatTrace), f"not a render of this scene: {type(out.aux)}"
-        spread = {"z_variance": depth_spread(out.opacity, *out.aux.depths, SURFACE)} if out.aux.depths else {}
+        spread = {"z_variance": depth_spread(out.opacity, *out.aux.depth_sums, SURFACE)} if out.aux.depth_sums else {}
         return {
             **spread,
             "sparsity": opacity_sparsity(out.opacity),
             "opaque": opacity_entropy(out.opacity),
             "opacity": self.opacities.mean(),
-            "scale": scale_penalty(self.scales),
+            "scale": self.scales.mean(),
             "flatness": (axes[:, 0] / axes[:, 1]).mean(),
         }
 
     @torch.no_grad()
-    def after_step(self, step: int, out: RenderOutput, optimizer: Optimizer) -> None:
-        """Keep splats inside the bounds, note where the image pulled, and refine when it is time."""
-        config, densify = self.config, self.config.densify
+    def after_step(self, step: int, steps: int, out: RenderOutput, optimizer: Optimizer) -> None:
+        """Keep splats inside the bounds, then densify: see Densifier."""
+        config = self.config
         norm = self.raw_means.norm(dim=-1, keepdim=True)
-        self.raw_means.mul_((config.bound_radius / norm.clamp_min(1e-12)).clamp_max(1.0))
+        self.raw_means.mul_((BOUND_RADIUS / norm.clamp_min(1e-12)).clamp_max(1.0))
         self.raw_scales.clamp_(math.log(config.min_scale), math.log(config.max_scale))
-        # no needles: what is thinner than a pixel of the training views is free to grow long unseen
         shortest = self.raw_scales.amin(dim=-1, keepdim=True)
-        self.raw_scales.clamp_(max=shortest + math.log(config.max_aspect))
-        if not densify.enabled or step >= densify.end_step:
-            return
+        self.raw_scales.clamp_(max=shortest + math.log(MAX_ASPECT))
         assert isinstance(out.aux, SplatTrace), f"not a render of this scene: {type(out.aux)}"
-        if out.aux.means2d.grad is not None:
-            views, height, width = out.opacity.shape[:3]
-            # losses average over views: undo it, and measure in half images so that resolution drops out
-            pull = out.aux.means2d.grad * out.opacity.new_tensor([width, height]) * (0.5 * views)
-            self.grad_sum += pull.norm(dim=-1).sum(dim=0)
-            self.view_count += out.aux.visible.sum(dim=0)
-        if step >= densify.begin_step and (step + 1) % densify.every == 0:
-            self.refine(step, optimizer)
-
-    @torch.no_grad()
-    def refine(self, step: int, optimizer: Optimizer) -> None:
-        """Clone, split and prune once. The draws depend on (seed, step) alone, not on any global state."""
-        plan = plan_refinement(
-            self.grad_sum / self.view_count.clamp_min(1), self.scales, self.opacities, self.config.densify
-        )
-        generator = torch.Generator().manual_seed(int(self.seed) * 1_000_003 + step)
-        values = {name: getattr(self, name)[plan.source] for name in self.names}
-        child = plan.is_child
-        values["raw_means"][child] += child_offsets(
-            values["raw_quats"][child], values["raw_scales"][child].exp(), generator
-        )
-        values["raw_scales"][plan.is_split] -= torch.tensor(SPLIT_SHRINK).log()
-        # two of opacity 1 - sqrt(1 - o) in line cover as much as the one they replace (Rota Bulo et al. 2024)
-        opacity = values["raw_opacities"][child].sigmoid()
-        values["raw_opacities"][child] = (1 - (1 - opacity).sqrt()).clamp(1e-6, 1 - 1e-6).logit()
-        old = {name: getattr(self, name) for name in self.names}
-        for name, parameter in replace_parameters(values, old, plan, optimizer).items():
+        for name, parameter in self.densifier.after_step(self.splats(), out.aux, optimizer, step, steps).items():
             setattr(self, name, parameter)
-        self.grad_sum = torch.zeros_like(values["raw_opacities"])
-        self.view_count = torch.zeros_like(self.grad_sum)
-
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        """Take on the saved number of splats first; parameters stay the same objects, so an optimizer may exist."""
-        for name in (*self.names, "grad_sum", "view_count"):
-            saved, current = state_dict.get(prefix + name), getattr(self, name)
-            if isinstance(saved, Tensor) and saved.shape[1:] == current.shape[1:]:
-                current.grad = None
-                current.data = current.data.new_empty(saved.shape)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def field(self) -> SplatField:
@@ -277,7 +227,7 @@ class Gaussians(nn.Module):
 
     @torch.no_grad()
     def density(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P"]:
-        """sum_i opacity_i exp(-1/2 d^T Sigma_i^-1 d); about 1 and more inside solid parts."""
+        """sum_i opacity_i exp(-1/2 d^T Sigma_i^-1 d), without unit; about 1 and above inside solid parts."""
         return field_at_points(self.field(), points)[0]
 
     @torch.no_grad()
@@ -291,3 +241,24 @@ class Gaussians(nn.Module):
     ) -> Float[Tensor, "X Y Z"]:
         """Density on a regular grid, much faster than point by point; cut off at 3 sigma."""
         return splat_to_grid(self.field(), origin, spacing, shape)
+
+
+def _flatten_state(scene: Gaussians, state: dict[str, Any], prefix: str, _: object) -> None:
+    """The densifier's accumulators are saved as if they were the scene's own."""
+    for name in ACCUMULATORS:
+        state[prefix + name] = state.pop(f"{prefix}densifier.{name}")
+
+
+def _prepare_loading(scene: Gaussians, state: dict[str, Any], prefix: str, *_: object) -> None:
+    """Undo `_flatten_state` and take on the saved number of splats.
+
+    Parameters stay the same objects, so an optimizer that holds them stays valid.
+    """
+    for name in ACCUMULATORS:
+        if prefix + name in state:
+            state[f"{prefix}densifier.{name}"] = state.pop(prefix + name)
+    for name, current in (*scene.named_parameters(), *scene.named_buffers()):
+        saved = state.get(prefix + name)
+        if isinstance(saved, Tensor) and saved.shape[1:] == current.shape[1:]:
+            current.grad = None
+            current.data = current.data.new_empty(saved.shape)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from sds3d.scenes.background import Background, SolidBackground
-from sds3d.scenes.base import ParamGroup, RenderContext, SceneConfig
+from sds3d.scenes.base import INIT_COLOR_JITTER, PICTURE, ParamGroup, RenderContext, SceneConfig
 from sds3d.scenes.regularizers import total_variation
 from sds3d.types import Cameras, RenderOutput
 
@@ -20,7 +20,7 @@ class ImageConfig(SceneConfig):
     """How large the image is and how fast its pixels move."""
 
     name: Literal["image"] = "image"
-    # One picture has one camera and one background: it is told to the prior, and painted by the image itself.
+    # One image has one camera and one background: the prior is told of both, and the image paints the background itself
     default_overrides: ClassVar[Mapping[str, Any]] = {
         "cameras": {"azimuth_deg": [30.0, 30.0], "elevation_deg": [15.0, 15.0], "distance": [2.9, 2.9]}
     }
@@ -29,7 +29,6 @@ class ImageConfig(SceneConfig):
     artifacts: ClassVar[tuple[str, ...]] = ("image",)
     background: Background = SolidBackground(color=(0.9, 0.9, 0.9))
     size: Annotated[int, Field(ge=8, le=2048, description="Side of the image in pixels")] = 64
-    init_jitter: Annotated[float, Field(ge=0, le=0.49, description="Start colours: 0.5 +- this")] = 0.1
     lr_pixels: Annotated[float, Field(ge=0, le=1, description="Learning rate of the colour logits")] = 0.05
 
     def build(self, generator: torch.Generator) -> "ImageScene":
@@ -38,12 +37,12 @@ class ImageConfig(SceneConfig):
 
 
 class ImageScene(nn.Module):
-    """A Scene of one image that every camera sees; it fills the view, at the camera's distance, fully opaque."""
+    """A Scene of one image that every camera sees: it fills the view, fully opaque, at the camera's distance."""
 
     def __init__(self, config: ImageConfig, generator: torch.Generator) -> None:
         super().__init__()
         self.config = config
-        jitter = config.init_jitter * (2 * torch.rand(config.size, config.size, 3, generator=generator) - 1)
+        jitter = INIT_COLOR_JITTER * (2 * torch.rand(config.size, config.size, 3, generator=generator) - 1)
         self.raw_pixels = nn.Parameter((0.5 + jitter).logit())
 
     @property
@@ -52,9 +51,9 @@ class ImageScene(nn.Module):
         return self.raw_pixels.sigmoid()
 
     def render(
-        self, cameras: Cameras, background: Float[Tensor, "B 3"], context: RenderContext | None = None
+        self, cameras: Cameras, background: Float[Tensor, "B 3"], context: RenderContext = PICTURE
     ) -> RenderOutput:
-        """The image for each camera, resized (antialiased) to the camera's size; nothing of the background shows."""
+        """The image for each camera, resized (antialiased) to the camera's size; the background never shows."""
         shape = (cameras.height, cameras.width)
         image = self.pixels.permute(2, 0, 1)[None]
         if image.shape[2:] != shape:
@@ -71,15 +70,15 @@ class ImageScene(nn.Module):
         """`smooth`: total variation of the image."""
         return {"smooth": total_variation(self.pixels[None])}
 
-    def after_step(self, step: int, out: RenderOutput, optimizer: Optimizer) -> None:
+    def after_step(self, step: int, steps: int, out: RenderOutput, optimizer: Optimizer) -> None:
         """Nothing: an image has no structure to change."""
 
     @torch.no_grad()
     def density(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P"]:
-        """0 everywhere: an image has no volume, and its results name no mesh."""
+        """0 everywhere: an image has no volume, and its artifacts include no mesh."""
         return points.new_zeros(len(points))
 
     @torch.no_grad()
     def color(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P 3"]:
-        """The image's mean colour: it has no place in the world."""
+        """The image's mean colour at every point: an image has no place in the world."""
         return self.pixels.mean(dim=(0, 1)).expand(len(points), 3)

@@ -1,4 +1,4 @@
-"""The optimizer: Adam over the scene's own parameter groups."""
+"""The optimizer: Adam over the scene's parameter groups, with learning rates that change over the run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from sds3d.ops.selective_adam import selective_adam_
 from sds3d.options import Options, Schedule, Scheduled, evaluate
 from sds3d.scenes.base import ParamGroup, Scene
-from sds3d.scenes.gaussians import SplatTrace
+from sds3d.scenes.densify import SplatTrace
 from sds3d.scenes.particles import Particles
 from sds3d.types import RenderOutput
 
@@ -22,9 +22,9 @@ BETAS = (0.9, 0.99)
 
 
 class OptimConfig(Options):
-    """Adam's settings. Each parameter's learning rate is the scene's; here they are scaled over the run."""
+    """Adam's settings. The scene has the learning rates of its parameters; here they are scaled over the run."""
 
-    # the noise of the last steps would stay in the scene as fur on its surface
+    # with a constant rate the gradient noise of the last steps stays as fur on the surface
     lr_scale: Annotated[Scheduled, Field(description="factor on all learning rates")] = Schedule(
         start=1.0, end=0.1, begin_at=0.3, end_at=1.0
     )
@@ -70,11 +70,14 @@ def build_optimizer(
 
 
 class SelectiveAdam(torch.optim.Adam):
-    """Adam that can leave rows of a parameter out of a step; its state is that of torch.optim.Adam."""
+    """Adam that can skip rows of a parameter. Its state is that of torch.optim.Adam, so checkpoints fit both."""
 
     @torch.no_grad()
     def step_visible(self, visible: Mapping[Tensor, Bool[Tensor, "N"]]) -> None:
-        """Updates the visible rows of the parameters in `visible` and clears their gradients; others as in `step`."""
+        """Update the visible rows of the given parameters, and all other parameters as `step` does.
+
+        Clears the gradients of the given parameters.
+        """
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter in visible and parameter.grad is not None:
@@ -93,22 +96,31 @@ class SelectiveAdam(torch.optim.Adam):
         selective_adam_(parameter, *moments, grad, rows, group["lr"], beta1, beta2, group["eps"], step)
 
 
-def take_step(optimizer: Optimizer, out: RenderOutput) -> None:
-    """One step; a SelectiveAdam updates only the splats that some view of `out` shows."""
+def take_step(optimizer: Optimizer, renders: Sequence[RenderOutput]) -> None:
+    """One step; a SelectiveAdam updates only the splats that one of the step's `renders` shows.
+
+    As always with torch, a parameter whose gradient is None keeps its value and its moments.
+    """
     if isinstance(optimizer, SelectiveAdam):
-        optimizer.step_visible(visible_rows(out))
+        optimizer.step_visible(visible_rows(renders))
     else:
         optimizer.step()
 
 
-def visible_rows(out: RenderOutput) -> dict[Tensor, Bool[Tensor, "N"]]:
-    """For each parameter of splats, the rows that some view of the render shows; empty for other scenes."""
-    if isinstance(out.aux, SplatTrace):
-        return dict.fromkeys(out.aux.parameters, out.aux.visible.any(dim=0))
+def visible_rows(renders: Sequence[RenderOutput]) -> dict[Tensor, Bool[Tensor, "N"]]:
+    """For each parameter of splats, the rows that some view of some render shows; empty for other scenes."""
     rows: dict[Tensor, Tensor] = {}
-    for part in out.aux if isinstance(out.aux, list) else []:
-        rows |= visible_rows(part)
+    for trace in _traces(renders):
+        visible = trace.visible.any(dim=0)
+        for parameter in trace.parameters:
+            rows[parameter] = rows[parameter] | visible if parameter in rows else visible
     return rows
+
+
+def _traces(renders: Sequence[RenderOutput]) -> list[SplatTrace]:
+    """Those of the renders themselves, and of the particles' renders that one is made of."""
+    traces = [out.aux for out in renders if isinstance(out.aux, SplatTrace)]
+    return traces + [trace for out in renders if isinstance(out.aux, list) for trace in _traces(out.aux)]
 
 
 def set_learning_rates(config: OptimConfig, optimizer: Optimizer, progress: float, rate: float = 1.0) -> None:

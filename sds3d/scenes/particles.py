@@ -1,4 +1,4 @@
-"""Several scenes of one run, the particles of ProlificDreamer (Wang et al. 2023): each a Scene like any other."""
+"""Several scenes in one run, the particles of ProlificDreamer (Wang et al. 2023); each is an ordinary Scene."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,19 +9,19 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sds3d.scenes.base import ParamGroup, RenderContext, Scene, SceneConfig
+from sds3d.scenes.base import PICTURE, ParamGroup, RenderContext, Scene, SceneConfig
 from sds3d.types import Cameras, RenderOutput
 
 MAPS = ("rgb", "opacity", "depth", "normal")
 
 
 class Particles(nn.Module):
-    """`scenes` of one kind that share the views of every step, and nothing else.
+    """`scenes` of one kind that share the batch of views of every step, and no parameters.
 
-    View i of step k shows particle (i + k) mod n: cameras are stratified over the batch, and so each particle sees all
-    sides in turn, and each step all particles. Every particle gets the gradient that it would get alone: the mean over
-    its own views and its own regularizers, whatever n is. So with a guidance that has no state they are n runs at once,
-    and what they share otherwise is the guidance's state, such as the critic of VSD.
+    View i of step k shows particle (i + k) mod n. Cameras are stratified over the batch, so each particle is seen from
+    all sides over n steps, and each step shows all particles. Every particle gets the gradient that it would get alone,
+    whatever n is: the mean over its own views, and its own regularizers. With a stateless guidance they are n
+    independent runs; otherwise they share the guidance's state, such as the critic of VSD.
     """
 
     turn: Tensor
@@ -36,11 +36,11 @@ class Particles(nn.Module):
         return [cast(Scene, scene) for scene in self.scenes]
 
     def render(
-        self, cameras: Cameras, background: Float[Tensor, "B 3"], context: RenderContext | None = None
+        self, cameras: Cameras, background: Float[Tensor, "B 3"], context: RenderContext = PICTURE
     ) -> RenderOutput:
-        """Every particle from its own views, in the order of `cameras`; `aux` holds the particles' own renders.
+        """Each particle in its own views, in the order of `cameras`; `aux` holds the particles' own renders.
 
-        Gradients on the result are a mean over all B views: they are multiplied by n on their way to the particles.
+        Losses are means over all B views, so gradients are multiplied by n on their way back to the particles.
         """
         count = len(self.scenes)
         assert len(cameras) % count == 0, f"{len(cameras)} views for {count} particles"
@@ -65,19 +65,19 @@ class Particles(nn.Module):
         ]
 
     def regularizers(self, out: RenderOutput) -> Mapping[str, Float[Tensor, ""]]:
-        """Sums over the particles, each judged by its own render."""
-        found = [scene.regularizers(part) for scene, part in zip(self.each(), _parts(out), strict=True)]
-        return {name: torch.stack([losses[name] for losses in found]).sum() for name in found[0]}
+        """Sums over the particles, each with its own render."""
+        each = [scene.regularizers(part) for scene, part in zip(self.each(), _parts(out), strict=True)]
+        return {name: torch.stack([losses[name] for losses in each]).sum() for name in each[0]}
 
-    def after_step(self, step: int, out: RenderOutput, optimizer: Optimizer) -> None:
+    def after_step(self, step: int, steps: int, out: RenderOutput, optimizer: Optimizer) -> None:
         """Each particle's own structural updates, by its own render; then the views move on by one particle."""
         for scene, part in zip(self.each(), _parts(out), strict=True):
-            scene.after_step(step, part, optimizer)
+            scene.after_step(step, steps, part, optimizer)
         self.turn.fill_((step + 1) % len(self.scenes))
 
 
 def build_scene(config: SceneConfig, particles: int, generator: torch.Generator) -> Scene | Particles:
-    """One scene, or several that differ in what they draw from `generator`."""
+    """One scene, or several that differ by what they draw from `generator`."""
     scenes = [config.build(generator) for _ in range(particles)]
     return scenes[0] if particles == 1 else Particles(scenes)
 
@@ -88,9 +88,9 @@ def scenes_of(scene: Scene | Particles) -> list[Scene]:
 
 
 def _joined(maps: list[Tensor | None], places: Int[Tensor, "B"]) -> Tensor | None:
-    """The particles' maps in the order of the cameras; None where they have none."""
-    found = [values for values in maps if values is not None]
-    return torch.cat(found)[places] if found else None
+    """The particles' maps in the order of the cameras; None if they have none."""
+    present = [values for values in maps if values is not None]
+    return torch.cat(present)[places] if present else None
 
 
 def _parts(out: RenderOutput) -> list[RenderOutput]:

@@ -1,7 +1,7 @@
-"""Regularizers as pure functions of what a scene renders or holds; 0 at best. Scalars, or one number for each ray.
+"""Regularizers as pure functions of a scene's renders or parameters, 0 at best: scalars, or one number per ray.
 
-Those of rays take packed samples: all rays' samples in one axis, ray after ray and front to back, with the number of
-the ray that each belongs to.
+Those of rays take packed samples: all rays' samples in one axis, ray after ray and front to back, with the index of
+each sample's ray.
 """
 
 import torch
@@ -15,14 +15,14 @@ def opacity_entropy(opacity: Float[Tensor, "..."]) -> Float[Tensor, ""]:
     """Binary entropy: pushes coverage to 0 or 1 (the "opaque" loss of threestudio).
 
     mean(-o log o - (1 - o) log(1 - o)),   o clamped to [1e-3, 1 - 1e-3]
-    Early in a run it freezes fog or emptiness: give it a schedule that starts late.
+    Early in a run it freezes haze or emptiness: give it a schedule that starts late.
     """
     o = opacity.clamp(1e-3, 1 - 1e-3)
     return (-o * o.log() - (1 - o) * (1 - o).log()).mean()
 
 
 def opacity_sparsity(opacity: Float[Tensor, "..."]) -> Float[Tensor, ""]:
-    """Penalty on coverage that is steepest near empty, so that haze goes first (DreamFusion's published code).
+    """Penalty on coverage, steepest near empty, so that haze goes first (the "sparsity" loss of threestudio).
 
     mean(sqrt(o^2 + 0.01)) - 0.1
     """
@@ -32,20 +32,15 @@ def opacity_sparsity(opacity: Float[Tensor, "..."]) -> Float[Tensor, ""]:
 def depth_spread(
     opacity: Float[Tensor, "B H W 1"], sum_z: Float[Tensor, "B H W 1"], sum_zz: Float[Tensor, "B H W 1"], size: float
 ) -> Float[Tensor, ""]:
-    """Variance of the depth that a pixel sees, bounded: 0 for a thin surface (HiFA's z-variance, for rendered sums).
+    """Bounded variance of the depths that a pixel sees: 0 for a thin surface (HiFA's z-variance, from rendered sums).
 
     mean(o v / (v + size^2)),   v = sum_i w_i z_i^2 / o - (sum_i w_i z_i / o)^2,   o = sum_i w_i
-    The bound (Geman and McClure 1985) lets go of pixels that see two surfaces, or gaps between parts would be filled.
-    No gradient flows into the o in front, or the object would fade.
+    The bound (Geman and McClure 1985) lets pixels that see two surfaces keep both; without it gaps between parts are
+    filled. The o in front is detached, or the object would fade.
     """
     o = opacity.clamp_min(1e-3)
     variance = (sum_zz / o - (sum_z / o).square()).clamp_min(0)
     return (opacity.detach() * variance / (variance + size**2)).mean()
-
-
-def scale_penalty(scales: Float[Tensor, "N 3"]) -> Float[Tensor, ""]:
-    """Mean splat size in world units: keeps splats from growing into fog (the "scales" loss of threestudio-3dgs)."""
-    return scales.mean()
 
 
 def total_variation(image: Float[Tensor, "B H W C"]) -> Float[Tensor, ""]:
@@ -57,18 +52,13 @@ def total_variation(image: Float[Tensor, "B H W C"]) -> Float[Tensor, ""]:
 
 def anisotropic_variation(image: Float[Tensor, "B H W C"]) -> Float[Tensor, ""]:
     """Mean absolute difference of neighbouring pixels, down plus across (Rudin et al. 1992): keeps edges."""
-    from kornia.losses import total_variation  # takes a moment to import
+    from kornia.losses import total_variation  # slow to import
 
     return total_variation(image.permute(0, 3, 1, 2), reduction="mean").mean()
 
 
-def normal_smoothness(normal: Float[Tensor, "B H W 3"]) -> Float[Tensor, ""]:
-    """Squared differences of neighbouring pixels' normals (threestudio's loss on the normal map)."""
-    return total_variation(normal)
-
-
 def segment_sum(values: Float[Tensor, "S"], ray_indices: Int[Tensor, "S"], rays: int) -> Float[Tensor, "R"]:
-    """Sum of each ray's samples; 0 for a ray without any."""
+    """Sum over the samples of each ray; 0 for a ray without samples."""
     return values.new_zeros(rays).index_add(0, ray_indices, values)
 
 
@@ -79,10 +69,10 @@ def orientation(
     ray_indices: Int[Tensor, "S"],
     rays: int,
 ) -> Float[Tensor, "R"]:
-    """Penalty on what is seen of surfaces that face away (Verbin et al. 2022, equation 11).
+    """Penalty on visible samples whose normals face away from the camera (Verbin et al. 2022, Ref-NeRF, equation 11).
 
     sum_i w_i max(0, n_i . d)^2,   d from the camera to the sample
-    As in DreamFusion no gradient flows into the weights, or parts would vanish rather than turn.
+    As in DreamFusion the weights are detached, or parts would vanish instead of turning.
     """
     away = (normals * directions).sum(dim=-1).clamp_min(0)
     return segment_sum(weights.detach() * away.square(), ray_indices, rays)
@@ -94,12 +84,12 @@ def z_variance(
     """Variance of the distance along each ray (Zhu et al. 2023, HiFA): 0 for a thin surface.
 
     sum_i v_i (z_i - sum_j v_j z_j)^2,   v_i = w_i / sum_j w_j
-    The weights are made to sum to 1 on each ray, so that fog cannot lower it by becoming fainter; 0 for empty rays.
+    The weights are normalized on each ray, so that haze cannot lower it by becoming fainter; 0 for empty rays.
     """
     total = segment_sum(weights, ray_indices, rays).clamp_min(1e-6)
-    shares = weights / gather_rays(total, ray_indices)
-    mean = segment_sum(shares * distances, ray_indices, rays)
-    return segment_sum(shares * (distances - gather_rays(mean, ray_indices)).square(), ray_indices, rays)
+    normalized = weights / gather_rays(total, ray_indices)
+    mean = segment_sum(normalized * distances, ray_indices, rays)
+    return segment_sum(normalized * (distances - gather_rays(mean, ray_indices)).square(), ray_indices, rays)
 
 
 def distortion(
@@ -109,10 +99,11 @@ def distortion(
     ray_indices: Int[Tensor, "S"],
     offsets: Int[Tensor, "O"],
 ) -> Float[Tensor, "R"]:
-    """How far the weights of a ray are spread out (Barron et al. 2022, mip-NeRF 360, equation 15).
+    """How far the weights of each ray are spread out (Barron et al. 2022, mip-NeRF 360, equation 15).
 
     sum_ij w_i w_j |m_i - m_j| + 1/3 sum_i w_i^2 (end_i - start_i),   m the samples' middles, in world units
-    Both sums are over all pairs; with running sums over the samples in front the cost is linear.
+    Linear in the number of samples, by running sums over those in front. Published weights are for normalized
+    distances: here the unit is that of the world.
     """
     middles = (starts + ends) / 2
     in_front = exclusive_cumsum(weights, ray_indices, offsets)
@@ -122,6 +113,9 @@ def distortion(
 
 
 def weighted_sum(losses: dict[str, Float[Tensor, ""]], weights: dict[str, float]) -> Float[Tensor, ""]:
-    """sum_k weights[k] losses[k]; losses of weight 0 are left out, so that their gradient is not computed."""
+    """sum_k weights[k] losses[k]; losses of weight 0 are left out, so that their gradient is not computed.
+
+    0 without a gradient if all weights are 0: such a sum cannot be differentiated (`requires_grad` is False).
+    """
     terms = [weights[name] * loss for name, loss in losses.items() if weights[name] != 0]
-    return torch.stack(terms).sum()
+    return torch.stack(terms).sum() if terms else torch.zeros(())

@@ -1,4 +1,4 @@
-"""Light on the scene in training, so that what only looks like a shape in its colours is found out (Poole et al. 2022).
+"""Random light in training: shapes that exist only in the colours look wrong under it (Poole et al. 2022, section 3.2).
 
 lambertian:   color (ambient + (1 - ambient) max(0, n . l))      textureless: the same with a white colour
 """
@@ -15,6 +15,9 @@ from torch.nn import functional as F
 from sds3d.options import Fraction, Options
 from sds3d.types import Cameras
 
+AMBIENT = 0.1  # share of the light that comes from everywhere (DreamFusion: 0.1)
+LAMP_DISTANCE = 3.0  # world units from the origin, about that of the cameras
+
 Mode = Literal["lambertian", "textureless"]
 
 
@@ -23,17 +26,16 @@ class ShadingConfig(Options):
 
     begin_at: Annotated[Fraction, Field(description="Part of the run with colours alone")] = 0.1
     albedo_share: Annotated[Fraction, Field(description="Share of the later steps without light")] = 0.25
-    textureless_share: Annotated[Fraction, Field(description="Share of the lit steps that are white")] = 0.5
-    ambient: Annotated[Fraction, Field(description="Light that comes from everywhere")] = 0.1
-    distance: Annotated[float, Field(gt=1, description="Of the lamp from the origin, world units")] = 3.0
+    textureless_share: Annotated[Fraction, Field(description="Share of the lit steps in which the object is white")] = (
+        0.5
+    )
 
 
 @dataclass(frozen=True)
 class Light:
-    """How one step is lit: one lamp for each view, one mode for all."""
+    """The light of one step: one lamp per view, one mode for all views."""
 
     mode: Mode
-    ambient: float
     positions: Float[Tensor, "B 3"]
 
     def shade(
@@ -43,24 +45,23 @@ class Light:
         points: Float[Tensor, "S 3"],
         views: Int[Tensor, "S"],
     ) -> Float[Tensor, "S 3"]:
-        """What the samples look like in this light."""
+        """The colours of samples at `points` under the lamps of their `views`; `normals` have unit length."""
         towards = F.normalize(self.positions[views] - points, dim=-1)
         facing = (normals * towards).sum(dim=-1, keepdim=True).clamp_min(0)
-        lit = self.ambient + (1 - self.ambient) * facing
+        lit = AMBIENT + (1 - AMBIENT) * facing
         return lit.expand_as(colors) if self.mode == "textureless" else lit * colors
 
 
 def draw_light(config: ShadingConfig, cameras: Cameras, progress: float, generator: torch.Generator) -> Light | None:
     """The light of a step; None for colours alone.
 
-    The lamp's direction is the camera's plus N(0, I), so that mostly the side that is seen is lit. Draws as many
-    numbers whatever comes out.
+    The lamp's direction is the camera's plus N(0, I), so that mostly the visible side is lit. Draws the same amount of
+    random numbers whatever the outcome.
     """
     lit, white = torch.rand(2, generator=generator).tolist()
     drawn = torch.randn(len(cameras), 3, generator=generator)
     if progress < config.begin_at or lit < config.albedo_share:
         return None
-    places = cameras.camera_to_world[:, :3, 3]
-    directions = F.normalize(F.normalize(places, dim=-1) + drawn.to(places), dim=-1)
-    mode: Mode = "textureless" if white < config.textureless_share else "lambertian"
-    return Light(mode, config.ambient, config.distance * directions)
+    positions = cameras.camera_to_world[:, :3, 3]
+    directions = F.normalize(F.normalize(positions, dim=-1) + drawn.to(positions), dim=-1)
+    return Light("textureless" if white < config.textureless_share else "lambertian", LAMP_DISTANCE * directions)

@@ -1,4 +1,4 @@
-"""A cloud of splats read as a field in space: density and colour at points and on grids.
+"""Splats as a field in space: density and colour at points and on grids.
 
 density(p) = sum_i opacity_i exp(-1/2 (p - mean_i)^T Sigma_i^-1 (p - mean_i)),   colour = density-weighted mean colour.
 """
@@ -12,13 +12,13 @@ from torch import Tensor
 
 from sds3d.ops.project_gaussians import rotation_matrices
 
-CUTOFF_SIGMA = 3.0  # on grids a splat counts only this far out; beyond, it adds less than 0.012 of its opacity
+CUTOFF_SIGMA = 3.0  # on grids a splat ends here: it would add less than 0.012 of its opacity beyond
 BLOCK = 8  # grid cells per block edge: small blocks skip empty space, large ones make long matrix products
 
 
 @dataclass(frozen=True)
 class SplatField:
-    """Splats as the field needs them; all activated, in world units."""
+    """Activated splats in world units, with what every query of the field needs."""
 
     means: Float[Tensor, "N 3"]
     precisions: Float[Tensor, "N 3 3"]  # inverse covariances
@@ -34,7 +34,7 @@ def splat_field(
     opacities: Float[Tensor, "N"],
     colors: Float[Tensor, "N 3"],
 ) -> SplatField:
-    """Precompute what every query of the field needs: Sigma^-1 = R diag(scales^-2) R^T and the boxes."""
+    """The field of activated splats: Sigma^-1 = R diag(scales^-2) R^T, and the boxes around CUTOFF_SIGMA."""
     rotations = rotation_matrices(quats)
     half_widths = rotations * scales[:, None, :]
     half_boxes = CUTOFF_SIGMA * half_widths.square().sum(dim=-1).sqrt()
@@ -45,7 +45,7 @@ def splat_field(
 def field_at_points(
     field: SplatField, points: Float[Tensor, "P 3"], chunk: int = 512
 ) -> tuple[Float[Tensor, "P"], Float[Tensor, "P 3"]]:
-    """Density and colour at points, from all splats without cutoff; cost P * N, memory chunk * N."""
+    """Density and colour at points, from all splats without cutoff; time P * N, memory chunk * N."""
     center = field.means.mean(dim=0)
     coefficients = _coefficients(field, center, slice(None))
     values = torch.cat([field.colors, torch.ones_like(field.opacities)[:, None]], dim=-1)
@@ -64,9 +64,9 @@ def field_at_points(
 def splat_to_grid(
     field: SplatField, origin: Float[Tensor, "3"], spacing: float, shape: tuple[int, int, int]
 ) -> Float[Tensor, "X Y Z"]:
-    """Density at origin + spacing * (i, j, k) for all i < X, j < Y, k < Z; each splat within its cutoff box only.
+    """Density at origin + spacing * (i, j, k) for all i < X, j < Y, k < Z; each splat inside its cutoff box only.
 
-    Blocks of BLOCK^3 cells are matched with the splats whose boxes meet them; each block is then one matrix product.
+    Each block of BLOCK^3 cells is one matrix product with the splats whose boxes meet it.
     """
     blocks = [-(-size // BLOCK) for size in shape]
     grid = field.means.new_zeros([count * BLOCK for count in blocks])

@@ -1,83 +1,102 @@
-"""Several runs, one after the other, each in its own folder: what comparing and benchmarking have in common."""
+"""Several runs, one after the other, each in its own folder: the engine of comparisons, suites and best-of-N."""
 
-import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from sds3d.atomic import write_atomic
-from sds3d.config.run_config import RunConfig, read_json_object
+from sds3d.config import RunConfig
 from sds3d.errors import ConfigError, ExportError, NumericsError
 from sds3d.priors.base import Prior
-from sds3d.run.events import Event
-from sds3d.training.session import CONFIG, REPORT, Session
+from sds3d.run.events import Event, Failed, FinishEarly, Finished, StepDone, Stop
+from sds3d.run.folder import RunFolder
+from sds3d.training.session import Session
 
-FAILURE = "failure.json"  # in the folder of a run that diverged: why it ended before its last step
 
+class RunSet:
+    """Runs by folder, with at most one prior in memory.
 
-class ManyRuns:
-    """Runs with one prior in common. A run that is there already, with the same config, is not done again, and one that
-    was interrupted goes on: the same command finishes what is left."""
+    Finished runs are skipped and interrupted ones resumed: the same set again does what is left.
+    """
 
-    def __init__(self, runs: Mapping[Path, RunConfig]) -> None:
-        """ConfigError where a folder holds a run with another config; nothing is written yet."""
-        self.runs, self._stopped = dict(runs), False
-        self.prior: Prior | None = None
+    def __init__(self, configs: Mapping[Path, RunConfig], strict: bool = False) -> None:
+        """ConfigError if a folder holds a run with another config, or other files; nothing is written yet."""
+        self.configs, self.strict, self.stopped = dict(configs), strict, False
         self._session: Session | None = None
-        for path, config in self.runs.items():
-            if (path / CONFIG).is_file() and RunConfig.from_dict(read_json_object(path / CONFIG)) != config:
+        self._prior: tuple[object, Prior] | None = None
+        for path, config in self.configs.items():
+            folder = RunFolder(path)
+            if folder.exists() and folder.config() != config:
                 raise ConfigError(f"{path} holds a run with other options", hint="say another --out, or remove it")
+            if not folder.exists() and path.exists() and not folder.is_free():
+                raise ConfigError(f"{path} holds files of something else", hint="say another --out, or remove it")
 
     def run(self) -> Iterator[tuple[Path, Event]]:
-        """Every event of every run with the run's folder.
-
-        A run whose export is refused does not stop the others. Nor does one that diverges: it hands over what it was
-        before, and FAILURE says why.
-        """
-        for path, config in self.runs.items():
-            if self._stopped:
+        """Every event of every run that is not finished, with its folder. A refused export does not stop the set."""
+        for path in self.configs:
+            if self.stopped:
                 return
-            if (path / REPORT).is_file():
-                continue
-            begun = (path / CONFIG).is_file()
-            self._session = session = (
-                Session.resume(path, self.prior) if begun else Session(config, path, prior=self.prior)
-            )
-            self.prior = session.prior()
-            try:
-                for event in session.run():
-                    yield path, event
-            except ExportError:
-                continue  # the report says why, and so does the table
-            except NumericsError as error:
-                write_atomic(path / FAILURE, json.dumps({"reason": str(error)}).encode())
-                yield from self._hand_over(path)
+            if RunFolder(path).report() is None:
+                with suppress(ExportError):  # the report has the reason
+                    for event in self.events(path):
+                        yield path, event
 
-    def _hand_over(self, path: Path) -> Iterator[tuple[Path, Event]]:
-        """The results of a run as its newest checkpoint has it."""
-        session = Session.resume(path, self.prior)
-        session.finish_early()
-        try:
-            for event in session.run():
-                yield path, event
-        except ExportError:
+    def events(self, path: Path) -> Iterator[Event]:
+        """Every event of one run. If it diverges, it hands over the results of its newest checkpoint; see `failure`."""
+        with suppress(NumericsError):
+            yield from until_released(self.session(path))
             return
+        session = self.session(path)
+        session.send(FinishEarly())
+        yield from until_released(session)
+
+    def session(self, path: Path, step: int | None = None) -> Session:
+        """The session of one run, new or resumed, with the set's prior; `stop` stops it. `step` is a checkpoint."""
+        config, folder = self.configs[path], RunFolder(path)
+        key = (config.prior, config.device)
+        if self._prior is not None and self._prior[0] != key:
+            self._session = self._prior = None  # freed before the next one is loaded
+        prior = None if self._prior is None else self._prior[1]
+        session = Session.resume(path, prior, step) if folder.exists() else Session(config, path, self.strict, prior)
+        self._session = session
+        if self.stopped:  # before the line above
+            session.send(Stop())
+        self._prior = (key, session.prior())
+        return session
 
     def stop(self) -> None:
-        """Save the run that is under way and begin no other."""
-        self._stopped = True
-        if self._session is not None:
-            self._session.stop()
+        """Save the current run and begin no other. Safe in any thread and in signal handlers."""
+        self.stopped = True
+        if (session := self._session) is not None:
+            session.send(Stop())
 
     def finished(self) -> bool:
-        """Whether every run has its report."""
-        return all((path / REPORT).is_file() for path in self.runs)
+        """Whether every run has its results."""
+        return all(RunFolder(path).report() is not None for path in self.configs)
+
+
+def until_released(session: Session) -> Iterator[Event]:
+    """The session's events; the last one comes when the run's folder is unlocked again."""
+    last: Event | None = None
+    for event in session.run():
+        if isinstance(event, Finished):
+            last = event
+        else:
+            yield event
+    if last is not None:
+        yield last
 
 
 def failure(run: Path) -> str | None:
-    """Why a run ended before its last step; None where it did not."""
-    return str(read_json_object(run / FAILURE).get("reason")) if (run / FAILURE).is_file() else None
-
-
-def cell(value: float | None) -> str:
-    """A number for people; a dash where there is none."""
-    return "-" if value is None else f"{value:.3g}"
+    """Why a finished run has fewer steps than planned; None if it has all of them."""
+    folder = RunFolder(run)
+    report = folder.report()
+    if report is None or report["steps"] >= folder.config().steps:
+        return None
+    reason, reader = None, folder.reader()
+    while batch := reader.read():
+        for _, event in batch:
+            if isinstance(event, Failed) and event.kind != ExportError.__name__:
+                reason = event.reason
+            elif isinstance(event, StepDone):  # it went on after that failure
+                reason = None
+    return reason or "a person ended it early"

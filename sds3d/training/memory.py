@@ -1,4 +1,4 @@
-"""Whether a step fits into memory, and what to give up for it: measured before the run, not estimated."""
+"""Which memory mode of the prior a run needs: measured before the run by real steps, not estimated."""
 
 import time
 from collections.abc import Callable
@@ -23,43 +23,47 @@ class Probe:
     """One step as it was measured."""
 
     mode: str
-    peak: int | None  # bytes that the step needs beside the loaded model; None where the system does not tell
+    peak: int | None  # bytes that the step needs beside the loaded model; None if the system does not tell
     seconds: float
     fits: bool
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What was tried, cheapest first; the last one is what is used, if it fits."""
+    """The memory modes that were measured, from the fastest on; the last is in use, if it fits."""
 
-    probes: tuple[Probe, ...]
-    available: int | None  # bytes that were free
+    probes: tuple[Probe, ...]  # at least one
+    available: int | None  # bytes that were free; None if the system does not tell
+    refused: tuple[tuple[str, str], ...] = ()  # (mode, why the run cannot use it)
 
     @property
     def fits(self) -> bool:
-        return bool(self.probes) and self.probes[-1].fits
+        return self.probes[-1].fits
 
     def __str__(self) -> str:
         last = self.probes[-1]
         need = "an unknown amount" if last.peak is None else f"{last.peak / GIB:.2f} GiB"
         free = "" if self.available is None else f" of {self.available / GIB:.2f} GiB that are free"
-        return f"a step takes {need}{free}, with {last.mode}"
+        refused = "" if self.fits else "".join(f"; not with {mode}, because {reason}" for mode, reason in self.refused)
+        return f"a step takes {need}{free}, with {last.mode}{refused}"
 
 
 Measure = Callable[[RunConfig, Prior, torch.device], tuple[int | None, float]]
 
 
 def plan_memory(config: RunConfig, prior: MemoryModes, device: torch.device, measure: Measure | None = None) -> Plan:
-    """Sets the prior to the first of its memory_modes with which the run's largest step fits; tries each by a real step.
+    """Set the prior to its first memory mode with which the run's largest step fits; each is tried with a real step.
 
-    `measure` gives a step's peak in bytes and its seconds, or raises torch.OutOfMemoryError.
+    `measure` returns a step's peak in bytes and its seconds, or raises torch.OutOfMemoryError. ConfigError if the run
+    can use none of the modes, which says why the first was refused.
     """
-    available, probes = free_memory(device), list[Probe]()
+    available, probes, refused = free_memory(device), list[Probe](), list[tuple[str, PriorUnavailable]]()
     for level, mode in enumerate(prior.memory_modes()):
         try:
             prior.set_memory_mode(level)
             peak, seconds = (measure or measure_step)(config, prior, device)
-        except PriorUnavailable:  # a critic does not learn on a network that is elsewhere
+        except PriorUnavailable as error:  # such as offloading a network whose weights a critic shares
+            refused.append((mode, error.with_traceback(None)))  # its frames would keep the step's tensors
             continue
         except torch.OutOfMemoryError:
             probes.append(Probe(mode, None, 0.0, fits=False))
@@ -68,13 +72,16 @@ def plan_memory(config: RunConfig, prior: MemoryModes, device: torch.device, mea
         probes.append(Probe(mode, peak, seconds, fits))
         if fits:
             break
-    return Plan(tuple(probes), available)
+    if not probes:
+        first = refused[0][1]
+        raise ConfigError(f"the prior cannot be used as it is configured: {first.args[0]}", first.hint)
+    return Plan(tuple(probes), available, tuple((mode, reason.args[0]) for mode, reason in refused))
 
 
 def make_room(config: RunConfig, prior: Prior, device: torch.device) -> list[str]:
-    """Plans for priors that can trade time for memory; what the person should know of it.
+    """Choose the memory mode of a prior that has some; one line for the user about it.
 
-    ConfigError, before anything is written, where no economy is enough.
+    ConfigError, before anything is written, if no mode is small enough.
     """
     if not isinstance(prior, MemoryModes) or not prior.plans:
         return []
@@ -90,7 +97,7 @@ def make_room(config: RunConfig, prior: Prior, device: torch.device) -> list[str
 
 
 def measure_step(config: RunConfig, prior: Prior, device: torch.device) -> tuple[int | None, float]:
-    """(bytes, seconds) of one step at the run's largest views, beyond what is in use; nothing of the run is touched."""
+    """(bytes beyond what is in use, seconds) of one step at the run's largest views. The run itself is not touched."""
     largest = max([config.cameras.size, *(stage.size for stage in config.cameras.later_sizes)])
     cameras = config.cameras.model_copy(update={"size": largest, "later_sizes": ()})
     config = config.model_copy(update={"cameras": cameras})
@@ -98,7 +105,7 @@ def measure_step(config: RunConfig, prior: Prior, device: torch.device) -> tuple
     reset_peak(device)
     before, begun = used_memory(device), time.perf_counter()
     scene = build_scene(config.scene, config.particles, generator).to(device)  # type: ignore[union-attr]
-    with suppress(NumericsError):  # how much memory it takes does not depend on the numbers
+    with suppress(NumericsError):  # the memory that a step needs does not depend on the numbers
         Trainer(config, scene, prior, generator, device).advance()
     peak, seconds = peak_memory(device), time.perf_counter() - begun
     del scene
@@ -108,7 +115,7 @@ def measure_step(config: RunConfig, prior: Prior, device: torch.device) -> tuple
 
 
 def find_device(name: str) -> torch.device:
-    """The device of this machine that a config means by `name`; ConfigError where it is not there."""
+    """The device that a config names; "auto" is CUDA if there is any. ConfigError if this machine does not have it."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
@@ -118,7 +125,7 @@ def find_device(name: str) -> torch.device:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that a run could still take; None where the system does not tell."""
+    """Bytes that a run could still allocate; None if the system does not tell."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
@@ -141,7 +148,7 @@ def peak_memory(device: torch.device) -> int | None:
 
 
 def reset_peak(device: torch.device) -> None:
-    """Where it cannot be reset, the peak is that of the whole process: too much, never too little."""
+    """Start `peak_memory` anew. If the system cannot, the peak stays that of the whole process: never too little."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return

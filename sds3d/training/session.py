@@ -211,7 +211,7 @@ class Session:
     def _train(self, trainer: Trainer) -> Iterator[Event]:
         previews = Previews(self.folder, self.config)
         recovery = Recovery(trainer, self.folder)
-        self._saved_step = trainer.step
+        self._saved_step = trainer.step if self.folder.checkpoint_steps() else None
         while trainer.step < self.config.steps:
             yield from self._read_mailbox(trainer)
             if self._ending is not None:

@@ -1,6 +1,5 @@
 """The loop: what happens in a step is read here, top to bottom."""
 
-import difflib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sds3d.cameras import sample_cameras
-from sds3d.config.run_config import RunConfig
-from sds3d.errors import ConfigError, NumericsError
+from sds3d.config.run_config import OWN_LOSSES, RunConfig
+from sds3d.errors import NumericsError
 from sds3d.guidance.base import GuidanceInput
 from sds3d.guidance.inject import clip_gradient, inject_gradient
 from sds3d.guidance.noise import NoiseRequest
@@ -31,10 +30,9 @@ from sds3d.scenes.base import SplitRendering
 from sds3d.scenes.optimizer import build_optimizer, set_learning_rates, take_step
 from sds3d.scenes.particles import Particles, scenes_of
 from sds3d.scenes.regularizers import weighted_sum
-from sds3d.types import ViewCondition
+from sds3d.types import RenderOutput, ViewCondition
 
 PARTS = ("prior", "render", "backward", "optimizer")
-OWN_LOSSES = ("guidance", "guidance_params")
 
 
 class Trainer:
@@ -59,7 +57,6 @@ class Trainer:
             EnvironmentMap(background).to(device) if isinstance(background, LearnedBackground) else None
         )
         self.optimizer = build_optimizer(config.optim, scene, self.state, self._own_parameters())
-        self._check_names()
         self.reference_image = (
             None if config.reference_image is None else ReferenceImage(config.reference_image, device)
         )
@@ -83,9 +80,9 @@ class Trainer:
         background = config.scene.background.sample(views, generator).to(self.device)
         times = 1 if config.cameras.orthogonal_views else views
         t = config.timesteps.sample(progress, times, generator).expand(views).to(self.device)
-        wanted = frozenset(name for name in config.scene.losses if self._weight(name, progress))
+        weighted = frozenset(name for name in config.scene.losses if self._weight(name, progress))
         with self._timed("render"):
-            out = scene.render(cameras, background, RenderContext(progress, wanted, generator))
+            out = scene.render(cameras, background, RenderContext(progress, weighted, generator))
             losses = dict(scene.regularizers(out))
             if self.environment_map is not None:
                 out = replace(out, rgb=self.environment_map.behind(out, cameras, background, generator))
@@ -100,11 +97,12 @@ class Trainer:
         grad, stats = result.grad, dict(result.stats)
         if config.optim.clip_gradient is not None:
             grad, stats["clipped_share"] = clip_gradient(grad, evaluate(config.optim.clip_gradient, progress))
+        renders = [out]
         if self.reference_image is not None:
             with self._timed("render"):
-                colors = config.scene.background.sample(1, generator).to(self.device)
-                seen = scene.render(self.reference_image.cameras, colors, RenderContext(progress, wanted, generator))
-                losses |= self.reference_image.losses(seen, colors[0])
+                reference, reference_losses = self._compare_with_reference(self.reference_image, progress)
+            renders.append(reference)
+            losses |= reference_losses
         losses["guidance"] = inject_gradient(x, grad)
         if result.loss is not None:
             losses["guidance_params"] = result.loss
@@ -112,12 +110,13 @@ class Trainer:
         total = weighted_sum(losses, weights)
         self._check_finite("loss", {name: losses[name] for name, weight in weights.items() if weight}, t)
         with self._timed("backward"):
-            total.backward()
+            if total.requires_grad:  # else all weights are 0: parameters and moments stay as they are
+                total.backward()
         self._check_finite("gradient", self._gradients(), t)
         with self._timed("optimizer"):
-            take_step(self.optimizer, out)
+            take_step(self.optimizer, renders)
             self.optimizer.zero_grad(set_to_none=True)
-            scene.after_step(self.step, out, self.optimizer)
+            scene.after_step(self.step, config.steps, out, self.optimizer)
         self.step += 1
         shown = {}
         if self.step % config.log_every == 0 or self.step == config.steps:
@@ -169,7 +168,8 @@ class Trainer:
     def janus(self) -> view_classifier.Janus | None:
         """What the Janus meter says of the (first) scene now; its questions to the prior do not count as the run's."""
         counted, scene = self._counter.forwards, scenes_of(self.scene)[0]
-        found = view_classifier.measure(self.prior, self.config, scene.render, self.device)
+        config = self.config
+        found = view_classifier.measure(self.prior, config.prior, config.prompt, scene, self.device)
         self._counted_from += self._counter.forwards - counted
         return found
 
@@ -186,14 +186,14 @@ class Trainer:
             return []
         return [ParamGroup("background", [self.environment_map.raw_colors], self.environment_map.config.lr)]
 
-    def _check_names(self) -> None:
-        """ConfigError where a weight is for a loss that does not exist."""
-        known = sorted({*self.config.scene.losses, *OWN_LOSSES, *REFERENCE_WEIGHTS})
-        for name in self.config.loss_weights:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {close[0]}?" if close else "this scene has: " + ", ".join(known)
-                raise ConfigError(f"loss_weights.{name} is no loss of the scene", hint=hint)
+    def _compare_with_reference(
+        self, image: ReferenceImage, progress: float
+    ) -> tuple[RenderOutput, dict[str, Float[Tensor, ""]]]:
+        """The scene from the reference image's camera, unlit, and how it differs from the image."""
+        background = self.config.scene.background.sample(1, self.generator).to(self.device)
+        context = RenderContext(progress, (), self.generator, normals=image.normal is not None, lit=False)
+        out = self.scene.render(image.cameras, background, context)
+        return out, image.losses(out, background[0])
 
     def _weight(self, name: str, progress: float) -> float:
         """The weight of a loss: 1 for the guidance's own, 0 for regularizers the config does not name."""

@@ -12,7 +12,7 @@ def small_options() -> dict[str, Any]:
     return {
         "prior": {"name": "analytic", "size": 24},
         "cameras": {"views": 2, "size": 24},
-        "scene": {"count": 150, "densify": {"begin_step": 5, "every": 5}},
+        "scene": {"count": 150, "densify": {"refine_every": 3}},
         "export": {"resolution": 32, "faces": 2000, "color_size": 64, "texture_size": 128},
         "loss_weights": {"sparsity": 50.0},
         "steps": 24,

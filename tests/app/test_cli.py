@@ -1,15 +1,18 @@
 """Options and their mistakes, in this process; what a whole run does is in test_runs.py and test_process.py."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from sds3d.config.presets import PRESETS
 from sds3d.guidance import GUIDANCE
 from sds3d.priors import PRIORS
 from sds3d.scenes import SCENES
-from sds3d_app.cli import invoke
+from sds3d_app.cli import app, invoke
 
 
 def one_error_line(capsys: pytest.CaptureFixture[str]) -> str:
@@ -125,6 +128,24 @@ def test_help_names_every_choice(capsys: pytest.CaptureFixture[str], monkeypatch
     text = capsys.readouterr().out
     for name in [*PRIORS, *GUIDANCE, *SCENES, *PRESETS]:
         assert name in text
+
+
+def commands(group: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield before
+    for name, command in getattr(group, "commands", {}).items():
+        yield from commands(command, (*before, name))
+
+
+@pytest.mark.parametrize("words", commands(get_command(app)), ids=" ".join)
+def test_every_help_fits_one_screen(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    assert invoke([*words, "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 100
+    assert not [line for line in lines if "…" in line]
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

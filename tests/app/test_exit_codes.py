@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,3 +68,47 @@ def test_the_first_signal_stops_gently_and_the_second_at_once(number: signal.Sig
         assert stops == [True]
         assert signal.getsignal(number) is before
     assert signal.getsignal(number) is before
+
+
+# Waits again and again; each time the signal comes one traced line later than the time before, until no line is left.
+SIGNAL_AT_EVERY_LINE = """
+import faulthandler, itertools, os, signal, sys, threading
+from sds3d_app.exit_codes import stopped_by_signals
+
+faulthandler.dump_traceback_later({seconds}, exit=True)
+
+def waits_through_signal_at(number):
+    lines = itertools.count()
+    def trace(frame, event, argument):
+        if event == "line" and next(lines) == number:
+            sys.settrace(None)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return trace
+    event = threading.Event()
+    with stopped_by_signals({stop}) as interruption:
+        sys.settrace(trace)
+        heard = {wait}
+        sys.settrace(None)
+    return heard
+
+heard = list(itertools.takewhile(bool, map(waits_through_signal_at, itertools.count())))
+print(len(heard))
+"""
+
+
+def wait_through_signals(stop: str, wait: str, seconds: float) -> subprocess.CompletedProcess[str]:
+    program = SIGNAL_AT_EVERY_LINE.format(stop=stop, wait=wait, seconds=seconds)
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+
+def test_a_signal_at_any_moment_of_a_wait_is_heard() -> None:
+    done = wait_through_signals("", "interruption.wait(0.01)", seconds=60)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 4
+
+
+def test_an_event_that_is_set_by_the_handler_would_hang() -> None:
+    """What the test above is about: `Event.set` waits for the lock that the interrupted `Event.wait` holds."""
+    done = wait_through_signals("event.set", "event.wait(0.01)", seconds=1)
+    assert done.returncode == 1
+    assert "in set" in done.stderr

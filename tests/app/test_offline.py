@@ -18,6 +18,7 @@ for ask in (lambda: socket.create_connection(("192.0.2.1", 80), 0.1), lambda: so
     except OSError as error:
         print(error)
 """
+LIGHT = ["steps=2", "export.resolution=32", "export.faces=2000", "export.color_size=64", "export.texture_size=128"]
 SEPARATE = ["unshare", "--map-root-user", "--net", "--"]  # not even a loopback interface that is up
 
 
@@ -42,7 +43,7 @@ def test_a_run_and_a_batch_need_no_network_at_all(small_file: Path, tmp_path: Pa
     prompts.write_text("a red ball\n")
     sds3d, environment = [*SEPARATE, sys.executable, "-m", "sds3d_app"], {**os.environ, "OMP_NUM_THREADS": "1"}
     for arguments in (
-        ["generate", "a red mug", "prior=embedded", "steps=2", "export.resolution=32", "--out", str(tmp_path / "run")],
+        ["generate", "a red mug", *LIGHT, "--out", str(tmp_path / "run")],
         ["batch", str(prompts), "--config", str(small_file), "--out", str(tmp_path / "batch")],
     ):
         done = subprocess.run([*sds3d, *arguments], capture_output=True, text=True, check=False, env=environment)

@@ -49,8 +49,9 @@ def test_a_signal_saves_and_says_how_to_go_on(number: signal.Signals, small_file
 
 def finish(out: Path, step: int) -> None:
     """Resuming takes up the run at `step`; two steps later it is complete."""
-    config = json.loads((out / "config.json").read_text())
-    (out / "config.json").write_text(json.dumps({**config, "steps": step + 2}))
+    for name in ("config.json", "resolved.json"):
+        config = json.loads((out / name).read_text())
+        (out / name).write_text(json.dumps({**config, "steps": step + 2}))
     process = start(["resume", str(out), "--json"])
     events = [json.loads(line) for line in process.communicate(timeout=120)[0].splitlines()]
     assert process.returncode == 0

@@ -37,6 +37,8 @@ def test_a_config_has_the_same_defaults_however_it_is_made() -> None:
     assert RunConfig(prompt=PROMPT) == resolve({"prompt": PROMPT}) == load_config(overrides={"prompt": PROMPT})
     for choice in TABLE:
         config = RunConfig(prompt=PROMPT, **choice)
+        for key in ("scene", "guidance"):  # of the class, whichever part stood there before
+            assert getattr(config, key) == PARTS[key][choice[key]["name"]]()
         assert config == resolve({"prompt": PROMPT, **choice}) == load_config(overrides={"prompt": PROMPT, **choice})
         assert config == RunConfig.from_dict(json.loads(json.dumps(config.to_dict())))
         assert config == resolve(config.said)
@@ -75,6 +77,7 @@ def test_an_object_of_a_class_that_no_name_leads_to_is_taken_as_it_is() -> None:
         load_config(overrides={"prompt": PROMPT, "guidance": method, "guidance.guidance_scale": 7})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", CHOICES)
 def test_a_runs_config_file_goes_with_any_other_part(key: str, tmp_path: Path) -> None:
     path = tmp_path / "config.json"

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 
 from sds3d import Session
@@ -46,6 +47,7 @@ def test_fifty_steps_bring_the_render_to_the_prompted_mode(small_config) -> None
     assert after < min(target_distance(run, word) for word in COLORS if word != "blue")
 
 
+@pytest.mark.exports
 def test_a_killed_process_loses_one_checkpoint_interval_and_the_result_is_the_same(
     small_config, tmp_path: Path
 ) -> None:

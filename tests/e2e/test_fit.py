@@ -50,5 +50,5 @@ def test_thirty_two_pictures_of_a_mug_are_enough(config: SceneConfig, steps: int
         (out.rgb - over(pictures[chosen], background)).square().mean().backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        scene.after_step(step, out, optimizer)
+        scene.after_step(step, steps, out, optimizer)
     assert held_out_psnr(scene, unseen, truth) > 28

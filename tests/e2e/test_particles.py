@@ -20,13 +20,15 @@ def colors_after_a_run(guidance: str) -> Tensor:
     """[particles, 3] mean colours of flat pictures; the prior sees nothing else of them, and knows three modes."""
     options = {
         **{"prompt": "red green blue", "prior": "analytic", "steps": 300, "particles": COUNT, "loss_weights": {}},
-        **{"scene": {"name": "image", "size": 8, "init_jitter": 0.49}, "cameras": {"views": COUNT, "size": 16}},
+        **{"scene": {"name": "image", "size": 8}, "cameras": {"views": COUNT, "size": 16}},
         **{"guidance": {"name": guidance, "guidance_scale": 1.0}, "timesteps": "uniform", "optim.lr_scale": 1.0},
     }
     config = load_config(overrides=options)
     generator = torch.Generator().manual_seed(config.seed)
     prior = AnalyticPrior(MEANS[:, :, None, None], torch.full((3,), STD), SHARES, words=("red", "green", "blue"))
     scene = build_scene(config.scene, config.particles, generator)
+    for particle in scenes_of(scene):  # far apart from the start
+        particle.raw_pixels.data = (0.5 + 4.9 * (particle.pixels - 0.5)).logit().detach()
     for _ in Trainer(config, scene, prior, generator, torch.device("cpu")).run():
         pass
     return torch.stack([2 * particle.pixels.detach().mean(dim=(0, 1)) - 1 for particle in scenes_of(scene)])

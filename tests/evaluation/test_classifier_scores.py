@@ -6,9 +6,16 @@ import pytest
 import torch
 
 from sds3d.evaluation.classifier import LABELS, Prediction, attributes_of, load_classifier
-from sds3d.evaluation.classifier_scores import agreement, captions_for, distractors, has_front, is_retrieved, judged
+from sds3d.evaluation.classifier_scores import (
+    agreement,
+    captions_for,
+    distractors,
+    has_front,
+    is_retrieved,
+    score_renders,
+)
 from sds3d.evaluation.ground_truth import draw_truths
-from sds3d.evaluation.renders import Pictures, scored_cameras, true_pictures
+from sds3d.evaluation.renders import Renders, scored_cameras, true_renders
 from sds3d.priors.embedded.captions import build, parse
 
 CHAIR = "a red chair"
@@ -24,9 +31,9 @@ def captions():
     return captions_for([CHAIR, "a blue chair", "a red mug", "a green robot"])
 
 
-def scores(classifier, captions, shown: str, meant: str):
-    pictures = true_pictures(draw_truths(parse(shown))[0], scored_cameras())
-    return judged(classifier, pictures, parse(meant), captions)
+def scores(classifier, captions, shown: str, description: str):
+    renders = true_renders(draw_truths(parse(shown))[0], scored_cameras())
+    return score_renders(classifier, renders, parse(description), captions)
 
 
 def test_the_truth_scores_near_one(classifier, captions):
@@ -51,17 +58,17 @@ def test_a_wrong_colour_and_a_wrong_kind_cost_what_they_should(classifier, capti
 
 def test_a_blank_scene_scores_nothing(classifier, captions):
     cameras = scored_cameras()
-    blank = Pictures(cameras, torch.zeros(12, 128, 128, 3), torch.zeros(12, 128, 128))
-    found = judged(classifier, blank, parse(CHAIR), captions)
+    blank = Renders(cameras, torch.zeros(12, 128, 128, 3), torch.zeros(12, 128, 128))
+    found = score_renders(classifier, blank, parse(CHAIR), captions)
     assert found == {"accuracy": 0.0, "all_right": 0.0, "r_precision": 0.0, "agreement": 0.0, "janus": 0.0}
 
 
 def test_a_face_on_every_side_is_seen_as_janus(classifier, captions):
-    meant = parse("a green robot")
-    one = true_pictures(build(meant, Random(0)), scored_cameras())
-    faces = Pictures(one.cameras, one.rgb[:1].expand_as(one.rgb), one.opacity[:1].expand_as(one.opacity))
-    assert judged(classifier, one, meant, captions)["janus"] < 0.15
-    assert judged(classifier, faces, meant, captions)["janus"] == 1.0
+    description = parse("a green robot")
+    one = true_renders(build(description, Random(0)), scored_cameras())
+    faces = Renders(one.cameras, one.rgb[:1].expand_as(one.rgb), one.opacity[:1].expand_as(one.opacity))
+    assert score_renders(classifier, one, description, captions)["janus"] < 0.15
+    assert score_renders(classifier, faces, description, captions)["janus"] == 1.0
 
 
 def test_only_single_things_with_a_front_are_asked_for_it(classifier, captions):

@@ -35,8 +35,8 @@ def done(small_config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("suite")
     configs = [small_config(seed=seed) for seed in (0, 1)]
     suite = Suite(configs, folder)
-    assert list(suite.run())
-    assert suite.finished()
+    assert list(suite.runs.run())
+    assert suite.runs.finished()
     return suite, configs, folder
 
 
@@ -45,7 +45,7 @@ def test_every_run_has_a_folder_and_is_done_once(done):
     names = {path.name for path in folder.iterdir()}
     assert names == {"00-sds-gaussians-0", "00-sds-gaussians-1"}
     assert run_folder(7, configs[1]) == "07-sds-gaussians-1"
-    assert list(Suite(configs, folder).run()) == []
+    assert list(Suite(configs, folder).runs.run()) == []
     changed = [config.model_copy(update={"steps": 25}) for config in configs]
     with pytest.raises(ConfigError, match="other options"):
         Suite(changed, folder)
@@ -80,7 +80,7 @@ def test_scores_summary_picture_and_page(done, tmp_path):
 
 
 def test_the_command_scores_runs_and_refuses_what_is_none(done, tmp_path, capsys):
-    runs = [str(path) for path in done[0].runs]
+    runs = [str(path) for path in done[0].runs.configs]
     assert invoke(["evaluate", runs[0], "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["runs"][0]["prompt"] == "a red ball"

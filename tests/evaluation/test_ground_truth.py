@@ -15,9 +15,9 @@ from sds3d.evaluation.ground_truth import (
     shape_scores,
     solid_body,
     surface_points,
-    volume_iou,
 )
 from sds3d.export import Mesh
+from sds3d.metrics.mesh import volume_iou
 from sds3d.priors.embedded.captions import Description, Thing, build, parse
 from sds3d.priors.embedded.object_kinds import KINDS
 from sds3d.priors.embedded.solids import Solid

@@ -6,7 +6,7 @@ import trimesh
 
 from sds3d.export.mesh import Mesh, Texture
 from sds3d.export.rasterize_mesh import rasterize_triangles
-from sds3d.export.unwrap import unwrap
+from sds3d.export.texture import unwrap
 
 RED, BLUE = (220, 40, 30), (30, 60, 200)
 BOXES = [  # low and high corners in world axes; the first is the long arm, to the object's left
@@ -33,10 +33,10 @@ def paint(points: np.ndarray) -> np.ndarray:
 def textured_body() -> Mesh:
     body = solid()
     vertices, faces = np.asarray(body.vertices, dtype=np.float32), np.asarray(body.faces, dtype=np.int64)
-    flat = unwrap((vertices.astype(np.float64), faces), 200)
-    places = (flat.uvs * [flat.width, flat.height]).astype(np.float64)
-    seen = rasterize_triangles(places, np.ones(len(places)), flat.faces, flat.height, flat.width)
+    atlas = unwrap((vertices.astype(np.float64), faces), 200)
+    places = (atlas.uvs * [atlas.width, atlas.height]).astype(np.float64)
+    seen = rasterize_triangles(places, np.ones(len(places)), atlas.faces, atlas.height, atlas.width)
     points = (vertices[faces[seen.face.clip(0)]] * seen.barycentric[..., None]).sum(axis=2)
-    image = (paint(points.reshape(-1, 3)) * 255).round().astype(np.uint8).reshape(flat.height, flat.width, 3)
-    texture = Texture(image, flat.uvs, flat.faces, flat.vertices, 0.5)
+    image = (paint(points.reshape(-1, 3)) * 255).round().astype(np.uint8).reshape(atlas.height, atlas.width, 3)
+    texture = Texture(image, atlas.uvs, atlas.faces, atlas.vertices, 0.5)
     return Mesh(vertices, faces, paint(vertices).astype(np.float32), texture, roughness=0.6, metallic=0.1)

@@ -1,4 +1,4 @@
-"""Where a surface lies is judged by whole pictures: outline and colours."""
+"""The surface is shrunk by how whole images compare: outline and colours."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,8 @@ import trimesh
 
 from sds3d.cameras import orbit
 from sds3d.export.colors import Colors
-from sds3d.export.shrink import INSETS, best_inset, colored, is_better, moved_inwards
-from sds3d.export.similarity import picture_error
+from sds3d.export.shrink import INSETS, best_inset, is_better, moved_inwards, with_colors
+from sds3d.export.similarity import render_error
 from sds3d.export.surface import Surface, is_solid
 from sds3d.export.views import SceneViews, render_views
 from sds3d.scenes import Gaussians
@@ -42,16 +42,16 @@ def test_moving_inwards_keeps_a_ball_a_ball() -> None:
 
 
 def test_a_surface_too_far_outside_is_moved_to_what_is_seen(striped_ball: Gaussians) -> None:
-    views, judged = (render_views(striped_ball, orbit(8, elevation_deg=tilt, size=96)) for tilt in (10, 30))
-    radius = np.sqrt((judged.opacity > 0.5).sum(axis=(1, 2)).mean() / np.pi)  # pixels
-    outline = radius / float(judged.cameras.intrinsics[0, 0, 0]) * 3.0  # world units, from 3 away
+    views, reference = (render_views(striped_ball, orbit(8, elevation_deg=tilt, size=96)) for tilt in (10, 30))
+    radius = np.sqrt((reference.opacity > 0.5).sum(axis=(1, 2)).mean() / np.pi)  # pixels
+    outline = radius / float(reference.cameras.intrinsics[0, 0, 0]) * 3.0  # world units, from 3 away
     outside = ball_mesh(outline * 1.012)
-    found = best_inset(striped_ball, outside, views, judged)
-    assert found.colors.error < colored(striped_ball, outside, views, judged).colors.error
+    found = best_inset(striped_ball, outside, views, reference)
+    assert found.colors.error < with_colors(striped_ball, outside, views, reference).colors.error
     size = np.ptp(found.surface[0][:, 2]) / np.ptp(outside[0][:, 2])
     assert 1 - 2 * INSETS[-1] - 1e-4 <= size < 1 - 1e-3
     inside = ball_mesh(outline * 0.9)
-    assert best_inset(striped_ball, inside, views, judged).surface is inside
+    assert best_inset(striped_ball, inside, views, reference).surface is inside
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_the_pictures_error_sees_outlines_and_colours() -> None:
             np.full((1, 2, 2), np.inf, dtype=np.float32),
         )
 
-    assert picture_error(views(0.5, 1.0), views(0.5, 1.0)) == 0
-    assert picture_error(views(0.5, 1.0), views(0.3, 1.0)) == pytest.approx(0.2**2)
+    assert render_error(views(0.5, 1.0), views(0.5, 1.0)) == 0
+    assert render_error(views(0.5, 1.0), views(0.3, 1.0)) == pytest.approx(0.2**2)
     # something black where nothing is shows before grey and white; something white before black and grey
-    assert picture_error(views(0.0, 1.0), views(0.0, 0.0)) == pytest.approx((0 + 0.25 + 1) / 3)
-    assert picture_error(views(1.0, 1.0), views(1.0, 0.0)) == pytest.approx((1 + 0.25 + 0) / 3)
+    assert render_error(views(0.0, 1.0), views(0.0, 0.0)) == pytest.approx((0 + 0.25 + 1) / 3)
+    assert render_error(views(1.0, 1.0), views(1.0, 0.0)) == pytest.approx((1 + 0.25 + 0) / 3)

@@ -1,16 +1,18 @@
 import numpy as np
 
 from sds3d.cameras import orbit
-from sds3d.export.views import join_views, render_views, select_views, views_all_around
+from sds3d.export.views import batches, join_views, render_views, views_all_around
 
 
 def test_parts_of_a_batch_are_the_batch(scene):
     cameras = orbit(6, size=24)
     whole = render_views(scene, cameras)
     assert whole.rgb.shape == (6, 24, 24, 3)
-    alone = render_views(scene, select_views(cameras, slice(5, 6)))
-    assert np.array_equal(alone.rgb[0], whole.rgb[5])
-    joined = join_views([select_views(cameras, slice(0, 2)), select_views(cameras, slice(2, 6))])
+    first, second = batches(cameras, 4)
+    assert (len(first), len(second)) == (4, 2)
+    alone = render_views(scene, second)
+    assert np.array_equal(alone.rgb[1], whole.rgb[5])
+    joined = join_views([first, second])
     assert (joined.camera_to_world == cameras.camera_to_world).all()
     assert len(joined) == 6
 

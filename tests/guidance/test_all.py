@@ -1,20 +1,25 @@
 """What holds for every guidance: tests over GUIDANCE, so that a new one is covered by its line there."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sds3d.cameras import orbit
 from sds3d.errors import NumericsError
-from sds3d.guidance import GUIDANCE
+from sds3d.guidance import GUIDANCE, Guidance
 from sds3d.guidance.base import GuidanceInput
+from sds3d.guidance.noise import NOISE
+from sds3d.options import Options
 from sds3d.priors.analytic import AnalyticConfig, AnalyticPrior
 from sds3d.prompts import Prompts
 from sds3d.training.trainer import Trainer
 from sds3d.types import ViewCondition
+from tests.guidance.exact_priors import guidance_input, image_mixture
 
 
 def gradient(name: str, seed: int):
@@ -51,11 +56,63 @@ def test_the_name_is_the_key(name: str) -> None:
     assert GUIDANCE[name]().name == name
 
 
+def declared_state(method: type[Any]) -> Any:
+    """X of `Method(Guidance[X])` or `Kind(Noise[X])`."""
+    arguments = [base.__pydantic_generic_metadata__["args"] for base in method.__mro__ if issubclass(base, Options)]
+    return next(args[0] for args in arguments if args)
+
+
+@pytest.mark.parametrize("method", [*GUIDANCE.values(), *NOISE.values()])
+def test_init_returns_the_state_that_the_class_declares(method: type[Any]) -> None:
+    generator, declared = torch.Generator().manual_seed(0), declared_state(method)
+    prior = AnalyticConfig(size=8).build("cpu")
+    state = method().init(prior if issubclass(method, Guidance) else prior.latent_shape, generator)
+    if declared is None:
+        assert state is None
+    else:
+        assert isinstance(state, declared)
+        assert isinstance(state, nn.Module)
+
+
+def other_gradient(name: str, t: float, change: Callable[[GuidanceInput], GuidanceInput]) -> tuple[Tensor, Tensor]:
+    """The gradient of an input, and that of the same input with something changed."""
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    inputs, method = guidance_input(image_mixture(), x, t, "left", "top"), GUIDANCE[name]()
+    state = method.init(inputs.prior, torch.Generator())
+    return method.step(inputs, state).grad, method.step(change(inputs), state).grad
+
+
+@pytest.mark.parametrize("t", [0.1, 0.6])
+@pytest.mark.parametrize("name", GUIDANCE)
+def test_uses_noise_says_whether_the_noise_matters(name: str, t: float) -> None:
+    grad, changed = other_gradient(name, t, lambda inputs: replace(inputs, noise=-inputs.noise))
+    assert torch.equal(grad, changed) == (not GUIDANCE[name].uses_noise)
+
+
+@pytest.mark.parametrize("t", [0.1, 0.6])
+@pytest.mark.parametrize("name", GUIDANCE)
+def test_uses_cfg_says_whether_perp_neg_matters(name: str, t: float) -> None:
+    def against(inputs: GuidanceInput) -> GuidanceInput:
+        side = inputs.prior.embed(["right"]).expand(2, -1, -1)
+        return replace(inputs, cond=replace(inputs.cond, against=((side, torch.tensor([-1.0, -0.5])),)))
+
+    grad, changed = other_gradient(name, t, against)
+    assert torch.equal(grad, changed) == (not GUIDANCE[name].uses_cfg)
+
+
+SCHEDULED = {  # bounds of options that may change over the run
+    "csd": [{"negative_scale": 0.0}, {"negative_scale": 200.0}],
+    "ism": [{"delta_t": math.nextafter(0.0, 1.0)}, {"delta_t": math.nextafter(1.0, 0.0)}],
+}
+
+
 def settings(name: str) -> Iterator[dict[str, Any]]:
-    """The defaults, then one field at a time at each inclusive bound, and at each of a choice."""
+    """The defaults, then one field at a time at each of its bounds (or next to it), and at each of a choice."""
     yield {}
+    yield from SCHEDULED.get(name, [])
     for key, field in GUIDANCE[name].model_fields.items():
         bounds = [getattr(part, side) for part in field.metadata for side in ("ge", "le") if hasattr(part, side)]
+        bounds += [math.nextafter(part.gt, math.inf) for part in field.metadata if hasattr(part, "gt")]
         if get_origin(field.annotation) is Literal:
             bounds = list(get_args(field.annotation))
         elif field.annotation is bool:

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from sds3d.guidance import GUIDANCE
-from sds3d.guidance import cfg as guided
+from sds3d.guidance import cfg as cfg_module
 from sds3d.guidance.cfg import cfg, cfg_rescale, guided_noise, perp_neg
 from sds3d.priors.forward_counter import ForwardCounter
-from tests.guidance.questions import guidance_input, image_mixture, predictions
+from tests.guidance.exact_priors import guidance_input, image_mixture, predictions
 
 
 def test_cfg_convention_one_is_the_conditional_prediction() -> None:
@@ -52,9 +52,9 @@ def test_perp_neg_takes_away_only_what_is_orthogonal_to_the_prompt() -> None:  #
         torch.randn(2, 3, 4, 4, dtype=torch.float64, generator=generator) for _ in range(4)
     )
     shares = [torch.tensor([-1.0, -0.5]), torch.tensor([0.0, -2.0])]
-    found = perp_neg(eps_y, eps_base, [(eps_1, shares[0]), (eps_2, shares[1])])
+    eps = perp_neg(eps_y, eps_base, [(eps_1, shares[0]), (eps_2, shares[1])])
     towards = eps_y - eps_base
-    change = found - eps_y
+    change = eps - eps_y
     assert (change * towards).sum(dim=(1, 2, 3)).abs().max() < 1e-12
     for view in range(2):
         d_0, expected = towards[view].flatten(), torch.zeros(48, dtype=torch.float64)
@@ -73,9 +73,9 @@ def test_guided_noise_is_the_formula_and_costs_two_forwards_or_four() -> None:
     q = guidance_input(prior, torch.zeros(2, 3, 8, 8, dtype=torch.float64), 0.5, "left", "right")
     eps_y, eps_null, eps_neg = predictions(q)
     before = counter.forwards
-    found = guided_noise(q, q.diffuse()[0], q.t, 3.0)
+    eps_w = guided_noise(q, q.diffuse()[0], q.t, 3.0)
     assert counter.forwards - before == 2 * 2
-    torch.testing.assert_close(found, eps_neg + 3 * (eps_y - eps_neg))
+    torch.testing.assert_close(eps_w, eps_neg + 3 * (eps_y - eps_neg))
     plain = replace(q, cond=replace(q.cond, negative=None))
     torch.testing.assert_close(guided_noise(plain, q.diffuse()[0], q.t, 3.0), eps_null + 3 * (eps_y - eps_null))
 
@@ -84,10 +84,12 @@ def test_guided_noise_is_the_formula_and_costs_two_forwards_or_four() -> None:
     eps_sides = prior.predict_noise(q.diffuse()[0], q.t, [side for side, _ in sides])
     against = replace(q, cond=replace(q.cond, negative=None, against=sides))
     before = counter.forwards
-    found = guided_noise(against, q.diffuse()[0], q.t, 3.0)
+    eps_w = guided_noise(against, q.diffuse()[0], q.t, 3.0)
     assert counter.forwards - before == 2 * 4
     expected = cfg(perp_neg(eps_y, eps_null, [(eps, share) for eps in eps_sides]), eps_null, 3.0)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(eps_w, expected)
+    rescaled = guided_noise(against, q.diffuse()[0], q.t, 3.0, rescale=0.7)  # to the spread of eps_y without Perp-Neg
+    torch.testing.assert_close(rescaled, cfg_rescale(expected, eps_y, 0.7))
 
 
 @pytest.mark.parametrize("name", [name for name, method in GUIDANCE.items() if method.uses_cfg])
@@ -101,15 +103,15 @@ def test_every_method_that_guides_can_rescale_its_prediction_and_nothing_else(
         seen.append((eps_w, eps_y, rescale))
         return cfg_rescale(eps_w, eps_y, rescale)
 
-    monkeypatch.setattr(guided, "cfg_rescale", spy)
+    monkeypatch.setattr(cfg_module, "cfg_rescale", spy)
     q = guidance_input(image_mixture(), torch.ones(2, 3, 8, 8, dtype=torch.float64), 0.5, "left", "right")
     grads = []
     for rescale in (0.0, 0.7):
         method = GUIDANCE[name](guidance_scale=9.0, rescale=rescale, weighting="uniform")
         grads.append(method.step(q, method.init(q.prior, torch.Generator())).grad)
-    asked = [(eps_w, eps_y) for eps_w, eps_y, rescale in seen if rescale == 0.7]
-    assert len(asked) == 1
-    eps_w, eps_y = asked[0]
+    rescaled = [(eps_w, eps_y) for eps_w, eps_y, rescale in seen if rescale == 0.7]
+    assert len(rescaled) == 1
+    eps_w, eps_y = rescaled[0]
     change = cfg_rescale(eps_w, eps_y, 0.7) - eps_w
     assert change.abs().max() > 1e-3
     torch.testing.assert_close(grads[1] - grads[0], change)

@@ -34,7 +34,6 @@ COSTS: list[tuple[str, dict[str, Any], str, float, float, int]] = [
     ("ism", {}, "", 0.25, 0.0, 4),
     ("ism", {}, "", 0.5, 0.0, 5),
     ("ism", {}, "blue", 0.98, 0.0, 8),
-    ("ism", {"inversion_scale": 2.0}, "", 0.5, 0.0, 8),
     ("sdi", {}, "", 0.03, 0.0, 2),
     ("sdi", {}, "", 0.5, 0.0, 8),
     ("sdi", {}, "blue", 0.98, 0.0, 12),

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from sds3d.guidance.base import weight
 from sds3d.guidance.csd import CSD
 from sds3d.options import Schedule
-from tests.guidance.questions import guidance_input, image_mixture, plane_mixture, points, predictions
+from tests.guidance.exact_priors import guidance_input, image_mixture, plane_mixture, points, predictions
 
 
 @pytest.mark.parametrize("t", [0.05, 0.4, 0.9])
@@ -19,8 +19,8 @@ def test_it_climbs_the_prior_s_own_classifier(t: float) -> None:  # T11b
     x_t.requires_grad_()
     log_classifier = prior.log_density(x_t, q.t, q.cond.positive) - prior.log_density(x_t, q.t, q.cond.null)
     (slope,) = torch.autograd.grad(log_classifier.sum(), x_t)
-    found = CSD(weighting="uniform").step(q, None).grad
-    torch.testing.assert_close(found, -sigma * slope, atol=1e-9, rtol=1e-9)
+    grad = CSD(weighting="uniform").step(q, None).grad
+    torch.testing.assert_close(grad, -sigma * slope, atol=1e-9, rtol=1e-9)
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.1, 0.3, 0.5, 1.0])
@@ -31,8 +31,8 @@ def test_the_coefficients_sum_to_zero(progress: float, options: dict) -> None:
     q = guidance_input(image_mixture(), torch.zeros(2, 3, 8, 8).double(), 0.5, "left", "left", progress=progress)
     eps_y, eps_null, _ = predictions(q)
     c_y, c_neg, _ = method.coefficients(progress)
-    found = method.model_copy(update={"weighting": "uniform"}).step(q, None).grad
-    torch.testing.assert_close(found, (c_y + c_neg) * (eps_y - eps_null))
+    grad = method.model_copy(update={"weighting": "uniform"}).step(q, None).grad
+    torch.testing.assert_close(grad, (c_y + c_neg) * (eps_y - eps_null))
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.2, 0.7])

@@ -48,10 +48,11 @@ def test_the_weight_gives_the_gradient_of_its_divergence(divergence: str, theta:
     x.requires_grad_()
     log_ratio = log_p(x) - log_normal(x, theta, 0.9)
     (difference,) = torch.autograd.grad(log_ratio.sum(), x)
-    found = -(weights * log_weight(divergence, log_ratio.detach()).exp() * difference).sum()
+    gradient = -(weights * log_weight(divergence, log_ratio.detach()).exp() * difference).sum()
     step = 1e-4
-    assert float(found) == pytest.approx((value(theta + step) - value(theta - step)) / (2 * step), rel=1e-6, abs=1e-9)
-    assert abs(float(found)) > 1e-3
+    expected = (value(theta + step) - value(theta - step)) / (2 * step)
+    assert float(gradient) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    assert abs(float(gradient)) > 1e-3
 
 
 def test_ratios_beyond_the_range_of_numbers_stay_finite() -> None:

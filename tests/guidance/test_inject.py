@@ -18,8 +18,8 @@ def test_it_is_the_squared_distance_to_a_fixed_target() -> None:
     grad = torch.randn(2, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     target = (x - grad).detach()
     (expected,) = torch.autograd.grad(0.5 * (x - target).square().sum() / 2, x)
-    (found,) = torch.autograd.grad(inject_gradient(x, grad), x)
-    torch.testing.assert_close(found, expected, atol=0, rtol=1e-12)
+    (injected,) = torch.autograd.grad(inject_gradient(x, grad), x)
+    torch.testing.assert_close(injected, expected, atol=0, rtol=1e-12)
 
 
 def test_small_half_precision_gradients_survive() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sds3d.guidance.inversion import ddim_step, invert
 from sds3d.priors.analytic import AnalyticPrior
-from tests.guidance.questions import plane_mixture, points
+from tests.guidance.exact_priors import plane_mixture, points
 
 VARIANCE = 0.25
 
@@ -33,10 +33,10 @@ def error(steps: int) -> float:
     """
     prior, x_start = ball(), points((0.4, 0.3), (0.4, 0.3), (0.4, 0.3))
     start, end = torch.tensor([0.02, 0.05, 0.1]), torch.tensor([0.3, 0.6, 0.9])
-    found = invert(prior, x_start, start, end, steps, null_eps(prior))
+    x_t = invert(prior, x_start, start, end, steps, null_eps(prior))
     (a0, s0), (a1, s1) = prior.alpha_sigma(start), prior.alpha_sigma(end)
     growth = ((a1**2 * VARIANCE + s1**2) / (a0**2 * VARIANCE + s0**2)).sqrt()
-    return (found / x_start / growth - 1).abs().max().item()
+    return (x_t / x_start / growth - 1).abs().max().item()
 
 
 def test_it_follows_the_flow_of_a_gaussian() -> None:
@@ -55,8 +55,8 @@ def test_it_undoes_ddim() -> None:
         now = torch.full((20,), t)
         x_t = ddim_step(prior, x_t, null_eps(prior)(x_t, now), now, torch.full((20,), to))
     assert (x_t - x_top).norm(dim=1).mean() > 0.5
-    found = invert(prior, x_t, bottom, top, 500, null_eps(prior))
-    assert (found - x_top).norm(dim=1).max() < 0.02
+    x_t = invert(prior, x_t, bottom, top, 500, null_eps(prior))
+    assert (x_t - x_top).norm(dim=1).max() < 0.02
 
 
 def test_a_step_down_undoes_a_step_up() -> None:
@@ -69,8 +69,8 @@ def test_a_step_down_undoes_a_step_up() -> None:
     torch.testing.assert_close(there, alpha_to * (x_t - sigma * eps) / alpha + sigma_to * eps)
 
 
-@pytest.mark.parametrize(("ends", "asked"), [((0.0, 0.0), 0), ((0.0, 0.01), 1), ((0.2, 0.6), 3), ((0.61, 0.3), 4)])
-def test_views_share_the_number_of_steps_and_go_evenly(ends: tuple[float, float], asked: int) -> None:
+@pytest.mark.parametrize(("ends", "count"), [((0.0, 0.0), 0), ((0.0, 0.01), 1), ((0.2, 0.6), 3), ((0.61, 0.3), 4)])
+def test_views_share_the_number_of_steps_and_go_evenly(ends: tuple[float, float], count: int) -> None:
     """At most 1/5 in t per step; 0 to 0.6 is three such steps, whatever rounding says."""
     prior, times = ball(), []
 
@@ -79,9 +79,9 @@ def test_views_share_the_number_of_steps_and_go_evenly(ends: tuple[float, float]
         return null_eps(prior)(x_t, t)
 
     start, end = torch.zeros(2), torch.tensor(ends)
-    found = invert(prior, points((1, 0), (0, 1)), start, end, 5, predict)
-    assert len(times) == asked
+    x_t = invert(prior, points((1, 0), (0, 1)), start, end, 5, predict)
+    assert len(times) == count
     for k, t in enumerate(times):
-        torch.testing.assert_close(t, start + (end - start) * k / asked)
-    if not asked:
-        assert torch.equal(found, points((1, 0), (0, 1)))
+        torch.testing.assert_close(t, start + (end - start) * k / count)
+    if not count:
+        assert torch.equal(x_t, points((1, 0), (0, 1)))

@@ -3,11 +3,10 @@
 import pytest
 import torch
 
-from sds3d.guidance.base import GuidanceInput
 from sds3d.guidance.inversion import invert
 from sds3d.guidance.sdi import SDI
 from sds3d.priors.analytic import AnalyticPrior
-from tests.guidance.questions import guidance_input, image_mixture, plane_mixture, points
+from tests.guidance.exact_priors import guidance_input, image_mixture, plane_mixture
 
 
 def gaussian(variance: float) -> AnalyticPrior:
@@ -78,25 +77,6 @@ def test_the_drawn_noise_and_the_generator_are_not_used() -> None:
     before = q.generator.get_state()
     assert torch.equal(SDI().step(q, None).grad, SDI().step(other, None).grad)
     assert torch.equal(q.generator.get_state(), before)
-
-
-@pytest.mark.parametrize("t", [0.4, 0.95])
-def test_jitter_ends_the_inversion_above_t_and_tells_the_prior_t(t: float) -> None:
-    prior = plane_mixture()
-
-    def asked(seed: int) -> GuidanceInput:
-        generator = torch.Generator().manual_seed(seed)
-        return guidance_input(prior, points((0.3, 0.8)).expand(100, 2, 1, 1), t, "right", generator=generator)
-
-    times: list[torch.Tensor] = []
-    ask = prior.predict_noise
-    prior.predict_noise = lambda x_t, t, *rest: times.append(t) or ask(x_t, t, *rest)
-    grad = SDI(jitter=True).step(asked(3), None).grad
-    assert torch.equal(times[-1], torch.full((100,), t))
-    ends = asked(3).t + torch.rand(100, generator=torch.Generator().manual_seed(3)) / 5
-    assert times[1].sub(0.05).div(ends.clamp(max=0.999) - 0.05).std() < 1e-5  # each view goes evenly to its own end
-    assert torch.equal(grad, SDI(jitter=True).step(asked(3), None).grad)
-    assert not torch.equal(grad, SDI(jitter=True).step(asked(4), None).grad)
 
 
 def test_below_the_start_nothing_is_inverted() -> None:

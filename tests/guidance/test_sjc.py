@@ -5,7 +5,7 @@ import torch
 
 from sds3d.guidance.sds import SDS
 from sds3d.guidance.sjc import SJC
-from tests.guidance.questions import guidance_input, image_mixture
+from tests.guidance.exact_priors import guidance_input, image_mixture
 
 
 @pytest.mark.parametrize("t", [0.02, 0.4, 0.95])
@@ -20,8 +20,8 @@ def test_it_is_the_perturb_and_average_step_on_growing_noise(t: float) -> None: 
     z = q.x + growing * q.noise
     eps_y, eps_null = prior.predict_noise(z / (1 + growing**2).sqrt(), q.t, [q.cond.positive, q.cond.null])
     denoised = z - growing * (eps_null + 101 * (eps_y - eps_null))
-    found = SJC(guidance_scale=101).step(q, None).grad
-    torch.testing.assert_close(found, (q.x - denoised) / growing, atol=1e-4, rtol=1e-5)
+    grad = SJC(guidance_scale=101).step(q, None).grad
+    torch.testing.assert_close(grad, (q.x - denoised) / growing, atol=1e-4, rtol=1e-5)
 
 
 def test_it_is_sds_with_one_default_changed() -> None:

@@ -6,10 +6,10 @@ import torch
 from sds3d.guidance.base import GuidanceInput
 from sds3d.guidance.ssd import SSD
 from sds3d.priors.analytic import AnalyticPrior
-from tests.guidance.questions import guidance_input, image_mixture, predictions
+from tests.guidance.exact_priors import guidance_input, image_mixture, predictions
 
 
-def asked_at(*times: float, **rest) -> GuidanceInput:
+def input_at(*times: float, **rest) -> GuidanceInput:
     x = torch.randn(len(times), 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     return guidance_input(image_mixture(), x, torch.tensor(times), "left", **rest)
 
@@ -19,7 +19,7 @@ def norm(value: torch.Tensor) -> torch.Tensor:
 
 
 def test_up_to_t_seek_it_is_orthogonal_to_the_noise_and_as_long_as_h() -> None:
-    q = asked_at(0.05, 0.2, 0.3)
+    q = input_at(0.05, 0.2, 0.3)
     grad = SSD(weighting="uniform").step(q, None).grad
     eps_y, eps_null, _ = predictions(q)
     h = eps_y - eps_null
@@ -30,14 +30,14 @@ def test_up_to_t_seek_it_is_orthogonal_to_the_noise_and_as_long_as_h() -> None:
 
 
 def test_above_t_seek_it_is_h() -> None:
-    q = asked_at(0.301, 0.5, 0.95)
+    q = input_at(0.301, 0.5, 0.95)
     eps_y, eps_null, _ = predictions(q)
     _, _, sigma = q.diffuse()
     torch.testing.assert_close(SSD().step(q, None).grad, sigma**2 * (eps_y - eps_null))
 
 
 def test_each_view_is_judged_by_itself() -> None:
-    q = asked_at(0.1, 0.8)
+    q = input_at(0.1, 0.8)
     together = SSD().step(q, None).grad
     for view in (0, 1):
         alone = guidance_input(q.prior, q.x[[view]], q.t[[view]], "left", noise=q.noise[[view]])
@@ -45,7 +45,7 @@ def test_each_view_is_judged_by_itself() -> None:
 
 
 def test_a_negative_prompt_takes_the_place_of_the_empty_text() -> None:
-    q = asked_at(0.6, negative="top")
+    q = input_at(0.6, negative="top")
     eps_y, _, eps_neg = predictions(q)
     torch.testing.assert_close(SSD(weighting="uniform").step(q, None).grad, eps_y - eps_neg)
 

@@ -15,7 +15,7 @@ from sds3d.jobs import Job, Queue, Worker
 from sds3d.jobs import worker as module
 from sds3d.jobs.processes import WorkerId
 from sds3d.priors.analytic import AnalyticConfig
-from sds3d.run.events import Change, Changed, Finished, FinishEarly, Pause, Resume, StepDone, Stop
+from sds3d.run.events import Change, Changed, FinishEarly, Finished, Pause, Resume, StepDone, Stop
 from sds3d.run.folder import RunFolder
 
 

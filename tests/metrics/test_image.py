@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from sds3d.metrics.image import diversity, mask_iou, psnr, saturation, silhouette_iou, soft_fraction
-from sds3d.metrics.mesh import enclosed_volume, face_pieces, is_watertight, mesh_statistics  # fmt: skip
+from sds3d.metrics.image import diversity, mask_iou, psnr, saturation, translucency
+from sds3d.metrics.mesh import enclosed_volume, face_pieces, is_watertight, mesh_statistics
 
 VERTICES = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 2]])
 FACES = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
@@ -42,23 +42,22 @@ def test_pieces_are_told_apart():
     assert face_pieces(np.array([[0, 1, 2], [5, 6, 7], [2, 3, 4]]), 8).tolist() == [0, 1, 0]
 
 
-def test_iou():
-    first, second = torch.zeros(4, 4), torch.zeros(4, 4)
-    first[:2], second[:, :2] = 0.8, 0.6
-    assert silhouette_iou(first, second) == pytest.approx(4 / 12)
-    assert silhouette_iou(first, second, threshold=0.7) == 0
-    assert silhouette_iou(first * 0, second * 0) == 1
-    assert mask_iou(first > 0, first > 0) == 1
+def test_iou_is_that_of_each_view():
+    first, second = torch.zeros(2, 4, 4, dtype=torch.bool), torch.zeros(2, 4, 4, dtype=torch.bool)
+    first[0, :2], second[0, :, :2] = True, True
+    assert mask_iou(first, second).tolist() == [4 / 12, 1.0]  # the second view is empty in both
+    assert mask_iou(first[0], ~first[0]) == 0
 
 
-def test_soft_fraction_counts_fog_among_what_is_covered():
+def test_translucent_pixels_are_counted_among_those_that_are_covered():
     opacity = torch.tensor([0.0, 0.05, 0.5, 0.95, 1.0, 0.2])
-    assert soft_fraction(opacity) == pytest.approx(2 / 4)
-    assert soft_fraction(torch.zeros(5)) == 0
+    assert translucency(opacity) == pytest.approx(2 / 4)
+    assert translucency(torch.zeros(5)) == 0
 
 
-def test_psnr():
-    assert psnr(torch.full((2, 2), 0.6), torch.full((2, 2), 0.5)) == pytest.approx(20.0, abs=1e-3)
+def test_psnr_is_in_decibels_and_ends_at_sixty():
+    assert psnr(0.1**2) == pytest.approx(20.0)
+    assert psnr(0.0) == 60
 
 
 def test_saturation_is_that_of_the_object_whatever_its_share_of_the_view() -> None:

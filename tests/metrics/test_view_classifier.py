@@ -8,10 +8,11 @@ import torch
 from sds3d.cameras import orbit
 from sds3d.config.run_config import load_config
 from sds3d.evaluation.ground_truth import draw_truths
-from sds3d.metrics.view_classifier import measure, residuals, turn
+from sds3d.metrics.view_classifier import false_front_share, measure, residuals
 from sds3d.priors.analytic import AnalyticPrior
 from sds3d.priors.embedded.captions import parse
 from sds3d.priors.embedded.render import render_solids
+from sds3d.scenes import GaussiansConfig
 from sds3d.types import RenderOutput, ViewCondition
 
 CPU = torch.device("cpu")
@@ -20,6 +21,10 @@ SIDES = ("front", "side", "back")
 
 def config(**overrides):
     return load_config(overrides={"prompt": "a mug", **overrides})
+
+
+def measured(prior, config, scene):
+    return measure(prior, config.prior, config.prompt, scene, CPU)
 
 
 class Words(AnalyticPrior):
@@ -53,7 +58,7 @@ def words_config():
 
 def test_an_object_with_its_own_back_is_read_as_what_it_is():
     prior = Words()
-    found = measure(prior, words_config(), Faces(prior.pictures, true_side).render, CPU)
+    found = measured(prior, words_config(), Faces(prior.pictures, true_side))
     assert found.agreement == 1.0
     assert found.front == found.truly_front == 2 / 8
     assert found.margin > 0.1
@@ -61,7 +66,7 @@ def test_an_object_with_its_own_back_is_read_as_what_it_is():
 
 def test_a_face_on_every_side_is_read_as_a_front_on_every_side():
     prior = Words()
-    found = measure(prior, words_config(), Faces(prior.pictures, lambda angle: 0).render, CPU)
+    found = measured(prior, words_config(), Faces(prior.pictures, lambda angle: 0))
     assert found.front == 1.0
     assert found.agreement == 2 / 8
 
@@ -69,7 +74,7 @@ def test_a_face_on_every_side_is_read_as_a_front_on_every_side():
 def test_a_second_face_at_the_back_is_counted():
     prior = Words()
     scene = Faces(prior.pictures, lambda angle: 0 if angle < 45 or angle > 135 else 1)
-    found = measure(prior, words_config(), scene.render, CPU)
+    found = measured(prior, words_config(), scene)
     assert found.front == 4 / 8
     assert found.agreement == 6 / 8
 
@@ -93,18 +98,20 @@ def test_the_residual_is_the_mean_square_of_what_the_prior_gets_wrong():
 
 
 def test_priors_that_tell_no_sides_apart_and_flat_scenes_have_no_meter(small_config):
-    prior = small_config().prior.build("cpu")
-    assert measure(prior, small_config(), print, CPU) is None
-    flat = config(scene="image")
-    assert measure(flat.prior.build("cpu"), flat, print, CPU) is None
+    solid = small_config().scene.build(torch.Generator().manual_seed(0))
+    assert measured(small_config().prior.build("cpu"), small_config(), solid) is None
+    flat = config(scene="image", **{"scene.size": 16})
+    assert measured(Words(), words_config(), flat.scene.build(torch.Generator().manual_seed(0))) is None
 
 
-def test_turned_cameras_keep_everything_but_the_azimuth():
-    cameras = orbit(3, elevation_deg=20, distance=2.5, fov_deg=50, size=64)
-    turned = turn(cameras, 0.5)
-    torch.testing.assert_close(turned.azimuth, cameras.azimuth + 0.5)
-    torch.testing.assert_close(turned.intrinsics, cameras.intrinsics)
-    torch.testing.assert_close(turned.distance, cameras.distance)
+def test_fronts_are_false_where_the_view_is_not_from_the_front():
+    azimuth = torch.deg2rad(torch.tensor([0.0, 50.0, 90.0, 180.0, -60.0, 359.0]))
+    every = torch.ones(6, dtype=torch.bool)
+    assert false_front_share(every, azimuth, every) == 1.0
+    assert false_front_share(torch.tensor([True, True, True, False, False, True]), azimuth, every) == pytest.approx(
+        1 / 3
+    )
+    assert false_front_share(every, azimuth, ~every) == 0.0
 
 
 class Truth:
@@ -124,27 +131,28 @@ class Truth:
         return RenderOutput(rgb=rgb, opacity=rgba[..., 3:], depth=rgba[..., 3:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["a red car", "a yellow duck"])
 def test_the_embedded_prior_tells_a_true_object_from_one_with_faces_all_around(text):
     prior = config().prior.build("cpu")
-    truth = measure(prior, config(prompt=text), Truth(text).render, CPU)
-    janus = measure(prior, config(prompt=text), Truth(text, from_front=True).render, CPU)
+    truth = measured(prior, config(prompt=text), Truth(text))
+    janus = measured(prior, config(prompt=text), Truth(text, from_front=True))
     assert truth.agreement >= 0.75, truth
     assert janus.agreement <= 0.5, janus
     assert janus.front > truth.front
 
 
-def test_a_run_tells_the_meter_on_the_way_and_at_the_end_and_does_not_count_its_questions(tmp_path):
+@pytest.mark.exports
+@pytest.mark.slow
+def test_a_run_measures_on_the_way_and_at_the_end_and_does_not_count_those_forwards(tmp_path, monkeypatch):
     import json
 
     from sds3d.run.events import Measured
     from sds3d.training.session import Session
 
+    monkeypatch.setattr(GaussiansConfig, "artifacts", ("ply",))
     options = {"prompt": "a red duck", "steps": 4, "preview_every": 0, "cameras.views": 2, "scene.count": 300}
-    plain, metered = (
-        config(**options, **more, **{"export.resolution": 32, "export.texture_size": 128})
-        for more in ({}, {"janus_every": 2})
-    )
+    plain, metered = (config(**options, **more) for more in ({}, {"janus_every": 2}))
     events = list(Session(metered, tmp_path / "metered").run())
     measured = [event for event in events if isinstance(event, Measured)]
     assert [event.step for event in measured] == [2, 4]

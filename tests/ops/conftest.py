@@ -24,7 +24,7 @@ def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 # One worker compiles the emulation and runs all that needs it.
-EMULATED = pytest.param("emulated", marks=pytest.mark.xdist_group("emulation"))
+EMULATED = pytest.param("emulated", marks=[pytest.mark.xdist_group("emulation"), pytest.mark.slow])
 
 
 @pytest.fixture(params=[EMULATED, pytest.param("cuda", marks=pytest.mark.cuda)])

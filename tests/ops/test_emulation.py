@@ -10,6 +10,7 @@ from tests.ops.emulation import build
 from tests.ops.test_cuda import splat_arguments
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.xdist_group("emulation"),
     pytest.mark.skipif(bool(build.why_not()), reason=build.why_not()),
 ]

@@ -74,7 +74,7 @@ def test_gsplat_agrees_with_the_reference(channels):
 
 
 def test_gsplat_on_the_cpu_is_refused_before_its_kernels_are_touched():
-    with pytest.raises(ConfigError, match="'gsplat' is asked for on cpu") as caught:
+    with pytest.raises(ConfigError, match="'gsplat' does not go with cpu") as caught:
         project_gaussians(*random_splats(0, 5), ring_of_cameras(1, 8, 8), rasterizer="gsplat")
     assert "auto, native or torch" in caught.value.hint
 

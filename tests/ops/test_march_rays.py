@@ -103,7 +103,7 @@ def test_the_kernel_finds_the_reference_s_samples(seed, hidden) -> None:
 def test_the_cuda_kernel_finds_the_reference_s_samples(cuda_kernels) -> None:
     origins, towards, near, far, grid, step, count, jitter = random_case(7)
     want = march_rays_reference(origins, towards, near, far, grid, step, count, jitter)
-    moved = OccupancyGrid(*(t.to(cuda_kernels) for t in (grid.binaries, grid.aabb, grid.least)), grid.most_depth)
+    moved = OccupancyGrid(*(t.to(cuda_kernels) for t in (grid.binaries, grid.aabb, grid.least)), grid.hidden_depth)
     rays = [t.to(cuda_kernels) for t in (origins, towards, near, far)]
     got = march_rays(*rays, moved, step, count, jitter.to(cuda_kernels))
     assert all(torch.equal(getattr(got, name).cpu(), getattr(want, name)) for name in FIELDS)

@@ -149,6 +149,7 @@ def test_a_broken_splat_leaves_the_others_alone(rasterize, name, value):
         assert torch.equal(a, b), NAMES[index]
 
 
+@pytest.mark.slow
 def test_the_reference_passes_gradcheck():
     case = Case(4, 6, 2, 9, 18)
 

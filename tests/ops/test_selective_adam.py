@@ -61,6 +61,7 @@ def test_the_kernel_agrees_with_the_float64_reference(count):
     got = run(selective_adam_, visible, (count, 3), torch.float32)
     want = run(selective_adam_reference_, visible, (count, 3), torch.float64)
     for a, b, name in zip(got, want, ("parameter", "exp_avg", "exp_avg_sq"), strict=True):
+        assert a.shape == b.shape == (count, 3)
         if count:
             assert_agrees(a, b, name, relative=1e-6)
 

@@ -12,8 +12,8 @@ from typing import Any
 from unittest import mock
 
 from sds3d import RunConfig, Session
-from sds3d.jobs import Ledger, Worker
-from sds3d.training.session import CONFIG
+from sds3d.jobs import Queue, Worker
+from sds3d.run.folder import RunFolder
 from sds3d_app.commands.generate import run
 
 PATIENCE = 120.0  # seconds, for what takes a few
@@ -39,7 +39,7 @@ def ended(child: BaseProcess) -> int:
 
 
 def begun(config: RunConfig, folder: Path) -> Session:
-    return Session.resume(folder) if (folder / CONFIG).is_file() else Session(config, folder)
+    return Session.resume(folder) if RunFolder(folder).exists() else Session(config, folder)
 
 
 def go_on(config: RunConfig, folder: Path) -> None:
@@ -60,4 +60,4 @@ def work(queue: Path) -> None:
         return whole(self)
 
     with mock.patch.object(Session, "run", poisoned):
-        list(Worker(Ledger(queue)).run())
+        list(Worker(Queue(queue)).run())

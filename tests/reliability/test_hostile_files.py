@@ -17,11 +17,13 @@ from sds3d import Session, load_config
 from sds3d.errors import Sds3dError
 from sds3d.export.info import read_info
 from sds3d.export.splat_files import read_splats_ply
+from sds3d.jobs import Queue
 from sds3d.jobs.job_list import read_job_list
+from sds3d.jobs.processes import WorkerId
 from sds3d.priors.embedded.prior import load_embedded
 from sds3d.reference_image import read_image
 from sds3d.run.checkpoint import checkpoints_in, load_checkpoint
-from sds3d.run.event_log import last_step
+from sds3d.run.folder import RunFolder
 
 LISTS = {
     "list.csv": b"prompt,seed,guidance.guidance_scale\na red ball,3,7.5\na blue ball,,\n",
@@ -114,8 +116,28 @@ def test_splats(count: int, run: Path, tmp_path: Path) -> None:
 
 
 def test_events(count: int, run: Path, tmp_path: Path) -> None:
-    path = tmp_path / "events.jsonl"
-    assert attack(lambda: last_step(path), path, (run / "events.jsonl").read_bytes(), count) == 0
+    folder, whole = RunFolder(tmp_path), (run / "events.jsonl").read_bytes()
+    assert attack(folder.status, tmp_path / "events.jsonl", whole, count) == 0
+    assert attack(lambda: folder.reader().read(), tmp_path / "events.jsonl", whole, count) == 0
+
+
+def test_jobs(count: int, tmp_path: Path, small_config) -> None:
+    """job.json when a worker reads it, and both files of a job when the database is made again from the folders."""
+    queue = Queue(tmp_path / "queue", attempts=1)
+    job = queue.add(small_config())
+    queue.release(queue.claim(WorkerId.here()), "no luck")
+    whole = {name: (job.folder / name).read_bytes() for name in ("job.json", "result.json")}
+    assert attack(lambda: queue.job(job.name).config, job.folder / "job.json", whole["job.json"], count) > 0.5 * count
+    for name, data in whole.items():
+        for other, sound in whole.items():
+            (job.folder / other).write_bytes(sound)
+
+        def remake() -> None:
+            for path in (queue.folder / "database").iterdir():
+                path.unlink()
+            assert queue.jobs()[0].name == job.name
+
+        assert attack(remake, job.folder / name, data, count // 5) == 0
 
 
 def test_meshes(count: int, run: Path, tmp_path: Path) -> None:

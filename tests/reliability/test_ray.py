@@ -1,7 +1,6 @@
 """`sds3d batch --ray` on a real cluster of several nodes, all on this machine: actors and nodes that are killed."""
 
 import importlib.util
-import json
 import os
 import signal
 import time
@@ -12,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from sds3d.jobs import Job, Ledger
+from sds3d.jobs import Job, Queue, Selection
+from sds3d.run.events import Change, Changed, Finished, Pause, Resume
 from sds3d_app.cli import invoke
 from sds3d_app.workers.ray_actor import packed, unpacked
 from tests.sizes import FULL
@@ -43,7 +43,7 @@ def nodes() -> Iterator[Any]:
 
 @pytest.fixture
 def cluster(nodes: Any) -> Iterator[Any]:
-    """The nodes, connected to; a crew that ends lets go of them."""
+    """The nodes, connected to; a pool that ends lets go of them."""
     import ray
 
     ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
@@ -52,116 +52,147 @@ def cluster(nodes: Any) -> Iterator[Any]:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "queue", lease=5.0)
+def queue(tmp_path: Path) -> Queue:
+    return Queue(tmp_path / "queue")
 
 
-def crew_on(ledger: Ledger, jobs: list[Job], number: int) -> Any:
-    from sds3d_app.workers.ray_pool import RayCrew
+def pool_on(queue: Queue, number: int, shared: bool = True) -> Any:
+    from sds3d_app.workers.ray_pool import RayWorkerPool
 
-    return RayCrew(ledger, jobs, number, gpus=0.0)
+    pool = RayWorkerPool(queue, number, Selection(job.name for job in queue.jobs()), gpus=0.0)
+    pool.start()
+    if not shared:
+        pool.probe.unlink()
+    return pool
 
 
-def until_done(crew: Any, meanwhile: Callable[[], object] = lambda: None) -> None:
+def until_done(pool: Any, meanwhile: Callable[[], object] = lambda: None) -> None:
     end = time.monotonic() + PATIENCE
     try:
-        while crew.at_work():
-            assert time.monotonic() < end, [crew.ledger.status(job) for job in crew.jobs]
+        while pool.at_work():
+            assert time.monotonic() < end, pool.queue.jobs()
             meanwhile()
             time.sleep(0.2)
     finally:
-        crew.end()
+        pool.end()
 
 
-def at_work_on(ledger: Ledger, job: Job) -> int | None:
-    """The process at work on a job."""
-    status = ledger.status(job)
-    return int(status.worker.rpartition(":")[2]) if status.state == "running" else None
-
-
-def kill(pid: int) -> None:
+def kill_holder(job: Job) -> bool:
+    """Kill the actor that works on a job in place; whether there was one."""
+    holder = job.run.holder()
+    if holder is None or not holder.pid:
+        return False
     with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+        os.kill(holder.pid, signal.SIGKILL)
+    return True
 
 
 def finished(job: Job) -> int:
-    lines = (job.run / "events.jsonl").read_text().splitlines()
-    return sum(json.loads(line)["event"] == "Finished" for line in lines)
+    return sum(isinstance(event, Finished) and not event.interrupted for _, event in job.run.reader().read())
 
 
 @needs_ray
-def test_where_no_folder_is_shared_the_results_are_brought_back(
-    cluster: Any, ledger: Ledger, small_config: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from sds3d_app.workers.ray_pool import RayCrew
-
-    monkeypatch.setattr(RayCrew, "probe", lambda self: ("/nowhere", "x"))
-    jobs = [ledger.add(small_config(seed=seed, steps=60)) for seed in range(3)]
-    unknown = ledger.add(small_config(prompt="xyzzy"))
-    crew, killed = crew_on(ledger, [*jobs, unknown], 2), []
+def test_where_no_folder_is_shared_the_results_are_brought_back(cluster: Any, queue: Queue, small_config: Any) -> None:
+    configs = [small_config(seed=seed, steps=60) for seed in range(3)]
+    *jobs, unknown = queue.add_many([*configs, small_config(prompt="xyzzy")])
+    pool, killed = pool_on(queue, 2, shared=False), []
 
     def harm() -> None:
         import ray
 
-        busy = [seat for seat in crew.seats if seat._job is not None]
+        busy = [handle for handle in pool.handles if handle.job is not None]
         if busy and not killed:
             killed.append(1)
             ray.kill(busy[0].actor, no_restart=False)
 
-    until_done(crew, harm)
+    until_done(pool, harm)
     assert killed
-    assert [ledger.status(job).state for job in jobs] == ["done"] * 3
+    *jobs, unknown = queue.jobs()
+    assert [job.state for job in jobs] == ["done"] * 3
     assert [finished(job) for job in jobs] == [1, 1, 1]
-    assert all((job.run / "mesh.glb").is_file() for job in jobs)
-    assert ledger.status(unknown).state == "failed"
-    assert "xyzzy" in ledger.status(unknown).reason
-    assert sum(ledger.status(job).attempts for job in jobs) == 4
-    assert not list(ledger.folder.glob("*/.run.unpacking"))
+    assert all((job.run.path / "mesh.glb").is_file() for job in jobs)
+    assert unknown.state == "failed"
+    assert "xyzzy" in unknown.reason
+    assert sum(job.attempts for job in jobs) == 4
+    assert not list(queue.folder.glob("*/.run.unpacking"))
 
 
 @needs_ray
 @at_length
-def test_ending_early_saves_and_gives_the_jobs_back(cluster: Any, ledger: Ledger, small_config: Any) -> None:
-    jobs = [ledger.add(small_config(seed=seed, steps=5000, checkpoint_every=10)) for seed in range(2)]
-    crew, end = crew_on(ledger, jobs, 2), time.monotonic() + PATIENCE
-    while not all(any(job.run.glob("checkpoints/step-*")) for job in jobs):
-        assert crew.at_work()
+@pytest.mark.parametrize("shared", [True, False])
+def test_ending_early_saves_and_gives_the_jobs_back(
+    cluster: Any, queue: Queue, small_config: Any, shared: bool
+) -> None:
+    queue.add_many([small_config(seed=seed, steps=5000, checkpoint_every=10) for seed in range(2)])
+    pool, end = pool_on(queue, 2, shared), time.monotonic() + PATIENCE
+    begun = 0.0
+    while not all(job.run.checkpoint_steps() for job in queue.jobs()):
+        assert pool.at_work()
         assert time.monotonic() < end
+        if not shared and all(handle.job is not None for handle in pool.handles):
+            begun = begun or time.monotonic()
+            if time.monotonic() - begun > 20.0:
+                break
         time.sleep(0.2)
-    crew.end()
-    assert [ledger.status(job).state for job in jobs] == ["queued", "queued"]
-    assert [ledger.status(job).reason for job in jobs] == ["", ""]
+    pool.end()
+    assert [(job.state, job.reason) for job in queue.jobs()] == [("queued", "")] * 2
+    assert all(job.run.checkpoint_steps() for job in queue.jobs())
+
+
+@needs_ray
+@at_length
+@pytest.mark.parametrize("shared", [True, False])
+def test_commands_reach_actors(cluster: Any, queue: Queue, small_config: Any, shared: bool) -> None:
+    """One actor: A is paused, B is done meanwhile, A goes on, changed."""
+    a, b = queue.add_many([small_config(seed=0, steps=200), small_config(seed=1, steps=10)])
+    pool, seen = pool_on(queue, 1, shared), []
+
+    def command() -> None:
+        now = queue.job(a.name)
+        if now.state == "running" and not seen and pool.handles[0].job is not None:
+            queue.command(a, Pause())
+            seen.append("told")
+        if now.state == "paused" and queue.job(b.name).state == "done":
+            queue.command(a, Change({"prompt": "a blue ball"}))
+            queue.command(a, Resume())
+            seen.append("resumed")
+
+    until_done(pool, command)
+    assert seen == ["told", "resumed"]
+    assert [job.state for job in queue.jobs()] == ["done", "done"]
+    assert sum(isinstance(event, Changed) for _, event in a.run.reader().read()) == 1
+    assert a.run.config().prompt == "a blue ball"
 
 
 @needs_ray
 @at_length
 def test_each_job_is_done_once_with_a_worker_and_a_node_killed_and_poison_is_set_aside(
-    cluster: Any, ledger: Ledger, small_config: Any, full: bool
+    cluster: Any, queue: Queue, small_config: Any, full: bool
 ) -> None:
-    jobs = [ledger.add(small_config(seed=seed, steps=60, checkpoint_every=5)) for seed in range(40 if full else 4)]
-    poison = ledger.add(small_config(seed=1000, steps=900, checkpoint_every=900))
-    crew, killed, nodes = crew_on(ledger, [*jobs, poison], 3), [], list(cluster.worker_nodes)
+    configs = [small_config(seed=seed, steps=60, checkpoint_every=5) for seed in range(40 if full else 4)]
+    *jobs, poison = queue.add_many([*configs, small_config(seed=1000, steps=900, checkpoint_every=900)])
+    pool, killed, nodes = pool_on(queue, 3), [], list(cluster.worker_nodes)
 
     def harm() -> None:
-        bad = at_work_on(ledger, poison)
-        if bad is not None:
+        if poison.run.holder() is not None:
             time.sleep(0.3)
-            kill(bad)  # whoever takes it dies of it
-        busy = [pid for job in jobs if (pid := at_work_on(ledger, job)) is not None]
+            kill_holder(poison)  # whoever takes it dies of it
+        busy = [job for job in jobs if job.run.holder() is not None]
         if busy and not killed:
-            killed.append(busy[0])
-            kill(busy[0])
+            killed.append("a worker")
+            kill_holder(busy[0])
         elif busy and nodes and len(killed) == 1:
-            killed.append(0)
+            killed.append("a node")
             cluster.remove_node(nodes.pop())
 
-    until_done(crew, harm)
+    until_done(pool, harm)
     assert len(killed) == 2
-    assert [ledger.status(job).state for job in jobs] == ["done"] * len(jobs)
+    *jobs, poison = queue.jobs()
+    assert [job.state for job in jobs] == ["done"] * len(jobs)
     assert [finished(job) for job in jobs] == [1] * len(jobs)
-    assert ledger.status(poison).state == "failed"
-    assert ledger.status(poison).reason.startswith("set aside after 3 attempts")
-    assert not (ledger.folder / ".ray-probe").exists()
+    assert poison.state == "failed"
+    assert poison.reason.startswith("set aside after 3 attempts")
+    assert not (queue.folder / ".ray-probe").exists()
 
 
 @needs_ray

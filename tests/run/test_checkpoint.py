@@ -236,6 +236,7 @@ def vsd_run(small_config, prior: Prior, **changes: object) -> Trainer:
     return Trainer(config, scene, prior, generator, torch.device("cpu"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "cut"), [("analytic", 1), ("analytic", 7), ("embedded", 2)])
 def test_a_run_with_a_critic_is_resumed_bit_for_bit(small_config, tmp_path: Path, name: str, cut: int) -> None:
     """Also the critic and its part of the optimizer; through the files, into parts that are made anew."""

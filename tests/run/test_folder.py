@@ -62,6 +62,7 @@ def test_a_folder_that_is_claimed_at_this_moment_is_not_taken(tmp_path: Path) ->
         assert (first.path.name, second.path.name) == ("run", "run-2")
 
 
+@pytest.mark.slow
 def test_processes_that_claim_the_same_folder_at_once_all_get_one_of_their_own(tmp_path: Path) -> None:
     processes = [started(CLAIM, str(tmp_path / "run")) for _ in range(3)]
     for process in processes:
@@ -233,6 +234,8 @@ def test_a_folder_is_made_whole_or_not_at_all(small_config, tmp_path: Path, monk
         RunFolder.create(tmp_path / "fork", small_config(), source)
 
 
+@pytest.mark.slow
+@pytest.mark.exports
 def test_files_of_a_run_are_those_that_are_there_with_what_belongs_to_them(small_config, tmp_path: Path) -> None:
     session = Session(small_config(), tmp_path / "run")
     list(session.run())

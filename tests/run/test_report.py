@@ -45,12 +45,12 @@ def test_versions_name_what_decides_the_result() -> None:
     assert versions()["torch"] == torch.__version__
 
 
-def test_a_faint_cloud_is_all_fog_and_an_opaque_ball_is_not(small_config) -> None:
+def test_a_faint_cloud_is_translucent_and_an_opaque_ball_is_not(small_config) -> None:
     faint = small_config(**{"scene.init_opacity": 0.02}).scene.build(torch.Generator().manual_seed(0))
     solid = small_config(**{"scene.init_opacity": 0.99, "scene.count": 3000}).scene.build(
         torch.Generator().manual_seed(0)
     )
-    foggy, clear = (view_metrics(scene, torch.device("cpu")) for scene in (faint, solid))
-    assert foggy["translucency"] > 0.9
+    faint_metrics, clear = (view_metrics(scene, torch.device("cpu")) for scene in (faint, solid))
+    assert faint_metrics["translucency"] > 0.9
     assert clear["translucency"] < 0.4
-    assert clear["coverage"] > foggy["coverage"]
+    assert clear["coverage"] > faint_metrics["coverage"]

@@ -34,8 +34,8 @@ def test_random_background_stream_does_not_depend_on_the_share():
     assert torch.equal(one.get_state(), two.get_state())
 
 
-def sphere_map(**options):
-    return EnvironmentMap(LearnedBackground(**{"rows": 8, **options}))
+def environment_map(**options):
+    return EnvironmentMap(LearnedBackground(**options), rows=8)
 
 
 def toward(azimuth, elevation):
@@ -44,7 +44,7 @@ def toward(azimuth, elevation):
 
 
 def test_the_map_has_up_in_its_first_row_and_is_continuous_behind():
-    around = sphere_map()
+    around = environment_map()
     with torch.no_grad():
         around.raw_colors[:] = -20
         around.raw_colors[:, 0, :4] = 20  # red above the horizon
@@ -67,7 +67,7 @@ def render(views, opacity):
 
 def test_the_map_is_behind_what_is_rendered_and_learns_where_it_shows():
     cameras, colors = orbit(3, size=4), torch.ones(3, 3)
-    around, generator = sphere_map(random_share=0.0), torch.Generator().manual_seed(0)
+    around, generator = environment_map(random_share=0.0), torch.Generator().manual_seed(0)
     over_white = RenderOutput(render(3, 0.4).rgb + 0.6, render(3, 0.4).opacity, render(3, 0.4).depth)
     shown = around.behind(over_white, cameras, colors, generator)
     torch.testing.assert_close(shown, torch.full((3, 4, 4, 3), 0.4 * 0.25 + 0.6 * 0.5))
@@ -77,7 +77,7 @@ def test_the_map_is_behind_what_is_rendered_and_learns_where_it_shows():
 
 def test_the_drawn_share_of_views_keeps_its_colour():
     cameras, colors = orbit(40, size=4), torch.rand(40, 3, generator=torch.Generator().manual_seed(1))
-    around = sphere_map(random_share=0.5)
+    around = environment_map(random_share=0.5)
     empty = render(40, 0.0)
     out = RenderOutput(empty.rgb + colors[:, None, None], empty.opacity, empty.depth)
     shown = around.behind(out, cameras, colors, torch.Generator().manual_seed(2))

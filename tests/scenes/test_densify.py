@@ -2,7 +2,21 @@ import pytest
 import torch
 from torch import nn
 
-from sds3d.scenes.densify import DensifyConfig, Refinement, child_offsets, plan_refinement, replace_parameters
+from sds3d.config.presets import PRESETS
+from sds3d.scenes.densify import (
+    Densifier,
+    DensifyConfig,
+    Refinement,
+    child_offsets,
+    plan_refinement,
+    replace_parameters,
+)
+
+
+@pytest.fixture(autouse=True)
+def no_least_number(monkeypatch):
+    """Four splats are enough here."""
+    monkeypatch.setattr("sds3d.scenes.densify.MIN_COUNT", 1)
 
 
 def plan(gradients, scales=None, opacities=None, **options):
@@ -11,12 +25,12 @@ def plan(gradients, scales=None, opacities=None, **options):
         torch.tensor(gradients),
         torch.full((count, 3), 0.01) if scales is None else torch.tensor(scales)[:, None].expand(-1, 3),
         torch.full((count,), 0.5) if opacities is None else torch.tensor(opacities),
-        DensifyConfig(**{"min_count": 1, "grow_share": 1.0, **options}),
+        DensifyConfig(**{"grow_share": 1.0, **options}),
     )
 
 
 def test_plan_keeps_clones_splits_and_prunes():
-    result = plan([0.0, 5.0, 5.0, 9.0], [0.01, 0.01, 0.1, 0.01], [0.5, 0.5, 0.5, 0.001], grad_threshold=1.0)
+    result = plan([0.0, 5.0, 5.0, 9.0], [0.01, 0.01, 0.1, 0.01], [0.5, 0.5, 0.5, 0.001], grow_grad2d=1.0)
     assert result.source.tolist() == [0, 1, 2, 1, 2]  # 3 is too faint, whatever its gradient
     assert result.is_child.tolist() == [False, True, True, True, True]
     assert result.is_split.tolist() == [False, False, True, False, True]
@@ -33,8 +47,9 @@ def test_plan_settles_equal_gradients_by_index():
     assert plan([1.0] * 4, grow_share=0.5).source.tolist() == [2, 3, 0, 1, 0, 1]
 
 
-def test_plan_never_removes_the_last_splats():
-    result = plan([0.0] * 4, opacities=[0.001, 0.004, 0.002, 0.003], min_count=2, grow_share=0.0)
+def test_plan_never_removes_the_last_splats(monkeypatch):
+    monkeypatch.setattr("sds3d.scenes.densify.MIN_COUNT", 2)
+    result = plan([0.0] * 4, opacities=[0.001, 0.004, 0.002, 0.003], grow_share=0.0)
     assert result.source.tolist() == [1, 3]
 
 
@@ -72,6 +87,42 @@ def test_children_are_drawn_from_their_splats_shape():
     assert torch.allclose(spread, torch.tensor([0.2, 0.3, 0.1]), rtol=0.03)
 
 
-def test_grow_share_is_a_share():
-    with pytest.raises(ValueError, match="grow_share"):
-        DensifyConfig(grow_share=1.5)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"grow_share": 1.5}, "grow_share"), ({"refine_start": 0.8, "refine_stop": 0.2}, "refine_start = 0.8 is above")],
+)
+def test_bad_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        DensifyConfig(**options)
+
+
+def refinements(steps: int, **options) -> list[int]:
+    """After how many steps a run refines."""
+    densifier = Densifier(DensifyConfig(**options), 1, torch.Generator())
+    return [step + 1 for step in range(steps) if densifier.is_due(step, steps)]
+
+
+def test_the_default_run_refines_every_fifty_steps_from_150_to_550():
+    assert refinements(600) == list(range(150, 600, 50))
+
+
+@pytest.mark.parametrize("steps", [100, 151, 200, 201, 250, 300, 601, 1000, 1999, 2000, 30_000])
+@pytest.mark.parametrize("every", [1, 7, 50, 100])
+def test_children_have_an_interval_and_a_twentieth_of_the_run_to_be_optimized_in(steps: int, every: int):
+    times = refinements(steps, refine_every=every)
+    assert all(steps - done >= every and done <= 0.95 * steps + 1 for done in times)
+    # and none is left out for another reason
+    assert times == [done for done in range(3 * every, steps - every + 1, every) if done - 1 < 0.95 * steps]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_no_preset_ends_on_a_refinement(preset: str):
+    steps = PRESETS[preset]["steps"]
+    assert steps - 100 <= refinements(steps)[-1] <= steps - 50
+
+
+def test_a_run_that_is_continued_with_more_steps_goes_on_refining():
+    densifier = Densifier(DensifyConfig(), 1, torch.Generator())
+    assert not densifier.is_due(599, 600)
+    assert densifier.is_due(649, 1200)
+    assert refinements(600, refine_stop=0.0) == []

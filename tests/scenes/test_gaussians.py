@@ -31,15 +31,15 @@ def set_splats(scene, means, scales=0.1, opacities=0.9, colors=(1.0, 1.0, 1.0), 
     return scene
 
 
-def train(scene, optimizer, steps, start=0):
-    """A few steps towards a red image, as the trainer does them."""
+def train(scene, optimizer, steps, start=0, of=1000):
+    """A few steps towards a red image, as the trainer of a run of `of` steps does them."""
     cameras = orbit(2, size=16)
     for step in range(start, start + steps):
         out = scene.render(cameras, torch.zeros(2, 3))
         (out.rgb - torch.tensor([1.0, 0.0, 0.0])).square().mean().backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        scene.after_step(step, out, optimizer)
+        scene.after_step(step, of, out, optimizer)
 
 
 def sphere_pair(cameras):
@@ -101,7 +101,7 @@ def test_normal_is_the_shortest_axis_towards_the_camera():
     tilt = math.radians(30)  # about y: the disc's axis z turns towards +x
     quat = [math.cos(tilt / 2), 0.0, math.sin(tilt / 2), 0.0]
     scene = set_splats(make_scene(), [[0.0, 0.0, 0.0]], scales=[[0.2, 0.2, 0.01]], quats=[quat])
-    out = scene.render(orbit(2, elevation_deg=0, size=33), torch.zeros(2, 3), with_normal=True)
+    out = scene.render(orbit(2, elevation_deg=0, size=33), torch.zeros(2, 3), RenderContext(normals=True))
     axis = torch.tensor([math.sin(tilt), 0.0, math.cos(tilt)])
     assert torch.allclose(out.normal[0, 16, 16], axis, atol=1e-4)  # from +x
     assert torch.allclose(out.normal[1, 16, 16], -axis, atol=1e-4)  # from -x
@@ -123,16 +123,17 @@ def test_fits_a_two_coloured_object():
     torch.manual_seed(0)
     cameras = orbit(8, size=24)
     target = sphere_pair(cameras)
-    densify = DensifyConfig(begin_step=20, every=20, end_step=100)
+    densify = DensifyConfig(refine_every=20)
     scene = make_scene(count=250, lr_means=0.01, lr_colors=0.1, densify=densify)
     optimizer = make_optimizer(scene)
-    for step in range(100):
+    steps = 110
+    for step in range(steps):
         out = scene.render(cameras, torch.ones(8, 3))
         loss = (out.rgb - target).square().mean()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        scene.after_step(step, out, optimizer)
+        scene.after_step(step, steps, out, optimizer)
     assert len(scene) > 250
     assert -10 * math.log10(loss.item()) > 24
     top, bottom = scene.color(torch.tensor([[0.0, 0.0, 0.4], [0.0, 0.0, -0.45]]))
@@ -158,9 +159,10 @@ def test_refinement_keeps_what_the_views_show():
     scene = make_scene(count=500, init_opacity=0.3, densify=DensifyConfig(grow_share=0.3))
     cameras = orbit(2, size=32)
     before = scene.render(cameras, torch.zeros(2, 3))
-    scene.grad_sum.fill_(1)
-    scene.view_count.fill_(1)
-    scene.refine(0, make_optimizer(scene))
+    scene.densifier.grad_sum.fill_(1)
+    scene.densifier.view_count.fill_(1)
+    for name, parameter in scene.densifier.refine(scene.splats(), make_optimizer(scene), 0).items():
+        setattr(scene, name, parameter)
     after = scene.render(cameras, torch.zeros(2, 3))
     assert len(scene) == 650
     assert (after.opacity - before.opacity).abs().mean() < 0.03
@@ -171,25 +173,24 @@ def test_gradients_of_hidden_splats_do_not_count():
     with torch.no_grad():
         scene.raw_means[0] = torch.tensor([0.0, 0.0, 60.0])  # outside every view, before the bound pulls it in
     train(scene, make_optimizer(scene), 1)
-    assert scene.view_count[0] == 0
-    assert scene.grad_sum[0] == 0
-    assert scene.view_count[1:].max() == 2
-    assert scene.grad_sum[1:].max() > 0
+    assert scene.densifier.view_count[0] == 0
+    assert scene.densifier.grad_sum[0] == 0
+    assert scene.densifier.view_count[1:].max() == 2
+    assert scene.densifier.grad_sum[1:].max() > 0
 
 
 def test_refinement_waits_for_its_steps():
-    densify = DensifyConfig(begin_step=2, every=2, end_step=6, grow_share=0.1)
-    scene = make_scene(densify=densify)
+    scene = make_scene(densify=DensifyConfig(refine_every=2, refine_start=0.3, refine_stop=0.7, grow_share=0.1))
     optimizer = make_optimizer(scene)
     counts = []
-    for step in range(8):
-        train(scene, optimizer, 1, start=step)
+    for step in range(14):
+        train(scene, optimizer, 1, start=step, of=14)
         counts.append(len(scene))
-    assert counts == [60, 60, 60, 66, 66, 72, 72, 72]
+    assert counts == [60] * 5 + [66] * 2 + [72] * 2 + [79] * 5  # after 6, 8 and 10 steps: 5/14 > 0.3, 9/14 < 0.7
 
 
 def test_resume_is_bit_equal_across_a_changed_count():
-    densify = DensifyConfig(begin_step=0, every=3, grow_share=0.2)
+    densify = DensifyConfig(refine_every=1, grow_share=0.2)
     scene = make_scene(densify=densify)
     optimizer = make_optimizer(scene)
     train(scene, optimizer, 4)
@@ -225,24 +226,24 @@ def test_regularizers_are_scalars_that_can_be_minimized():
     scene = make_scene()
     cameras, white = orbit(1, size=16), torch.ones(1, 3)
     assert "z_variance" not in scene.regularizers(scene.render(cameras, white))  # costs a channel
-    losses = scene.regularizers(scene.render(cameras, white, wants_thickness()))
+    losses = scene.regularizers(scene.render(cameras, white, with_thickness()))
     assert set(losses) == set(GaussiansConfig.losses)
     sum(losses.values()).backward()
     assert torch.isfinite(scene.raw_scales.grad).all()
     assert scene.raw_opacities.grad.abs().max() > 0
 
 
-def wants_thickness():
-    return RenderContext(0.5, ["z_variance"], torch.Generator())
+def with_thickness():
+    return RenderContext(0.5, ["z_variance"])
 
 
 def test_z_variance_is_that_of_the_depths_in_a_pixel():
     # both in the middle of the view, which is 3 from the camera; the nearer takes 0.6, the farther 0.5 of the rest
     scene = set_splats(make_scene(), [[0.03, 0.0, 0.0], [-0.05, 0.0, 0.0]], opacities=[0.6, 0.5])
     cameras = orbit(1, elevation_deg=0, size=33)
-    out = scene.render(cameras, torch.zeros(1, 3), wants_thickness())
+    out = scene.render(cameras, torch.zeros(1, 3), with_thickness())
     near, far = 0.6, 0.4 * 0.5
-    sum_z, sum_zz = (values[0, 16, 16, 0].item() for values in out.aux.depths)
+    sum_z, sum_zz = (values[0, 16, 16, 0].item() for values in out.aux.depth_sums)
     assert out.opacity[0, 16, 16].item() == pytest.approx(near + far, abs=1e-3)
     assert sum_z == pytest.approx(-0.03 * near + 0.05 * far, abs=1e-4)
     assert sum_zz == pytest.approx(0.03**2 * near + 0.05**2 * far, abs=1e-5)
@@ -253,7 +254,7 @@ def test_z_variance_makes_a_thick_layer_thin():
     optimizer = make_optimizer(scene)
     seen = []
     for _ in range(60):
-        out = scene.render(cameras, torch.zeros(3, 3), wants_thickness())
+        out = scene.render(cameras, torch.zeros(3, 3), with_thickness())
         loss = scene.regularizers(out)["z_variance"]
         loss.backward()
         optimizer.step()
@@ -267,7 +268,13 @@ def test_param_groups_cover_every_parameter_with_its_rate():
     scene = make_scene(lr_colors=0.5)
     groups = {group.name: group for group in scene.param_groups()}
     assert groups["colors"].lr == 0.5
+    assert {group.lr for group in make_scene(sh_degree=1).param_groups() if group.name == "harmonics"} == {0.0015}
     assert {id(p) for g in groups.values() for p in g.parameters} == {id(p) for p in scene.parameters()}
+
+
+def test_the_least_size_is_not_above_the_largest():
+    with pytest.raises(ValueError, match=r"min_scale = 0.5 is above max_scale = 0.1"):
+        GaussiansConfig(min_scale=0.5, max_scale=0.1)
 
 
 def test_config_names_the_wrong_key():
@@ -277,7 +284,8 @@ def test_config_names_the_wrong_key():
 
 
 def test_without_harmonics_the_state_is_what_it_was():
-    assert not any("harmonics" in name for name in make_scene().state_dict())
+    names = {"means", "quats", "scales", "opacities", "colors"}
+    assert set(make_scene().state_dict()) == {f"raw_{name}" for name in names} | {"grad_sum", "view_count", "seed"}
     plain, with_harmonics = make_scene(5), make_scene(5, sh_degree=2)
     cameras = orbit(3, size=16)
     images = [scene.render(cameras, torch.zeros(3, 3)).rgb for scene in (plain, with_harmonics)]
@@ -291,7 +299,7 @@ def test_harmonics_learn_a_colour_that_changes_with_the_side():
     wanted = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.1, 0.9]])[:, None, None]
 
     def error_after_training(degree):
-        scene = make_scene(sh_degree=degree, lr_harmonics=0.05, densify=DensifyConfig(enabled=False))
+        scene = make_scene(sh_degree=degree, lr_colors=1.0)
         # seen through, so that both sides look at the same splats
         set_splats(scene, [[0.0, 0.0, 0.0]], scales=0.15, opacities=0.9, colors=(0.5, 0.5, 0.5))
         optimizer = make_optimizer(scene)
@@ -309,7 +317,7 @@ def test_harmonics_learn_a_colour_that_changes_with_the_side():
 
 def test_harmonics_survive_refinement_and_a_resume_bit_for_bit():
     def run(steps, scene=None, optimizer=None, start=0):
-        scene = scene or make_scene(sh_degree=1, densify=DensifyConfig(begin_step=2, every=3, grow_share=0.2))
+        scene = scene or make_scene(sh_degree=1, densify=DensifyConfig(refine_every=2, grow_share=0.2))
         optimizer = optimizer or make_optimizer(scene)
         train(scene, optimizer, steps, start)
         return scene, optimizer

@@ -1,9 +1,8 @@
 import math
 
-import pytest
 import torch
 
-from sds3d.scenes.init import ball_points, ball_spacing, neighbour_distances
+from sds3d.scenes.init import ball_points, ball_spacing
 
 
 def test_ball_points_fill_the_ball_evenly():
@@ -22,14 +21,3 @@ def test_ball_points_repeat_with_the_seed():
 
 def test_ball_spacing_times_count_is_the_volume():
     assert math.isclose(1000 * ball_spacing(1000, 0.7) ** 3, 4 / 3 * math.pi * 0.7**3)
-
-
-def test_neighbour_distances_of_a_cubic_lattice_are_its_edge():
-    axis = torch.arange(4) * 0.1
-    lattice = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).reshape(-1, 3)
-    assert torch.allclose(neighbour_distances(lattice, neighbours=3, chunk=7), torch.full((64,), 0.1), atol=1e-6)
-
-
-def test_neighbour_distances_need_enough_points():
-    with pytest.raises(ValueError, match="3 points"):
-        neighbour_distances(torch.zeros(3, 3))

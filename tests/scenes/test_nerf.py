@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from sds3d.cameras import orbit
-from sds3d.export import ExportConfig, check_mesh, extract_mesh
+from sds3d.export import ExportConfig, check_geometry, extract_mesh
 from sds3d.scenes import SCENES, Nerf, NerfConfig, RenderContext, Scene
 from sds3d.scenes.nerf_field import FieldConfig
 from sds3d.scenes.nerf_render import RAY_LOSSES
@@ -55,7 +55,7 @@ def train(scene, optimizer, steps, start=0):
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        scene.after_step(step, out, optimizer)
+        scene.after_step(step, 20, out, optimizer)
 
 
 def make_optimizer(scene):
@@ -108,11 +108,12 @@ def test_depth_is_along_the_cameras_z_and_not_along_the_ray() -> None:
     assert out.depth[0, 32, 32 + 13] / out.opacity[0, 32, 32 + 13] == pytest.approx(z, abs=0.02)
 
 
-def test_normals_are_those_of_the_surface_by_either_way() -> None:
-    scene, cameras = make_scene(field={"blob_strength": 40.0}), orbit(1, elevation_deg=0, distance=3.0, size=65)
+def test_normals_are_those_of_the_surface_by_either_way(monkeypatch) -> None:
+    monkeypatch.setattr("sds3d.scenes.nerf_field.BLOB_STRENGTH", 40.0)  # a hard ball
+    scene, cameras = make_scene(), orbit(1, elevation_deg=0, distance=3.0, size=65)
     with torch.no_grad():
-        analytic = scene.render(cameras, torch.zeros(1, 3), with_normal=True)
-    differences = scene.render(cameras, torch.zeros(1, 3), with_normal=True)
+        analytic = scene.render(cameras, torch.zeros(1, 3), RenderContext(normals=True))
+    differences = scene.render(cameras, torch.zeros(1, 3), RenderContext(normals=True))
     toward_camera = torch.tensor([1.0, 0, 0])
     torch.testing.assert_close(analytic.normal[0, 32, 32], toward_camera, atol=0.02, rtol=0)
     solid = analytic.opacity[0, ..., 0] > 0.9
@@ -127,7 +128,8 @@ def test_normals_are_those_of_the_surface_by_either_way() -> None:
 def test_samples_that_nobody_sees_are_left_out() -> None:
     seen, rendered = [], []
     for depth in (6.0, 1e9):
-        scene = ball_scene(density=100.0, occupancy={"hidden_depth": depth})
+        scene = ball_scene(density=100.0)
+        scene.occupancy.hidden_depth = depth
         forward = scene.field.forward
         scene.field.forward = lambda points, forward=forward: seen.append(len(points)) or forward(points)
         with torch.no_grad():
@@ -139,19 +141,22 @@ def test_samples_that_nobody_sees_are_left_out() -> None:
 
 def test_fog_is_marched_in_longer_steps_and_pictures_in_shorter_ones() -> None:
     step = {"start": 0.1, "end": 0.05, "begin_at": 0.5, "end_at": 0.5}
-    scene, seen = make_scene(step=step, occupancy={"hidden_depth": 1e9}), []
+    scene, seen = make_scene(step=step), []
+    scene.occupancy.hidden_depth = 1e9
     forward = scene.field.forward
     scene.field.forward = lambda points: seen.append(len(points)) or forward(points)
-    for when in (training(), training(progress=0.5), None):
+    for when in (training(), training(progress=0.5), RenderContext()):
         scene.render(orbit(1, size=16), torch.ones(1, 3), when)
     assert seen[1] == pytest.approx(2 * seen[0], rel=0.1)
     assert seen[2] == pytest.approx(4 * seen[0], rel=0.1)
-    with pytest.raises(ValueError, match="above 0"):
-        NerfConfig(step={**step, "end": 0.0})
+    for end in (0.0, 1.0):  # the second leaves no sample in the ball
+        with pytest.raises(ValueError, match="above 0 and below 1"):
+            NerfConfig(step={**step, "end": end})
 
 
-def test_an_empty_scene_shows_the_background_and_still_has_a_gradient() -> None:
-    scene = make_scene(field={"density_bias": -200.0})
+def test_an_empty_scene_shows_the_background_and_still_has_a_gradient(monkeypatch) -> None:
+    monkeypatch.setattr("sds3d.scenes.nerf_field.DENSITY_SCALE", 0.0)
+    scene = make_scene()
     assert not scene.occupancy.binaries.any()
     out = scene.render(orbit(1, size=16), torch.full((1, 3), 0.3), training(RAY_LOSSES))
     assert (out.rgb == 0.3).all()
@@ -222,7 +227,7 @@ def test_light_changes_the_colours_in_training_and_pictures_are_unlit() -> None:
 
 
 def test_finer_grids_come_in_one_after_the_other() -> None:
-    scene = make_scene(field={"start_levels": 2, "all_levels_at": 0.5})
+    scene = make_scene(field={"start_levels": 2})
     points = torch.rand(50, 3) - 0.5
     for progress, expected in {0.0: [1, 1, 0, 0], 0.125: [1, 1, 0.5, 0], 0.25: [1, 1, 1, 0], 0.5: [1] * 4}.items():
         scene.field.show_levels(progress)
@@ -234,8 +239,9 @@ def test_finer_grids_come_in_one_after_the_other() -> None:
 
 
 def test_resume_is_bit_equal() -> None:
-    options = {"field": {"start_levels": 2}, "occupancy": {"every": 3, "resolution": 16}}
+    options = {"field": {"start_levels": 2}, "occupancy_resolution": 16}
     scene = make_scene(**options)
+    scene.occupancy.every = 3
     optimizer = make_optimizer(scene)
     train(scene, optimizer, 5)
     saved = copy.deepcopy((scene.state_dict(), optimizer.state_dict()))
@@ -243,6 +249,7 @@ def test_resume_is_bit_equal() -> None:
     torch.testing.assert_close(scene.field.level_weights, torch.tensor([1, 1, 1, 0.8]))  # after 9/20 of the run
 
     resumed = make_scene(seed=9, **options)
+    resumed.occupancy.every = 3
     again = make_optimizer(resumed)
     resumed.load_state_dict(saved[0])
     again.load_state_dict(saved[1])
@@ -252,6 +259,11 @@ def test_resume_is_bit_equal() -> None:
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
+def test_the_coarsest_grid_is_not_finer_than_the_finest() -> None:
+    with pytest.raises(ValueError, match="base_resolution = 96 is above finest_resolution = 8"):
+        FieldConfig(base_resolution=96, finest_resolution=8)
+
+
 def test_param_groups_cover_every_parameter_with_its_rate() -> None:
     scene = make_scene(lr_network=0.5)
     groups = {group.name: group for group in scene.param_groups()}
@@ -259,10 +271,12 @@ def test_param_groups_cover_every_parameter_with_its_rate() -> None:
     assert {id(p) for g in groups.values() for p in g.parameters} == {id(p) for p in scene.parameters()}
 
 
+@pytest.mark.slow
 def test_the_mesh_of_a_ball_is_a_ball_with_its_colours() -> None:
     scene = ball_scene()
-    mesh = extract_mesh(scene, ExportConfig(resolution=48, faces=3000, color_size=96))
-    stats = check_mesh(mesh)
+    options = {"resolution": 48, "faces": 3000, "color_size": 96, "color": "vertex", "level": 200.0}
+    mesh = extract_mesh(scene, ExportConfig(**options))
+    stats = check_geometry(mesh)
     assert stats.pieces == 1
     assert stats.volume == pytest.approx(4 / 3 * math.pi * 0.5**3, rel=0.08)
     top, bottom = mesh.vertices[:, 2] > 0.1, mesh.vertices[:, 2] < -0.1

@@ -1,11 +1,11 @@
 import torch
 
 from sds3d.ops.march_rays import march_rays
-from sds3d.scenes.occupancy import Occupancy, OccupancyConfig
+from sds3d.scenes.occupancy import Occupancy
 
 
 def occupancy(seed=3, **options):
-    return Occupancy(OccupancyConfig(**{"resolution": 8, "every": 4, **options}), 1.0, 0.1, torch.tensor(seed))
+    return Occupancy(8, 1.0, 0.1, torch.tensor(seed), **{"every": 4, **options})
 
 
 def upper_half(points):
@@ -13,7 +13,7 @@ def upper_half(points):
 
 
 def test_cells_are_occupied_where_there_is_something_in_the_ball_that_was_asked_for() -> None:
-    grid = Occupancy(OccupancyConfig(resolution=8), 0.5, 0.1, torch.tensor(0))
+    grid = Occupancy(8, 0.5, 0.1, torch.tensor(0))
     assert not grid.binaries.any()
     assert grid.box.tolist() == [-0.5] * 3 + [0.5] * 3
     grid.update(0, lambda points: (points[:, 0] > 0.25).float())

@@ -1,11 +1,22 @@
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from sds3d.options import Schedule
 from sds3d.scenes import GaussiansConfig
-from sds3d.scenes.gaussians import NAMES, SplatTrace
-from sds3d.scenes.optimizer import BETAS, OptimConfig, SelectiveAdam, build_optimizer, set_learning_rates, take_step
+from sds3d.scenes.densify import SplatTrace
+from sds3d.scenes.gaussians import NAMES
+from sds3d.scenes.optimizer import (
+    BETAS,
+    OptimConfig,
+    SelectiveAdam,
+    build_optimizer,
+    set_learning_rates,
+    take_step,
+    visible_rows,
+)
+from sds3d.training.trainer import Trainer
 from sds3d.types import RenderOutput
 
 
@@ -49,7 +60,7 @@ def render_of(splats: nn.Module, visible: list[bool]) -> RenderOutput:
     parameters = tuple(getattr(splats, name) for name in NAMES)
     for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)
-    trace = SplatTrace(torch.zeros(1, len(visible), 2), torch.tensor([visible]), parameters)
+    trace = SplatTrace(torch.zeros(1, len(visible), 2), torch.tensor([visible]), parameters, 2, 2)
     blank = torch.zeros(1, 2, 2, 3)
     return RenderOutput(blank, blank[..., :1], blank[..., :1], None, trace)
 
@@ -62,7 +73,7 @@ def after(selective: bool, renders: list[list[bool]], parts: bool = False) -> li
     for visible in renders:
         out = render_of(splats, visible)
         network.weight.grad = torch.ones_like(network.weight)
-        take_step(optimizer, RenderOutput(out.rgb, out.opacity, out.depth, None, [out]) if parts else out)
+        take_step(optimizer, [RenderOutput(out.rgb, out.opacity, out.depth, None, [out]) if parts else out])
     moved = [p for group in optimizer.param_groups for p in group["params"]]
     return [t.detach() for p in moved for t in (p, *optimizer.state.get(p, {}).values())]
 
@@ -84,3 +95,29 @@ def test_a_selective_step_leaves_unseen_splats_alone_and_moves_everything_else()
     *_, weight, step, _, _ = got[: 4 * len(NAMES) + 4]
     assert step == 1
     assert not torch.equal(weight, after(True, [])[len(NAMES)])
+
+
+def test_what_any_render_of_a_step_shows_is_moved() -> None:
+    """The views of a step, the view of a reference image, and a render that is made of particles' own."""
+    splats, other = scene(), scene()
+    first, second = render_of(splats, [True, True] + [False] * 8), render_of(splats, [False, True, True] + [False] * 7)
+    third = render_of(other, [False] * 9 + [True])
+    rows = visible_rows([RenderOutput(first.rgb, first.opacity, first.depth, None, [first, third]), second])
+    assert rows[splats.raw_means].nonzero()[:, 0].tolist() == [0, 1, 2]
+    assert rows[other.raw_means].nonzero()[:, 0].tolist() == [9]
+    assert set(rows) == {*splats.parameters(), *other.parameters()}
+
+
+def test_a_reference_view_moves_the_splats_that_it_alone_shows(small_config, tmp_path) -> None:
+    pixels = torch.zeros(24, 24, 4, dtype=torch.uint8)
+    pixels[6:18, 6:18] = 255
+    Image.fromarray(pixels.numpy()).save(tmp_path / "square.png")
+    config = small_config(
+        **{"optim.selective": True, "reference_image.path": str(tmp_path / "square.png"), "cameras.views": 1},
+        **{"cameras.fov_deg": [4.0, 4.0], "cameras.elevation_deg": [0.0, 0.0], "reference_image.size": 24},
+    )
+    generator = torch.Generator().manual_seed(0)
+    run = Trainer(config, config.scene.build(generator), config.prior.build("cpu"), generator, torch.device("cpu"))
+    before = run.scene.raw_colors.detach().clone()
+    run.advance()
+    assert (run.scene.raw_colors != before).any(dim=1).all()  # the training view shows the middle alone

@@ -7,11 +7,9 @@ from sds3d.scenes.regularizers import (
     anisotropic_variation,
     depth_spread,
     distortion,
-    normal_smoothness,
     opacity_entropy,
     opacity_sparsity,
     orientation,
-    scale_penalty,
     segment_sum,
     total_variation,
     weighted_sum,
@@ -62,10 +60,6 @@ def test_depth_spread_lets_go_of_what_is_far_apart_and_does_not_fade_the_object(
     assert far.grad.item() < 1e-3 * sums[2].grad.item()
 
 
-def test_scale_penalty_is_the_mean_size() -> None:
-    assert scale_penalty(torch.tensor([[1.0, 2.0, 3.0]])) == pytest.approx(2)
-
-
 def test_total_variation_of_a_ramp() -> None:
     ramp = torch.arange(4.0)[None, :, None, None].expand(1, 4, 5, 3)
     assert total_variation(ramp) == pytest.approx(1)  # 1 down, 0 across
@@ -82,7 +76,7 @@ def test_anisotropic_variation_of_a_step_is_its_height_per_difference() -> None:
 def test_normals_that_turn_by_a_right_angle_are_not_smooth() -> None:
     normal = torch.zeros(1, 2, 2, 3)
     normal[:, 0, :, 0] = normal[:, 1, :, 1] = 1
-    assert normal_smoothness(normal) == pytest.approx(2 / 3)  # squares of (1, -1, 0), a mean over three channels
+    assert total_variation(normal) == pytest.approx(2 / 3)  # squares of (1, -1, 0), a mean over three channels
 
 
 RAYS = torch.tensor([0, 0, 0, 2, 2])  # the ray in the middle has no samples

@@ -5,8 +5,8 @@ from sds3d.cameras import orbit
 from sds3d.scenes.shading import Light, ShadingConfig, draw_light
 
 
-def lamp(mode, ambient=0.1):
-    return Light(mode, ambient, torch.tensor([[0.0, 0, 3], [3.0, 0, 0]]))
+def lamp(mode):
+    return Light(mode, torch.tensor([[0.0, 0, 3], [3.0, 0, 0]]))
 
 
 def shaded(light, normals):

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sds3d.errors import ConfigError, NumericsError
-from sds3d.run.events import Finished, Started
-from sds3d.sweeps.comparison import Comparison, Row, page
+from sds3d.errors import NumericsError
+from sds3d.run.events import FinishEarly, Finished, StepDone
+from sds3d.sweeps.comparison import Comparison, Row, page, run_folder
+from sds3d.training.session import Session
 from sds3d.training.trainer import Trainer
 from sds3d_app.cli import invoke
 
@@ -19,9 +20,9 @@ def configs(small_config):
     return [small_config(guidance={"name": "sds", "guidance_scale": 1.0}, seed=seed, steps=6) for seed in (0, 1)]
 
 
-def test_a_comparison_makes_runs_sheet_table_and_page_once(configs, tmp_path: Path) -> None:
+def test_a_comparison_makes_runs_sheet_table_and_page(configs, tmp_path: Path) -> None:
     comparison = Comparison(configs, tmp_path)
-    events = list(comparison.run())
+    events = list(comparison.runs.run())
     assert {path.name for path, _ in events} == {"sds-0", "sds-1"}
     assert sum(isinstance(event, Finished) for _, event in events) == 2
     (row,) = comparison.write()
@@ -33,47 +34,52 @@ def test_a_comparison_makes_runs_sheet_table_and_page_once(configs, tmp_path: Pa
     with Image.open(tmp_path / "compare.png") as sheet:
         assert sheet.width > 4 * 192
     assert 'src="compare.png"' in (tmp_path / "compare.html").read_text()
-    again = Comparison(configs, tmp_path)
-    assert list(again.run()) == []
-    assert again.finished()
 
 
-def test_a_stopped_comparison_goes_on_where_it_was(configs, tmp_path: Path) -> None:
-    comparison = Comparison(configs, tmp_path)
-    for path, event in comparison.run():
-        if getattr(event, "step", 0) == 2 and path.name == "sds-0":
-            comparison.stop()
-    assert not comparison.finished()
-    again = Comparison(configs, tmp_path)
-    started = [event for _, event in again.run() if isinstance(event, Started)]
-    assert [event.step for event in started] == [2, 0]
-    assert again.finished()
-
-
-def test_a_run_that_diverges_hands_over_what_it_was_and_the_others_go_on(configs, tmp_path: Path, monkeypatch) -> None:
+def break_seed(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     advance = Trainer.advance
 
-    def diverging(self):
-        if self.config == configs[0] and self.step >= 1:
+    def failing(self):
+        if self.config.seed == seed and self.step >= 1:
             raise NumericsError("the loss is not finite")
         return advance(self)
 
-    monkeypatch.setattr(Trainer, "advance", diverging)
-    comparison = Comparison(configs, tmp_path)
-    list(comparison.run())
-    assert comparison.finished()
-    first, second = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("sds-0", "sds-1"))
-    assert first["steps"] == 0  # it failed before its first checkpoint
-    assert second["steps"] == configs[1].steps
+    monkeypatch.setattr(Trainer, "advance", failing)
+
+
+@pytest.mark.parametrize("rollbacks", [0, 3])
+def test_a_diverged_run_ends_in_the_table_with_its_reason(
+    small_config, tmp_path: Path, monkeypatch, rollbacks: int
+) -> None:
+    break_seed(monkeypatch, 0)
+    monkeypatch.setattr("sds3d.training.recovery.ROLLBACKS", rollbacks)
+    comparison = Comparison([small_config(seed=seed, steps=6) for seed in (0, 1)], tmp_path)
+    list(comparison.runs.run())
     (row,) = comparison.write()
-    assert row.refused[0].startswith("the loss is not finite, and going back 3 times did not help")
-    assert list(Comparison(configs, tmp_path).run()) == []
+    assert len(row.notes) == 1
+    assert row.notes[0].startswith("seed 0 ended early: the loss is not finite")
+    assert row.coverage > 0
 
 
-def test_a_folder_with_other_options_is_refused(configs, small_config, tmp_path: Path) -> None:
-    list(Comparison(configs[:1], tmp_path).run())
-    with pytest.raises(ConfigError, match="other options"):
-        Comparison([small_config(steps=7)], tmp_path)
+def test_a_run_that_a_person_ended_ends_in_the_table(configs, tmp_path: Path) -> None:
+    session = Session(configs[0], tmp_path / run_folder(configs[0]))
+    for event in session.run():
+        if isinstance(event, StepDone) and event.step == 3:
+            session.send(FinishEarly())
+    comparison = Comparison(configs, tmp_path)
+    list(comparison.runs.run())
+    (row,) = comparison.write()
+    assert row.notes == ["seed 0 ended early: a person ended it early"]
+
+
+@pytest.mark.exports
+def test_a_refused_mesh_ends_in_the_table_with_its_reason(small_config, tmp_path: Path) -> None:
+    comparison = Comparison([small_config(steps=6, **{"export.level": 1e6})], tmp_path)
+    list(comparison.runs.run())
+    (row,) = comparison.write()
+    assert len(row.notes) == 1
+    assert row.notes[0].startswith("no mesh: export.level = 1e+06 is above")
+    assert "no mesh" in (tmp_path / "compare.html").read_text()
 
 
 def test_what_a_person_wrote_is_escaped(small_config) -> None:
@@ -118,7 +124,7 @@ def test_a_row_counts_every_particle(small_config, tmp_path: Path) -> None:
     scene = {"name": "image", "size": 24}
     config = small_config(scene=scene, particles=2, steps=4, loss_weights={}, **{"guidance.guidance_scale": 1.0})
     comparison = Comparison([config], tmp_path)
-    list(comparison.run())
+    list(comparison.runs.run())
     (row,) = comparison.write()
     report = json.loads((tmp_path / "sds-0" / "report.json").read_text())
     each = [particle["metrics"]["saturation"] for particle in report["particles"]]

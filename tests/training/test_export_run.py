@@ -10,6 +10,7 @@ from sds3d.errors import CheckpointError, ConfigError, OutputError
 from sds3d.export import read_glb, read_info
 from sds3d.training.export_run import export_run
 
+pytestmark = pytest.mark.exports
 QUICK = {"resolution": 24, "color_size": 48, "texture_size": 64, "faces": 500}
 
 
@@ -20,6 +21,7 @@ def run(small_config, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_formats_with_other_options_are_written_and_noted(run: Path) -> None:
     found = list(export_run(run, ["glb", "stl", "splat", "ply", "glb"], options=QUICK))
     assert [written.path.name for written in found] == ["mesh.glb", "mesh.stl", "splats.splat", "splats.ply"]
@@ -44,6 +46,7 @@ def test_files_tell_the_run(run: Path) -> None:
     assert read_info(run / "splats.ply").made == made
 
 
+@pytest.mark.slow
 def test_an_older_step_goes_into_a_folder_of_its_own(run: Path) -> None:
     (written,) = export_run(run, ["ply"], step=16)
     assert written.path == run / "exports" / "step-000016" / "splats.ply"

@@ -28,6 +28,8 @@ def run_with(session: Session, at: int, *commands):
     return events
 
 
+@pytest.mark.slow
+@pytest.mark.exports
 def test_a_change_holds_from_the_next_step_and_is_an_event(small_config, tmp_path: Path) -> None:
     config = small_config(steps=12)
     change = Change({"prompt": "a blue ball", "guidance.guidance_scale": 2.0})
@@ -69,6 +71,8 @@ def test_a_change_that_arrives_while_another_is_applied_undoes_nothing(small_con
     assert (config.prompt, config.guidance.guidance_scale) == ("a blue ball", 2.0)  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
+@pytest.mark.exports
 def test_a_changed_run_that_is_cut_off_ends_the_same(small_config, tmp_path: Path) -> None:
     config, change = small_config(steps=12), Change({"guidance.guidance_scale": 1.5})
     run_with(Session(config, tmp_path / "whole"), 5, change)
@@ -118,6 +122,7 @@ def test_a_change_to_what_is_there_already_is_no_event(small_config, tmp_path: P
     assert not [event for event in events if isinstance(event, Changed)]
 
 
+@pytest.mark.slow
 def test_a_signal_handler_may_send_while_the_run_reads_its_mailbox(small_config, tmp_path: Path) -> None:
     """B20: nothing that the handler does takes a lock that the interrupted code may hold."""
     session, handled = Session(small_config(steps=400), tmp_path / "run"), 0

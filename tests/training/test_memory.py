@@ -1,13 +1,13 @@
-"""Room for a run: the first economy with which a measured step fits, and a refusal before anything is written."""
+"""Memory of a run: the first mode with which a measured step fits, and a refusal before anything is written."""
 
 import pytest
 import torch
 
-from sds3d.errors import ConfigError
+from sds3d.errors import ConfigError, PriorUnavailable
 from sds3d.priors.analytic import AnalyticConfig, AnalyticPrior
 from sds3d.priors.base import MemoryModes
-from sds3d.priors.hub.config import DiffusersConfig
-from sds3d.training import memory as planning
+from sds3d.run.events import Warned
+from sds3d.training import memory
 from sds3d.training.memory import GIB, SHARE, make_room, plan_memory
 from sds3d.training.session import Session
 from tests.priors.hub.conftest import cache, model_folder  # noqa: F401
@@ -45,14 +45,14 @@ def needs(sizes):
 
 @pytest.fixture(autouse=True)
 def eight_gib(monkeypatch):
-    monkeypatch.setattr(planning, "free_memory", lambda device: 8 * GIB)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 8 * GIB)
 
 
 @pytest.mark.parametrize(
     ("sizes", "level"),
     [([7, 4, 2, 1], 0), ([9, 4, 2, 1], 1), ([9, 8, 7.9, 7], 3), ([torch.OutOfMemoryError("no"), 9, 3, 1], 2)],
 )
-def test_the_first_economy_that_fits_is_chosen(small_config, sizes, level):
+def test_the_first_mode_that_fits_is_chosen(small_config, sizes, level):
     prior = Frugal()
     plan = plan_memory(small_config(), prior, CPU, needs(sizes))
     assert plan.fits
@@ -67,24 +67,24 @@ def test_a_little_is_left_for_the_allocator(small_config):
 
 
 def test_what_fits_in_no_way_is_refused_with_figures(small_config, monkeypatch):
-    monkeypatch.setattr(planning, "measure_step", needs([20, 16, 12, 10]))
+    monkeypatch.setattr(memory, "measure_step", needs([20, 16, 12, 10]))
     with pytest.raises(ConfigError, match=r"10.00 GiB of 8.00 GiB.*eighth.*image_size") as caught:
         make_room(small_config(), Frugal(), CPU)
     assert caught.value.exit_code == 2
 
 
 def test_what_was_chosen_is_said(small_config, monkeypatch):
-    monkeypatch.setattr(planning, "measure_step", needs([20, 5, 1, 1]))
+    monkeypatch.setattr(memory, "measure_step", needs([20, 5, 1, 1]))
     (said,) = make_room(small_config(), Frugal(), CPU)
     assert "half" in said
     assert "5.00 GiB" in said
-    monkeypatch.setattr(planning, "measure_step", needs([2, 5, 1, 1]))
+    monkeypatch.setattr(memory, "measure_step", needs([2, 5, 1, 1]))
     (said,) = make_room(small_config(), Frugal(), CPU)
     assert said == "memory: a step takes 2.00 GiB of 8.00 GiB that are free, with whole"
 
 
 def test_nothing_is_measured_for_priors_that_have_no_choice(small_config, monkeypatch):
-    monkeypatch.setattr(planning, "measure_step", None)
+    monkeypatch.setattr(memory, "measure_step", None)
     assert make_room(small_config(), small_config().prior.build("cpu"), CPU) == []
     prior = Frugal()
     prior.plans = False
@@ -99,15 +99,26 @@ def real(model_folder, small_config, **options):  # noqa: F811
     )
 
 
+def flat(model_folder, small_config, **options):  # noqa: F811
+    return small_config(
+        prior={"name": "diffusers", "model": str(model_folder("sd")), **options},
+        scene={"name": "image"},
+        loss_weights={},
+        cameras={"views": 2, "size": 16},
+        steps=2,
+    )
+
+
+@pytest.mark.slow
 def test_a_real_step_is_measured_and_chunks_need_less(model_folder, small_config, monkeypatch):  # noqa: F811
-    """At 256 px, where activations outweigh everything else."""
-    config = real(model_folder, small_config, image_size=256)
+    """At 192 px, where activations outweigh everything else."""
+    config = real(model_folder, small_config, image_size=192)
     prior = config.prior.build("cpu")
     assert isinstance(prior, MemoryModes)
     peaks = []
     for level in (0, 2):
         prior.set_memory_mode(level)
-        peak, seconds = planning.measure_step(config, prior, CPU)
+        peak, seconds = memory.measure_step(config, prior, CPU)
         assert peak is not None
         assert seconds > 0
         peaks.append(peak)
@@ -117,33 +128,87 @@ def test_a_real_step_is_measured_and_chunks_need_less(model_folder, small_config
 def test_the_step_is_measured_at_the_largest_views(model_folder, small_config, monkeypatch):  # noqa: F811
     seen = []
 
-    class Watched(planning.Trainer):
+    class Watched(memory.Trainer):
         def advance(self):
             seen.append(self.config.cameras.size_at(0.0))
             return super().advance()
 
-    monkeypatch.setattr(planning, "Trainer", Watched)
+    monkeypatch.setattr(memory, "Trainer", Watched)
     config = real(model_folder, small_config)
-    planning.measure_step(config, config.prior.build("cpu"), CPU)
+    memory.measure_step(config, config.prior.build("cpu"), CPU)
     assert seen == [64]
 
 
+@pytest.mark.exports
+@pytest.mark.slow
 def test_a_run_plans_first_and_is_the_same_run(model_folder, small_config, tmp_path, monkeypatch):  # noqa: F811
-    """The probe draws from nothing of the run; a run that does not fit leaves no folder."""
-    config = real(model_folder, small_config)
-    assert not config.prior.model_copy(update={"memory": "as_set"}).build("cpu").plans
-    planned, plain = tmp_path / "planned", tmp_path / "plain"
-    list(Session(config, planned).run())
-    list(Session(real(model_folder, small_config, memory="as_set"), plain).run())
-    assert (planned / "splats.ply").read_bytes()[-1000:] == (plain / "splats.ply").read_bytes()[-1000:]
-    monkeypatch.setattr(planning, "measure_step", lambda config, prior, device: (9 * GIB, 0.1))
+    """The probe draws from nothing of the run; a run that does not fit leaves no folder. A flat scene, for speed."""
+    config = flat(model_folder, small_config)
+    planned = Session(config, tmp_path / "planned")
+    fixed = Session(flat(model_folder, small_config, memory="as_set"), tmp_path / "fixed")
+    assert planned.prior().plans
+    assert not fixed.prior().plans
+    notes = [[event.message for event in run.run() if isinstance(event, Warned)] for run in (planned, fixed)]
+    assert [sum(note.startswith("memory: a step takes") for note in run) for run in notes] == [1, 0]
+    first, second = (run.scene().state_dict() for run in (planned, fixed))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    monkeypatch.setattr(memory, "measure_step", lambda config, prior, device: (9 * GIB, 0.1))
     with pytest.raises(ConfigError, match="does not fit"):
         list(Session(config, tmp_path / "refused").run())
     assert not (tmp_path / "refused").exists()
 
 
-def test_a_critic_is_never_offloaded(model_folder, small_config, monkeypatch):  # noqa: F811
-    config = real(model_folder, small_config).model_copy(update={"guidance": small_config(guidance="vsd").guidance})
-    monkeypatch.setattr(planning, "free_memory", lambda device: -1)
-    plan = plan_memory(config, DiffusersConfig(model=config.prior.model).build("cpu"), CPU)
+def with_critic(model_folder, small_config, **options):  # noqa: F811
+    config = real(model_folder, small_config, **options)
+    return config.model_copy(update={"guidance": small_config(guidance="vsd").guidance})
+
+
+def test_a_plan_offloads_no_network_that_a_critic_learns_on(model_folder, small_config, monkeypatch):  # noqa: F811
+    config = with_critic(model_folder, small_config)
+    monkeypatch.setattr(memory, "free_memory", lambda device: -1)
+    plan = plan_memory(config, config.prior.build("cpu"), CPU)
     assert [probe.mode for probe in plan.probes][-1] == "one image at a time, in tiles"
+    assert "not with one image at a time, in tiles, the network offloaded, because" in str(plan)
+
+
+def test_a_run_that_no_mode_allows_is_told_why(model_folder, small_config):  # noqa: F811
+    """Offloading by hand and a critic: every mode keeps what was configured."""
+    config = with_critic(model_folder, small_config, offload="model")
+    with pytest.raises(ConfigError, match=r"critic.*offload=none") as caught:
+        make_room(config, config.prior.build("cpu"), CPU)
+    assert caught.value.exit_code == 2
+
+
+def test_views_that_do_not_fit_a_multi_view_model_are_told_apart_from_memory(model_folder, small_config):  # noqa: F811
+    config = small_config(prior={"name": "multiview", "model": str(model_folder("mvdream"))}, **{"cameras.views": 4})
+    config = config.model_copy(update={"cameras": config.cameras.model_copy(update={"views": 3})})
+    with pytest.raises(ConfigError, match=r"4 views.*cameras.views=4"):
+        make_room(config, config.prior.build("cpu"), CPU)
+
+
+@pytest.mark.parametrize("family", ["sd", "mvdream"])
+def test_a_run_that_gets_out_of_memory_keeps_the_critics_weights_on_the_device(
+    model_folder,  # noqa: F811
+    small_config,
+    monkeypatch,
+    family,
+):
+    """What goes to the CPU goes to the meta device here, where a shared weight would lose its numbers."""
+    name = "multiview" if family == "mvdream" else "diffusers"
+    config = small_config(
+        prior={"name": name, "model": str(model_folder(family))}, guidance="vsd", **{"cameras.views": 4}
+    )
+    prior = config.prior.build("cpu")
+    to = prior.network.to
+    monkeypatch.setattr(prior.network, "to", lambda where: to("meta" if isinstance(where, str) else where))
+    generator = torch.Generator().manual_seed(0)
+    trainer = memory.Trainer(config, config.scene.build(generator), prior, generator, CPU)
+    while trainer.reduce_memory() is not None:
+        trainer.advance()
+    assert prior.memory_mode == 3
+    with pytest.raises(PriorUnavailable, match=r"critic"):
+        prior.set_memory_mode(4)
+    trainer.advance()
+    del trainer
+    prior.set_memory_mode(4)  # no critic is left
+    assert next(prior.network.parameters()).is_meta

@@ -29,15 +29,23 @@ from sds3d.run.events import (
 )
 from sds3d.run.folder import run_name
 
-RUN_FILES = {"config.json", "resolved.json", "run.lock", "events.jsonl", "checkpoints", "previews", "sheet.png", "orbit.mp4"} | {
-    *("splats.ply", "mesh.glb", "report.json")
-}
+RUN_FILES = {
+    "config.json",
+    "resolved.json",
+    "run.lock",
+    "events.jsonl",
+    "checkpoints",
+    "previews",
+    "sheet.png",
+    "orbit.mp4",
+} | {*("splats.ply", "mesh.glb", "report.json")}
 
 
 def kinds(events: list[Any]) -> list[str]:
     return [type(event).__name__ for event in events]
 
 
+@pytest.mark.exports
 def test_a_run_makes_the_whole_folder(small_config, tmp_path: Path) -> None:
     config = small_config(preview_every=12)
     session = Session(config, tmp_path / "run")
@@ -56,7 +64,7 @@ def test_a_run_makes_the_whole_folder(small_config, tmp_path: Path) -> None:
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"step-000016", "step-000024"}
 
     report = json.loads((folder / "report.json").read_text())
-    assert events[-1] == Finished(report) or events[-1].report["mesh"]["faces"] == report["mesh"]["faces"]
+    assert json.loads(json.dumps(events[-1].report)) == report
     assert set(report["seconds"]) == {"prior", "render", "backward", "optimizer", "export", "total"}
     assert report["seconds"]["total"] >= sum(report["seconds"].values()) - report["seconds"]["total"] - 0.01
     assert report["mesh"]["pieces"] == 1
@@ -70,6 +78,7 @@ def test_a_run_makes_the_whole_folder(small_config, tmp_path: Path) -> None:
     assert Session.resume(folder).config == config
 
 
+@pytest.mark.exports
 def test_stopped_and_resumed_equals_uninterrupted(small_config, tmp_path: Path) -> None:
     config = small_config()
     for _ in Session(config, tmp_path / "whole").run():
@@ -90,6 +99,8 @@ def test_stopped_and_resumed_equals_uninterrupted(small_config, tmp_path: Path) 
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
+@pytest.mark.exports
+@pytest.mark.slow
 def test_killed_between_checkpoints_equals_uninterrupted(small_config, tmp_path: Path) -> None:
     config = small_config(steps=20)
     for event in Session(config, tmp_path / "run").run():
@@ -265,9 +276,10 @@ def test_a_full_disk_ends_the_run_with_the_path_and_leaves_nothing_half_written(
     assert list(Session.resume(tmp_path / "run").run())[-1].report
 
 
+@pytest.mark.exports
 def test_a_scene_unfit_for_a_mesh_is_reported_with_the_reason(small_config, tmp_path: Path) -> None:
     still = dict.fromkeys(("scene.lr_opacities", "scene.lr_scales", "scene.lr_means"), 0.0)  # fog stays fog
-    config = small_config(**{"scene.init_opacity": 0.02, "scene.densify.enabled": False, **still, "steps": 12})
+    config = small_config(**{"scene.init_opacity": 0.02, "scene.densify.refine_stop": 0.0, **still, "steps": 12})
     with pytest.raises(ExportError):
         list(Session(config, tmp_path / "run").run())
     report = json.loads((tmp_path / "run" / "report.json").read_text())
@@ -276,6 +288,8 @@ def test_a_scene_unfit_for_a_mesh_is_reported_with_the_reason(small_config, tmp_
     assert not (tmp_path / "run" / "mesh.glb").exists()
 
 
+@pytest.mark.exports
+@pytest.mark.slow
 def test_results_are_exported_again_from_the_checkpoint(small_config, tmp_path: Path) -> None:
     list(Session(small_config(), tmp_path / "run").run())
     for name, file_format in (("mesh.glb", "glb"), ("splats.ply", "ply"), ("sheet.png", "sheet")):
@@ -287,6 +301,7 @@ def test_results_are_exported_again_from_the_checkpoint(small_config, tmp_path: 
         Session.resume(tmp_path / "run").export("fbx")
 
 
+@pytest.mark.exports
 def test_nothing_is_exported_from_an_older_checkpoint_or_from_another_run(small_config, tmp_path: Path) -> None:
     list(Session(small_config(), tmp_path / "run").run())
     with pytest.raises(CheckpointError, match="no checkpoint yet"):
@@ -297,6 +312,7 @@ def test_nothing_is_exported_from_an_older_checkpoint_or_from_another_run(small_
         Session.resume(tmp_path / "run").export("ply")
 
 
+@pytest.mark.exports
 def test_what_is_no_run_folder_is_refused(small_config, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"resolved\.json"):
         Session.resume(tmp_path)

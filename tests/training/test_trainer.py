@@ -4,12 +4,15 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from sds3d.errors import ConfigError, NumericsError
 from sds3d.guidance.base import Guidance, GuidanceInput, GuidanceOutput
 from sds3d.options import Schedule
 from sds3d.priors.analytic import AnalyticPrior
+from sds3d.scenes import SCENES
+from sds3d.scenes.particles import build_scene
 from sds3d.training.trainer import Trainer
 
 
@@ -79,8 +82,60 @@ def test_regularizers_count_by_their_weight_only(small_config) -> None:
     assert not same(free, finish(trainer(small_config(loss_weights={"sparsity": 50.0}))))
 
 
+ALL_OFF = {"guidance": 0.0, "guidance_params": 0.0}
+LATE = Schedule(start=0, end=1, begin_at=0.5, end_at=0.5).model_dump()
+
+
+@pytest.mark.parametrize("selective", [False, True])
+@pytest.mark.parametrize("guidance", ["sds", "vsd"])
+@pytest.mark.parametrize("scene", SCENES)
+def test_a_step_whose_weights_are_all_0_leaves_parameters_and_moments_alone(
+    small_config, scene: str, guidance: str, selective: bool
+) -> None:
+    """As torch does without a gradient. The first half of the run is such, also after steps that had one."""
+    off = dict.fromkeys(SCENES[scene].losses, 0.0) | ALL_OFF
+    options = {"scene": scene, "guidance": guidance, "optim.selective": selective, "steps": 8, "log_every": 1}
+    run = trainer(small_config(**options, loss_weights={**off, "guidance": LATE}))
+    other = trainer(small_config(**options, loss_weights={**off, "guidance": 1.0}))
+    for _ in range(2):
+        other.advance()
+    run.restore(other.checkpoint())
+    before = run.checkpoint().tensors
+    assert run.advance().losses.keys().isdisjoint(off)
+    after = run.checkpoint().tensors
+    kept = [name for name in before if name.startswith("optimizer") or name.removeprefix("scene.").startswith("raw_")]
+    assert len(kept) > 3
+    assert same({name: before[name] for name in kept}, {name: after[name] for name in kept})
+    assert not torch.equal(before["generator"], after["generator"])  # draws do not depend on weights
+    for _ in range(3):
+        run.advance()
+    assert not same({name: before[name] for name in kept}, {name: run.checkpoint().tensors[name] for name in kept})
+
+
+def test_a_step_without_any_weight_is_no_error_with_a_reference_image_and_particles_too(small_config, tmp_path) -> None:
+    pixels = torch.zeros(24, 24, 4, dtype=torch.uint8)
+    pixels[6:18, 6:18] = 255
+    Image.fromarray(pixels.numpy()).save(tmp_path / "square.png")
+    off = {**ALL_OFF, "sparsity": 0.0, "z_variance": 0.0, "reference_image": 0.0, "reference_mask": 0.0}
+    assert (
+        not trainer(
+            small_config(loss_weights=off, log_every=1, **{"reference_image.path": str(tmp_path / "square.png")})
+        )
+        .advance()
+        .losses.keys()
+        & off.keys()
+    )
+    config = small_config(loss_weights={**ALL_OFF, "sparsity": 0.0, "z_variance": 0.0}, particles=2)
+    generator = torch.Generator().manual_seed(0)
+    scene = build_scene(config.scene, 2, generator)
+    run = Trainer(config, scene, config.prior.build("cpu"), generator, torch.device("cpu"))
+    before = [parameter.clone() for parameter in scene.parameters()]
+    run.advance()
+    assert all(torch.equal(old, new) for old, new in zip(before, scene.parameters(), strict=True))
+
+
 def test_a_weight_for_a_loss_that_does_not_exist_is_the_users_mistake(small_config) -> None:
-    with pytest.raises(ConfigError, match=r"loss_weights.sparsty .*did you mean sparsity"):
+    with pytest.raises(ConfigError, match=r"loss_weights.sparsty .*did you mean loss_weights.sparsity"):
         trainer(small_config(loss_weights={"sparsty": 1.0})).advance()
 
 
@@ -157,7 +212,7 @@ def test_the_gradient_is_clipped_where_asked_for_by_a_schedule_too(small_config)
 
 
 def test_a_learned_background_is_trained_and_resumed_and_the_prior_is_not_told_a_colour(small_config) -> None:
-    config = small_config(**{"scene.background": {"name": "learned", "rows": 4}, "log_every": 1})
+    config = small_config(**{"scene.background": {"name": "learned"}, "log_every": 1})
 
     class Asked(AnalyticPrior):
         def __init__(self, base: AnalyticPrior) -> None:
@@ -186,3 +241,13 @@ def test_views_of_a_growing_size_reach_the_scene(small_config) -> None:
     run.scene.render = lambda cameras, *rest: sizes.append(cameras.width) or render(cameras, *rest)
     finish(run)
     assert sizes == [24, 24, 32, 32]
+
+
+@pytest.mark.parametrize("steps", [150, 200, 250, 600, 2000])
+def test_the_last_step_of_a_run_adds_no_splats_that_no_step_optimizes(small_config, steps: int) -> None:
+    run = trainer(small_config(steps=steps, scene={"count": 150}))
+    run.step = steps - 1
+    before = list(run.scene.parameters())
+    run.advance()
+    assert all(old is new for old, new in zip(before, run.scene.parameters(), strict=True))
+    assert run.step == steps

@@ -1,6 +1,6 @@
-"""Noise that knows nothing of the scene."""
+"""Noise in image space, independent of the scene."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
@@ -10,26 +10,26 @@ from torch import Tensor
 from sds3d.guidance.noise.base import Noise, NoiseRequest
 
 
-class Fresh(Noise):
+class Fresh(Noise[None]):
     """New noise for every view and step, as in DreamFusion."""
 
     name: Literal["fresh"] = "fresh"
 
-    def sample(self, request: NoiseRequest, state: Any) -> Float[Tensor, "B C h w"]:
-        """Draws as many numbers as there are elements."""
+    def sample(self, request: NoiseRequest, state: None) -> Float[Tensor, "B C h w"]:
+        """Draws one number per element."""
         return torch.randn(len(request.cameras), *request.shape, generator=request.generator)
 
 
-class Fixed(Noise):
-    """One noise image for all views and the whole run, drawn from its own seed: less variance, less variety.
+class Fixed(Noise[None]):
+    """One noise image for all views and the whole run, each particle its own.
 
-    Where a run has several particles, each has its own image.
+    Pitfall: less variance between steps, but also less variety between runs, because the seed is not the run's.
     """
 
     name: Literal["fixed"] = "fixed"
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63, description="seed of the noise image")] = 0
 
-    def sample(self, request: NoiseRequest, state: Any) -> Float[Tensor, "B C h w"]:
+    def sample(self, request: NoiseRequest, state: None) -> Float[Tensor, "B C h w"]:
         """The same eps for each view of a particle; draws nothing from the run's generator."""
         own, particle = torch.Generator().manual_seed(self.seed), request.particle.cpu()
         return torch.randn(int(particle.max()) + 1, *request.shape, generator=own)[particle]

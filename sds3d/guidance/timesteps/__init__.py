@@ -1,4 +1,4 @@
-"""The timestep axis: which diffusion time each view is judged at. A new rule is one line here."""
+"""The timestep axis: the diffusion time at which each view is judged. A new rule is one line here."""
 
 from sds3d.guidance.timesteps.base import Timesteps
 from sds3d.guidance.timesteps.descending import Descending, DreamTime, HiFA

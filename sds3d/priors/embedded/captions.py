@@ -1,9 +1,10 @@
-"""Captions and the objects they mean, drawn at random or read from a sentence; both directions are deterministic.
+"""Captions and the objects they describe: random captions, parsing a sentence, and building the solids.
 
     THING    = [small|big] [PATTERN] COLOR [and COLOR] [MATERIAL] KIND
     sentence = THING [with [a] COLOR PART] | THING on THING | THING beside THING | two THINGs
 
-A fixed part of the combinations is held out of training, so that what the prior makes of them measures generalisation.
+Some combinations are held out of training, so that samples of them measure generalisation. Everything is a function of
+the random state that is passed in.
 """
 
 import zlib
@@ -13,6 +14,7 @@ from random import Random
 
 import torch
 
+from sds3d.priors.base import split_words
 from sds3d.priors.embedded.object_kinds import (
     BOTTOMS,
     COLORS,
@@ -30,17 +32,17 @@ from sds3d.priors.embedded.placing import box, fit
 from sds3d.priors.embedded.shading import Surface
 from sds3d.priors.embedded.solids import Solid
 
-RADIUS = 0.92  # objects are fitted into a ball of this radius, so that every camera sees them whole
+RADIUS = 0.92  # objects are scaled to fit a ball of this radius, which every camera sees whole
 SIZES = {"small": 0.62, "big": 1.0}
 RELATIONS = ("on", "beside", "two")
 ARTICLES = {"a", "an", "the"}
-# Two words that are one: letters, so that "a letter L" is a kind, and the hyphen of two-tone.
+# Two words that make one: "ice cream", the hyphenated "two-tone", and letters ("a letter L" is a kind).
 PHRASES = {("ice", "cream"): "icecream", ("two", "tone"): "two-tone"}
 PHRASES |= {("letter", kind[-1]): kind for kind in KINDS if kind.startswith("letter_")}
 WORDS = [*COLORS, *KINDS, "on", "with", *sorted(set(PARTS.values()) - set(KINDS))]
 WORDS += [*PATTERNS, *MATERIALS, *SIZES, "and", "beside", "two"]
 
-# No colour-kind pair of this table is shown in any sentence of the training data ...
+# Pairs of colour and kind that appear in no caption of the training data ...
 HELD_OUT = {
     *(("green", "chair"), ("purple", "mug"), ("pink", "car"), ("orange", "rocket"), ("white", "cone")),
     *(("red", "teapot"), ("blue", "duck"), ("green", "bed"), ("yellow", "plane"), ("purple", "castle")),
@@ -48,9 +50,9 @@ HELD_OUT = {
     *(("white", "boat"), ("brown", "gift"), ("yellow", "sofa"), ("red", "fish"), ("blue", "cactus")),
     *(("cyan", "car"), ("gray", "table"), ("green", "robot"), ("purple", "umbrella"), ("orange", "letter_t")),
 }
-# ... and of what stands beside something or comes in twos, one colour-kind pair in ten is not shown that way.
+# ... and in "beside" and "two", one pair in this many is held out as well.
 HELD_OUT_SHARE = 10
-# Training shows these more often: they look different from every side, or have thin parts, and are learned last.
+# How often training shows a kind (default 1): more often what is learned late, with differing sides or thin parts.
 HARD = {
     **{"sphere": 0.6, "cube": 0.6, "cylinder": 0.7, "cone": 0.7, "pyramid": 0.7, "bottle": 0.8, "mushroom": 0.8},
     **{"mug": 1.5, "chair": 1.8, "table": 1.5, "car": 1.8, "house": 1.5, "dumbbell": 1.5, "snowman": 1.2},
@@ -67,13 +69,13 @@ class Thing:
     kind: str
     color: str
     pattern: str = "plain"
-    second: str | None = None  # the pattern's other colour; None: white, on white black
+    second: str | None = None  # the pattern's other colour; None: white, or black on a white thing
     material: str = "matte"
     part_color: str | None = None
     size: str | None = None
 
     def words(self, plural: bool = False) -> str:
-        """Without article and without the part."""
+        """The phrase without the article and without the part."""
         kind = self.kind.replace("icecream", "ice cream").replace("_", " ")
         if plural:
             kind += {"fish": "", "bus": "es"}.get(self.kind, "s")
@@ -85,7 +87,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Description:
-    """What a caption says: one thing, or two of it, or it on or beside another."""
+    """The meaning of a caption: a thing, alone, twice, or on or beside another."""
 
     thing: Thing
     relation: str | None = None
@@ -106,7 +108,7 @@ class Description:
         return text
 
     def held_out(self) -> bool:
-        """True for what training never shows: pairs of HELD_OUT, and a tenth of all pairs in each new relation."""
+        """Whether training never shows it: a pair of HELD_OUT, or one pair in HELD_OUT_SHARE of "beside" and "two"."""
         pairs = [(thing.color, thing.kind) for thing in self.things()]
         if any(pair in HELD_OUT for pair in pairs):
             return True
@@ -121,16 +123,16 @@ def _article(text: str) -> str:
 
 
 def random_description(rng: Random, held_out: bool = False) -> Description:
-    """About 62% single things, half of them plain; never what is held out, or with `held_out` nothing else."""
+    """About 62% single things, half of them plain; none of them held out or, with `held_out`, all."""
     weights = [HARD.get(kind, 1.0) for kind in KINDS]
     while True:
-        found = _any_description(rng, weights)
-        if found.held_out() is held_out:
-            return found
+        description = _any_description(rng, weights)
+        if description.held_out() is held_out:
+            return description
 
 
 def _any_description(rng: Random, weights: Sequence[float]) -> Description:
-    # Two things at once and patterns are learned last and shown most: 16% beside, 9% two, 28% decorated.
+    # Pairs and patterns are learned last and shown most: 16% beside, 9% two, 28% decorated.
     roll, (color, other) = rng.random(), rng.sample(list(COLORS), 2)
     kind = rng.choices(list(KINDS), weights)[0]
     if roll < 0.24:
@@ -150,7 +152,7 @@ def _any_description(rng: Random, weights: Sequence[float]) -> Description:
 
 
 def _decorated(thing: Thing, other: str, rng: Random) -> Thing:
-    """The thing with a pattern, a material or both."""
+    """The thing with a random pattern, material, or both."""
     roll = rng.random()
     pattern = rng.choice(PATTERNS[1:]) if roll < 0.75 else "plain"
     material = rng.choice(MATERIALS[1:]) if roll > 0.6 else "matte"
@@ -159,12 +161,12 @@ def _decorated(thing: Thing, other: str, rng: Random) -> Thing:
 
 
 def build(description: Description, rng: Random) -> list[Solid]:
-    """The object as solids, centred and fitted into a ball of RADIUS, with slightly varied colours and proportions."""
+    """The object as solids in a ball of RADIUS around the origin, with slightly varied colours and proportions."""
     return [solid for thing in build_things(description, rng) for solid in thing]
 
 
 def build_things(description: Description, rng: Random) -> list[list[Solid]]:
-    """The solids of each thing of the object; the left one comes before the right, what carries before what stands."""
+    """The solids of each thing of the object: left before right, the lower before the one that stands on it."""
     thing = _solids(description.thing, rng)
     things = [thing]
     if description.relation == "two":
@@ -179,7 +181,7 @@ def build_things(description: Description, rng: Random) -> list[list[Solid]]:
 
 
 def _solids(thing: Thing, rng: Random) -> list[Solid]:
-    """One thing in its pattern and material, fitted into a ball of the radius that its size word says."""
+    """One thing with its pattern and material, scaled to the radius that its size word means."""
     main = _vary(COLORS[thing.color], rng)
     usual = _vary(COLORS[thing.part_color], rng) if thing.part_color else USUAL.get(thing.kind, main)
     other = _vary(COLORS[thing.second or ("black" if thing.color == "white" else "white")], rng)
@@ -187,7 +189,7 @@ def _solids(thing: Thing, rng: Random) -> list[Solid]:
     solids = KINDS[thing.kind](main, other if by_part else usual, rng)
     if thing.pattern != "plain" or thing.material != "matte":
         low, high = box(solids)
-        extent = (high - low) * torch.tensor((1.0, 1.0, 1.2))  # stripes lie level unless the thing is long
+        extent = (high - low) * torch.tensor((1.0, 1.0, 1.2))  # stripes are level unless the thing is long
         x, y, z = ((low + high) / 2.0).tolist()
         pattern = "plain" if by_part else thing.pattern
         paint = Surface(pattern, other, thing.material, int(extent.argmax()), (x, y, z))
@@ -204,7 +206,7 @@ def _stacked(upper: list[Solid], lower: list[Solid], rng: Random) -> list[list[S
 
 
 def _beside(left: list[Solid], right: list[Solid], rng: Random) -> list[list[Solid]]:
-    """Left and right as seen from the front (+x), on one ground."""
+    """Left and right as seen from the front (+x), on one level."""
     gap = rng.uniform(0.06, 0.16)
     low, high = box(left)
     placed = [solid.moved(1.0, (0.0, -gap - float(high[1]), -float(low[2]))) for solid in left]
@@ -218,11 +220,9 @@ def _vary(color: Color, rng: Random) -> Color:
 
 
 def words_of(text: str) -> list[str]:
-    """Lower-case words of a prompt: no punctuation, no articles, synonyms and plurals as the catalogue has them."""
-    cleaned = "".join(c if c.isalnum() else " " for c in text.lower())
-    words = cleaned.split()
+    """Normalised words of a prompt: no articles, synonyms and plurals replaced by the known word, phrases joined."""
     joined: list[str] = []
-    for word in words:
+    for word in split_words(text):
         if joined and (joined[-1], _singular(word)) in PHRASES:
             joined[-1] = PHRASES[(joined[-1], _singular(word))]
         else:
@@ -235,7 +235,7 @@ def _singular(word: str) -> str:
 
 
 def _known_form(word: str) -> str:
-    """The catalogue's word for this one; the word itself where there is none."""
+    """The known word for this one (singular, or a synonym); the word itself if there is none."""
     for form in (word, word.removesuffix("s"), word.removesuffix("es")):
         known = SYNONYMS.get(form, form)
         if known in WORDS:
@@ -244,7 +244,7 @@ def _known_form(word: str) -> str:
 
 
 def parse(text: str) -> Description | None:
-    """The description that a caption of the grammar stands for; None for any other sentence."""
+    """The description of a caption in the grammar above; None for any other sentence."""
     words = words_of(text)
     if words[:1] == ["two"]:
         thing = _parse_thing(words[1:])

@@ -1,4 +1,4 @@
-"""How the embedded prior is named in a run's configuration."""
+"""Options of the embedded prior."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class EmbeddedConfig(PriorConfig):
     """The small prior that ships with sds3d.
 
-    In images of 64 pixels thin parts drown only in much noise: below t = 0.5 the prior takes over whatever silhouette
-    it is shown, and a mug that has lost its handle stays without one.
+    Its default t_min of 0.5 replaces the usual 0.02: in images of 64 pixels, noise below t = 0.5 hides no thin part, so
+    the prior keeps whatever silhouette it sees, and a mug that has lost its handle stays without one.
     """
 
     name: Literal["embedded"] = "embedded"
@@ -31,9 +31,9 @@ class EmbeddedConfig(PriorConfig):
         "a red cone on a blue cube",
         "a striped red and white mug",
     )
-    weights: Annotated[
-        str | None, LocalFile(), Field(description="folder with other weights of the same networks")
-    ] = None
+    weights: Annotated[str | None, LocalFile(), Field(description="folder with other weights of the same networks")] = (
+        None
+    )
 
     def build(self, device: torch.device | str) -> "EmbeddedPrior":
         """Load the weights; imports diffusers."""
@@ -42,19 +42,19 @@ class EmbeddedConfig(PriorConfig):
         return load_embedded(self.weights, device)
 
     def knows(self) -> str:
-        """Colours, things and how to put them together."""
+        """Colours, things, and how to combine them."""
         from sds3d.priors.embedded.prior import known_things
 
         return known_things(self.weights)
 
     def unknown_words(self, text: str) -> list[str]:
-        """Of the prior that ships; other weights may have learned other words."""
+        """For the weights that ship; others may have learned other words, so for them it is empty."""
         from sds3d.priors.embedded.captions import WORDS, words_of
 
         return [word for word in dict.fromkeys(words_of(text)) if word not in WORDS] if self.weights is None else []
 
     def nearest(self, word: str) -> list[str]:
-        """Known words that are spelt alike, or things of the same group."""
+        """Known words of similar spelling, else things of the same group."""
         from sds3d.priors.embedded.suggestions import nearest_words
 
         return nearest_words(word)

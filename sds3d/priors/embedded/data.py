@@ -1,4 +1,4 @@
-"""Training data: captioned multi-view renders in shards on disk, each made from nothing but its index."""
+"""Training data: captioned multi-view renders in shards on disk, each a function of its index alone."""
 
 import json
 import math
@@ -27,9 +27,9 @@ ELEVATION_DEG = (-15.0, 60.0)
 DISTANCE = (2.8, 3.2)  # world units
 SCENES_PER_SHARD = 250
 VIEWS = 6
-FIRST_OF_PAIRS = 1_000_000  # shards: two things have the most to vary, and of few scenes they are learned by heart
-REFRESH = 100  # batches, until shards that have come since are drawn from
-TENSORS = ("rgba", "depths", "angles", "frames")  # of a shard's file
+FIRST_OF_PAIRS = 1_000_000  # index from which shards hold pairs only: they vary most and are memorised from few scenes
+REFRESH = 100  # batches after which new shards are included in the sampling
+TENSORS = ("rgba", "depths", "angles", "frames")  # in a shard's file
 DEPTH_STEPS = 127  # per world unit: objects lie within one of the origin
 
 
@@ -37,8 +37,8 @@ DEPTH_STEPS = 127  # per world unit: objects lie within one of the origin
 class Shard:
     """Renders of some scenes; `angles` are azimuth and elevation in radians, and the distance.
 
-    `depths` are those of `render_depths` in steps of 1 / DEPTH_STEPS, `frames` that `frame` of each thing, or twice of
-    one alone.
+    `depths` are those of `render_depths` in steps of 1 / DEPTH_STEPS; `frames` are `placing.frame` of both things, the
+    same twice for a single thing.
     """
 
     rgba: UInt8[Tensor, "S V H W 4"]
@@ -51,8 +51,8 @@ class Shard:
 def make_shard(index: int, scenes: int = SCENES_PER_SHARD, held_out: bool = False) -> Shard:
     """Shard number `index` of an endless sequence; the same index gives the same renders.
 
-    From FIRST_OF_PAIRS on all its scenes are of `beside` and `two`. With `held_out` it holds nothing but what training
-    the prior must not see.
+    From FIRST_OF_PAIRS on, all scenes are of "beside" and "two". With `held_out`, all are combinations that the prior
+    must not be trained on.
     """
     rgba, depths, angles, frames, captions = [], [], [], [], []
     for scene in range(scenes):
@@ -83,7 +83,7 @@ def _random_view(rng: Random) -> tuple[float, float, float]:
 
 
 def write_shard(folder: Path, index: int, held_out: bool = False) -> Path:
-    """Makes a shard file unless it is there already; several processes may share one folder."""
+    """Make a shard file unless it exists; several processes may share one folder."""
     path = folder / f"shard_{index:05d}.safetensors"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,21 +96,21 @@ def write_shard(folder: Path, index: int, held_out: bool = False) -> Path:
 
 
 def read_shard(path: Path) -> Shard:
-    """CheckpointError for a damaged file, and for one from before shards had depths or frames."""
+    """CheckpointError for a damaged file, or one that lacks tensors."""
     try:
         with safe_open(path, framework="pt") as file:
             captions = json.loads(file.metadata()["captions"])
             return Shard(**{name: file.get_tensor(name) for name in TENSORS}, captions=captions)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:  # damaged, or its captions are
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"cannot read the renders in {path}: {error}", "delete it; --data-only makes it anew"
+            f"cannot read the renders in {path}: {error}", "delete it; --data-only makes it again"
         ) from error
 
 
 class Dataset:
-    """All shards of a folder in memory (about 100 KB a scene); `refresh` takes in those written since.
+    """All shards of a folder in memory (about 100 KB a scene); `refresh` adds those written since.
 
-    The last `leave` shards that are there at the beginning, pairs aside, are left out; `left` names them.
+    The last `leave` of the initial shards, not counting pairs, are left out for measuring: `left` has their paths.
     """
 
     def __init__(self, folder: Path, leave: int = 0) -> None:
@@ -134,7 +134,7 @@ class Dataset:
     def batches(
         self, size: int, generator: torch.Generator, how_often: Callable[[str], float] = lambda caption: 1.0
     ) -> Iterator["Batch"]:
-        """Endless random batches, scenes as often as their caption says; every draw comes from `generator`."""
+        """Endless random batches, with scenes weighted by `how_often(caption)`; all draws come from `generator`."""
         while True:
             scenes = [(shard, scene) for shard in self.shards for scene in range(len(shard.captions))]
             weights = torch.tensor([how_often(shard.captions[scene]) for shard, scene in scenes])
@@ -144,7 +144,7 @@ class Dataset:
 
 
 def _batch(scenes: list[tuple[Shard, int]], generator: torch.Generator) -> "Batch":
-    """One view of each."""
+    """One random view of each scene."""
     views = [int(torch.randint(shard.angles.shape[1], (), generator=generator)) for shard, _ in scenes]
     rgba, depths, angles = (
         torch.stack([getattr(shard, name)[scene, view] for (shard, scene), view in zip(scenes, views, strict=True)])
@@ -165,7 +165,7 @@ class Batch:
 
 
 def random_backgrounds(count: int, generator: torch.Generator) -> Float[Tensor, "B 3"]:
-    """A third greys, the rest any colour."""
+    """Uniform random colours, a third of them grey."""
     colors = torch.rand(count, 3, generator=generator)
     grey = torch.rand(count, 1, generator=generator) < 1.0 / 3.0
     return torch.where(grey, colors[:, :1].expand_as(colors), colors)

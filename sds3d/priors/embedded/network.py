@@ -1,12 +1,12 @@
 """The embedded prior's two networks: a small text encoder of our own and a diffusers UNet without attention.
 
-The UNet sees the 64 px image as 4x4 pixel blocks (48 channels at 16x16; an orthonormal rearrangement, so white noise
-stays white) and predicts the clean image minus its background, which it is told (three constant input planes). Words
-and camera are a vector that scales and shifts its blocks: where they are fine, that of the one thing that each of them
-shows (unet.py). Every pixel block also reads the words itself (reader.py) and is told its own ray (ray maps, as in
-CAT3D, Gao et al. 2024) from where the thing that it reads of stands: from words alone a convolution cannot know where
-"behind the seat" is. The UNet also says how deep on its ray each pixel's surface lies, and what is finer than a block
-is painted at those places (painter.py).
+The UNet sees the 64 px image as 4x4 pixel blocks (48 channels at 16x16; a rearrangement, so white noise stays white)
+and predicts the clean image minus its background, which is an input (three constant planes). A vector of words and
+camera scales and shifts its features: at fine resolutions, the vector of the one thing that each place shows (unet.py).
+Every block also attends to the words (word_attention.py) and gets its own ray as input (ray maps, as in CAT3D, Gao et
+al. 2024), in the frame of the thing it attends to: from words alone a convolution cannot know where "behind the seat"
+is. The UNet also predicts the depth of each pixel's surface, where the texture head adds detail finer than a block
+(texture_head.py).
 """
 
 from dataclasses import replace
@@ -19,16 +19,16 @@ from torch.nn import functional
 
 from sds3d.priors.embedded.captions import WORDS
 from sds3d.priors.embedded.render import camera_rays
-from sds3d.priors.embedded.texture_head import FRONT, Painter
+from sds3d.priors.embedded.texture_head import FRONT, TextureHead
 from sds3d.priors.embedded.tokens import MAX_WORDS
 from sds3d.priors.embedded.word_attention import (
     FIELD_PLANES,
     FRAME,
     RAY_PLANES,
     READ_PLANES,
-    TOLD,
+    WORD_PLANES,
     RayField,
-    WordReader,
+    WordAttention,
     ray_planes,
 )
 from sds3d.types import Cameras
@@ -36,14 +36,14 @@ from sds3d.types import Cameras
 BLOCK = 4  # pixels per side of an unshuffled block
 GRID = 16  # blocks per side of the image
 CAMERA_FEATURES = 10
-CAMERA_GAIN = 3.0  # ten numbers beside 384 of text: without it they are learned late
+CAMERA_GAIN = 3.0  # without it, ten numbers beside 384 of text are learned late
 VOCABULARY = {word: number + 1 for number, word in enumerate(WORDS)}  # 0 is padding
 
-GIVEN_PLANES = 3 * BLOCK**2 + 3 + RAY_PLANES  # the image, its background, the rays
+INPUT_PLANES = 3 * BLOCK**2 + 3 + RAY_PLANES  # the image, its background, the rays
 UNET: dict[str, Any] = {
     "sample_size": GRID,
-    "in_channels": GIVEN_PLANES + READ_PLANES + FIELD_PLANES + FRAME,
-    "out_channels": (3 + 1 + 1) * BLOCK**2,  # pixels, how much of the paint each of them shows, how deep each lies
+    "in_channels": INPUT_PLANES + READ_PLANES + FIELD_PLANES + FRAME,
+    "out_channels": (3 + 1 + 1) * BLOCK**2,  # per pixel: colour, share of the texture that it shows, depth
     "block_out_channels": (64, 128, 224),
     "down_block_types": ("DownBlock2D", "DownBlock2D", "DownBlock2D"),
     "mid_block_type": "UNetMidBlock2D",
@@ -52,17 +52,17 @@ UNET: dict[str, Any] = {
     "norm_num_groups": 16,
     "resnet_time_scale_shift": "scale_shift",
     "class_embed_type": "projection",
-    "cross_attention_dim": 8,  # unused: none of its blocks attends to text, but diffusers wants a number
+    "cross_attention_dim": 8,  # unused, as no block has attention; diffusers needs a number
 }
 TEXT: dict[str, int] = {"width": 128, "layers": 2, "heads": 4, "slots": 3}
 
 
 class TextEncoder(nn.Module):
-    """Words to a fixed number of slot vectors, followed by the words in their context (zero where there is none).
+    """Words to a fixed number of slot vectors, followed by the words in their context (zero for padding).
 
-    Learned slots are read together with the words by a transformer, so that word order counts ("red on blue") although
-    the slots, which scale and shift the UNet's blocks, are no sequence. The UNet's pixel blocks read the words by
-    `reader` and `field`, and its pixels are painted by `painter`, which are here so that they travel with it.
+    A transformer reads learned slots together with the words, so the slots, which scale and shift the UNet's features,
+    depend on word order ("red on blue"). `reader`, `field` and `painter` (word attention, ray field, texture head)
+    belong to the UNet; they are here, under these names, because the released weights have them here.
     """
 
     def __init__(self, words: int, width: int, layers: int, heads: int, slots: int) -> None:
@@ -72,13 +72,13 @@ class TextEncoder(nn.Module):
         self.positions = nn.Parameter(torch.randn(MAX_WORDS, width) * 0.1)
         layer = nn.TransformerEncoderLayer(width, heads, 2 * width, 0.0, "gelu", batch_first=True, norm_first=True)
         self.transformer = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
-        self.reader = WordReader(width, GIVEN_PLANES)
+        self.reader = WordAttention(width, INPUT_PLANES)
         self.field = RayField()
-        self.painter = Painter(slots * width)
-        self.second = nn.Linear(TOLD, 1)  # whether a block shows the second thing, by what it reads
+        self.painter = TextureHead(slots * width)
+        self.second = nn.Linear(WORD_PLANES, 1)  # whether a block shows the second thing, from the words it attends to
 
     def forward(self, ids: Int[Tensor, "T 3 L"]) -> Float[Tensor, "T N D"]:
-        """Of `token_batch`: slots of the sentence, of its first and its second thing, and the sentence's words."""
+        """Slots of the sentence, of its first and of its second thing, then the sentence's words; see `token_batch`."""
         sentences = ids.flatten(0, 1)
         slots = self.slots.expand(len(sentences), -1, -1)
         words = self.words(sentences) + self.positions
@@ -98,14 +98,14 @@ def make_unet(**changes: Any) -> Any:
 
 
 def make_scheduler() -> Any:
-    """The noise schedule: 1000 ticks, squared cosine (Nichol & Dhariwal 2021), the network predicts the clean image."""
+    """1000 ticks with squared-cosine betas (Nichol & Dhariwal 2021); the network predicts the clean image."""
     from diffusers import DDPMScheduler
 
     return DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2", prediction_type="sample", clip_sample=False)
 
 
 def camera_features(cameras: Cameras, known: Bool[Tensor, "B"]) -> Float[Tensor, "B 10"]:
-    """Harmonics of the azimuth, elevation, distance and a flag; all zero where the camera is unknown."""
+    """Harmonics of the azimuth, the elevation, the distance and a flag; all zero if the camera is unknown."""
     azimuth, elevation = cameras.azimuth, cameras.elevation
     waves = [wave(k * azimuth) for k in (1.0, 2.0, 4.0) for wave in (torch.sin, torch.cos)]
     flag = torch.ones_like(azimuth)
@@ -114,7 +114,7 @@ def camera_features(cameras: Cameras, known: Bool[Tensor, "B"]) -> Float[Tensor,
 
 
 def ray_maps(cameras: Cameras, known: Bool[Tensor, "B"]) -> Float[Tensor, "B R 16 16"]:
-    """`ray_planes` of the ray through the middle of each block; all zero where the camera is unknown."""
+    """`ray_planes` of the ray through the centre of each block; all zero if the camera is unknown."""
     nearest, direction = _rays(cameras, GRID)
     flag = known[:, None, None].to(direction).expand(-1, direction.shape[1], 1)
     return ray_planes(torch.cat([nearest, direction, flag], dim=-1).unflatten(1, (GRID, GRID))).movedim(-1, 1)
@@ -139,9 +139,9 @@ def _rays(cameras: Cameras, side: int) -> tuple[Float[Tensor, "B N 3"], Float[Te
 
 class Prediction(NamedTuple):
     x0: Float[Tensor, "B 3 H W"]  # the expected clean image, in [-1, 1]
-    depths: Float[Tensor, "B H W"]  # of the surface, from each ray's point nearest to the origin; in world units
-    frames: Float[Tensor, "B 16 16 4"]  # of the thing that a block reads of: its middle, and log(RADIUS / its radius)
-    second: Float[Tensor, "B 16 16"]  # the logit of it being the second of two
+    depths: Float[Tensor, "B H W"]  # of the surface: world units from each ray's point nearest to the origin
+    frames: Float[Tensor, "B 16 16 4"]  # of each block's thing: its centre, and log(RADIUS / its radius)
+    second: Float[Tensor, "B 16 16"]  # logit of that being the second of two things
 
 
 def predict_clean(
@@ -156,24 +156,25 @@ def predict_clean(
     pixels: Float[Tensor, "B 16 16 16 7"],
     background: Float[Tensor, "B 3"],
 ) -> Prediction:
-    """The expected clean image given its noisy version, and where the prior thinks that things are.
+    """E[x | x_t, words, camera, background], with the predicted depths and frames of the things.
 
-    x0_hat = bg + net(x_t - alpha bg, bg, t, text, camera): outside the object the answer is zero on any background.
+    x0_hat = bg + net(x_t - alpha bg, bg, t, text, camera): outside the object the network's output is zero whatever
+    the background.
     """
     plane = (2.0 * background - 1.0)[:, :, None, None]
     blocks = functional.pixel_unshuffle(x_t - alpha * plane, BLOCK)
-    given = [blocks, plane.expand(-1, -1, GRID, GRID)]
+    image_planes = [blocks, plane.expand(-1, -1, GRID, GRID)]
     slots, words = embedding.split((3 * text.slots.shape[0], MAX_WORDS), dim=1)
     slots = slots.unflatten(1, (3, -1)).flatten(2)
-    read, told = text.reader(torch.cat([*given, rays], dim=1), words)
-    seen, met, frames = text.field(pixels.mean(1), told)
-    planes = torch.cat([*given, seen, read, met, frames.detach().movedim(-1, 1)], dim=1)
+    attended, word_planes = text.reader(torch.cat([*image_planes, rays], dim=1), words)
+    ray_features, field, frames = text.field(pixels.mean(1), word_planes)
+    planes = torch.cat([*image_planes, ray_features, attended, field, frames.detach().movedim(-1, 1)], dim=1)
     planes = planes.contiguous(memory_format=torch.channels_last)
-    second = text.second(told.movedim(1, -1))[..., 0]
+    second = text.second(word_planes.movedim(1, -1))[..., 0]
     condition = torch.cat([slots, CAMERA_GAIN * camera[:, None].expand(-1, 3, -1)], dim=2)
-    said = unet(planes, ticks, condition, second.detach().sigmoid()[:, None])
-    residual, shown, depths = said.split((3 * BLOCK**2, BLOCK**2, BLOCK**2), dim=1)
+    out = unet(planes, ticks, condition, second.detach().sigmoid()[:, None])
+    residual, share, depths = out.split((3 * BLOCK**2, BLOCK**2, BLOCK**2), dim=1)
     depths = depths + FRONT
-    residual = residual + text.painter(pixels, depths, shown.sigmoid(), slots[:, 0])
+    residual = residual + text.painter(pixels, depths, share.sigmoid(), slots[:, 0])
     x0, depths = (functional.pixel_shuffle(blocks, BLOCK) for blocks in (residual, depths))
     return Prediction(x0.float() + plane, depths[:, 0], frames, second)

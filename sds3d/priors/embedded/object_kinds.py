@@ -1,8 +1,8 @@
-"""What the embedded prior's world contains: kinds of objects, parts, colours, patterns, materials. Front is +x, up +z.
+"""What the embedded prior can draw: kinds of objects, their parts, colours, patterns, materials. Front is +x, up is +z.
 
-A kind is a function (main colour, second colour, random draws) -> solids. Sizes are free: every object is later fitted
-into the unit ball. `PARTS` names the part that takes the second colour when the caption says "with a blue roof" or
-"two-tone red and blue"; otherwise it has the colour in `USUAL`, or the main one. Seen from the front, +y is right.
+A kind is a function (main colour, second colour, random state) -> solids, of any size: objects are scaled later. The
+part in `PARTS` takes the second colour in "with a blue roof" and "two-tone red and blue"; otherwise the colour in
+`USUAL`, else the main one. Seen from the front, +y is right.
 """
 
 import math

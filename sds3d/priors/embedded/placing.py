@@ -1,4 +1,4 @@
-"""Where solids stand together: what holds them, and their move into a ball around the origin."""
+"""Bounding boxes of groups of solids, and fitting a group into a ball around the origin."""
 
 import torch
 from jaxtyping import Float
@@ -8,7 +8,7 @@ from sds3d.priors.embedded.solids import Solid
 
 
 def box(solids: list[Solid]) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
-    """The lowest and the highest corner of what holds them all."""
+    """The lowest and the highest corner of their common bounding box."""
     points = torch.cat([solid.outline() for solid in solids])
     return points.amin(0), points.amax(0)
 
@@ -22,7 +22,7 @@ def fit(solids: list[Solid], radius: float) -> list[Solid]:
 
 
 def frame(solids: list[Solid]) -> tuple[float, float, float, float]:
-    """The middle of the bounding box, and how far the farthest point is from there."""
+    """The centre of the bounding box (x, y, z), and the distance of the farthest point from it."""
     points = torch.cat([solid.outline() for solid in solids])
     center = (points.amin(0) + points.amax(0)) / 2.0
     x, y, z = center.tolist()

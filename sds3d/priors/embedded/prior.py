@@ -1,4 +1,4 @@
-"""The embedded prior at work: loading, text, the noise schedule and the prediction of noise."""
+"""The embedded prior: loading, text embeddings, noise schedule and noise prediction."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sds3d.errors import PriorUnavailable
+from sds3d.errors import PriorUnavailable, first_line
 from sds3d.priors.base import eps_from_sample
 from sds3d.priors.embedded.captions import parse, words_of
 from sds3d.priors.embedded.data import SIZE
@@ -33,8 +33,8 @@ from sds3d.priors.embedded.tokens import token_batch
 from sds3d.priors.lora import LowRankCopy
 from sds3d.types import ViewCondition
 
-# Silhouettes of samples against the truth, over what two true objects of one caption reach: below this share, a
-# stranger would not know the kind.
+# IoU of the samples' silhouettes with true ones, over that of two true objects with one caption. Below this ratio a
+# stranger would not recognise the kind.
 WEAK_SHARE = 0.75
 MULTIPLIES = (nn.Conv2d, nn.Linear)
 LAYERS = ("down_block_types", "mid_block_type", "up_block_types", "resnet_time_scale_shift", "class_embed_type")
@@ -42,10 +42,10 @@ HINT = "reinstall sds3d, or leave prior.weights out to use the weights it ships 
 
 
 class EmbeddedPrior:
-    """A diffusion model of the procedural world, 64 x 64 pixels, told the camera and the background of each view.
+    """A diffusion model of procedural objects, 64 x 64 pixels, conditioned on words, cameras and backgrounds.
 
-    x is the image in [-1, 1]. The network predicts x0; eps_hat follows from it. Words the model does not know are left
-    out; `unknown_words` names them.
+    x is the image in [-1, 1]. The network predicts x0, and eps_hat = (x_t - alpha x0) / sigma. Unknown words are left
+    out of the text; `unknown_words` lists them.
     """
 
     latent_shape = (3, SIZE, SIZE)
@@ -60,10 +60,10 @@ class EmbeddedPrior:
         weak: Sequence[str] = (),
     ) -> None:
         self.device, self.weak = torch.device(device), tuple(weak)
-        # bfloat16 multiplies run about twice as fast where the processor has them; the schedule stays float32.
+        # bfloat16 is about twice as fast on processors that support it; the schedule stays float32.
         self.half = self.device.type == "cuda" or torch.backends.cpu.get_cpu_capability() == "AVX512"
         self.unet = unet.float().to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
-        if self.half:  # as autocast would make them anew in every call
+        if self.half:  # otherwise autocast would convert the weights in every call
             for layer in self.unet.modules():
                 if isinstance(layer, MULTIPLIES):
                     layer.to(torch.bfloat16)
@@ -74,22 +74,22 @@ class EmbeddedPrior:
 
     @torch.no_grad()
     def embed(self, texts: Sequence[str]) -> Float[Tensor, "T N D"]:
-        """Slots and known words of each text, in order; the empty text is the null condition."""
+        """See `TextEncoder`; the empty text is the null condition."""
         return self.text(token_batch(texts, self.ids).to(self.device))
 
     def unknown_words(self, text: str) -> list[str]:
-        """Every word that training never showed, in order, once."""
+        """Every word that is not in the training captions."""
         return [word for word in dict.fromkeys(words_of(text)) if word not in self.ids]
 
     def cautions(self, text: str) -> list[str]:
-        """Kinds it draws poorly by its own figures, and sentences unlike those of its training."""
-        found = [f"it draws a {kind} poorly" for kind in dict.fromkeys(words_of(text)) if kind in self.weak]
+        """Kinds it draws poorly by its measured figures, and sentences unlike its training captions."""
+        cautions = [f"it draws a {kind} poorly" for kind in dict.fromkeys(words_of(text)) if kind in self.weak]
         if parse(text) is None and not self.unknown_words(text):
-            found.append("it was trained on sentences such as 'a red cone on a blue cube' and may misread this one")
-        return found
+            cautions.append("it was trained on sentences such as 'a red cone on a blue cube' and may misread this one")
+        return cautions
 
     def encode(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
-        """To [-1, 1], resized where the sizes differ."""
+        """To [-1, 1], resized to 64 x 64."""
         if image.shape[2:] != self.latent_shape[1:]:
             image = functional.interpolate(image, size=self.latent_shape[1:], mode="bilinear", antialias=True)
         return 2.0 * image - 1.0
@@ -114,18 +114,18 @@ class EmbeddedPrior:
         embeddings: Sequence[Float[Tensor, "B N D"]],
         view: ViewCondition | None = None,
     ) -> list[Float[Tensor, "B C h w"]]:
-        """eps_hat for each condition, in one batch; without a view: unknown camera, grey background."""
+        """eps_hat for each condition, in one batch; without a view, of an unknown camera and mid-grey background."""
         return self._predict(self.unet, x_t, t, embeddings, view)
 
     def trainable_copy(self, rank: int, generator: torch.Generator) -> nn.Module:
-        """Low-rank matrices beside every convolution and linear layer of the UNet; it is told the view as well."""
+        """LoRA on every convolution and linear layer of the UNet; conditioned on the view like the prior itself."""
         layers = [name for name, layer in self.unet.named_modules() if isinstance(layer, MULTIPLIES)]
         return LowRankCopy(self.unet, layers, rank, generator, self._predict)
 
     def _predict(
         self, unet: Any, x_t: Tensor, t: Tensor, embeddings: Sequence[Tensor], view: ViewCondition | None
     ) -> list[Tensor]:
-        """`predict_noise` by any network of this shape, with gradients."""
+        """`predict_noise` with any network of this architecture, with gradients."""
         count, batch = len(embeddings), len(x_t)
         ticks = self._ticks(t)
         alpha, sigma = self.alpha_sigma(t)
@@ -160,9 +160,9 @@ class EmbeddedPrior:
 
 
 def load_embedded(folder: str | None = None, device: torch.device | str = "cpu") -> EmbeddedPrior:
-    """The prior from `assets/embedded_prior` (or another folder of the same layout): unet/, text/, scheduler/.
+    """The prior from `assets/embedded_prior`, or from another folder with unet/, text/ and scheduler/.
 
-    Raises PriorUnavailable, naming the file, where something is missing, truncated or does not fit.
+    PriorUnavailable, naming the file, if something is missing, truncated or does not fit.
     """
     from diffusers import DDPMScheduler
 
@@ -172,7 +172,7 @@ def load_embedded(folder: str | None = None, device: torch.device | str = "cpu")
         try:
             settings = json.loads((path / "text" / "config.json").read_text())
             words = settings.pop("words")
-            with torch.device("meta"):  # damaged, they could ask for networks of any size
+            with torch.device("meta"):  # a damaged config could ask for a network of any size
                 unet_config = ThingUNet.load_config(path / "unet")
                 _check_layers(unet_config)
                 _check_size(ThingUNet.from_config(unet_config), path / "unet")
@@ -183,34 +183,34 @@ def load_embedded(folder: str | None = None, device: torch.device | str = "cpu")
             weak = weak_kinds(path / "figures.json")
             tensors = load_file(path / "text" / "model.safetensors")
             text.load_state_dict({name: value.float() for name, value in tensors.items()})
-        except Exception as error:  # diffusers and safetensors raise many types; all mean "this file is no good"
-            raise PriorUnavailable(f"cannot read the embedded prior in {path}: {_first_line(error)}", HINT) from error
+        except Exception as error:  # diffusers and safetensors raise many types
+            raise PriorUnavailable(f"cannot read the embedded prior in {path}: {first_line(error)}", HINT) from error
     return EmbeddedPrior(unet, text, scheduler, words, device, weak)
 
 
 def _check_layers(config: dict[str, Any]) -> None:
-    """ValueError where unet/config.json speaks of layers that ThingUNet would pass over, such as attention."""
+    """ValueError if unet/config.json asks for layers that ThingUNet would ignore, such as attention."""
     for name in LAYERS:
-        wanted, found = UNET[name], config.get(name)
-        if (tuple(found) if isinstance(found, list) else found) != wanted:
-            raise ValueError(f"unet/config.json has {name} {found}, where this prior has {wanted}")
+        expected, value = UNET[name], config.get(name)
+        if (tuple(value) if isinstance(value, list) else value) != expected:
+            raise ValueError(f"unet/config.json has {name} {value}, where this prior has {expected}")
 
 
 def _check_size(network: nn.Module, folder: Path) -> None:
-    """ValueError where the weights in `folder` are fewer than the network has, at two bytes each."""
+    """ValueError if the file in `folder` is too small for the network's weights at two bytes each."""
     (file,) = folder.glob("*.safetensors")
-    wanted, there = sum(parameter.numel() for parameter in network.parameters()), file.stat().st_size // 2
-    if wanted > there:
-        raise ValueError(f"{folder.name}/config.json describes {wanted:,} weights, and {file.name} holds {there:,}")
+    needed, stored = sum(parameter.numel() for parameter in network.parameters()), file.stat().st_size // 2
+    if needed > stored:
+        raise ValueError(f"{folder.name}/config.json describes {needed:,} weights, and {file.name} holds {stored:,}")
 
 
 @contextmanager
 def _weights(folder: str | None) -> Iterator[Path]:
-    """The folder with the weights; PriorUnavailable where there are none."""
+    """The folder with the weights; PriorUnavailable if there are none."""
     try:
         source = resources.files("sds3d_assets") / "embedded_prior" if folder is None else Path(folder)
     except ModuleNotFoundError:
-        raise PriorUnavailable("sds3d is used without being installed, so its weights are not found", HINT) from None
+        raise PriorUnavailable("sds3d is not installed, so its weights are not found", HINT) from None
     with resources.as_file(source) as path:
         if not (path / "text" / "config.json").is_file():
             raise PriorUnavailable(f"no embedded prior in {path}: text/config.json is missing", HINT)
@@ -218,19 +218,15 @@ def _weights(folder: str | None) -> Iterator[Path]:
 
 
 def weak_kinds(figures: Path) -> list[str]:
-    """Kinds whose samples overlap the truth too little, as benchmarks/embedded_prior.py measured them."""
+    """Kinds that the prior draws poorly: see WEAK_SHARE; measured by benchmarks/embedded_prior.py."""
     if not figures.is_file():
         return []
     kinds = json.loads(figures.read_text())["kinds"]
     return [kind for kind, row in kinds.items() if row["same"] < WEAK_SHARE * row["ceiling"]]
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0] or type(error).__name__
-
-
 def known_things(folder: str | None = None) -> str:
-    """One line that says what the weights in `folder` can be asked for."""
+    """One line about what the weights in `folder` can draw."""
     from sds3d.priors.embedded.object_kinds import COLORS, KINDS, MATERIALS, PATTERNS
 
     with _weights(folder) as path:
@@ -242,5 +238,5 @@ def known_things(folder: str | None = None) -> str:
         "materials": MATERIALS,
     }
     known = {name: [word.replace("_", " ") for word in group if word in words] for name, group in groups.items()}
-    said = "; ".join(f"{name} {', '.join(names)}" for name, names in known.items() if names)
-    return f"{said}; 'a COLOUR THING on a COLOUR cube'"
+    listed = "; ".join(f"{name} {', '.join(names)}" for name, names in known.items() if names)
+    return f"{listed}; 'a COLOUR THING on a COLOUR cube'"

@@ -1,9 +1,10 @@
-"""Renders procedural objects: one ray per sub-pixel, closed-form hits, a fixed light. The truth the prior learns."""
+"""Ray traces procedural objects, for training data: one ray per sub-pixel, closed-form hits, a fixed light."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sds3d.cameras import pixel_directions
 from sds3d.priors.embedded.shading import painted
 from sds3d.priors.embedded.solids import NEVER, Solid, intersect
 from sds3d.types import Cameras
@@ -14,13 +15,7 @@ def camera_rays(cameras: Cameras, samples: int = 1) -> tuple[Float[Tensor, "B R 
 
     R = height * width * samples^2; the samples of one pixel are adjacent on the finer pixel grid (row-major).
     """
-    device = cameras.camera_to_world.device
-    ys = (torch.arange(cameras.height * samples, device=device) + 0.5) / samples
-    xs = (torch.arange(cameras.width * samples, device=device) + 0.5) / samples
-    y, x = torch.meshgrid(ys, xs, indexing="ij")
-    pixels = torch.stack([x, y, torch.ones_like(x)], dim=-1).reshape(-1, 3)
-    local = pixels @ torch.linalg.inv(cameras.intrinsics).transpose(1, 2)
-    rays_d = local @ cameras.camera_to_world[:, :3, :3].transpose(1, 2)
+    rays_d = pixel_directions(cameras, samples) @ cameras.camera_to_world[:, :3, :3].transpose(1, 2)
     rays_o = cameras.camera_to_world[:, None, :3, 3].expand_as(rays_d)
     return rays_o, rays_d
 
@@ -40,7 +35,7 @@ def render_solids(solids: list[Solid], cameras: Cameras, samples: int = 2) -> Fl
 
 
 def render_depths(solids: list[Solid], cameras: Cameras) -> Float[Tensor, "B H W"]:
-    """Where the ray through each pixel's middle first meets the object; 0 where it does not.
+    """Depth at which the ray through each pixel's centre first hits the object; 0 for a miss.
 
     World units along the ray, from its point nearest to the origin; negative on the near side.
     """
@@ -52,7 +47,7 @@ def render_depths(solids: list[Solid], cameras: Cameras) -> Float[Tensor, "B H W
 
 
 def _first_hits(solids: list[Solid], rays_o: Tensor, rays_d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of every ray: how many of its directions away the first surface is, its normal, and whose it is (-1: none)."""
+    """For every ray the first hit: distance in lengths of rays_d, normal, and index of the solid (-1: a miss)."""
     nearest = torch.full_like(rays_o[:, 0], NEVER)
     normal, owner = torch.zeros_like(rays_o), torch.full_like(nearest, -1, dtype=torch.long)
     for number, solid in enumerate(solids):
@@ -65,7 +60,7 @@ def _first_hits(solids: list[Solid], rays_o: Tensor, rays_d: Tensor) -> tuple[Te
 
 
 def _near(solid: Solid, rays_o: Tensor, rays_d: Tensor) -> Tensor:
-    """Indices of the rays that pass the solid's bounding ball; the others need no closed form."""
+    """Indices of the rays that hit the solid's bounding ball; the others cannot hit the solid."""
     low, high = (corner.to(rays_o) for corner in solid.bounds())
     offset = rays_o - (low + high) / 2.0
     along = (offset * rays_d).sum(-1)

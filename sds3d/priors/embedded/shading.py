@@ -1,7 +1,7 @@
-"""Patterns and materials: what colour a point of a surface has, and how it answers the light.
+"""Patterns and materials of surfaces: colour as a function of the point and the normal, under a fixed light.
 
-All of it is painted on: it depends on the point and the normal and never on the camera, so that views of one object
-agree and a scene without reflections can show it. A metal's bands and a gloss are those a painter would draw.
+Nothing depends on the camera, so views of one object agree and a scene without reflections can show it. Highlights of
+metal and gloss are painted onto the surface.
 """
 
 import math
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# A light that is fixed in the world: what is lit belongs to the object.
+# The light is fixed in the world, so that shading belongs to the object.
 LIGHT = (0.55, 0.35, 0.76)
 AMBIENT, DIFFUSE = 0.70, 0.34
 STRIPE, CHECK = 0.25, 1.0 / 3.0  # widths in world units of the fitted object: about 7 and 10 pixels of 64
@@ -22,7 +22,7 @@ GRAIN = 40.0  # radians per world unit across the wood
 
 @dataclass(frozen=True)
 class Surface:
-    """Paint of an object's main parts. `center` is the object's middle, `axis` the one that stripes lie across."""
+    """Pattern and material of an object's main parts. `center` is the object's; stripes alternate along `axis`."""
 
     pattern: str
     second: tuple[float, float, float]  # the pattern's other colour, sRGB
@@ -41,7 +41,7 @@ def painted(
     points: Float[Tensor, "P 3"],
     normals: Float[Tensor, "P 3"],
 ) -> Float[Tensor, "P 3"]:
-    """Colours of surface points as they are seen, sRGB in [0, 1]."""
+    """Shaded colours of surface points, sRGB in [0, 1]."""
     albedo = torch.tensor(color).to(points).expand_as(points)
     if surface is None:
         return (albedo * _lit(normals)[:, None]).clamp(0, 1)
@@ -53,7 +53,7 @@ def painted(
 
 
 def _is_second(surface: Surface, offset: Tensor) -> Tensor:
-    """Where the pattern shows its other colour."""
+    """Points at which the pattern shows its second colour."""
     if surface.pattern == "striped":
         return (offset[:, surface.axis] / STRIPE + 0.5).floor().long() % 2 == 1
     if surface.pattern == "checkered":

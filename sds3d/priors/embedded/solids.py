@@ -1,8 +1,8 @@
-"""Ray-traced solids: the procedural world is made of seven unit shapes, each intersected in closed form.
+"""Seven ray-traced shapes, of which all procedural objects are made; all but the ring are intersected in closed form.
 
-Every shape lives in a local frame where it fills about [-1, 1]^3; a `Solid` places it by half sizes, a rotation and a
-centre. Rays are moved into the local frame without normalising their direction, so the ray parameter stays the same
-in both frames and hits of different solids can be compared directly.
+Each shape fills about [-1, 1]^3 in its local frame; a `Solid` places it by half sizes, rotation and centre. Rays are
+transformed to the local frame without normalising their direction, so the ray parameter is the same in both frames and
+hits of different solids compare directly.
 """
 
 import math
@@ -19,7 +19,7 @@ Shape = Literal["ball", "box", "frustum", "cup", "ring", "pyramid", "roof"]
 NEVER = math.inf
 _TINY = 1e-9
 
-# Half-spaces n.p <= k of the two convex shapes that are no box. The pyramid has its base at z = -1 and its tip at
+# Half-spaces n.p <= k of the convex shapes other than the box. The pyramid has its base at z = -1 and its tip at
 # z = +1; the roof is a prism whose ridge runs along y.
 _HALF_SPACES = {
     "pyramid": ([(2, 0, 1), (-2, 0, 1), (0, 2, 1), (0, -2, 1), (0, 0, -1)], [1, 1, 1, 1, 1]),

@@ -1,10 +1,10 @@
-"""What to offer a person whose word the embedded prior does not know: like spelling first, else like things."""
+"""Suggestions for words that the embedded prior does not know: of similar spelling, else things of the same group."""
 
 import difflib
 
 from sds3d.priors.embedded.object_kinds import COLORS, KINDS, MATERIALS, PARTS, PATTERNS, SYNONYMS
 
-# Known things of a group, and words of the same group that people type.
+# (known things of a group, unknown words of the same group)
 GROUPS: tuple[tuple[str, str], ...] = (
     (
         "cat pig duck penguin fish",
@@ -45,12 +45,12 @@ GROUPS: tuple[tuple[str, str], ...] = (
 
 
 def nearest_words(word: str, count: int = 3) -> list[str]:
-    """Up to `count` words of the world for one that it lacks, best first; empty where nothing is near."""
+    """Up to `count` known words for an unknown one, best first; empty if none is near."""
     names = [name for name in (*COLORS, *KINDS, *PATTERNS, *MATERIALS) if not name.startswith("letter_")]
     names += list(PARTS.values())
     close = difflib.get_close_matches(word.lower(), [*names, *SYNONYMS], n=count, cutoff=0.75)
-    found = [SYNONYMS.get(name, name) for name in close]
+    nearest = [SYNONYMS.get(name, name) for name in close]
     for known, others in GROUPS:
-        if not found and {word.lower(), word.lower().removesuffix("s")} & set(others.split()):
-            found = known.split()[:count]
-    return [name.replace("_", " ") for name in dict.fromkeys(found)]
+        if not nearest and {word.lower(), word.lower().removesuffix("s")} & set(others.split()):
+            nearest = known.split()[:count]
+    return [name.replace("_", " ") for name in dict.fromkeys(nearest)]

@@ -1,8 +1,7 @@
-"""Paint: the pattern of each pixel at the place where its ray meets the object.
+"""A texture head: the colour of each pixel as a function of the 3D point that its ray hits.
 
-The words say the paint, the UNet where it is seen: how deep on its ray each pixel's surface lies, and how much of the
-paint it shows. Stripes and checks are waves of the place, finer than a block, and what is painted on an object at its
-places looks right from every side.
+The words give the texture; the UNet gives the depth of each pixel's surface and how much of the texture it shows.
+Stripes and checks are periodic functions of the point, finer than a block of pixels, and consistent between views.
 """
 
 import math
@@ -14,21 +13,24 @@ from torch import Tensor, nn
 from sds3d.priors.embedded.shading import CHECK, STRIPE
 
 STRIPES, CHECKS = math.pi / STRIPE, math.pi / CHECK  # wave numbers: a period of two stripes, and of two checks
-WAVES = 3 + 6 + 6 + 1  # of a place, and the place itself
-PAINT_TOLD, PAINT_WIDTH = 96, 48  # of the words, and of the small network of a place
-FRONT = -0.4  # a depth on the near side, from which those that the UNet says begin; world units
+WAVES = 3 + 6 + 6 + 1  # features of a point: itself, stripes, checks along each axis, checks
+WORD_HIDDEN, POINT_HIDDEN = 96, 48  # widths of the networks of the words and of a point
+FRONT = -0.4  # offset of the UNet's depths, world units: a point on the near side
 
 
-class Painter(nn.Module):
-    """Colours of places: a palette with a colour for each wave, and a small network of all, both told by the words."""
+class TextureHead(nn.Module):
+    """Colour of points: a palette (one colour for each feature) plus a small network, both conditioned on the words.
+
+    Attributes are named as in the released weights: `told` maps the words to palette, scale and shift.
+    """
 
     def __init__(self, words: int) -> None:
         super().__init__()
-        said = nn.Linear(PAINT_TOLD, 3 * WAVES + 2 * PAINT_WIDTH)
-        self.told = nn.Sequential(nn.Linear(words, PAINT_TOLD), nn.SiLU(), said)
-        self.inside = nn.Linear(WAVES, PAINT_WIDTH)
-        self.outside = nn.Linear(PAINT_WIDTH, 3)
-        for layer in (said, self.outside):
+        last = nn.Linear(WORD_HIDDEN, 3 * WAVES + 2 * POINT_HIDDEN)
+        self.told = nn.Sequential(nn.Linear(words, WORD_HIDDEN), nn.SiLU(), last)
+        self.inside = nn.Linear(WAVES, POINT_HIDDEN)
+        self.outside = nn.Linear(POINT_HIDDEN, 3)
+        for layer in (last, self.outside):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
@@ -36,24 +38,24 @@ class Painter(nn.Module):
         self,
         rays: Float[Tensor, "B 16 h w 7"],
         depths: Float[Tensor, "B 16 h w"],
-        shown: Float[Tensor, "B 16 h w"],
+        share: Float[Tensor, "B 16 h w"],
         words: Float[Tensor, "B T"],
     ) -> Float[Tensor, "B 48 h w"]:
-        """Of each pixel `shown`, a share, times the colour of its place, as `pixel_unshuffle` orders blocks.
+        """The colour of each pixel's point, times its `share` in [0, 1]; in the order of `pixel_unshuffle`.
 
-        `rays` are those of `pixel_rays`, `depths` in world units from each ray's point nearest to the origin.
+        `rays` are those of `pixel_rays`; `depths` are world units from each ray's point nearest to the origin.
         """
         nearest, direction, known = rays.float().split((3, 3, 1), dim=-1)
-        palette, scale, shift = self.told(words).split((3 * WAVES, PAINT_WIDTH, PAINT_WIDTH), 1)
-        waves = (place_waves((nearest + depths[..., None] * direction).float()) * known).to(rays).flatten(1, 3)
+        palette, scale, shift = self.told(words).split((3 * WAVES, POINT_HIDDEN, POINT_HIDDEN), 1)
+        waves = (point_features((nearest + depths[..., None] * direction).float()) * known).to(rays).flatten(1, 3)
         hidden = nn.functional.silu(self.inside(waves) * (1.0 + scale[:, None]) + shift[:, None])
         colors = waves.to(palette.dtype) @ palette.unflatten(1, (WAVES, 3)) + self.outside(hidden)
-        colors = colors * shown.flatten(1)[..., None]
+        colors = colors * share.flatten(1)[..., None]
         return colors.unflatten(1, depths.shape[1:]).movedim(-1, 1).flatten(1, 2)
 
 
-def place_waves(places: Float[Tensor, "*P 3"]) -> Float[Tensor, "*P 16"]:
-    """The place, waves of it as wide as stripes and as checks, and the checks themselves."""
-    checks = torch.sin(CHECKS * places)
-    stripes = (torch.sin(STRIPES * places), torch.cos(STRIPES * places))
-    return torch.cat([places, *stripes, checks, torch.cos(CHECKS * places), checks.prod(-1, keepdim=True)], dim=-1)
+def point_features(points: Float[Tensor, "*P 3"]) -> Float[Tensor, "*P 16"]:
+    """The point, sines and cosines with the periods of stripes and checks, and the product that checks are made of."""
+    checks = torch.sin(CHECKS * points)
+    stripes = (torch.sin(STRIPES * points), torch.cos(STRIPES * points))
+    return torch.cat([points, *stripes, checks, torch.cos(CHECKS * points), checks.prod(-1, keepdim=True)], dim=-1)

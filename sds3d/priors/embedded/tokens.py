@@ -1,4 +1,4 @@
-"""Sentences as numbers: all known words, and those of each of two things by themselves."""
+"""Tokenizer: the known words of a sentence, and those of each of its two things alone, as ids."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +12,8 @@ MAX_WORDS = 12
 
 
 def things_of(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
-    """The words of the first and the second thing, in the order of `build_things`; of one alone, or two alike, twice.
+    """The words of the first and the second thing, in the order of `build_things`; both are the same for a single thing
+    and for "two ...".
 
     >>> things_of(["red", "cone", "on", "blue", "cube"])
     (['blue', 'cube'], ['red', 'cone'])
@@ -27,7 +28,7 @@ def things_of(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
 
 
 def token_batch(texts: Sequence[str], ids: Mapping[str, int]) -> Int[Tensor, "T 3 L"]:
-    """Ids of the known words of each sentence, of its first thing and of its second; zeros behind them."""
+    """Ids of the known words of each sentence, of its first and of its second thing, padded with zeros."""
     sentences = [[word for word in words_of(text) if word in ids][:MAX_WORDS] for text in texts]
     rows = [[ids[word] for word in part] for words in sentences for part in (words, *things_of(words))]
     padded = [row + [0] * (MAX_WORDS - len(row)) for row in rows]

@@ -1,7 +1,7 @@
-"""Trains the embedded prior: one resumable loop over procedural renders, on CPU or GPU.
+"""Trains the embedded prior on procedural renders, resumably, on CPU or GPU.
 
-All random draws come from generators that are saved with the state, so a run that was cut off goes on as if it had not
-been. The weights that ship are the exponential moving average, rounded to float16.
+All random numbers come from a generator that is saved with the state, so resumed training equals uninterrupted
+training. The weights that ship are the exponential moving average, rounded to float16.
 """
 
 import json
@@ -38,10 +38,10 @@ from sds3d.priors.embedded.network import (
 from sds3d.priors.embedded.render import over
 from sds3d.priors.embedded.tokens import token_batch
 
-# Patterns, two of a kind and an apple's stem are learned last and shown more, by the caption's words.
+# Factors by which captions with these words are shown more often: what they mean is learned late.
 SHOWN = {"striped": 2.0, "checkered": 2.5, "dotted": 1.5, "two": 1.3, "apple": 2.0}
 
-DETAIL = 3  # blocks: what is narrower than so many is a detail; two stripes are
+DETAIL = 3  # blocks: what is narrower counts as detail, as two stripes are
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ class TrainConfig:
     weight_decay: float = 1e-3
     depth_weight: float = 2.0
     seed: int = 0
-    start_from: str = ""  # whose weights it began with; empty: none
+    start_from: str = ""  # folder of the weights that training started from; empty: none
 
 
 class Networks(nn.Module):
-    """The two networks that are trained together."""
+    """UNet and text encoder, trained together."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Networks(nn.Module):
 
 
 class Trainer:
-    """Networks, their moving average, the optimizer and the random state, with `save` and `load`."""
+    """Networks, their exponential moving average, optimizer and random state; `save` and `load` resume exactly."""
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         torch.manual_seed(config.seed)  # network initialisation is the only use of the global generator
@@ -88,7 +88,7 @@ class Trainer:
         self.half = device.type != "cpu" or _computes_in_bfloat16()
 
     def train(self, dataset: Dataset, cooldown: int = 0) -> Iterator[dict[str, float]]:
-        """One optimizer step per item, without end; with `cooldown` the rate falls to zero over so many steps."""
+        """Endless optimizer steps, one per item; with `cooldown` the learning rate falls to zero in that many steps."""
         begin = self.step
         for batch in dataset.batches(self.config.batch, self.generator, how_often):
             rate = min(1.0, (self.step + 1) / self.config.warmup)
@@ -108,13 +108,12 @@ class Trainer:
             yield {"step": self.step, "images": self.images} | {k: float(v.detach()) for k, v in losses.items()}
 
     def losses(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """min(1 / sigma^2, max_weight) ||x0_hat - x||^2, with most t at high noise: t = 1 - (1 - u)^2; and four more.
+        """min(1 / sigma^2, max_weight) ||x0_hat - x||^2 ("loss"), t = 1 - (1 - u)^2, u ~ U(0, 1); and auxiliary losses.
 
-        At low noise the silhouette shows through and the words are hardly needed, so they would not be learned. Depths
-        count where the object covers the pixel. "paint" is what of the object's details the words alone explain where
-        the depths are true, "frame" how far each block's guess of its thing's frame is from the true one, "second" the
-        cross-entropy of its guess which of two it shows: through the UNet, whose errors are larger, they would be
-        learned too late.
+        Most t are at high noise: at low noise the silhouette shows through, and the words would not be learned.
+        "depth" is the squared error of the depths inside the object; "paint" that of the texture head alone, given true
+        depths, on the object's details; "frame" that of each block's frame; "second" the cross-entropy of which of two
+        things a block shows. The last three, if learned only through the UNet, would be learned too late.
         """
         c, g, count = self.config, self.generator, len(batch.captions)
         background = random_backgrounds(count, g)
@@ -124,12 +123,12 @@ class Trainer:
         eps = torch.randn(x.shape, generator=g)
         keep_text = (torch.rand(count, generator=g) >= c.text_dropout).tolist()
         keep_camera = torch.rand(count, generator=g) >= c.camera_dropout
-        said = [text if keep else "" for text, keep in zip(batch.captions, keep_text, strict=True)]
+        texts = [text if keep else "" for text, keep in zip(batch.captions, keep_text, strict=True)]
         cameras = shard_cameras(batch.angles)
         camera, rays = camera_features(cameras, keep_camera), ray_maps(cameras, keep_camera)
-        pixels, tokens = pixel_rays(cameras, keep_camera), token_batch(said, VOCABULARY)
-        told = (ticks, camera, rays, pixels, background, tokens)
-        ticks, camera, rays, pixels, background, tokens = (tensor.to(self.device) for tensor in told)
+        pixels, tokens = pixel_rays(cameras, keep_camera), token_batch(texts, VOCABULARY)
+        inputs = (ticks, camera, rays, pixels, background, tokens)
+        ticks, camera, rays, pixels, background, tokens = (tensor.to(self.device) for tensor in inputs)
         x, eps, depths, cover, frames = (
             tensor.to(self.device) for tensor in (x, eps, batch.depths, batch.rgba[..., 3], batch.frames)
         )
@@ -138,7 +137,7 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             text = self.networks.text
             embedding = text(tokens)
-            found = predict_clean(
+            predicted = predict_clean(
                 self.networks.unet, text, x_t, ticks, alpha, embedding, camera, rays, pixels, background
             )
             (blocks, covered), words = _blocks(depths, cover), embedding[:, : TEXT["slots"]].flatten(1)
@@ -147,11 +146,11 @@ class Trainer:
         met = _things_met(frames, pixels, blocks, covered)
         two = known * (frames[:, 0] != frames[:, 1]).any(1)[:, None, None]
         return {
-            "loss": (weight * (found.x0 - x).square()).mean(),
-            "depth": (cover * (found.depths - depths).square()).mean(),
+            "loss": (weight * (predicted.x0 - x).square()).mean(),
+            "depth": (cover * (predicted.depths - depths).square()).mean(),
             "paint": _details(x - paint.float(), cover[:, None]).square().mean(),
-            "frame": (known[..., None] * (found.frames - _frames_as_told(frames, met)).square()).mean(),
-            "second": functional.binary_cross_entropy_with_logits(found.second.float(), met.float(), two),
+            "frame": (known[..., None] * (predicted.frames - _target_frames(frames, met)).square()).mean(),
+            "second": functional.binary_cross_entropy_with_logits(predicted.second.float(), met.float(), two),
         }
 
     def _update_average(self) -> None:
@@ -159,7 +158,7 @@ class Trainer:
         torch._foreach_lerp_(list(self.average.parameters()), list(self.networks.parameters()), 1.0 - decay)
 
     def save(self, folder: Path) -> None:
-        """Writes state.safetensors and state.json atomically, the JSON last."""
+        """Write state.safetensors and state.json atomically, the JSON last."""
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"networks.{k}": v.contiguous() for k, v in self.networks.state_dict().items()}
         tensors |= {f"average.{k}": v.contiguous() for k, v in self.average.state_dict().items()}
@@ -177,11 +176,11 @@ class Trainer:
 
     @classmethod
     def load(cls, folder: Path, device: torch.device) -> "Trainer":
-        """Goes on from what `save` wrote."""
+        """The trainer that `save` wrote; CheckpointError if it cannot be read."""
         try:
             state = json.loads((folder / "state.json").read_text())
             tensors = load_file(folder / "state.safetensors")
-        except Exception as error:  # whatever is wrong with the file, the person needs its name
+        except Exception as error:  # safetensors and json raise many types
             raise CheckpointError(f"cannot read the training state in {folder}: {error}") from error
         trainer = cls(TrainConfig(**state["config"]), device)
         trainer.step, trainer.images = state["step"], state["images"]
@@ -195,11 +194,11 @@ class Trainer:
 
 
 def warm_start(trainer: Trainer, folder: Path) -> None:
-    """Begin from released weights instead of from noise: the training state does not travel, the weights do.
+    """Start from released weights, with a new optimizer.
 
-    Words are matched by name, so the vocabulary may have grown since. Planes that the UNet's input or output has gained
-    begin with weights of zero, layers that the text encoder has gained as they are made, and those that it has lost are
-    left; all else must have the same shape. The optimizer starts afresh.
+    Words are matched by name, so the vocabulary may have grown. New input and output planes of the UNet start with zero
+    weights; new layers of the text encoder keep their initialisation, and lost ones are dropped. Everything else must
+    have the same shape.
     """
     words = json.loads((folder / "text" / "config.json").read_text())["words"]
     released = {f"text.{k}": v.float() for k, v in load_file(folder / "text" / "model.safetensors").items()}
@@ -220,14 +219,14 @@ def warm_start(trainer: Trainer, folder: Path) -> None:
 
 
 def _grown(old: Tensor, like: Tensor) -> Tensor:
-    """`old` with zeros behind it in every dimension, up to the shape of `like`."""
+    """`old` padded with zeros at the end of every dimension, to the shape of `like`."""
     grown = torch.zeros_like(like)
     grown[tuple(slice(size) for size in old.shape)] = old
     return grown
 
 
 def _details(image: Float[Tensor, "B 3 H W"], cover: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 3 H W"]:
-    """The object's colours less their mean over what it covers of the surrounding square; zero beside it."""
+    """The object's colours minus their mean over its part of the surrounding square; zero outside the object."""
     around = functional.avg_pool2d(torch.cat([cover * image, cover], dim=1), BLOCK)
     around = functional.avg_pool2d(around, DETAIL, 1, DETAIL // 2)
     around = functional.interpolate(around, scale_factor=float(BLOCK), mode="bilinear")
@@ -240,7 +239,7 @@ def _things_met(
     depths: Float[Tensor, "B P h w"],
     cover: Float[Tensor, "B P h w"],
 ) -> Int[Tensor, "B h w"]:
-    """Which thing each block shows, or its ray comes nearest to: 0 or 1."""
+    """The thing that each block shows, else the one that its ray comes nearest to: 0 or 1."""
     nearest, direction, _ = pixels.mean(1)[:, None].split((3, 3, 1), dim=-1)
     share = cover.mean(1)
     center, radius = frames[:, :, None, None].split((3, 1), dim=-1)
@@ -250,11 +249,11 @@ def _things_met(
     return away.argmin(1)
 
 
-def _frames_as_told(frames: Float[Tensor, "B 2 4"], met: Int[Tensor, "B h w"]) -> Float[Tensor, "B h w 4"]:
-    """The frame of the thing that each block shows, as the prior says it."""
+def _target_frames(frames: Float[Tensor, "B 2 4"], met: Int[Tensor, "B h w"]) -> Float[Tensor, "B h w 4"]:
+    """The frame of the thing that each block shows, in the parametrization of `Prediction.frames`."""
     center, radius = frames.split((3, 1), dim=-1)
-    said = torch.cat([center, (RADIUS / radius).log()], dim=-1)
-    return said[torch.arange(len(met), device=met.device)[:, None, None], met]
+    targets = torch.cat([center, (RADIUS / radius).log()], dim=-1)
+    return targets[torch.arange(len(met), device=met.device)[:, None, None], met]
 
 
 def _blocks(*images: Float[Tensor, "B H W"]) -> list[Float[Tensor, "B P h w"]]:
@@ -262,12 +261,12 @@ def _blocks(*images: Float[Tensor, "B H W"]) -> list[Float[Tensor, "B P h w"]]:
 
 
 def how_often(caption: str) -> float:
-    """How many times as often as a plain thing it is shown."""
+    """How much more often than a plain thing a caption is shown."""
     return math.prod(SHOWN.get(word, 1.0) for word in words_of(caption))
 
 
 def _computes_in_bfloat16() -> bool:
-    """Whether this CPU has instructions for it; one that has not is some 50 times slower in it than in float32."""
+    """Whether this CPU has bfloat16 instructions; without them bfloat16 is some 50 times slower than float32."""
     return any(getattr(torch.cpu, f"_is_{kind}_supported", bool)() for kind in ("avx512_bf16", "amx_tile"))
 
 

@@ -1,4 +1,4 @@
-"""Whether a model's folder holds what its index says, whole and in formats that cannot run code."""
+"""Checks that a model's folder holds what its index names, complete and in formats that cannot run code."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from sds3d.errors import PriorUnavailable
 from sds3d.priors.hub.families import FAMILIES, family_of
 from sds3d.priors.hub.families.base import Family
 
-OURS = "sds3d"  # the library of components that we make ourselves
+OURS = "sds3d"  # stands for the library of components that a family's `make` builds
 INDEX = "model_index.json"
 WEIGHTS = re.compile(
     r"(?P<stem>diffusion_pytorch_model|model)(\.(?P<variant>[a-z0-9_]+))?(?P<shard>-\d{5}-of-\d{5})?\.safetensors"
@@ -34,14 +34,9 @@ class ModelFiles:
 
 
 def inspect_model(folder: Path, allow_pickle: bool = False) -> ModelFiles:
-    """Looks at all that will be loaded; reads no weights. PriorUnavailable names the first thing that is wrong."""
-    index = _index(folder)
-    pipeline = index.get("_class_name")
-    if not isinstance(pipeline, str) or pipeline not in FAMILIES:
-        supported = ", ".join(FAMILIES)
-        raise PriorUnavailable(f"{folder} is a {pipeline}, which is not supported", f"supported: {supported}")
-    family = family_of(pipeline, _network_config(folder, FAMILIES[pipeline].network))
-    components = _components(folder, index, family)
+    """Check every file that will be loaded, without reading weights. PriorUnavailable names the first problem."""
+    pipeline, family = family_in(folder)
+    components = _components(folder, _index(folder), family)
     variants: dict[str, str | None] = {}
     pickled = []
     for name in components:
@@ -57,8 +52,17 @@ def inspect_model(folder: Path, allow_pickle: bool = False) -> ModelFiles:
     return ModelFiles(pipeline, family, components, variants, tuple(pickled))
 
 
+def family_in(folder: Path) -> tuple[str, Family]:
+    """(diffusers' pipeline class, family) of a model's folder, from its index; PriorUnavailable if there is none."""
+    pipeline = _index(folder).get("_class_name")
+    if not isinstance(pipeline, str) or pipeline not in FAMILIES:
+        supported = ", ".join(FAMILIES)
+        raise PriorUnavailable(f"{folder} is a {pipeline}, which is not supported", f"supported: {supported}")
+    return pipeline, family_of(pipeline, _network_config(folder, FAMILIES[pipeline].network))
+
+
 def is_wanted(name: str) -> bool:
-    """Whether a file of a repository is of any use: "unet/config.json"."""
+    """Whether a file of a repository, such as "unet/config.json", can be part of a model."""
     file = name.rsplit("/", maxsplit=1)[-1]
     if file.endswith((".safetensors", *PICKLES)):
         return bool(WEIGHTS.fullmatch(file)) or (
@@ -76,24 +80,25 @@ def _index(folder: Path) -> dict[str, Any]:
     path = folder / INDEX
     if not path.is_file():
         raise PriorUnavailable(
-            f"{folder} is no diffusers model: it has no {INDEX}", "give a folder written by diffusers' save_pretrained"
+            f"{folder} is not a diffusers model: it has no {INDEX}",
+            "give a folder written by diffusers' save_pretrained",
         )
     return read_object(path)
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a model's file; PriorUnavailable where it is anything else."""
+    """The JSON object in a model's file; PriorUnavailable if it holds anything else."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PriorUnavailable(f"{path} cannot be read: {error}", "fetch the model again") from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise PriorUnavailable(f"{path} is not a JSON object", "fetch the model again")
-    return found
+    return value
 
 
 def _network_config(folder: Path, name: str) -> dict[str, Any]:
-    """What the network's config.json says; nothing where there is none, which is told of elsewhere."""
+    """The network's config.json; empty if it cannot be read, which `inspect_model` reports."""
     try:
         return read_object(folder / name / "config.json")
     except PriorUnavailable:
@@ -101,20 +106,21 @@ def _network_config(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _components(folder: Path, index: Mapping[str, Any], family: Family) -> dict[str, tuple[str, str]]:
-    """Those that the family needs, with their classes; some encoders may be absent by the index itself."""
+    """The components that the family needs, with their classes; the index may leave text encoders out."""
     components: dict[str, tuple[str, str]] = {}
     for name in (family.network, "scheduler", *(("vae",) if family.latent else ()), *family.encoders):
         entry = index.get(name)
         if name in family.encoders and (entry is None or entry == [None, None]):
             continue
         if not (isinstance(entry, list) and len(entry) == 2 and all(isinstance(part, str) for part in entry)):
-            raise PriorUnavailable(f"{folder / INDEX} names no {name}", "fetch the model again")
+            raise PriorUnavailable(f"{folder / INDEX} does not name a {name}", "fetch the model again")
         library, kind = entry
         if family.foreign.get(name) == kind:
             library = OURS
         elif library not in ("diffusers", "transformers"):
             raise PriorUnavailable(
-                f"{folder}: its {name} is {library}.{kind}, code that comes with the model", "sds3d runs no such code"
+                f"{folder}: its {name} is {library}.{kind}, code that comes with the model",
+                "sds3d never runs such code",
             )
         if not (folder / name).is_dir():
             raise _missing(folder, f"the folder {name}")
@@ -123,7 +129,7 @@ def _components(folder: Path, index: Mapping[str, Any], family: Family) -> dict[
 
 
 def _variant(folder: Path, allow_pickle: bool) -> str | None:
-    """Which of the sets of weights to load: the plain one where it is whole, else any that is."""
+    """Which set of weights to load: the plain one if there is one, else the first variant by name."""
     safe = _safe(folder)
     if not safe:
         pickles = sorted(path.name for path in folder.iterdir() if is_pickle(path.name))
@@ -132,7 +138,7 @@ def _variant(folder: Path, allow_pickle: bool) -> str | None:
         if pickles:
             raise PriorUnavailable(
                 f"{folder} has only pickled weights ({pickles[0]}), which can run code when they are loaded",
-                "take a version with safetensors, or say --allow-pickle if you trust whoever made it",
+                "use a version with safetensors, or --allow-pickle if you trust whoever made it",
             )
         raise _missing(folder, "its weights")
     variants = sorted({match["variant"] for match in safe.values()}, key=lambda name: (name is not None, name))
@@ -142,11 +148,11 @@ def _variant(folder: Path, allow_pickle: bool) -> str | None:
         match = SHARDS.fullmatch(index.name)
         if match and match["variant"] == chosen:
             try:
-                wanted = set(json.loads(index.read_text())["weight_map"].values())
+                shards = set(json.loads(index.read_text())["weight_map"].values())
             except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
                 raise PriorUnavailable(f"{index} is damaged: {error}", "fetch the model again") from error
-            if wanted - names:
-                raise _missing(folder, min(wanted - names))
+            if shards - names:
+                raise _missing(folder, min(shards - names))
     if any(safe[name]["shard"] for name in names) and not any(SHARDS.fullmatch(p.name) for p in folder.glob("*.json")):
         raise _missing(folder, "the index of its shards")
     for name in names:
@@ -160,7 +166,7 @@ def _safe(folder: Path) -> dict[str, re.Match[str]]:
 
 
 def _check_whole(path: Path) -> None:
-    """A safetensors file says in its header how long it is."""
+    """PriorUnavailable if a safetensors file is shorter or longer than its header says."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -169,12 +175,12 @@ def _check_whole(path: Path) -> None:
                 raise ValueError("its header is cut off")
             header = json.loads(file.read(length))
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        wanted = 8 + length + max(ends, default=0)
-        if wanted != size:
-            raise ValueError(f"{size:,} bytes of {wanted:,} are there")
+        expected = 8 + length + max(ends, default=0)
+        if expected != size:
+            raise ValueError(f"{size:,} bytes of {expected:,} are there")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise PriorUnavailable(f"{path} is not whole: {error}", "fetch the model again") from error
+        raise PriorUnavailable(f"{path} is incomplete: {error}", "fetch the model again") from error
 
 
 def _missing(folder: Path, what: str) -> PriorUnavailable:
-    return PriorUnavailable(f"{folder} lacks {what}", "the download was cut off, or this is no diffusers model")
+    return PriorUnavailable(f"{folder} lacks {what}", "the download was cut off, or this is not a diffusers model")

@@ -1,4 +1,4 @@
-"""How a model of diffusers is chosen."""
+"""Which model of the hub, and with what options. The class goes by the model's family: see `config_for`."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
@@ -6,8 +6,13 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from pydantic import Field
 
+from sds3d.errors import PriorUnavailable
 from sds3d.options import LocalFile
 from sds3d.priors.base import PriorConfig
+from sds3d.priors.hub.adapters import Adapters
+from sds3d.priors.hub.locate import LocalModel, family_of_model, find_model
+from sds3d.priors.hub.prior import DiffusersPrior, MemoryMode, PriorSettings, load_prior
+from sds3d.priors.hub.zero123_prior import load_zero123
 from sds3d.reference_image import ReferenceImageConfig
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -34,16 +39,16 @@ class DiffusersConfig(PriorConfig):
         Field(description="of the networks; auto: float32 on CPUs, on CUDA bfloat16 (transformers) or float16"),
     ] = "auto"
     image_size: Annotated[
-        int | None, Field(ge=16, le=2048, description="side in pixels at which views are judged; the model's own")
+        int | None, Field(ge=16, le=2048, description="side in pixels of the images it sees; default: the model's own")
     ] = None
     distilled_guidance: Annotated[
         float,
-        Field(ge=0, le=100, description="scale that FLUX.1-dev is told; at 1 the guidance alone does the guiding"),
+        Field(ge=0, le=100, description="guidance scale that FLUX.1-dev takes as an input; 1 leaves it to the method"),
     ] = 1.0
     lora: Annotated[Files, Field(description="LoRA files (.safetensors) to add to the model")] = ()
-    words: Annotated[Files, Field(description="textual-inversion files (.safetensors), each said as <its-name>")] = ()
+    words: Annotated[Files, Field(description="textual-inversion files (.safetensors); toy.safetensors is <toy>")] = ()
     micro_batch: Annotated[
-        int, Field(ge=0, le=4096, description="images in one call of the networks; 0: all of a step, the fastest")
+        int, Field(ge=0, le=4096, description="images per call of the networks; 0: all of a step, the fastest")
     ] = 0
     vae_tiling: Annotated[bool, Field(description="encode views in tiles: less memory, faint seams")] = False
     offload: Annotated[
@@ -52,19 +57,43 @@ class DiffusersConfig(PriorConfig):
     ] = "none"
     memory: Annotated[
         Literal["auto", "as_set"],
-        Field(description="auto: measure a step first, and set micro_batch, vae_tiling and offload if it does not fit"),
+        Field(description="auto: measure a step first; if it does not fit, set micro_batch, vae_tiling and offload"),
     ] = "auto"
     compile: Annotated[bool, Field(description="torch.compile the network: minutes at first, then faster")] = False
 
-    def build(self, device: torch.device | str) -> Any:
-        """Load the model; imports diffusers."""
-        from sds3d.priors.hub.prior import load_prior
+    def build(self, device: torch.device | str) -> DiffusersPrior:
+        """Find, check and load the model; PriorUnavailable says in one line what is wrong and what to do."""
+        device, local = torch.device(device), self._find()
+        adapters = Adapters(self.lora, self.words)
+        return load_prior(local, adapters, self._precision(local, device), self._settings(), device)
 
-        return load_prior(self, torch.device(device))
+    def _find(self) -> LocalModel:
+        """The model on this machine; PriorUnavailable if its family needs another `prior.name`."""
+        local = find_model(self.model, self.revision)
+        family = local.files.family
+        if family.prior != self.name:
+            raise PriorUnavailable(
+                f"{self.model} is a model of {family.name}, which does not go with prior.name = {self.name!r}",
+                f"use prior.name={family.prior}",
+            )
+        return local
+
+    def _precision(self, local: LocalModel, device: torch.device) -> torch.dtype:
+        """Transformers were trained in bfloat16, and some of them overflow in float16."""
+        if self.dtype != "auto":
+            dtype: torch.dtype = getattr(torch, self.dtype)
+            return dtype
+        if device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if local.files.family.network == "transformer" else torch.float16
+
+    def _settings(self) -> PriorSettings:
+        mode = MemoryMode(self.micro_batch, self.vae_tiling, self.offload == "model")
+        return PriorSettings(self.image_size, self.distilled_guidance, mode, self.memory == "auto", self.compile)
 
 
 class MultiViewConfig(DiffusersConfig):
-    """A model that judges four views of an object together and is told their cameras, such as MVDream."""
+    """A model that denoises four views of one object together and takes their cameras as input, such as MVDream."""
 
     name: Literal["multiview"] = "multiview"  # type: ignore[assignment]
     reads_views: ClassVar[bool] = False
@@ -74,7 +103,7 @@ class MultiViewConfig(DiffusersConfig):
 
 
 class Zero123Config(DiffusersConfig):
-    """A model that turns a picture of an object, such as Zero-1-to-3. It goes by the picture and reads no words."""
+    """A model of novel views of a picture, such as Zero-1-to-3. It is conditioned on the picture and reads no words."""
 
     name: Literal["zero123"] = "zero123"  # type: ignore[assignment]
     reads_views: ClassVar[bool] = False
@@ -82,14 +111,31 @@ class Zero123Config(DiffusersConfig):
     takes_reference_image: ClassVar[bool] = True
     reference_image: ReferenceImageConfig
     anchors: Annotated[
-        int, Field(ge=0, le=15, description="views sampled from the picture first; each render goes by the nearest")
+        int, Field(ge=0, le=15, description="views sampled from the picture first; renders go by the nearest of them")
     ] = 0
-    anchor_steps: Annotated[int, Field(ge=1, le=1000, description="of DDIM, for each anchor")] = 50
-    anchor_guidance: Annotated[float, Field(ge=0, le=100, description="guidance scale while anchors are sampled")] = 3.0
-    anchor_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    anchor_steps: Annotated[int, Field(ge=1, le=1000, description="DDIM steps for each anchor")] = 50
 
-    def build(self, device: torch.device | str) -> Any:
-        """Load the model and the picture, and sample the anchors; imports diffusers."""
-        from sds3d.priors.hub.zero123_prior import load_image_prior
+    def build(self, device: torch.device | str) -> DiffusersPrior:
+        """Load the model and the picture, and sample the anchors."""
+        if self.lora or self.words:
+            raise PriorUnavailable("prior.lora and prior.words do not go with prior.name = 'zero123'", "leave them out")
+        device, local = torch.device(device), self._find()
+        precision, settings = self._precision(local, device), self._settings()
+        return load_zero123(local, precision, settings, self.reference_image, self.anchors, self.anchor_steps, device)
 
-        return load_image_prior(self, torch.device(device))
+
+CONFIGS: Mapping[str, type[DiffusersConfig]] = {
+    "diffusers": DiffusersConfig,
+    "multiview": MultiViewConfig,
+    "zero123": Zero123Config,
+}
+
+
+def config_for(model: str, revision: str = "") -> type[DiffusersConfig]:
+    """The config class for a model, by its family: of its folder, else of the table of known models.
+
+    A model of the hub that is neither in the cache nor in the table counts as text to image; if it turns out to be of
+    another family, `build` says which `prior.name` it needs. PriorUnavailable if a local folder is no model.
+    """
+    family = family_of_model(model, revision)
+    return DiffusersConfig if family is None else CONFIGS[family.prior]

@@ -1,14 +1,16 @@
-"""Where a model's files are: a local folder, else the Hugging Face cache, else the hub. Offline, no socket opens."""
+"""Finds a model's files: a local folder, else the Hugging Face cache, else the hub. Offline, no socket is opened."""
 
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sds3d.errors import PriorUnavailable
-from sds3d.priors.hub.check_files import INDEX, ModelFiles, inspect_model, is_pickle, is_wanted
-from sds3d.priors.hub.model_list import KNOWN
+from sds3d.errors import PriorUnavailable, first_line
+from sds3d.priors.hub.check_files import INDEX, ModelFiles, family_in, inspect_model, is_pickle, is_wanted
+from sds3d.priors.hub.families.base import Family
+from sds3d.priors.hub.model_list import MODELS
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 OFFLINE, ALLOW_PICKLE = "HF_HUB_OFFLINE", "SDS3D_ALLOW_PICKLE"  # environment variables; --offline and --allow-pickle
@@ -16,59 +18,72 @@ GIVE = "give a folder written by diffusers' save_pretrained, or a hub id such as
 
 
 @dataclass(frozen=True)
-class Found:
-    """A model on this machine."""
+class LocalModel:
+    """A model on this machine, checked."""
 
     folder: Path
-    revision: str  # the hub's commit; "local" for a folder of the person's own
+    revision: str  # the hub's commit; "local" for a folder that was named
     files: ModelFiles
 
 
-def find_model(model: str, revision: str = "") -> Found:
-    """The model's folder, whole and safe to load; downloads what the cache lacks.
+def find_model(model: str, revision: str = "") -> LocalModel:
+    """The model, complete and safe to load; downloads what the cache lacks.
 
-    `model` is a folder, or OWNER/NAME on the hub, there at `revision` (a commit, branch or tag; the pinned one of
-    `KNOWN` or else main). PriorUnavailable says in one line what is missing, damaged or refused, and what to do.
+    `model` is a folder, or OWNER/NAME on the hub at `revision` (a commit, branch or tag; by default the one pinned in
+    `MODELS`, else main). PriorUnavailable says in one line what is missing, damaged or refused, and what to do.
     """
     folder = Path(model).expanduser()
     if folder.exists():
-        return Found(folder, "local", inspect_model(folder, allows_pickle()))
+        return LocalModel(folder, "local", inspect_model(folder, allows_pickle()))
     if model.startswith((".", "/", "~")) or not HUB_ID.fullmatch(model):
-        raise PriorUnavailable(f"there is no folder {model}, and that is no hub id", GIVE)
+        raise PriorUnavailable(f"there is no folder {model}, and that is not a hub id", GIVE)
     return _cached_or_downloaded(model, revision)
 
 
-def find_here(model: str, revision: str = "") -> Found:
-    """As `find_model`, and never asks the hub, online or not."""
+def find_here(model: str, revision: str = "") -> LocalModel:
+    """As `find_model`, but never asks the hub."""
     folder = Path(model).expanduser()
     if not folder.exists() and HUB_ID.fullmatch(model):
         here = cached(model, revision)
         if here is None:
             raise PriorUnavailable(f"{model} is not in the Hugging Face cache", f"sds3d priors pull {model}")
-        return Found(here, here.name, inspect_model(here, allows_pickle()))
+        return LocalModel(here, here.name, inspect_model(here, allows_pickle()))
     return find_model(model)
 
 
+def family_of_model(model: str, revision: str = "") -> Family | None:
+    """The family of a folder, of a model in the cache, or of one in `MODELS`; None for others. Never asks the hub.
+
+    PriorUnavailable if `model` is a folder, but not of a model.
+    """
+    folder = Path(model).expanduser()
+    if folder.exists():
+        return family_in(folder)[1]
+    here = cached(model, revision) if HUB_ID.fullmatch(model) else None
+    if here is not None:
+        with suppress(PriorUnavailable):  # an interrupted download
+            return family_in(here)[1]
+    return MODELS[model].family if model in MODELS else None
+
+
 def cached(model: str, revision: str = "") -> Path | None:
-    """The model's folder in the Hugging Face cache, whole or not; None where there is none."""
+    """The model's folder in the Hugging Face cache, complete or not; None if there is none."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    known = KNOWN.get(model)
-    wanted = revision or (known.revision if known else "") or None
     try:
-        return Path(snapshot_download(model, revision=wanted, local_files_only=True))
+        return Path(snapshot_download(model, revision=_revision(model, revision), local_files_only=True))
     except LocalEntryNotFoundError:
         return None
 
 
 def is_offline() -> bool:
-    """Whether the person said that nothing may be fetched."""
+    """Whether nothing may be downloaded (--offline)."""
     return _is_set(OFFLINE)
 
 
 def allows_pickle() -> bool:
-    """Whether the person said that pickled weights may be loaded, which can run code."""
+    """Whether pickled weights may be loaded, which can run code (--allow-pickle)."""
     return _is_set(ALLOW_PICKLE)
 
 
@@ -76,7 +91,7 @@ def _is_set(variable: str) -> bool:
     return os.environ.get(variable, "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
-def _cached_or_downloaded(model: str, revision: str) -> Found:
+def _cached_or_downloaded(model: str, revision: str) -> LocalModel:
     try:
         return find_here(model, revision)
     except PriorUnavailable as error:
@@ -84,26 +99,31 @@ def _cached_or_downloaded(model: str, revision: str) -> Found:
             raise PriorUnavailable(
                 f"cannot load {model} offline: {error.args[0]}", f"go online once: sds3d priors pull {model}"
             ) from error
-    known = KNOWN.get(model)
-    folder = _download(model, revision or (known.revision if known else "") or None)
-    return Found(folder, folder.name, inspect_model(folder, allows_pickle()))
+    folder = _download(model, _revision(model, revision))
+    return LocalModel(folder, folder.name, inspect_model(folder, allows_pickle()))
+
+
+def _revision(model: str, revision: str) -> str | None:
+    """The revision that was asked for, else the pinned one; None for the newest."""
+    pinned = MODELS[model].revision if model in MODELS else ""
+    return revision or pinned or None
 
 
 def _download(model: str, revision: str | None) -> Path:
-    """The files that are needed, from the model's own place or its mirror; errors in one line."""
+    """The files that are needed, from the model's repository or its mirror; errors in one line."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    known = KNOWN.get(model)
+    mirror = MODELS[model].mirror if model in MODELS else ""
     try:
         try:
             return _fetch(model, revision)
         except RepositoryNotFoundError as error:
-            if isinstance(error, GatedRepoError) or not (known and known.mirror):
+            if isinstance(error, GatedRepoError) or not mirror:
                 raise
-            return _fetch(known.mirror, None)
+            return _fetch(mirror, None)
     except GatedRepoError as error:
         raise PriorUnavailable(
-            f"{model} is gated: its makers want their licence accepted",
+            f"{model} is gated: its licence has to be accepted first",
             f"accept it at https://huggingface.co/{model}, then run: hf auth login",
         ) from error
     except RepositoryNotFoundError as error:
@@ -111,22 +131,21 @@ def _download(model: str, revision: str | None) -> Path:
     except RevisionNotFoundError as error:
         raise PriorUnavailable(f"{model} has no revision {revision}", "leave prior.revision out") from error
     except Exception as error:  # of the hub's HTTP library, which changed between its versions, or of the disk
-        found = str(error).strip().split("\n", 1)[0] or type(error).__name__
-        hint = "check the connection, or work with what is here: --offline"
-        raise PriorUnavailable(f"cannot fetch {model}: {found}", hint) from error
+        hint = "check the connection, or use only what is here: --offline"
+        raise PriorUnavailable(f"cannot download {model}: {first_line(error)}", hint) from error
 
 
 def _fetch(model: str, revision: str | None) -> Path:
     from huggingface_hub import HfApi, snapshot_download
 
-    wanted = choose(HfApi().list_repo_files(model, revision=revision), allows_pickle())
-    return Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
+    files = choose(HfApi().list_repo_files(model, revision=revision), allows_pickle())
+    return Path(snapshot_download(model, revision=revision, allow_patterns=files))
 
 
 def choose(files: Iterable[str], with_pickles: bool) -> list[str]:
-    """What to download of a repository's files: configs, tokenizers and one set of weights for each component.
+    """The files of a repository to download: configs, tokenizers and one set of weights for each component.
 
-    Full precision is left out where the same weights are there as fp16, for that is half the download.
+    Of weights that are there in fp16 as well, fp16 is taken: half the download.
     """
     files = [name for name in files if name == INDEX or (name.count("/") == 1 and is_wanted(name))]
     half = {name.split("/")[0] for name in files if ".fp16" in name and name.endswith(".safetensors")}

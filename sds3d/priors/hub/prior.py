@@ -1,8 +1,10 @@
 """A text-to-image model of diffusers as a prior, whatever its family: everything becomes (eps, alpha, sigma) here."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from jaxtyping import Float
@@ -11,65 +13,58 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from sds3d.errors import PriorUnavailable
-from sds3d.priors.hub.adapters import Extras
-from sds3d.priors.hub.config import DiffusersConfig
+from sds3d.priors.hub.adapters import Adapters
 from sds3d.priors.hub.embeddings import TextReader
 from sds3d.priors.hub.families.base import ATTENTION, Family, NetworkInput
-from sds3d.priors.hub.families.zero123 import Zero123
 from sds3d.priors.hub.loading import load_component, load_pipeline, read_config
-from sds3d.priors.hub.locate import Found, find_model
+from sds3d.priors.hub.locate import LocalModel
 from sds3d.priors.hub.schedule import schedule_of
 from sds3d.priors.lora import CameraEmbedding, LowRankCopy
 from sds3d.types import ViewCondition
 
-MEMORY_MODES: tuple[tuple[str, dict[str, object]], ...] = (
+# From fast to small: what each mode changes of the configured one.
+SMALLER_MODES: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("4 images at a time", {"micro_batch": 4}),
     ("one image at a time", {"micro_batch": 1}),
     ("one image at a time, in tiles", {"micro_batch": 1, "vae_tiling": True}),
-    (
-        "one image at a time, in tiles, the network offloaded",
-        {"micro_batch": 1, "vae_tiling": True, "offload": "model"},
-    ),
+    ("one image at a time, in tiles, the network offloaded", {"micro_batch": 1, "vae_tiling": True, "offload": True}),
 )
 CAMERA = "sds3d_camera"  # the name under which a critic's transformer carries its camera embedding
 
 
-def load_prior(config: DiffusersConfig, device: torch.device) -> "DiffusersPrior":
-    """Finds, checks and loads the model; PriorUnavailable in one line where that cannot be."""
-    found = find_model(config.model, config.revision)
-    extras = Extras(config.lora, config.words)
-    extras.check()
-    refuse_other_families(config, found)
-    family, dtype = found.files.family, precision(config, found, device)
+@dataclass(frozen=True)
+class MemoryMode:
+    """How a step goes through the networks."""
+
+    micro_batch: int = 0  # images per call; 0: all of a step
+    vae_tiling: bool = False
+    offload: bool = False  # the network waits on the CPU while views are rendered and encoded
+
+
+@dataclass(frozen=True)
+class PriorSettings:
+    """How a loaded model is used: the options of its config that outlive loading."""
+
+    image_size: int | None = None  # side in pixels; None: the model's own
+    distilled_guidance: float = 1.0
+    mode: MemoryMode = MemoryMode()
+    plans: bool = True  # whether a run may choose a smaller memory mode
+    compiled: bool = False
+
+
+def load_prior(
+    local: LocalModel, adapters: Adapters, dtype: torch.dtype, settings: PriorSettings, device: torch.device
+) -> "DiffusersPrior":
+    """Load a model that reads text; PriorUnavailable in one line if it cannot be."""
+    adapters.check()
+    family = local.files.family
     names = [family.network, "scheduler", *(["vae"] if family.latent else [])]
-    pipeline = load_pipeline(found, names, dtype, device)
-    if config.lora:
-        extras.add_to_network(pipeline)
+    pipeline = load_pipeline(local, names, dtype, device)
+    adapters.add_lora(pipeline)
     if family.latent and dtype == torch.float16 and pipeline.vae.config.get("force_upcast"):
-        pipeline.vae = load_component(found, "vae", torch.float32, device)  # its activations exceed half precision
-    texts = TextReader(found, read_config(found, family.network), extras, dtype, device)
-    return DiffusersPrior(config, family, pipeline, texts, device, found.files.pickled)
-
-
-def refuse_other_families(config: DiffusersConfig, found: Found) -> None:
-    """PriorUnavailable where the model is one that wants another prior.name."""
-    family = found.files.family
-    wanted = "zero123" if isinstance(family, Zero123) else "multiview" if family.reads_camera else "diffusers"
-    if config.name != wanted:
-        raise PriorUnavailable(
-            f"{config.model} is a model of {family.name}, which is not for prior.name = {config.name!r}",
-            f"use prior.name={wanted}",
-        )
-
-
-def precision(config: DiffusersConfig, found: Found, device: torch.device) -> torch.dtype:
-    """Transformers were trained in bfloat16, and some overflow in float16."""
-    if config.dtype != "auto":
-        dtype: torch.dtype = getattr(torch, config.dtype)
-        return dtype
-    if device.type != "cuda":
-        return torch.float32
-    return torch.bfloat16 if found.files.family.network == "transformer" else torch.float16
+        pipeline.vae = load_component(local, "vae", torch.float32, device)  # its activations exceed half precision
+    texts = TextReader(local, read_config(local, family.network), adapters, dtype, device)
+    return DiffusersPrior(settings, family, pipeline, texts, device, local.files.pickled)
 
 
 class DiffusersPrior:
@@ -77,7 +72,7 @@ class DiffusersPrior:
 
     def __init__(
         self,
-        config: DiffusersConfig,
+        settings: PriorSettings,
         family: Family,
         pipeline: Any,
         texts: Callable[[Sequence[str]], Tensor],
@@ -85,51 +80,56 @@ class DiffusersPrior:
         pickled: Sequence[str] = (),
     ) -> None:
         self._pickled = pickled
-        self.config, self.family, self.device = config, family, device
+        self.settings, self.family, self.device = settings, family, device
         self.network = family.prepare(getattr(pipeline, family.network)).requires_grad_(False)
         self.network.to(memory_format=torch.channels_last)
         self.vae = pipeline.vae if family.latent else None
         self.dtype, self._texts = self.network.dtype, texts
-        self._factor = _shrinks(self.vae)
-        side = self._side()
+        self._factor = _downscaling(self.vae)
+        side = self._latent_side()
         self.latent_shape = (family.channels(self.network.config), side, side)
         self.image_size = self.latent_shape[1] * self._factor
         tokens = (self.latent_shape[1] // family.patch(self.network.config)) ** 2
         self.schedule = schedule_of(pipeline.scheduler, tokens, device)
-        self.plans, self._configured = config.memory == "auto", config
-        self._ask = torch.compile(self.network) if config.compile else self.network
+        self.plans = settings.plans
+        self._ask = torch.compile(self.network) if settings.compiled else self.network
+        self._copies = WeakSet[nn.Module]()  # those that still learn on the network's weights
         self.set_memory_mode(0)
 
     def memory_modes(self) -> list[str]:
-        """As configured; then fewer images in a call; then the VAE in tiles; then the network elsewhere meanwhile."""
-        return [
-            "everything at once" if not self._configured.micro_batch else "chunks as set",
-            *(name for name, _ in MEMORY_MODES),
-        ]
+        """As configured; then fewer images per call; then the VAE in tiles; then the network offloaded.
+
+        The last is missing while a trainable copy is in use: it shares the network's weights, which would move with it.
+        """
+        modes = ["as configured" if self.settings.mode.micro_batch else "everything at once"]
+        modes += [name for name, change in SMALLER_MODES if not (self._copies and change.get("offload"))]
+        return modes
 
     def set_memory_mode(self, level: int) -> None:
-        """Takes effect with the next question."""
-        self.memory_mode = level
-        change = {} if level == 0 else MEMORY_MODES[level - 1][1]
-        self.config = self._configured.model_copy(update=change)
+        """Takes effect with the next call. PriorUnavailable if it would offload weights that a copy shares."""
+        change = {} if level == 0 else SMALLER_MODES[level - 1][1]
+        mode = replace(self.settings.mode, **change)
+        if mode.offload and self._copies:
+            raise _offloaded_critic()
+        self.memory_mode, self.mode = level, mode
         if self.vae is not None:
-            self.vae.enable_tiling() if self.config.vae_tiling else self.vae.disable_tiling()
-        self.network.to("cpu" if self.config.offload == "model" else self.device)
+            self.vae.enable_tiling() if mode.vae_tiling else self.vae.disable_tiling()
+        self.network.to("cpu" if mode.offload else self.device)
 
-    def _side(self) -> int:
-        """Of the latent: what is asked for, else the model's own and at most what its family is distilled at."""
-        step, wanted = self._factor * self.family.patch(self.network.config), self.config.image_size
-        if wanted is not None:
-            if wanted % step:
+    def _latent_side(self) -> int:
+        """Of `image_size`; by default the model's own, and at most what its family is distilled at."""
+        step, pixels = self._factor * self.family.patch(self.network.config), self.settings.image_size
+        if pixels is not None:
+            if pixels % step:
                 raise PriorUnavailable(
-                    f"prior.image_size = {wanted} does not fit {self.family.name}", f"use a multiple of {step}"
+                    f"prior.image_size = {pixels} does not fit {self.family.name}", f"use a multiple of {step}"
                 )
-            return wanted // self._factor
+            return pixels // self._factor
         own, largest = self.family.own_side(self.network.config), self.family.largest
         return own if largest is None else min(own, largest // self._factor)
 
     def embed(self, texts: Sequence[str]) -> Float[Tensor, "T N D"]:
-        """By the model's own text encoders, or from the cache; the empty text is the model's own null condition."""
+        """By the model's own text encoders, or from the cache on disk; "" gives the model's own null condition."""
         return self._texts(texts)
 
     def unknown_words(self, text: str) -> list[str]:
@@ -137,14 +137,14 @@ class DiffusersPrior:
         return []
 
     def cautions(self, text: str) -> list[str]:
-        """None of the words; but that weights came as pickles."""
+        """Nothing about the words; a warning for each network whose weights were pickled."""
         return [f"its {name} was loaded from a pickle, which can run code" for name in self._pickled]
 
     def encode(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         """scaling_factor (mean - shift_factor) of the VAE's posterior, of the image resized to the model's own size.
 
-        The mean, not a draw: a draw adds noise to the gradient that no method asks for. In chunks, activations are
-        computed again in the backward pass.
+        The mean, not a sample: a sample adds noise to the gradient that no method asks for. In micro-batches the
+        backward pass recomputes the activations.
         """
         size = (self.image_size, self.image_size)
         if image.shape[2:] != size:
@@ -152,7 +152,7 @@ class DiffusersPrior:
         image = 2.0 * image - 1.0
         if self.vae is None:
             return image
-        micro_batch = self.config.micro_batch
+        micro_batch = self.mode.micro_batch
         if not micro_batch or len(image) <= micro_batch:
             return self._latent(image)
         return torch.cat([checkpoint(self._latent, part, use_reentrant=False) for part in image.split(micro_batch)])
@@ -185,26 +185,26 @@ class DiffusersPrior:
         embeddings: Sequence[Float[Tensor, "B N D"]],
         view: ViewCondition | None = None,
     ) -> list[Float[Tensor, "B C h w"]]:
-        """eps_hat for each condition, in one batch or in chunks; the arithmetic around the network is float32."""
-        with self._at_hand():
+        """eps_hat for each condition, in one batch or in micro-batches; all arithmetic but the network's is float32."""
+        with self._on_device():
             return self._predict(self._ask, x_t, t, embeddings, view)
 
     def trainable_copy(self, rank: int, generator: torch.Generator) -> nn.Module:
-        """Low-rank matrices beside every projection of the network's attention, and an embedding of the camera.
+        """LoRA on every projection of the network's attention, and an embedding of the camera.
 
-        The prior itself is told the view in words only. The copy gets camera_to_world through two layers that start at
-        zero: added to the embedding of the time in a UNet, where diffusers adds class labels, and to every word in a
-        transformer.
+        The prior itself knows the view by words only. The copy gets camera_to_world through two layers that start at
+        zero: added to the time embedding in a UNet, where diffusers adds class labels, and to every word in a
+        transformer. It shares the network's frozen weights, so the network cannot be offloaded while the copy lives.
         """
-        if self.config.offload == "model":
-            raise PriorUnavailable(
-                "prior.offload = 'model' does not go with a critic, which learns on the network", "use offload=none"
-            )
+        if self.mode.offload:
+            raise _offloaded_critic()
         layers = [name for name, _ in self.network.named_modules() if name.endswith(ATTENTION)]
         extra = {}
         if not self.family.reads_camera:
             extra[_camera_slot(self.network)] = CameraEmbedding(self._camera_width(), generator).to(self.device)
-        return LowRankCopy(self.network, layers, rank, generator, self._predict, **extra)
+        copy = LowRankCopy(self.network, layers, rank, generator, self._predict, **extra)
+        self._copies.add(copy)
+        return copy
 
     def _camera_width(self) -> int:
         if self.family.network == "unet":
@@ -214,7 +214,7 @@ class DiffusersPrior:
     def _predict(
         self, network: Any, x_t: Tensor, t: Tensor, embeddings: Sequence[Tensor], view: ViewCondition | None = None
     ) -> list[Tensor]:
-        """`predict_noise` by any network of this shape, with gradients."""
+        """`predict_noise` with any network of this architecture, with gradients."""
         count, batch = len(embeddings), len(x_t)
         alpha, sigma = self.schedule.alpha_sigma(t)
         x = self.schedule.network_input(x_t, alpha, sigma).repeat(count, 1, 1, 1).to(self.dtype)
@@ -227,10 +227,10 @@ class DiffusersPrior:
         group = self.family.group
         if batch % group:
             raise PriorUnavailable(
-                f"{self.family.name} judges {group} views of an object together, and there are {batch}",
+                f"{self.family.name} denoises {group} views of an object together, and there are {batch}",
                 f"use cameras.views={-(-batch // group) * group}",
             )
-        rows = -(-(self.config.micro_batch or len(x)) // group) * group
+        rows = -(-(self.mode.micro_batch or len(x)) // group) * group
         order = torch.arange(batch, device=self.device).repeat(count)
         outs = [
             self.family.call(
@@ -240,8 +240,8 @@ class DiffusersPrior:
                     timestep[begin : begin + rows],
                     text[begin : begin + rows],
                     self.image_size,
-                    self._seen(view, order[begin : begin + rows]),
-                    self.config.distilled_guidance,
+                    self._select_views(view, order[begin : begin + rows]),
+                    self.settings.distilled_guidance,
                     None if camera is None else camera[begin : begin + rows],
                 ),
             )
@@ -249,16 +249,16 @@ class DiffusersPrior:
         ]
         return [self.schedule.eps(part, x_t, alpha, sigma) for part in torch.cat(outs).float().chunk(count)]
 
-    def _seen(self, view: ViewCondition | None, rows: Tensor) -> ViewCondition | None:
-        """Some of the views, for networks that read the camera."""
+    def _select_views(self, view: ViewCondition | None, rows: Tensor) -> ViewCondition | None:
+        """The views of some rows of the batch, for networks that read the camera."""
         if view is None or not self.family.reads_camera:
             return None
         return ViewCondition(view.cameras.to(self.device).select(rows))
 
     @contextmanager
-    def _at_hand(self) -> Iterator[None]:
-        """The network on the device; with offload only while it is needed."""
-        if self.config.offload == "none":
+    def _on_device(self) -> Iterator[None]:
+        """Inside, the network is on the device; with offload it goes back to the CPU afterwards."""
+        if not self.mode.offload:
             yield
             return
         self.network.to(self.device)
@@ -274,6 +274,12 @@ def camera_numbers(view: ViewCondition | None, batch: int, device: torch.device)
     return numbers.to(device)
 
 
+def _offloaded_critic() -> PriorUnavailable:
+    return PriorUnavailable(
+        "prior.offload = 'model' does not go with a critic, which learns on the network's weights", "use offload=none"
+    )
+
+
 def _is_unet(network: Any) -> bool:
     return hasattr(network, "class_embedding")
 
@@ -282,8 +288,8 @@ def _camera_slot(network: Any) -> str:
     return "class_embedding" if _is_unet(network) else CAMERA
 
 
-def _shrinks(vae: Any) -> int:
-    """How many pixels of an image lie along the side of a latent's; 1 without a VAE."""
+def _downscaling(vae: Any) -> int:
+    """Image pixels per latent pixel along a side; 1 without a VAE."""
     if vae is None:
         return 1
     blocks = vae.config.get("block_out_channels") or vae.config["encoder_block_out_channels"]

@@ -1,7 +1,7 @@
-"""What a model's scheduler says about noise, as (alpha, sigma): here alone are v and velocity turned into eps.
+"""The noise schedule of a model's scheduler as (alpha, sigma), and the conversion of its predictions to eps.
 
-Flow matching mixes x_u = (1 - u) x + u eps and predicts the velocity eps - x. Divided by the root of (1 - u)^2 + u^2
-that is x_t = alpha x + sigma eps with alpha^2 + sigma^2 = 1, as of any other prior, and u = sigma / (alpha + sigma).
+Flow matching has x_u = (1 - u) x + u eps and predicts the velocity eps - x (Liu et al. 2022). Divided by
+sqrt((1 - u)^2 + u^2), x_u is x_t = alpha x + sigma eps with alpha^2 + sigma^2 = 1, and u = sigma / (alpha + sigma).
 """
 
 import math
@@ -27,7 +27,7 @@ TO_EPS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
 class Schedule(ABC):
     """alpha and sigma as functions of t in (0, 1), in float32: in half precision sigma is off by 7% at t = 0.001."""
 
-    prediction: str  # of TO_EPS
+    prediction: str  # a key of TO_EPS
 
     @abstractmethod
     def alpha_sigma(self, t: Float[Tensor, "B"]) -> tuple[Float[Tensor, "B 1 1 1"], Float[Tensor, "B 1 1 1"]]:
@@ -35,19 +35,19 @@ class Schedule(ABC):
 
     @abstractmethod
     def timestep(self, t: Float[Tensor, "B"]) -> Tensor:
-        """The time as the network is told it: [B], in thousandths."""
+        """The network's time input for t: [B], in thousandths."""
 
     def network_input(self, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """x_t as the network wants it."""
+        """The network's image input for x_t."""
         return x_t
 
     def eps(self, out: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """eps_hat from what the network puts out."""
+        """eps_hat from the network's output."""
         return TO_EPS[self.prediction](out, x_t, alpha, sigma)
 
 
 class Discrete(Schedule):
-    """DDPM's ticks: alpha = sqrt(alphas_cumprod), by the network's own table."""
+    """DDPM's discrete times: alpha = sqrt(alphas_cumprod), from the scheduler's own table."""
 
     def __init__(self, alphas_cumprod: Float[Tensor, "T"], prediction: str) -> None:
         self.alphas_cumprod, self.prediction = alphas_cumprod.float(), prediction
@@ -57,14 +57,14 @@ class Discrete(Schedule):
         return (t.double() * count).round().long().clamp(0, count - 1).to(self.alphas_cumprod.device)
 
     def alpha_sigma(self, t: Float[Tensor, "B"]) -> tuple[Float[Tensor, "B 1 1 1"], Float[Tensor, "B 1 1 1"]]:
-        kept = self.alphas_cumprod[self.timestep(t)][:, None, None, None]
-        return kept.sqrt(), (1.0 - kept).sqrt()
+        alpha_squared = self.alphas_cumprod[self.timestep(t)][:, None, None, None]
+        return alpha_squared.sqrt(), (1.0 - alpha_squared).sqrt()
 
 
 class Flow(Schedule):
-    """Rectified flow (Liu et al. 2022).
+    """Rectified flow (Liu et al. 2022), u = shift t / (1 + (shift - 1) t) (Esser et al. 2024, eq. 23).
 
-    u = shift t / (1 + (shift - 1) t), which spends more of t at high noise for large images (Esser et al. 2024, 23).
+    A shift above 1, which large images need, spends more of t at high noise.
     """
 
     prediction = "velocity"
@@ -89,7 +89,7 @@ class Flow(Schedule):
 
 
 def schedule_of(scheduler: Any, tokens: int, device: torch.device) -> Schedule:
-    """The schedule of a diffusers scheduler; `tokens` is how many the image is for a transformer, which some go by."""
+    """The schedule of a diffusers scheduler; `tokens` is the image's number of tokens, on which some shifts depend."""
     config = scheduler.config
     if type(scheduler).__name__.startswith("FlowMatch"):
         return Flow(_flow_shift(config, tokens), device)
@@ -99,13 +99,13 @@ def schedule_of(scheduler: Any, tokens: int, device: torch.device) -> Schedule:
     if prediction not in TO_EPS or not hasattr(scheduler, "alphas_cumprod"):
         raise PriorUnavailable(
             f"scheduler {type(scheduler).__name__} with prediction_type {prediction!r} is not supported",
-            "DDPM-like ones that predict epsilon, v_prediction or sample are, and those for flow matching",
+            "supported: flow matching, and DDPM-like ones that predict epsilon, v_prediction or sample",
         )
     return Discrete(scheduler.alphas_cumprod.to(device), prediction)
 
 
 def _flow_shift(config: Any, tokens: int) -> float:
-    """Fixed, or by the number of tokens: mu on a straight line between two points, and exp(mu) the shift."""
+    """Fixed, or exp(mu) with mu linear in the number of tokens."""
     if not config.get("use_dynamic_shifting"):
         return float(config.get("shift", 1.0))
     low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)

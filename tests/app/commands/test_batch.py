@@ -1,8 +1,10 @@
-"""`sds3d batch` as a person meets it: exit codes, going on, workers that are killed."""
+"""`sds3d batch` as a person meets it: exit codes, going on, workers that are killed, a database that is lost."""
 
 import json
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -11,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from sds3d.jobs import Ledger
+from sds3d.jobs import Queue
+from sds3d.run.events import Finished
 from sds3d_app.cli import invoke
 
 COMMAND = [sys.executable, "-m", "sds3d_app", "batch"]
@@ -74,10 +77,9 @@ def start(prompts: Path, small_file: Path, out: Path, *more: str) -> subprocess.
     return subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def running(ledger: Ledger) -> dict[str, int]:
+def running(queue: Queue) -> dict[str, int]:
     """Names of running jobs and the processes at work on them."""
-    found = {job.name: ledger.status(job) for job in (ledger.jobs() if ledger.folder.is_dir() else [])}
-    return {name: int(s.worker.rpartition(":")[2]) for name, s in found.items() if s.state == "running"}
+    return {job.name: job.worker.pid for job in queue.jobs("running") if job.worker is not None}
 
 
 def wait_for(condition: Any, seconds: float = 60.0) -> Any:
@@ -89,29 +91,98 @@ def wait_for(condition: Any, seconds: float = 60.0) -> Any:
     raise AssertionError("it did not happen")
 
 
+def saved(queue: Queue) -> bool:
+    """Whether any running job can be gone on with."""
+    return any(job.run.checkpoint_steps() for job in queue.jobs("running"))
+
+
+def finished(queue: Queue) -> list[int]:
+    """How often each job's run came to its end."""
+    events = [[event for _, event in job.run.reader().read()] for job in queue.jobs()]
+    return [sum(isinstance(event, Finished) and not event.interrupted for event in each) for each in events]
+
+
 def test_a_signal_saves_and_the_same_command_goes_on(prompts: Path, small_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = start(prompts, small_file, out, "--set", "steps=4000")
-    ledger = Ledger(out)
-    wait_for(lambda: any(job.run.joinpath("checkpoints").glob("step-*") for job in ledger.jobs()) and running(ledger))
+    queue = Queue(out)
+    wait_for(lambda: saved(queue))
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 75, said
     assert "the same command goes on" in said
-    assert {ledger.status(job).state for job in ledger.jobs()} == {"queued"}
-    assert any(job.run.joinpath("checkpoints").glob("step-*") for job in ledger.jobs())
+    assert queue.counts() == {"queued": 2}
+    assert any(job.run.checkpoint_steps() for job in queue.jobs())
+
+
+MORE = ["--vary", "seed=0,1", "--set", "steps=60", "--set", "checkpoint_every=10", "--jobs", "2"]
 
 
 def test_workers_that_are_killed_lose_no_job_and_do_none_twice(prompts: Path, small_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    more = ["--vary", "seed=0,1", "--set", "steps=60", "--set", "checkpoint_every=10", "--jobs", "2"]
-    process = start(prompts, small_file, out, *more)
-    ledger = Ledger(out)
-    os.kill(next(iter(wait_for(lambda: running(ledger)).values())), signal.SIGKILL)
+    process = start(prompts, small_file, out, *MORE)
+    queue = Queue(out)
+    os.kill(next(iter(wait_for(lambda: running(queue)).values())), signal.SIGKILL)
     said = process.communicate(timeout=120)[1]
     assert process.returncode == 0, said
     assert state_counts(out) == {"done": 4}
-    for job in ledger.jobs():
-        events = [json.loads(line)["event"] for line in (job.run / "events.jsonl").read_text().splitlines()]
-        assert events.count("Finished") == 1
-    assert sum(ledger.status(job).attempts for job in ledger.jobs()) == 5
+    assert finished(queue) == [1] * 4
+    assert sum(job.attempts for job in queue.jobs()) == 5
+
+
+@pytest.mark.parametrize("harm", ["deleted", "cut off", "locked"])
+def test_a_batch_whose_database_is_lost_or_locked_ends_well(
+    harm: str, prompts: Path, small_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    process = start(prompts, small_file, out, *MORE)
+    queue = Queue(out)
+    wait_for(lambda: saved(queue))
+    path = (out / "database" / "queue.db").resolve()
+    if harm == "deleted":
+        shutil.rmtree(out / "database")
+    elif harm == "cut off":
+        os.truncate(path, path.stat().st_size // 2)
+    else:
+        with sqlite3.connect(path, isolation_level=None) as lock:
+            lock.execute("BEGIN EXCLUSIVE")
+            time.sleep(3.0)
+            lock.execute("COMMIT")
+        lock.close()
+    said = process.communicate(timeout=180)[1]
+    assert process.returncode == 0, said
+    assert state_counts(out) == {"done": 4}
+    assert finished(queue) == [1] * 4
+
+
+def test_the_driver_is_killed_and_its_workers_end(prompts: Path, small_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = start(prompts, small_file, out, "--set", "steps=100000")
+    queue = Queue(out)
+    (pid,) = wait_for(lambda: running(queue)).values()
+    process.kill()
+    process.communicate()
+    wait_for(lambda: not Path(f"/proc/{pid}").exists())
+    assert queue.counts() == {"queued": 2}
+
+
+def test_looking_costs_what_has_changed(tmp_path: Path, small_config) -> None:
+    from sds3d_app.commands.batch import BatchView
+
+    queue = Queue(tmp_path)
+    jobs = queue.add_many([small_config(seed=seed) for seed in range(3)])
+    queue.add(small_config(seed=9))
+    view = BatchView(queue, jobs)
+    assert [job.name for job in view.look()] == [job.name for job in jobs]
+    view.look()
+    assert view.changed == []
+    queue.delete(jobs[1])
+    assert [job.seed for job in view.look()] == [0, 2]
+
+
+@pytest.mark.parametrize(("text", "seeds", "suffix"), [(None, [0, 1, 2, 3], ""), ("2/3", [1], "-2-of-3")])
+def test_shards_have_folders_of_their_own(text: str | None, seeds: list[int], suffix: str, small_config) -> None:
+    from sds3d_app.commands.batch import shard_of
+
+    configs, ending = shard_of([small_config(seed=seed) for seed in range(4)], text)
+    assert ([config.seed for config in configs], ending) == (seeds, suffix)

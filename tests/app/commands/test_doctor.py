@@ -10,7 +10,10 @@ from sds3d_app.cli import invoke
 from sds3d_app.commands import doctor
 from sds3d_app.commands.doctor import Check, is_ready, missing_packages, show
 
-REQUIREMENTS = ["torch>=2.11", "no-such-package>=1", 'nor-this-one; extra == "ui"', "pytest; extra == 'dev'"]
+REQUIREMENTS = [
+    "torch>=2.11", "no-such-package>=1", 'nor-this-one; extra == "ui"', "pytest; extra == 'dev'",
+    'not_for_us[x]<2; python_version < "3.8"', 'nor.that; python_version >= "3.8" and extra == "ui"',
+]  # fmt: skip
 
 
 def test_this_machine_can_run(capsys: pytest.CaptureFixture[str]) -> None:
@@ -23,7 +26,8 @@ def test_this_machine_can_run(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("extra", "missing"), [(None, ["no-such-package"]), ("ui", ["nor-this-one"]), ("dev", []), ("other", [])]
+    ("extra", "missing"),
+    [(None, ["no-such-package"]), ("ui", ["nor-this-one", "nor.that"]), ("dev", []), ("other", [])],
 )
 def test_missing_packages(extra: str | None, missing: list[str]) -> None:
     assert missing_packages(REQUIREMENTS, extra) == missing

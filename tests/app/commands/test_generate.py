@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from sds3d.run.folder import RunFolder
 from sds3d_app.cli import invoke
 from sds3d_app.commands.generate import summary
 
-COMPLETE = {"config.json", "events.jsonl", "checkpoints", "previews", "sheet.png", "orbit.mp4", "splats.ply"} | {
-    "mesh.glb",
-    "report.json",
+pytestmark = pytest.mark.exports
+COMPLETE = {
+    *("config.json", "resolved.json", "run.lock", "events.jsonl", "checkpoints", "previews", "report.json"),
+    *("sheet.png", "orbit.mp4", "splats.ply", "mesh.glb"),
 }
 
 
@@ -93,7 +95,8 @@ def test_a_damaged_checkpoint_is_named(
     [newest] = sorted((made[0] / "checkpoints").iterdir())[-1:]
     target = folder / "checkpoints" / newest.name
     target.mkdir(parents=True)
-    (folder / "config.json").write_bytes((made[0] / "config.json").read_bytes())
+    for name in ("config.json", "resolved.json"):
+        (folder / name).write_bytes((made[0] / name).read_bytes())
     for file in newest.iterdir():
         data = file.read_bytes()
         (target / file.name).write_bytes(data[: len(data) // 2] if file.suffix == ".safetensors" else data)
@@ -152,14 +155,19 @@ def test_an_output_folder_under_a_file_is_one_line_and_1(
 def test_the_summary_names_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "sheet.png").touch()
     (tmp_path / "mesh.glb").touch()
+    folder = RunFolder(tmp_path)
     mesh = {"faces": 8012, "pieces": 2, "watertight": True, "extent": [0.9, 0.72, 0.8]}
-    text = summary(tmp_path, {"seconds": {"total": 93.4}, "mesh": mesh})
+    folder.write_report({"seconds": {"total": 93.4}, "mesh": mesh})
+    text = summary(folder)
     assert f"{tmp_path}/ in 93 s" in text
     assert "mesh.glb" in text
     assert "8012 triangles, 2 pieces, closed, 0.90 x 0.72 x 0.80" in text
     assert "orbit.mp4" not in text
+    folder.write_report({"seconds": {"total": 93.4}, "mesh": {"refused": "it has no surface"}})
+    assert "mesh.glb" in summary(folder)
 
 
+@pytest.mark.slow
 def test_every_particle_is_named_and_can_be_exported_again(
     small_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

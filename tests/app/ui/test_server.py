@@ -382,6 +382,7 @@ def junk(rng: random.Random, depth: int = 0) -> Any:
     return inner if chosen % 2 else {f"k{index}": value for index, value in enumerate(inner)}
 
 
+@pytest.mark.slow
 def test_200_random_bad_payloads_find_no_hole(page: Any, run: str) -> None:
     """Every event in turn: no 500, no traceback, no path of the machine, and no file outside the outputs."""
     rng = random.Random(9)

@@ -39,14 +39,15 @@ def test_times_are_one_per_view_inside_zero_and_one(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cls", "bad"),
+    ("cls", "bad", "message"),
     [
-        (Uniform, {"t_min": 0.7, "t_max": 0.6}),
-        (Uniform, {"t_max": 1.0}),
-        (Annealed, {"t_min": 0.6}),
-        (Annealed, {"t_max": Schedule(start=1.2, end=0.5)}),
+        (Uniform, {"t_min": 0.7, "t_max": 0.6}, "t_min must not be above t_max = 0.6"),
+        (Uniform, {"t_max": 1.0}, "t_max\n.*less than 1"),
+        (Annealed, {"t_min": 0.6}, "t_min must not be above t_max = 0.5"),
+        (Annealed, {"t_min": 0.6, "t_max": Schedule(start=0.5, end=0.9)}, "t_min must not be above t_max = 0.5"),
+        (Annealed, {"t_max": Schedule(start=1.2, end=0.5)}, r"t_max\n.*it must be in \(0, 1\)"),
     ],
 )
-def test_bad_ranges_are_refused(cls, bad) -> None:
-    with pytest.raises(ValidationError):
+def test_bad_ranges_are_refused(cls, bad, message) -> None:
+    with pytest.raises(ValidationError, match=message):
         cls(**bad)

@@ -5,8 +5,8 @@ import torch
 from sds3d.cameras import orbit
 from sds3d.priors.embedded.network import (
     BLOCK,
-    GIVEN_PLANES,
     GRID,
+    INPUT_PLANES,
     RAY_PLANES,
     TEXT,
     UNET,
@@ -110,7 +110,7 @@ def test_a_pixel_is_what_its_block_says_and_what_is_painted_at_its_place():
     assert found.frames.abs().mean() > 0.01
     torch.testing.assert_close(given[0][:, -FRAME:].movedim(1, -1), found.frames)
     block = ray_planes(in_frame(rays.mean(1), found.frames))
-    torch.testing.assert_close(given[0][:, GIVEN_PLANES - RAY_PLANES : GIVEN_PLANES].movedim(1, -1), block)
+    torch.testing.assert_close(given[0][:, INPUT_PLANES - RAY_PLANES : INPUT_PLANES].movedim(1, -1), block)
     torch.testing.assert_close(found.x0, torch.nn.functional.pixel_shuffle(pixels + paint, BLOCK))
     assert paint.abs().mean() > 0.1
     for row, column in ((0, 0), (5, 38), (63, 17)):

@@ -1,7 +1,6 @@
 """Loading, text, cameras and predictions, on freshly made networks and on the weights that ship."""
 
 import json
-import math
 from importlib import resources
 
 import pytest
@@ -95,7 +94,7 @@ def test_unknown_words_are_named_once_and_articles_are_not(prior):
 def test_an_unknown_word_is_reported_with_what_is_near(prior):
     config = EmbeddedConfig()
     [warning] = check_words(prior, config, "a red dragon on a blue cube", "", strict=False)
-    assert warning.startswith("the embedded prior does not know: dragon (nearest: cat, pig, duck); it goes by")
+    assert warning.startswith("the embedded prior does not know: dragon (nearest: cat, pig, duck); it uses the")
     assert check_words(prior, config, "letter L", "", strict=False) != []  # no colour, but a thing it knows
     with pytest.raises(ConfigError, match=r"dragon \(nearest: cat"):
         check_words(prior, config, "the dragon", "", strict=False)
@@ -153,22 +152,22 @@ def test_damaged_weights_are_one_clear_error(folder, tmp_path, damage):
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.slow
 def test_shipped_weights_are_small_and_follow_the_camera():
     shipped = resources.files("sds3d_assets") / "embedded_prior"
     with resources.as_file(shipped) as path:
         assert sum(file.stat().st_size for file in path.rglob("*.safetensors")) <= 16 * 2**20
-    figures = azimuth_test(load_embedded(), DIRECTIONAL, per_kind=4)
+    figures = azimuth_test(load_embedded(), DIRECTIONAL, per_kind=2)
     same, turned = (sum(row[key] for row in figures.values()) / len(figures) for key in ("same", "plus_90"))
     assert same > turned + 0.1
     assert same > 0.5
-    assert math.isfinite(same)
 
 
 def test_what_it_knows_is_read_from_the_weights(folder, tmp_path):
     import shutil
 
-    said = EmbeddedConfig(weights=str(folder)).knows()
-    assert all(word in said for word in ("cyan", "windmill", "checkered", "wooden", "letter l"))
+    line = EmbeddedConfig(weights=str(folder)).knows()
+    assert all(word in line for word in ("cyan", "windmill", "checkered", "wooden", "letter l"))
     older = tmp_path / "older"
     shutil.copytree(folder, older)
     config = json.loads((older / "text" / "config.json").read_text())

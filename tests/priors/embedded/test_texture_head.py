@@ -3,13 +3,13 @@
 import torch
 
 from sds3d.priors.embedded.shading import CHECK, STRIPE
-from sds3d.priors.embedded.texture_head import PAINT_WIDTH, WAVES, Painter, place_waves
+from sds3d.priors.embedded.texture_head import POINT_HIDDEN, WAVES, TextureHead, point_features
 
 WORDS = 5
 
 
 def _painter(generator):
-    painter = Painter(WORDS).double()
+    painter = TextureHead(WORDS).double()
     for parameter in painter.parameters():
         torch.nn.init.normal_(parameter, std=0.5, generator=generator)
     return painter
@@ -34,9 +34,9 @@ def test_against_one_pixel_at_a_time():
         found = painter(rays, depths, shown, words)
         assert found.shape == (2, 48, 3, 5)
         for batch, pixel, row, column in ((0, 0, 0, 0), (1, 15, 2, 4), (0, 7, 1, 3)):
-            palette, scale, shift = painter.told(words[batch]).split((3 * WAVES, PAINT_WIDTH, PAINT_WIDTH))
+            palette, scale, shift = painter.told(words[batch]).split((3 * WAVES, POINT_HIDDEN, POINT_HIDDEN))
             ray = rays[batch, pixel, row, column]
-            waves = place_waves((ray[:3] + depths[batch, pixel, row, column] * ray[3:6]).float()).double()
+            waves = point_features((ray[:3] + depths[batch, pixel, row, column] * ray[3:6]).float()).double()
             hidden = torch.nn.functional.silu(painter.inside(waves) * (1.0 + scale) + shift)
             expected = shown[batch, pixel, row, column] * (waves @ palette.view(WAVES, 3) + painter.outside(hidden))
             torch.testing.assert_close(found[batch, pixel::16, row, column], expected, atol=1e-4, rtol=1e-4)
@@ -66,7 +66,7 @@ def test_without_a_camera_there_is_no_place():
 def test_it_paints_nothing_before_it_has_learned_and_then_learns():
     """Neither factor of the paint may begin where the other gets no gradient."""
     generator = torch.Generator().manual_seed(3)
-    painter, (rays, depths, shown, words) = Painter(WORDS).double(), _inputs(generator)
+    painter, (rays, depths, shown, words) = TextureHead(WORDS).double(), _inputs(generator)
     shown.requires_grad_()
     found = painter(rays, depths, shown, words)
     assert not found.any()
@@ -78,7 +78,7 @@ def test_it_paints_nothing_before_it_has_learned_and_then_learns():
 def test_waves_of_a_place_are_the_worlds_stripes_and_checks():
     """Where `surfaces` paints the second colour: a stripe along each axis, and checks."""
     places = 2.0 * torch.rand(500, 3, generator=torch.Generator().manual_seed(4)) - 1.0
-    waves = place_waves(places)
+    waves = point_features(places)
     assert waves.shape == (500, WAVES)
     second = (places / STRIPE + 0.5).floor().long() % 2 == 1
     assert torch.equal(waves[:, 6:9] < 0, second)

@@ -24,7 +24,7 @@ from sds3d.priors.embedded.training import (
     Trainer,
     _blocks,
     _details,
-    _frames_as_told,
+    _target_frames,
     _things_met,
     how_often,
     warm_start,
@@ -177,7 +177,7 @@ def test_a_block_belongs_to_the_thing_that_it_shows_or_that_is_nearest():
     rgba, depths = render_solids(solids, cameras), render_depths(solids, cameras)
     frames = torch.tensor([frame(thing) for thing in things]).expand(8, -1, -1)
     rays = pixel_rays(cameras, torch.ones(8, dtype=torch.bool))
-    met = _frames_as_told(frames, _things_met(frames, rays, *_blocks(depths, rgba[..., 3])))
+    met = _target_frames(frames, _things_met(frames, rays, *_blocks(depths, rgba[..., 3])))
     whole = torch.nn.functional.avg_pool2d(rgba.movedim(-1, 1), BLOCK).movedim(1, -1)
     red, blue = ((whole[..., 3] > 0.99) & (whole[..., a] > 3.0 * whole[..., b]) for a, b in ((0, 2), (2, 0)))
     assert red.sum() > 50

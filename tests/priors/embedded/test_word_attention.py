@@ -15,9 +15,9 @@ from sds3d.priors.embedded.word_attention import (
     READ_KEY,
     READ_PLANES,
     READ_VALUE,
-    TOLD,
+    WORD_PLANES,
     RayField,
-    WordReader,
+    WordAttention,
     in_frame,
 )
 
@@ -27,7 +27,7 @@ DOUBLE = torch.float64
 def test_the_reader_is_attention_in_float64():
     generator = torch.Generator().manual_seed(1)
     torch.manual_seed(2)
-    reader = WordReader(24, 30).double()
+    reader = WordAttention(24, 30).double()
     planes = torch.randn(2, 30, 3, 5, dtype=DOUBLE, generator=generator)
     words = torch.randn(2, 4, 24, dtype=DOUBLE, generator=generator)
     with torch.no_grad():
@@ -35,11 +35,11 @@ def test_the_reader_is_attention_in_float64():
         query, key = reader.query(planes), reader.key(words)
         values, facts = reader.value(words), reader.told(words)
     assert read.shape == (2, READ_PLANES, 3, 5)
-    assert told.shape == (2, TOLD, 3, 5)
+    assert told.shape == (2, WORD_PLANES, 3, 5)
     for batch, row, column, head in ((0, 0, 0, 0), (1, 2, 4, 3), (0, 1, 3, 2)):
         k = slice(head * READ_KEY, (head + 1) * READ_KEY)
         weights = torch.softmax(key[batch, :, k] @ query[batch, k, row, column] / math.sqrt(READ_KEY), 0)
-        for found, value, size in ((read, values, READ_VALUE), (told, facts, TOLD // READ_HEADS)):
+        for found, value, size in ((read, values, READ_VALUE), (told, facts, WORD_PLANES // READ_HEADS)):
             v = slice(head * size, (head + 1) * size)
             torch.testing.assert_close(found[batch, v, row, column], weights @ value[batch, :, v])
 
@@ -60,7 +60,7 @@ def _field(generator):
 
 def test_against_one_block_at_a_time():
     generator = torch.Generator().manual_seed(3)
-    field, told = _field(generator), torch.randn(2, TOLD, 3, 5, dtype=DOUBLE, generator=generator)
+    field, told = _field(generator), torch.randn(2, WORD_PLANES, 3, 5, dtype=DOUBLE, generator=generator)
     rays = _rays(torch.randn(2, 3, 5, 3, dtype=DOUBLE, generator=generator), generator)
     with torch.no_grad():
         planes, found, frames = field(rays, told)
@@ -96,10 +96,10 @@ def test_a_thing_aside_and_half_as_large_is_seen_as_one_in_the_middle():
 
 def test_the_field_sees_nothing_without_a_camera():
     generator = torch.Generator().manual_seed(5)
-    field, told = _field(generator), torch.randn(1, TOLD, 1, 1, dtype=DOUBLE, generator=generator)
+    field, told = _field(generator), torch.randn(1, WORD_PLANES, 1, 1, dtype=DOUBLE, generator=generator)
     rays = torch.randn(1, 2, 2, 7, dtype=DOUBLE, generator=generator)
     rays[..., 6] = 0.0
     with torch.no_grad():
-        planes, found, _ = field(rays, told.expand(1, TOLD, 2, 2))
+        planes, found, _ = field(rays, told.expand(1, WORD_PLANES, 2, 2))
     assert not planes.any()
     torch.testing.assert_close(found, found[:, :, :1, :1].expand_as(found))

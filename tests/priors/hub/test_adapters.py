@@ -64,7 +64,7 @@ def test_a_word_learned_by_textual_inversion_is_read(model_folder, tmp_path):
 @pytest.mark.parametrize(
     ("option", "name", "said"),
     [
-        ("lora", "style.bin", "no .safetensors"),
+        ("lora", "style.bin", "not a .safetensors"),
         ("lora", "absent.safetensors", "there is no file"),
         ("words", "absent.safetensors", "there is no file"),
         ("lora", "text.safetensors", "does not fit this model"),

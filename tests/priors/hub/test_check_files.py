@@ -68,19 +68,19 @@ DAMAGES = {
     "index is a list": (lambda f: (f / "model_index.json").write_text("[]"), "not a JSON object"),
     "other pipeline": (lambda f: edit(f / "model_index.json", _class_name="ShapEPipeline"), "ShapEPipeline.*supported"),
     "custom pipeline": (lambda f: edit(f / "model_index.json", _class_name=["pipe", "Mine"]), "not supported"),
-    "custom component": (lambda f: edit(f / "model_index.json", unet=["my_unet", "Mine"]), "runs no such code"),
-    "no entry": (lambda f: edit(f / "model_index.json", vae=None), "names no vae"),
+    "custom component": (lambda f: edit(f / "model_index.json", unet=["my_unet", "Mine"]), "never runs such code"),
+    "no entry": (lambda f: edit(f / "model_index.json", vae=None), "does not name a vae"),
     "folder gone": (lambda f: shutil.rmtree(f / "vae"), "lacks the folder vae"),
     "config gone": (lambda f: (f / "unet" / "config.json").unlink(), "lacks config.json"),
     "tokenizer gone": (lambda f: [p.unlink() for p in (f / "tokenizer").iterdir()], "tokenizer lacks"),
     "weights gone": (drop_weights, "lacks its weights"),
     "weights cut off": (cut_weights, "bytes of .* are there"),
-    "header cut off": (cut_header, "not whole"),
+    "header cut off": (cut_header, "incomplete"),
     "a shard gone": (drop_shard, "00002-of-00002"),
     "index of shards gone": (drop_shard_index, "index of its shards"),
     "pickled": (pickle_weights, "pickled weights.*--allow-pickle"),
-    "wrong class": (lambda f: edit(f / "model_index.json", unet=["diffusers", "DDIMScheduler"]), "no ModelMixin"),
-    "no such class": (lambda f: edit(f / "model_index.json", unet=["diffusers", "NoSuchModel"]), "no ModelMixin"),
+    "wrong class": (lambda f: edit(f / "model_index.json", unet=["diffusers", "DDIMScheduler"]), "not a ModelMixin"),
+    "no such class": (lambda f: edit(f / "model_index.json", unet=["diffusers", "NoSuchModel"]), "not a ModelMixin"),
     "config of another": (lambda f: edit(f / "unet" / "config.json", block_out_channels=[32, 64]), "cannot load"),
 }
 
@@ -157,7 +157,7 @@ def test_a_pickle_named_safetensors_is_refused_unopened(copy, capsys):
 
     folder = copy()
     weights(folder).write_bytes(pickle.dumps(Payload()))
-    with pytest.raises(PriorUnavailable, match="not whole"):
+    with pytest.raises(PriorUnavailable, match="incomplete"):
         DiffusersConfig(model=str(folder)).build("cpu")
     assert "payload" not in capsys.readouterr().out
 

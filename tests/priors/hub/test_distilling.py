@@ -1,4 +1,4 @@
-"""Ten steps of distillation from every family, into splats and a radiance field, cut in the middle and resumed."""
+"""A few steps of distillation from every family, into splats and a radiance field, cut in the middle and resumed."""
 
 import pytest
 import torch
@@ -8,6 +8,7 @@ from sds3d.training.trainer import Trainer
 from tests.priors.hub.tiny_models import MODELS
 
 FAMILIES = ("sd", "sdxl", "sd3", "flux", "pixart-alpha", "sana", "deepfloyd")
+STEPS = 4
 SCENES = {"gaussians": {"name": "gaussians", "count": 200}, "nerf": {"name": "nerf"}}
 METHODS = {"sds": {"name": "sds"}, "vsd": {"name": "vsd", "lora_rank": 2}, "cfd": {"name": "cfd"}}
 
@@ -16,7 +17,7 @@ def config_of(folder, family, scene, method) -> RunConfig:
     return RunConfig.from_dict(
         {
             "prompt": "a red mug",
-            "steps": 10,
+            "steps": STEPS,
             "device": "cpu",
             "prior": {"name": "diffusers", "model": str(folder), "image_size": 16 if family == "deepfloyd" else 64},
             "scene": SCENES[scene],
@@ -32,16 +33,17 @@ def trainer(config, prior) -> Trainer:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("scene", SCENES)
-def test_ten_steps_run_move_the_scene_and_resume_bit_for_bit(model_folder, family, scene, method):
+@pytest.mark.parametrize(
+    ("scene", "method"), [("gaussians", "sds"), ("gaussians", "vsd"), ("gaussians", "cfd"), ("nerf", "sds")]
+)
+def test_steps_move_the_scene_and_resume_bit_for_bit(model_folder, family, scene, method):
     config = config_of(model_folder(family), family, scene, method)
     prior = config.prior.build("cpu")
     whole = trainer(config, prior)
     start = {name: tensor.clone() for name, tensor in whole.checkpoint().tensors.items()}
     checkpoint = None
     for event in whole.run():
-        if event.step == 5:
+        if event.step == STEPS // 2:
             saved = whole.checkpoint()
             tensors = {name: tensor.clone() for name, tensor in saved.tensors.items()}
             checkpoint = type(saved)(saved.step, tensors, saved.seconds, saved.forwards)

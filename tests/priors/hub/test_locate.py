@@ -8,11 +8,14 @@ from types import SimpleNamespace
 import pytest
 
 from sds3d.errors import PriorUnavailable
-from sds3d.priors.hub import locate as finding
+from sds3d.priors.hub import locate
+from sds3d.priors.hub.config import DiffusersConfig, MultiViewConfig, config_for
+from sds3d.priors.hub.families.sd import StableDiffusion
 from sds3d.priors.hub.locate import choose, find_model
-from sds3d.priors.hub.model_list import KNOWN, Known
+from sds3d.priors.hub.model_list import MODELS, ModelEntry
 
 MODEL, COMMIT = "someone/some-model", "a" * 40
+FAMILY = StableDiffusion()
 
 
 @pytest.fixture
@@ -106,10 +109,10 @@ def test_offline_says_what_is_missing_and_opens_no_socket(hub, hub_cache, model_
 
 
 def test_what_the_cache_lacks_is_downloaded(hub):
-    found = find_model(MODEL)
-    assert found.revision == COMMIT
+    local = find_model(MODEL)
+    assert local.revision == COMMIT
     assert [what for what, _ in hub[1]] == ["list", "download"]
-    assert find_model(MODEL).folder == found.folder
+    assert find_model(MODEL).folder == local.folder
     assert len(hub[1]) == 2, "the second time it is in the cache"
 
 
@@ -117,13 +120,12 @@ def test_a_known_model_is_fetched_at_its_pinned_commit_and_from_its_mirror_when_
     hub, monkeypatch, model_folder
 ):
     repositories, asked = hub
-    monkeypatch.setitem(KNOWN, "old/model", Known("old/model", "sd", "b" * 40, 0.9, 512, "licence", mirror="new/model"))
+    known = {"revision": "b" * 40, "parameters": 0.9, "side": 512, "licence": "licence", "mirror": "new/model"}
+    monkeypatch.setitem(MODELS, "old/model", ModelEntry("old/model", FAMILY, **known))
     repositories["old/model"] = model_folder("sd")
     find_model("old/model")
     assert asked[-1][1][:2] == ("old/model", "b" * 40)
-    monkeypatch.setitem(
-        KNOWN, "gone/model", Known("gone/model", "sd", "b" * 40, 0.9, 512, "licence", mirror="new/model")
-    )
+    monkeypatch.setitem(MODELS, "gone/model", ModelEntry("gone/model", FAMILY, **known))
     repositories["new/model"] = model_folder("sd")
     find_model("gone/model")
     assert asked[-1][1][:2] == ("new/model", None)
@@ -135,7 +137,7 @@ def test_a_known_model_is_fetched_at_its_pinned_commit_and_from_its_mirror_when_
         ("GatedRepoError", "gated.*accept it at https://huggingface.co/someone/some-model.*hf auth login"),
         ("RepositoryNotFoundError", "not on the hub.*priors list"),
         ("RevisionNotFoundError", "no revision v9"),
-        ("HfHubHTTPError", "cannot fetch.*--offline"),
+        ("HfHubHTTPError", "cannot download.*--offline"),
     ],
 )
 def test_what_the_hub_refuses_is_one_line(hub, kind, said):
@@ -181,10 +183,23 @@ def test_the_table_of_known_models_names_real_families_and_options():
     from sds3d.config.run_config import load_config
     from sds3d.priors.hub.families import FAMILIES
 
-    names = {family.name for family in FAMILIES.values()}
-    for model, known in KNOWN.items():
-        assert finding.HUB_ID.fullmatch(model)
-        assert known.family in names
-        assert known.revision == "" or len(known.revision) == 40
-        load_config(overrides={"prompt": "a mug", "prior": model, **known.options})
-    assert {known.family for known in KNOWN.values()} == names
+    families = {family.name for family in FAMILIES.values()}
+    for model, entry in MODELS.items():
+        assert locate.HUB_ID.fullmatch(model)
+        assert entry.revision == "" or len(entry.revision) == 40
+        prior = {"name": config_for(model).model_fields["name"].default, "model": model}
+        load_config(overrides={"prompt": "a mug", "prior": prior, **entry.options})
+    assert {entry.family.name for entry in MODELS.values()} == families
+
+
+def test_the_config_of_a_model_goes_by_its_family_and_asks_no_hub(hub, hub_cache, model_folder, tmp_path):
+    assert config_for(str(model_folder("mvdream"))) is MultiViewConfig
+    assert config_for("ashawkey/mvdream-sd2.1-diffusers") is MultiViewConfig
+    assert config_for(MODEL) is DiffusersConfig
+    snapshot = put_into_cache(hub_cache, model_folder("mvdream"))
+    assert config_for(MODEL) is MultiViewConfig
+    (snapshot / "model_index.json").unlink()  # an interrupted download
+    assert config_for(MODEL) is DiffusersConfig
+    with pytest.raises(PriorUnavailable, match=r"model_index.json"):
+        config_for(str(tmp_path))
+    assert hub[1] == []

@@ -10,7 +10,6 @@ from sds3d.guidance.inject import inject_gradient
 from sds3d.guidance.vsd import VSD
 from sds3d.priors.hub.config import DiffusersConfig
 from sds3d.priors.hub.locate import find_model
-from sds3d.priors.hub.prior import precision
 from sds3d.prompts import Prompts
 from sds3d.types import ViewCondition
 
@@ -58,14 +57,14 @@ def test_vsd_trains_the_critic_alone_and_saves_no_second_prior(name, model_folde
     assert image.grad.abs().sum() > 0
 
 
-def test_precision_is_by_device_and_network_unless_it_is_said(model_folder):
+def test_precision_is_by_device_and_network_unless_it_is_configured(model_folder):
     unet, transformer = find_model(str(model_folder("sd"))), find_model(str(model_folder("sd3")))
-    plain, said = DiffusersConfig(model="-"), DiffusersConfig(model="-", dtype="bfloat16")
+    auto, fixed = DiffusersConfig(model="-"), DiffusersConfig(model="-", dtype="bfloat16")
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert precision(plain, unet, cpu) == torch.float32
-    assert precision(plain, unet, cuda) == torch.float16
-    assert precision(plain, transformer, cuda) == torch.bfloat16
-    assert precision(said, unet, cuda) == torch.bfloat16
+    assert auto._precision(unet, cpu) == torch.float32
+    assert auto._precision(unet, cuda) == torch.float16
+    assert auto._precision(transformer, cuda) == torch.bfloat16
+    assert fixed._precision(unet, cuda) == torch.bfloat16
 
 
 def test_a_vae_that_overflows_in_half_precision_stays_in_float32(model_folder):

@@ -1,4 +1,4 @@
-"""The families by their pipelines' names; a new family is one file and one line."""
+"""The families of models, by the names of their pipelines; a new family is one file and one line here."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -29,5 +29,5 @@ FAMILIES: dict[str, Family] = {pipeline: family for family in ALL for pipeline i
 
 
 def family_of(pipeline: str, network_config: Mapping[str, Any]) -> Family:
-    """The family of a pipeline's class in FAMILIES, or a special one that its network's configuration tells of."""
+    """The family of a pipeline's class, or the one that recognises its network's configuration as its own."""
     return next((family for family in ALL if family.recognises(pipeline, network_config)), FAMILIES[pipeline])

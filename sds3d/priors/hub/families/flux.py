@@ -1,4 +1,4 @@
-"""FLUX.1 (Black Forest Labs 2024): flow matching on 2 x 2 blocks of the latent; distilled to be told a scale."""
+"""FLUX.1 (Black Forest Labs 2024): flow matching on 2 x 2 blocks of the latent; FLUX.1-dev takes a guidance scale."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,15 +27,15 @@ class Flux(Family):
     def call(self, network: Any, inputs: NetworkInput) -> Float[Tensor, "B C h w"]:
         batch, _, height, width = inputs.x.shape
         hidden, pooled = split_rows(inputs.embedding, network.config.pooled_projection_dim)
-        told_guidance = inputs.x.new_full((batch,), inputs.guidance) if network.config.guidance_embeds else None
+        scale = inputs.x.new_full((batch,), inputs.guidance) if network.config.guidance_embeds else None
         out = network(
             hidden_states=functional.pixel_unshuffle(inputs.x, BLOCK).flatten(2).transpose(1, 2),
             timestep=inputs.timestep / 1000.0,
-            guidance=told_guidance,
+            guidance=scale,
             pooled_projections=pooled,
             encoder_hidden_states=hidden,
             txt_ids=hidden.new_zeros(hidden.shape[1], 3),
-            img_ids=_places(height // BLOCK, width // BLOCK, inputs.x),
+            img_ids=_token_ids(height // BLOCK, width // BLOCK, inputs.x),
             return_dict=False,
         )[0]
         blocks = out.transpose(1, 2).unflatten(2, (height // BLOCK, width // BLOCK))
@@ -51,7 +51,7 @@ class Flux(Family):
         return BLOCK
 
 
-def _places(height: int, width: int, like: Tensor) -> Float[Tensor, "N 3"]:
+def _token_ids(height: int, width: int, like: Tensor) -> Float[Tensor, "N 3"]:
     """(0, row, column) of each token."""
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return torch.stack([torch.zeros_like(rows), rows, columns], dim=-1).reshape(-1, 3).to(like)

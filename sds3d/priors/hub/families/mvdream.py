@@ -24,6 +24,7 @@ CAMERA_NUMBERS = 16
 
 class MVDream(StableDiffusion):
     name = "MVDream"
+    prior = "multiview"
     pipelines = ("MVDreamPipeline",)
     built_as = "StableDiffusionPipeline"
     foreign = MappingProxyType({"unet": "MultiViewUNetModel"})

@@ -11,7 +11,7 @@ from sds3d.priors.hub.families.base import Family, NetworkInput, first_half, spl
 
 
 class PixArt(Family):
-    """The alpha model for 1024 px is told the image's size; views count as images of the size that they are."""
+    """The alpha model for 1024 px takes the image's size as input: that of the views."""
 
     name = "PixArt-alpha, PixArt-Sigma"
     pipelines = ("PixArtAlphaPipeline", "PixArtSigmaPipeline")

@@ -1,4 +1,4 @@
-"""Stable Diffusion XL (Podell et al. 2023): two text encoders, and a UNet that is told sizes and a pooled embedding."""
+"""Stable Diffusion XL (Podell et al. 2023): two text encoders; image sizes and a pooled embedding as further inputs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from sds3d.priors.hub.families.base import Family, NetworkInput, split_rows, wit
 
 
 class StableDiffusionXL(Family):
-    """Views count as uncropped images of the size that they are."""
+    """The size inputs are those of an uncropped image of the size of the views."""
 
     name = "Stable Diffusion XL"
     pipelines = ("StableDiffusionXLPipeline",)

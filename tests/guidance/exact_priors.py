@@ -1,4 +1,4 @@
-"""Questions whose answers are known: mixtures with exact scores, and the input that asks for them."""
+"""Mixtures with exact scores, and guidance inputs on them."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def image_mixture() -> AnalyticPrior:
 def guidance_input(
     prior: AnalyticPrior, x: Tensor, t: Tensor | float, positive: str = "", negative: str = "", **rest: Any
 ) -> GuidanceInput:
-    """As the trainer would ask about `x`, of one time or one for each view; noise from seed 0 where none is given."""
+    """As the trainer makes it for `x`, at one time or one per view; noise from seed 0 by default."""
     count, generator = len(x), torch.Generator().manual_seed(0)
     noise = rest.pop("noise", torch.randn(x.shape, dtype=x.dtype, generator=generator))
     rows = [prior.embed([text]).expand(count, -1, -1) for text in (positive, positive, "", negative)]

@@ -1,0 +1,175 @@
+"""Worker processes: replaced when they die, each on its GPU, and gone with whoever started them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sds3d.jobs import Queue, Selection
+from sds3d.jobs.processes import process_start
+from sds3d_app.exit_codes import INTERRUPTED
+from sds3d_app.workers import local_pool
+from sds3d_app.workers.local_pool import WorkerPool, environment_of, sharing_note
+
+PATIENCE = 120.0
+
+
+def wait_for(condition: Callable[[], Any]) -> Any:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not happen")
+
+
+def is_gone(pid: int) -> bool:
+    return process_start(pid) is None
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpus", "visible", "expected"),
+    [
+        (1, 2, None, [None]),
+        (2, 2, None, ["0", "1"]),
+        (3, 2, None, ["0", "1", "0"]),
+        (2, 1, None, ["0", "0"]),  # B12: not GPU 1, which is not there
+        (2, 0, None, [None, None]),
+        (2, 2, "5,7", ["5", "7"]),
+        (4, 2, "GPU-a, MIG-b", ["GPU-a", "MIG-b", "GPU-a", "MIG-b"]),
+        (2, 1, "3,9", ["3", "3"]),  # torch sees one of the two
+        (1, 2, "5,7", ["5,7"]),
+        (2, 0, "", ["", ""]),
+    ],
+)
+def test_workers_get_gpus_in_turn(workers: int, gpus: int, visible: str | None, expected: list[str | None]) -> None:
+    """B12."""
+    environment = {"HOME": "/"} | ({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible})
+    got = [environment_of(index, workers, gpus, environment) for index in range(workers)]
+    assert [each.get("CUDA_VISIBLE_DEVICES") for each in got] == expected
+    assert all(each["HOME"] == "/" for each in got)
+
+
+def test_workers_that_share_a_gpu_are_told_so() -> None:
+    assert "3 workers share 2 GPUs" in sharing_note(3, 2)
+    assert "2 workers share 1 GPU:" in sharing_note(2, 1)
+    assert sharing_note(2, 2) == sharing_note(2, 0) == ""
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Queue:
+    return Queue(tmp_path / "queue")
+
+
+def test_a_worker_that_is_killed_is_replaced_and_all_end_with_the_pool(queue: Queue) -> None:
+    pool = WorkerPool(queue, 2, forever=True)
+    pool.start()
+    try:
+        first = wait_for(lambda: len(pool.pids()) == 2 and pool.pids())
+        os.kill(first[0], signal.SIGKILL)
+        second = wait_for(lambda: set(pool.pids()) - set(first) and pool.pids())
+        assert len(second) == 2
+        assert first[1] in second
+        assert pool.at_work()
+    finally:
+        pool.end()
+    assert all(is_gone(pid) for pid in (*first, *second))
+
+
+class FakeProcess:
+    """One that dies of a signal as soon as it is asked for."""
+
+    def __init__(self, code: int) -> None:
+        self.returncode, self.pid = code, 1
+
+    def poll(self) -> int:
+        return self.returncode
+
+    def terminate(self) -> None: ...
+
+    def wait(self) -> None: ...
+
+
+@pytest.mark.parametrize(("code", "forever", "problem"), [(-9, False, -9), (-9, True, -9), (1, True, 1)])
+def test_those_that_die_at_once_are_replaced_less_and_less_often(
+    queue: Queue, monkeypatch, code: int, forever: bool, problem: int
+) -> None:
+    clock, starts = [0.0], []
+    monkeypatch.setattr(local_pool.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(
+        local_pool.subprocess, "Popen", lambda *args, **more: starts.append(clock[0]) or FakeProcess(code)
+    )
+    queue.folder.mkdir()
+    pool = WorkerPool(queue, 1, forever=forever)
+    pool._start(pool._places[0])
+    while clock[0] < 60.0:
+        pool._look(pool._places[0])
+        clock[0] += 0.5
+    gaps = [after - before for before, after in zip(starts, starts[1:], strict=False)]
+    assert gaps[:5] == sorted(gaps[:5])
+    assert max(gaps) >= 7.0
+    assert len(starts) == (6 if not forever else len(starts)) < 15
+    assert pool.at_work() == forever
+    assert pool.problem() == problem
+    pool._scratch.cleanup()
+
+
+def test_a_worker_that_ends_by_itself_has_nothing_left_to_do(queue: Queue, small_config) -> None:
+    queue.add_many([small_config(seed=seed, steps=2) for seed in range(2)])
+    pool = WorkerPool(queue, 1, Selection([queue.jobs()[1].name]))
+    pool.start()
+    try:
+        wait_for(lambda: not pool.at_work())
+    finally:
+        pool.end()
+    assert [job.state for job in queue.jobs()] == ["queued", "done"]
+    assert pool.problem() == 0
+
+
+PARENT = """
+import sys, time
+from sds3d.jobs import Queue
+from sds3d_app.workers.local_pool import WorkerPool
+pool = WorkerPool(Queue(sys.argv[1]), 1, forever=True)
+pool.start()
+print(*pool.pids(), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.3, 1.0])
+def test_a_worker_whose_parent_is_killed_while_torch_loads_ends(queue: Queue, seconds: float) -> None:
+    """B22."""
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(queue.folder)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    (pid,) = map(int, parent.stdout.readline().split())
+    time.sleep(seconds)
+    parent.kill()
+    parent.wait()
+    end = time.monotonic() + PATIENCE
+    while not is_gone(pid):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_worker_whose_parent_was_gone_before_it_began_ends(queue: Queue) -> None:
+    command = [sys.executable, "-m", "sds3d_app.workers.process", str(queue.folder), "--forever", "--parent", "1"]
+    assert os.getpid() != 1
+    assert subprocess.run(command, timeout=PATIENCE, check=False).returncode == INTERRUPTED
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_worker_that_is_told_to_end_while_it_loads_ends_at_once(queue: Queue, number: signal.Signals) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "sds3d_app.workers.process", str(queue.folder), "--forever"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    next(line for line in process.stderr if "numpy" in line)  # torch is on its way
+    process.send_signal(number)
+    process.stderr.read()
+    assert process.wait(PATIENCE) == INTERRUPTED
