@@ -68,10 +68,10 @@ def batch(
     from sds3d.jobs import Queue
     from sds3d.jobs.job_list import read_job_list
 
-    configs = read_job_list(job_list, preset, config_file, parse_settings(assignments or []), parse_vary(vary or []))
+    overrides = parse_settings(assignments or [])
+    configs, suffix = shard_of(read_job_list(job_list, preset, config_file, overrides, parse_vary(vary or [])), shard)
     if gpus_per_worker is not None and ray is None:
         raise ConfigError("--gpus-per-worker goes with --ray")
-    configs, suffix = shard_of(configs, shard)
     queue = Queue(out or Path("outputs") / f"batch-{job_list.stem}{suffix}", attempts)
     if dry_run:
         return print_plan(queue, configs)

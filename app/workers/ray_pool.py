@@ -1,7 +1,7 @@
 """`sds3d batch --ray`: the batch's workers as Ray actors, on as many machines as the cluster has.
 
-Ray only places the actors and starts them anew. The driver owns the queue's database: it claims a job for an actor, sends
-it, and puts what comes back into the job's folder, unless the actor sees that folder and writes into it itself.
+Ray only places the actors and starts them anew. The driver owns the queue's database: it claims a job for an actor,
+sends it, and puts what comes back into the job's folder, unless the actor sees that folder and writes into it itself.
 """
 
 import importlib.util

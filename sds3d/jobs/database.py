@@ -46,7 +46,7 @@ class Files(NamedTuple):
     name: str
     database: Part
     log: Part | None
-    index: Part | None  # of the log
+    log_index: Part | None
 
     def is_same(self, other: "Files | None") -> bool:
         """Whether it is the same database, whatever has become of its files."""
@@ -141,8 +141,8 @@ class Database:
             name = os.readlink(self._current)
         except OSError:
             return None
-        database, log, index = (_part(self.folder / (name + suffix)) for suffix in ("", "-wal", "-shm"))
-        return None if database is None else Files(name, database, log, index)
+        database, log, log_index = (_part(self.folder / (name + suffix)) for suffix in ("", "-wal", "-shm"))
+        return None if database is None else Files(name, database, log, log_index)
 
     def _connect(self) -> sqlite3.Connection:
         with writing(self.folder):
@@ -171,7 +171,7 @@ class Database:
         raise OutputError(f"{self._current} cannot be opened", hint="check the disk")
 
     def _is_sound(self, connection: sqlite3.Connection) -> bool:
-        """Looks at every page, once in a process: a cut goes through the middle of a page without an error of its own."""
+        """Looks at every page, once in a process: SQLite does not notice every page that is cut off in its middle."""
         if not self._checked:
             self._checked = connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
         return self._checked

@@ -22,30 +22,31 @@ def read_job_list(
     path: Path,
     preset: str | None = None,
     base: Path | None = None,
-    given: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
     vary: Mapping[str, Sequence] | None = None,
 ) -> list[RunConfig]:
     """The configs of a list, in order and each once: every item times every combination of what varies.
 
-    .txt: a prompt a line, `#` begins a comment. .csv: options in columns, an empty cell says nothing. .jsonl: a prompt
-    or an object with options a line. .yaml, .yml: a list of the same. Options have dotted keys
-    ("guidance.guidance_scale"), and `vary` in an object holds lists of values: {"prompt": "a red mug", "vary": {"seed":
-    [0, 1, 2]}}. What the item says goes before `given`, that before the file `base`, and that before the preset.
+    .txt: a prompt a line, `#` begins a comment. .csv: options in columns, an empty cell leaves the option alone.
+    .jsonl: a prompt or an object with options a line. .yaml, .yml: a list of the same. Options have dotted keys
+    ("guidance.guidance_scale"), and `vary` in an object holds lists of values: {"prompt": "a red mug", "vary":
+    {"seed": [0, 1, 2]}}. An item's options override `overrides`, which override the file `base`, which overrides the
+    preset.
     ConfigError names the file, the line or item, and what is wrong.
     """
-    found: dict[str, RunConfig] = {}
+    configs: dict[str, RunConfig] = {}
     for where, item in _items(path):
         own = dict(item)
         varied = own.pop(VARY, {})
         try:
             for combination in _combinations({**(vary or {}), **_checked(varied)}):
-                config = load_config(base, preset, {**(given or {}), **own, **combination})
-                found.setdefault(json.dumps(config.to_dict(), sort_keys=True), config)
+                config = load_config(base, preset, {**(overrides or {}), **own, **combination})
+                configs.setdefault(json.dumps(config.to_dict(), sort_keys=True), config)
         except ConfigError as error:
             raise ConfigError(f"{path}, {where}: {error.args[0]}", hint=error.hint) from error
-    if not found:
+    if not configs:
         raise ConfigError(f"{path} holds no prompt")
-    return list(found.values())
+    return list(configs.values())
 
 
 def _combinations(varied: Mapping[str, Sequence]) -> Iterator[dict[str, Any]]:

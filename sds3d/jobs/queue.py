@@ -124,8 +124,8 @@ class Selection:
 class Queue:
     """The jobs of one folder. Safe for any number of threads and processes of one machine.
 
-    Names that come from outside never become paths: a job is looked up in the database. All methods raise OutputError if
-    the disk refuses or another process holds the database for too long, and ConfigError if another machine uses it.
+    Names that come from outside never become paths: a job is looked up in the database. All methods raise OutputError
+    if the disk refuses or another process holds the database for too long, and ConfigError if another machine uses it.
     """
 
     def __init__(self, folder: Path | str, attempts: int = ATTEMPTS) -> None:
@@ -381,8 +381,8 @@ class Queue:
         """Give back a claimed job: queued again or, if it was told so meanwhile, paused or stopped.
 
         With a `failure` the attempt counts; so many of them set the job aside as failed. One that `died`, ended without
-        a word, counts only if the run was not saved at a later step than it began at: a machine that is taken away again
-        and again is not the job's fault as long as the job gets on.
+        a word, counts only if the run was not saved at a later step than it began at: a machine that is taken away
+        again and again is not the job's fault as long as the job gets on.
         """
 
         def change(connection: sqlite3.Connection) -> bool:
@@ -466,12 +466,15 @@ class Queue:
         )
         return [self._job(*row) for row in rows]
 
-    def _job(self, name: str, *columns: Any) -> Job:
-        *front, state, reason, intent, attempts, text, heard = columns
-        worker = WorkerId.parse(text)
+    def _job(
+        self, name: str, added: float, prompt: str, seed: int, guidance: str, scene: str, state: State, reason: str,
+        intent: Literal["", "pause", "stop"], attempts: int, claimed_by: str, heard: int,
+    ) -> Job:  # fmt: skip
+        worker = WorkerId.parse(claimed_by)
         if state == "running" and (worker is None or not worker.is_alive()):  # the next claim gives it back
             state, worker = "paused" if intent == "pause" else "queued", None
-        return Job(name, self.folder / name, *front, state, reason, intent, attempts, worker, heard)
+        folder = self.folder / name
+        return Job(name, folder, added, prompt, seed, guidance, scene, state, reason, intent, attempts, worker, heard)
 
     def _select(self, where: str, values: Sequence[Any]) -> list[Job]:
         if not self.folder.is_dir():
@@ -522,10 +525,10 @@ class Queue:
         if holder is not None:
             return row, "running", "", str(WorkerId.of(holder.pid))
         state, reason = _result(folder)
-        if state in ("stopped", "failed"):
+        if state is not None:
             return row, state, reason, ""
         ended = run.status().state if run.exists() and has_report(run) else "new"
-        return row, ended if ended in ("done", "stopped") else "queued", "", ""
+        return row, "done" if ended == "done" else "stopped" if ended == "stopped" else "queued", "", ""
 
 
 def job_name(config: RunConfig) -> str:
@@ -568,13 +571,14 @@ def _is_whole(job: Job) -> bool:
         return False
 
 
-def _result(folder: Path) -> tuple[str, str]:
-    """(state, reason) of result.json; empty where there is none or it is damaged."""
+def _result(folder: Path) -> tuple[Literal["stopped", "failed"] | None, str]:
+    """(state, reason) of result.json. None if there is none, it is damaged, or says done: the run itself tells that."""
     try:
         result = read_json_object(folder / "result.json")
-        return str(result["state"]), str(result["reason"])
+        state, reason = result["state"], str(result["reason"])
     except (Sds3dError, KeyError):
-        return "", ""
+        return None, ""
+    return ("stopped" if state == "stopped" else "failed" if state == "failed" else None), reason
 
 
 def _next_revision(connection: sqlite3.Connection) -> int:

@@ -192,7 +192,7 @@ def send(session: Session, command: Command) -> None:
 
 def settle(queue: Queue, job: Job, outcome: Outcome) -> None:
     """Tell the queue what became of a claimed job."""
-    if outcome.state == "interrupted" or outcome.state == "crashed":
+    if outcome.state in ("interrupted", "crashed"):
         queue.release(job, outcome.reason)
     else:
         queue.finish(job, outcome.state, outcome.reason)
@@ -212,7 +212,7 @@ def standing_commands(job: Job, commands: Sequence[Command]) -> list[Command]:
 
 def new_commands(queue: Queue, job: Job, heard: int) -> tuple[int, list[Command]]:
     """(number of the newest, what to send to the session) of the commands after `heard` to a running job."""
-    commands = []
+    commands: list[Command] = []
     for number, command in queue.commands(job, heard):
         heard = number
         if isinstance(command, Pause | Stop):

@@ -1,5 +1,6 @@
 """Which memory mode of the prior a run needs: measured before the run by real steps, not estimated."""
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +17,7 @@ from sds3d.training.trainer import Trainer
 
 SHARE = 0.92  # of the free memory that a step may take: allocators lose some to fragments
 GIB = 2**30
+GPUS = Path("/proc/driver/nvidia/gpus")  # a folder for each NVIDIA GPU of the machine, whether torch can use it or not
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,16 @@ def find_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device = {name!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
     return device
+
+
+def unused_gpu_warnings(name: str, device: torch.device) -> list[str]:
+    """A warning if "auto" means the CPU on a machine with GPUs, unless CUDA_VISIBLE_DEVICES is empty on purpose."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = len(list(GPUS.iterdir())) if GPUS.is_dir() else 0
+    if name != "auto" or device.type != "cpu" or gpus == 0 or visible in ("", "-1"):
+        return []
+    reason = "torch can use none of them" if visible is None else f"CUDA_VISIBLE_DEVICES={visible} names none of them"
+    return [f"this runs on the CPU although the machine has {gpus} GPU{'s' * (gpus > 1)}: {reason} (see sds3d doctor)"]
 
 
 def free_memory(device: torch.device) -> int | None:

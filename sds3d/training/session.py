@@ -42,7 +42,7 @@ from sds3d.run.previews import Previews
 from sds3d.run.report import build_report
 from sds3d.scenes import Scene
 from sds3d.scenes.particles import Particles, build_scene, scenes_of
-from sds3d.training.memory import find_device, make_room
+from sds3d.training.memory import find_device, make_room, unused_gpu_warnings
 from sds3d.training.recovery import Recovery
 from sds3d.training.trainer import Trainer
 
@@ -192,6 +192,7 @@ class Session:
         """All parts, at the newest checkpoint where there is one, and what the user should know about them."""
         device, prior, config = self.device(), self.prior(), self.config
         warnings = self._check_words(config)
+        warnings += unused_gpu_warnings(config.device, device)
         warnings += make_room(config, prior, device)
         generator = torch.Generator().manual_seed(config.seed)
         scene = self._build_scene(generator)

@@ -24,7 +24,7 @@ def write(folder: Path, name: str, text: str) -> Path:
 
 @pytest.mark.parametrize("name", WRITTEN)
 def test_every_format_gives_its_prompts_in_order(name: str, tmp_path: Path) -> None:
-    configs = read_job_list(write(tmp_path, name, WRITTEN[name]), given={"prior": "analytic"})
+    configs = read_job_list(write(tmp_path, name, WRITTEN[name]), overrides={"prior": "analytic"})
     assert [config.prompt for config in configs] == PROMPTS
     assert all(config.prior.name == "analytic" for config in configs)
     if name == "list.csv":
@@ -37,7 +37,7 @@ def test_every_format_gives_its_prompts_in_order(name: str, tmp_path: Path) -> N
 def test_everything_is_multiplied_out_and_each_config_comes_once(tmp_path: Path) -> None:
     text = '"a red ball"\n{"prompt": "a blue ball", "vary": {"seed": [7]}}\n"a red ball"\n'
     path = write(tmp_path, "list.jsonl", text)
-    configs = read_job_list(path, given={"steps": "50"}, vary={"seed": ["0", "1"], "guidance": ["sds", "csd"]})
+    configs = read_job_list(path, overrides={"steps": "50"}, vary={"seed": ["0", "1"], "guidance": ["sds", "csd"]})
     assert [(c.prompt, c.seed, c.guidance.name) for c in configs] == [
         *(("a red ball", seed, guidance) for seed in (0, 1) for guidance in ("sds", "csd")),
         *(("a blue ball", 7, guidance) for guidance in ("sds", "csd")),

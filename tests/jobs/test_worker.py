@@ -129,16 +129,16 @@ def test_stopped_before_it_begins_it_takes_nothing(queue: Queue, small_config) -
     assert list(worker.run(forever=True)) == []
 
 
-@pytest.mark.parametrize(("command", "has_mesh"), [(FinishEarly(), True), (Stop(), False)])
+@pytest.mark.parametrize(("command", "has_results"), [(FinishEarly(), True), (Stop(), False)])
 def test_told_to_end_it_leaves_a_stopped_job_that_can_be_gone_on_with(
-    queue: Queue, small_config, command, has_mesh: bool
+    queue: Queue, small_config, command, has_results: bool
 ) -> None:
     job = queue.add(small_config(steps=100_000))
     for _, event in Worker(queue).run():
         if reached(event, 5):
             queue.command(job, command)
     assert states(queue) == ["stopped"]
-    assert (job.run.path / "mesh.glb").is_file() == has_mesh
+    assert (job.run.path / "sheet.png").is_file() == has_results
     queue.retry(job)
     worker = Worker(queue)
     for _, event in worker.run():
@@ -195,7 +195,7 @@ def test_a_paused_job_that_is_to_finish_early_is_claimed_for_its_results(queue: 
         if isinstance(event, Finished) and not event.interrupted:
             worker.stop()
     assert states(queue) == ["stopped"]
-    assert (job.run.path / "mesh.glb").is_file()
+    assert (job.run.path / "sheet.png").is_file()
 
 
 def wait_for(queue: Queue, state: str) -> None:
@@ -252,7 +252,7 @@ def test_a_run_whose_report_is_gone_is_run_again(queue: Queue, small_config) -> 
 
 
 def test_a_damaged_job_fails_and_holds_up_no_other(queue: Queue, small_config) -> None:
-    damaged, sound = queue.add_many([small_config(seed=seed, steps=2) for seed in (0, 1)])
+    damaged, _ = queue.add_many([small_config(seed=seed, steps=2) for seed in (0, 1)])
     (damaged.folder / "job.json").write_text("{")
     list(Worker(queue).run())
     assert states(queue) == ["failed", "done"]

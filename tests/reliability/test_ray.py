@@ -110,7 +110,7 @@ def test_where_no_folder_is_shared_the_results_are_brought_back(cluster: Any, qu
     *jobs, unknown = queue.jobs()
     assert [job.state for job in jobs] == ["done"] * 3
     assert [finished(job) for job in jobs] == [1, 1, 1]
-    assert all((job.run.path / "mesh.glb").is_file() for job in jobs)
+    assert all((job.run.path / "sheet.png").is_file() for job in jobs)
     assert unknown.state == "failed"
     assert "xyzzy" in unknown.reason
     assert sum(job.attempts for job in jobs) == 4

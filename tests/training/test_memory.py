@@ -212,3 +212,29 @@ def test_a_run_that_gets_out_of_memory_keeps_the_critics_weights_on_the_device(
     del trainer
     prior.set_memory_mode(4)  # no critic is left
     assert next(prior.network.parameters()).is_meta
+
+
+@pytest.mark.parametrize(
+    ("name", "visible", "gpus", "expected"),
+    [
+        ("auto", "1", 1, "CUDA_VISIBLE_DEVICES=1 names none"),  # what `ui --workers 2` did to its second worker
+        ("auto", None, 2, "2 GPUs: torch can use none"),
+        ("auto", "", 1, None),
+        ("auto", None, 0, None),
+        ("cpu", None, 1, None),
+    ],
+)
+def test_auto_that_means_the_cpu_on_a_machine_with_gpus_is_a_warning(
+    name: str, visible: str | None, gpus: int, expected: str | None, small_config, monkeypatch, tmp_path
+) -> None:
+    """B12."""
+    for number in range(gpus):
+        (tmp_path / "gpus" / str(number)).mkdir(parents=True)
+    monkeypatch.setattr(memory, "GPUS", tmp_path / "gpus")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    warnings = [text for text in Session(small_config(device=name)).check() if "GPU" in text]
+    assert [expected in text for text in warnings] == ([] if expected is None else [True])

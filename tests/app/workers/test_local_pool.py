@@ -1,5 +1,6 @@
 """Worker processes: replaced when they die, each on its GPU, and gone with whoever started them."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -111,7 +112,7 @@ def test_those_that_die_at_once_are_replaced_less_and_less_often(
     while clock[0] < 60.0:
         pool._look(pool._places[0])
         clock[0] += 0.5
-    gaps = [after - before for before, after in zip(starts, starts[1:], strict=False)]
+    gaps = [after - before for before, after in itertools.pairwise(starts)]
     assert gaps[:5] == sorted(gaps[:5])
     assert max(gaps) >= 7.0
     assert len(starts) == (6 if not forever else len(starts)) < 15
