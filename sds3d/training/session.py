@@ -79,7 +79,7 @@ class Session:
 
     @classmethod
     def resume(cls, out_dir: Path | str, prior: Prior | None = None, step: int | None = None) -> "Session":
-        """The run in an existing folder, to go on with it or to export from it; `step` selects a checkpoint to export."""
+        """The run in an existing folder, to go on with it or to export from it, from the checkpoint of `step` if given."""
         session = cls(RunFolder(out_dir).config(), out_dir, prior=prior)
         session._resumed, session._step = True, step
         return session
