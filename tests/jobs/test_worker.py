@@ -129,6 +129,7 @@ def test_stopped_before_it_begins_it_takes_nothing(queue: Queue, small_config) -
     assert list(worker.run(forever=True)) == []
 
 
+@pytest.mark.exports
 @pytest.mark.parametrize(("command", "has_mesh"), [(FinishEarly(), True), (Stop(), False)])
 def test_told_to_end_it_leaves_a_stopped_job_that_can_be_gone_on_with(
     queue: Queue, small_config, command, has_mesh: bool
@@ -185,6 +186,7 @@ def test_a_job_that_is_paused_before_it_began_waits_until_it_is_resumed(queue: Q
     assert done == [b.name, a.name]
 
 
+@pytest.mark.exports
 def test_a_paused_job_that_is_to_finish_early_is_claimed_for_its_results(queue: Queue, small_config) -> None:
     job = queue.add(small_config(steps=100_000))
     worker = Worker(queue)
