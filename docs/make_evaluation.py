@@ -1,8 +1,8 @@
 """Puts finished suites into docs/evaluation.md: `python docs/make_evaluation.py [SUITE ...] [--tuning NAME=SUITE ...]`.
 
-The table between the marks of the page, and suites.png: what each guidance and scene reaches on seen and on held-out
-prompts, with the scatter of its runs. Each SUITE is a folder of `sds3d evaluate --suite NAME`. With --tuning, the table
-of settings beside one another, from the seen prompts of each SUITE.
+Updates the table between the marks of the page, and suites.png: the metrics of each guidance and scene on seen and
+held-out prompts, with the scatter of the runs. Each SUITE is a folder of `sds3d evaluate --suite NAME`. --tuning
+updates the table that compares settings on the seen prompts of each SUITE.
 """
 
 import argparse
@@ -21,7 +21,7 @@ PAGE, PICTURE = Path(__file__).with_name("evaluation.md"), Path(__file__).with_n
 BEGIN, END = "<!-- table: docs/make_evaluation.py -->", "<!-- end of table -->"
 BEGIN_TUNING, END_TUNING = "<!-- table: docs/make_evaluation.py --tuning -->", "<!-- end of tuning -->"
 COMPARED = ("accuracy", "all_right", "r_precision", "silhouette_iou", "volume_iou", "agreement", "seconds")
-SHOWN = ("accuracy", "silhouette_iou")
+PLOTTED = ("accuracy", "silhouette_iou")
 ROW, BAR, LEFT, WIDTH = 30, 20, 250, 420  # pixels
 COLORS = {"seen": (60, 120, 190), "held-out": (230, 150, 60), "unknown": (150, 150, 150)}
 Row = dict[str, Any]
@@ -34,26 +34,26 @@ def rows_of(folders: list[Path]) -> tuple[list[Row], list[Row]]:
 
 
 def heading(row: Row) -> str:
-    """What a row of means is of."""
+    """Guidance, scene and split of a row of means."""
     return f"{row['guidance']}, {row['scene']}, {row['split']}"
 
 
 def table(means: list[Row], runs: list[Row]) -> str:
-    """Markdown: a metric a line, a guidance, scene and split a column."""
+    """Markdown: a line for each metric, a column for each guidance, scene and split."""
     names = [name for name in METRICS if any(name in row["values"] for row in means)]
     lines = ["| | " + " | ".join(f"{heading(row)}, {row['runs']} runs" for row in means) + " |"]
     lines.append("| --- |" + " --- |" * len(means))
     for name in names:
         cells = (format_number(row["values"].get(name)) for row in means)
         lines.append(f"| {METRICS[name][0]} | " + " | ".join(cells) + " |")
-    most = (max(run["values"]["seconds"] for run in of(row, runs)) for row in means)
+    most = (max(run["values"]["seconds"] for run in runs_of(row, runs)) for row in means)
     lines.append("| s, most | " + " | ".join(f"{seconds:.0f}" for seconds in most) + " |")
     lines.append("| missed a limit | " + " | ".join(str(row["failed"]) for row in means) + " |")
     return "\n".join(lines)
 
 
 def tuning(suites: dict[str, Path]) -> str:
-    """Markdown: a setting a line, a metric a column; the means over its runs of seen prompts."""
+    """Markdown: a line for each setting, a column for each metric; means over the runs of seen prompts."""
     lines = ["| | " + " | ".join(METRICS[name][0] for name in COMPARED) + " |", "| --- |" + " --- |" * len(COMPARED)]
     for setting, folder in suites.items():
         (mean,) = (row for row in rows_of([folder])[0] if row["split"] == "seen")
@@ -62,26 +62,26 @@ def tuning(suites: dict[str, Path]) -> str:
     return "\n".join(lines)
 
 
-def put(page: str, begin: str, end: str, text: str) -> str:
+def insert(page: str, begin: str, end: str, text: str) -> str:
     """The page with `text` between two marks."""
     before, _, rest = page.partition(begin)
     _, _, after = rest.partition(end)
     return f"{before}{begin}\n{text}\n{end}{after}"
 
 
-def of(mean: Row, runs: list[Row]) -> list[Row]:
-    """The runs that a row is the mean of."""
+def runs_of(mean: Row, runs: list[Row]) -> list[Row]:
+    """The runs of a row of means."""
     return [run for run in runs if heading(run) == heading(mean)]
 
 
 def plot(means: list[Row], runs: list[Row]) -> Image.Image:
-    """A bar a mean, a dot a run, and the limit below which a run counts as failed, for each number of SHOWN."""
+    """For each metric of PLOTTED: a bar for each mean, a dot for each run, a line for the limit."""
     height = ROW * (len(means) + 2)
-    picture = Image.new("RGB", (LEFT + len(SHOWN) * (WIDTH + 40), height), "white")
+    picture = Image.new("RGB", (LEFT + len(PLOTTED) * (WIDTH + 40), height), "white")
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(14)
     for index, mean in enumerate(means):
         draw.text((LEFT - 10, ROW * (index + 1) + BAR / 2), heading(mean), INK, font, anchor="rm")
-    for column, name in enumerate(SHOWN):
+    for column, name in enumerate(PLOTTED):
         x = LEFT + column * (WIDTH + 40)
         draw.text((x, 6), METRICS[name][0], INK, font)
         for index, mean in enumerate(means):
@@ -90,7 +90,7 @@ def plot(means: list[Row], runs: list[Row]) -> Image.Image:
             draw.rectangle((x, top, x + WIDTH * value, top + BAR), fill=color)
             limit = LIMITS.get(mean["split"], 0.0) if name == "accuracy" else SILHOUETTE_LIMIT
             draw.line((x + WIDTH * limit, top - 2, x + WIDTH * limit, top + BAR + 2), fill=(190, 30, 30), width=2)
-            for run in of(mean, runs):
+            for run in runs_of(mean, runs):
                 at = x + WIDTH * run["values"][name]
                 draw.ellipse((at - 3, top + BAR / 2 - 3, at + 3, top + BAR / 2 + 3), fill="white", outline=INK)
             draw.text((x + 6, top + BAR / 2), f"{value:.2f}", "white", font, anchor="lm")
@@ -108,11 +108,11 @@ def main() -> None:
         parser.error("say the folder of at least one suite")
     if arguments.suites:
         means, runs = rows_of(arguments.suites)
-        PAGE.write_text(put(PAGE.read_text(), BEGIN, END, table(means, runs)))
+        PAGE.write_text(insert(PAGE.read_text(), BEGIN, END, table(means, runs)))
         plot(means, runs).save(PICTURE)
     if arguments.tuning:
         suites = {name: Path(folder) for name, _, folder in (pair.rpartition("=") for pair in arguments.tuning)}
-        PAGE.write_text(put(PAGE.read_text(), BEGIN_TUNING, END_TUNING, tuning(suites)))
+        PAGE.write_text(insert(PAGE.read_text(), BEGIN_TUNING, END_TUNING, tuning(suites)))
     print(PAGE)
 
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = sorted((ROOT / "sds3d").rglob("*.py"))
 APP = sorted((ROOT / "app").rglob("*.py"))
 
-# Bottom to top, folders of sds3d/ (and the few flat modules): each imports from the rows below its own, and from itself.
+# Bottom to top, folders of sds3d/ (and flat modules): each imports from the rows below its own, and from itself.
 LAYERS = [
     {"types", "errors", "options", "atomic"},
     {"ops"},
@@ -34,6 +34,7 @@ SIDEWAYS = {  # the few arrows within a row
     ("priors", "cameras"),  # the embedded prior's training data is rendered
     ("priors", "reference_image"),  # some go by one
     ("prompts", "priors.base"),
+    ("jobs", "sweeps.pages"),  # its gallery is one of the pages
 }
 # The many arrows that a row would allow, but a folder does not get: what it may see of the folder below it.
 ONLY = {("guidance", "priors"): {"priors.base"}, ("guidance", "scenes"): set(), ("run", "training"): set()}

@@ -5,7 +5,6 @@ The library is imported when the command is called, as in cli.py.
 
 import json
 import shlex
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -117,11 +116,11 @@ def work(queue: "Queue", jobs: "Sequence[Job]", make_pool: Callable[[], Any], as
     """Everything of the list that is not done yet; the exit code."""
     from sds3d.jobs.gallery import PAGE, SUMMARY, outcomes, write_summary
 
-    view, interrupted = BatchView(queue, jobs), list[bool]()
-    with stopped_by_signals(lambda: interrupted.append(True)), display(as_json) as show, at_work(make_pool) as pool:
-        while not interrupted and pool.at_work():
+    view = BatchView(queue, jobs)
+    with stopped_by_signals() as interruption, display(as_json) as show, at_work(make_pool) as pool:
+        while not interruption.requested and pool.at_work():
             show(view)
-            rest(interrupted)
+            interruption.wait(LOOK_EVERY)
     results = outcomes(queue, view.look())
     write_summary(queue.folder, results)
     counts = Counter(result.state for result in results)
@@ -133,7 +132,7 @@ def work(queue: "Queue", jobs: "Sequence[Job]", make_pool: Callable[[], Any], as
             if result.state == "failed":
                 print(f"failed: {result.prompt} (seed {result.seed}, {result.guidance}): {result.reason}")
     if any(result.state in ("queued", "running", "paused") for result in results):
-        if pool.problem() and not interrupted:
+        if pool.problem() and not interruption.requested:
             return say_problem(pool.problem())
         say_note(f"interrupted and saved in {shlex.quote(str(queue.folder))}; the same command goes on")
         return INTERRUPTED
@@ -150,13 +149,6 @@ def at_work(make_pool: Callable[[], Any]) -> Iterator[Any]:
         yield pool
     finally:
         pool.end()
-
-
-def rest(interrupted: list[bool]) -> None:
-    """LOOK_EVERY seconds, or until a signal: its handler does nothing but put something into the list."""
-    end = time.monotonic() + LOOK_EVERY
-    while not interrupted and time.monotonic() < end:
-        time.sleep(0.1)
 
 
 def say_problem(code: int) -> int:

@@ -27,6 +27,7 @@ from sds3d.run.folder import RunFolder
 
 KEPT = 64  # runs whose logs stay in memory
 LINES, POINTS = 40, 400
+SAVED = ": saved"  # only the newest of several in a row is kept
 
 
 @dataclass
@@ -73,7 +74,8 @@ class RunLog:
         elif isinstance(event, Exported) and "faces" in event.stats:
             self.stats = dict(event.stats)
         if line := line_of(event):
-            self.lines = [*self.lines, line][-LINES:]
+            repeats = self.lines and line.endswith(SAVED) and self.lines[-1].endswith(SAVED)
+            self.lines = [*(self.lines[:-1] if repeats else self.lines), line][-LINES:]
 
     def _start(self, when: float, event: Started) -> None:
         if event.step == 0:  # from the beginning: nothing before it counts
@@ -92,7 +94,7 @@ def line_of(event: Event) -> str:
         case Warned():
             line = f"warning: {event.message}"
         case CheckpointSaved():
-            line = f"step {event.step}: saved"
+            line = f"step {event.step}{SAVED}"
         case Changed():
             changes = ", ".join(f"{key} to {value}" for key, value in event.changes.items())
             line = f"step {event.step}: changed {changes}"

@@ -1,18 +1,15 @@
 """What became of a batch: summary.json for programs, index.html with a picture of each result for people."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from sds3d.atomic import write_atomic
+from sds3d.atomic import write_atomic, write_json
 from sds3d.errors import Sds3dError
 from sds3d.jobs.queue import Job, Queue, State
+from sds3d.sweeps.pages import render_page
 
 SUMMARY, PAGE = "summary.json", "index.html"
 
@@ -43,15 +40,13 @@ def outcomes(queue: Queue, jobs: Sequence[Job]) -> list[JobOutcome]:
 def write_summary(folder: Path, results: Sequence[JobOutcome]) -> None:
     """Both files."""
     table = {"counts": Counter(each.state for each in results), "jobs": [asdict(each) for each in results]}
-    write_atomic(folder / SUMMARY, (json.dumps(table, indent=2, ensure_ascii=False) + "\n").encode())
+    write_json(folder / SUMMARY, table)
     write_atomic(folder / PAGE, page(results).encode())
 
 
 def page(results: Sequence[JobOutcome]) -> str:
     """The page; every text from outside is escaped."""
-    source = resources.files("sds3d.sweeps").joinpath("pages", "batch.html").read_text(encoding="utf-8")
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(source)
-    return template.render(counts=Counter(each.state for each in results), results=results)
+    return render_page("batch", counts=Counter(each.state for each in results), results=results)
 
 
 def _outcome(folder: Path, job: Job) -> JobOutcome:

@@ -101,7 +101,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path | str, config: RunConfig, checkpoint: Path | None = None) -> "RunFolder":
-        """A folder with a config and a copy of another run's checkpoint, whole or absent; OutputError if it is there."""
+        """A folder with a config and a copy of a checkpoint, whole or absent; OutputError if it exists."""
         path = Path(path)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from pydantic import model_validator
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -103,15 +102,3 @@ class SceneConfig(Options, ABC):
     @abstractmethod
     def build(self, generator: torch.Generator) -> Scene:
         """A fresh scene on the CPU; every random number it will ever need descends from `generator`."""
-
-
-def ordered(low: str, high: str) -> Any:
-    """A pydantic validator that refuses a model whose field `low` is above its field `high`."""
-
-    def check(model: Options) -> Options:
-        first, second = getattr(model, low), getattr(model, high)
-        if first > second:
-            raise ValueError(f"{low} = {first} is above {high} = {second}")
-        return model
-
-    return model_validator(mode="after")(check)

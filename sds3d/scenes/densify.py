@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sds3d.ops.project_gaussians import rotation_matrices
-from sds3d.options import Fraction, Options
-from sds3d.scenes.base import ordered
+from sds3d.options import Fraction, Options, ordered
 
 WARM_UP = 2  # intervals of refine_every without refinement: the first splats have to find their places
 GROW_SCALE3D = 0.02  # world units: splats up to this size are cloned, larger ones split

@@ -15,7 +15,8 @@ from sds3d.ops.extension import Rasterizer
 from sds3d.ops.project_gaussians import project_gaussians, rotation_matrices
 from sds3d.ops.rasterize_gaussians import rasterize_gaussians
 from sds3d.ops.spherical_harmonics import SH_C0, spherical_harmonics
-from sds3d.scenes.base import INIT_COLOR_JITTER, PICTURE, ParamGroup, RenderContext, SceneConfig, ordered
+from sds3d.options import ordered
+from sds3d.scenes.base import INIT_COLOR_JITTER, PICTURE, ParamGroup, RenderContext, SceneConfig
 from sds3d.scenes.densify import Densifier, DensifyConfig, SplatTrace
 from sds3d.scenes.init import ball_points, ball_spacing
 from sds3d.scenes.regularizers import depth_spread, opacity_entropy, opacity_sparsity

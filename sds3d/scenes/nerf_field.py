@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sds3d.ops.hash_encode import HashGrid, hash_encode
-from sds3d.options import Options
-from sds3d.scenes.base import ordered
+from sds3d.options import Options, ordered
 
 FEATURES = 2  # numbers per entry of the table (Mueller et al. 2022, table 1)
 INIT_TABLE = 1e-4  # the table's entries are drawn from +- this (Mueller et al. 2022, section 4)

@@ -79,7 +79,7 @@ class Session:
 
     @classmethod
     def resume(cls, out_dir: Path | str, prior: Prior | None = None, step: int | None = None) -> "Session":
-        """The run in an existing folder, to go on with it or to export from it; `step` selects a checkpoint to export."""
+        """The run in an existing folder, to go on with it or to export from it (from the checkpoint of `step`)."""
         session = cls(RunFolder(out_dir).config(), out_dir, prior=prior)
         session._resumed, session._step = True, step
         return session
@@ -252,7 +252,7 @@ class Session:
         return trainer.step % self.config.checkpoint_every == 0 or trainer.step == self.config.steps
 
     def _read_mailbox(self, trainer: Trainer) -> Iterator[Event]:
-        """Do what the run was told since the last step, in that order; a pause lasts until Resume, Stop, FinishEarly."""
+        """Obey the commands since the last step, in order; a pause lasts until Resume, Stop or FinishEarly."""
         paused = False
         while self._ending is None and (paused or self._mailbox):
             if not self._mailbox:

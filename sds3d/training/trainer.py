@@ -125,7 +125,7 @@ class Trainer:
         return StepDone(self.step, shown, time.perf_counter() - started)
 
     def change(self, config: RunConfig) -> None:
-        """Go on with other options, those that RunConfig.with_changes allows; state and random numbers stay as they are."""
+        """Go on with other options, those that RunConfig.with_changes allows; state and random numbers stay."""
         self.config = config
         self.prompts = self._build_prompts()
 

@@ -90,8 +90,10 @@ def test_every_job_is_done_once_whoever_is_killed(small_config, tmp_path: Path, 
     assert not pool
     *good, poison = queue.jobs()
     assert [(job.state, job.reason) for job in good if job.state != "done"] == []
-    most = max(job.attempts for job in good)
-    print(f"{len(good)} jobs, the first in {took:.1f} s, {kills} kills, at most {most} attempts")
+    print(
+        f"{len(good)} jobs, the first in {took:.1f} s, {kills} kills, "
+        f"at most {max(job.attempts for job in good)} attempts"
+    )
     assert "poison" in poison.reason
     assert poison.state == "failed"
     for job in good:

@@ -181,7 +181,7 @@ def test_reading_a_state_writes_nothing(small_config, tmp_path: Path) -> None:
     list(session.run())
     before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))
     folder = RunFolder(tmp_path / "run")
-    folder.status(), folder.holder(), folder.reader().read(), folder.files(), folder.report()  # noqa: B018
+    folder.status(), folder.holder(), folder.reader().read(), folder.files(), folder.report()
     assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")) == before
 
 

@@ -17,6 +17,7 @@ from sds3d.run.events import Finished, StepDone
 from sds3d.run.folder import RunFolder
 from sds3d.sweeps.best_of import RANKING, BestOf
 from sds3d.training.trainer import Trainer
+from sds3d_app.commands.generate import summary
 
 SCORES = {0: 0.2, 1: 0.9, 2: 0.5}  # by seed
 
@@ -180,3 +181,10 @@ def test_the_best_that_diverges_later_hands_over_what_it_was(small_config, tmp_p
     stages = exhaust(best_of(small_config(), 2, 10, tmp_path))
     assert stages[-1][1][-1].report["steps"] >= 10
     assert (tmp_path / "seed-1" / "sheet.png").is_file()
+
+
+def test_a_best_run_without_a_mesh_is_summed_up_when_the_command_is_repeated(tmp_path: Path) -> None:
+    (tmp_path / "sheet.png").touch()
+    folder = RunFolder(tmp_path)
+    folder.write_report({"mesh": {"refused": "the mesh has holes"}, "seconds": {"total": 12.0}})
+    assert "sheet.png" in summary(folder)

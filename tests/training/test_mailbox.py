@@ -1,4 +1,4 @@
-"""What a running session is told: changes apply from the next step on, in order, checked, and survive an interruption."""
+"""Commands to a running session: changes apply from the next step on, in order, checked, and survive interruptions."""
 
 import json
 import signal

@@ -1,30 +1,17 @@
 """The interface of a rule for diffusion times."""
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
-from sds3d.options import Options, Schedule
+from sds3d.options import Options, ordered
 
 MinTime = Annotated[float, Field(gt=0, lt=1, description="lower end of the times")]
 MaxTime = Annotated[float, Field(gt=0, lt=1, description="upper end of the times")]
-
-
-def ordered(low: str, high: str) -> Any:
-    """A validator for a model's body: option `low` is at most option `high`, or at most both ends of its schedule."""
-
-    def check(options: Any) -> Any:
-        upper = getattr(options, high)
-        least = min(upper.start, upper.end) if isinstance(upper, Schedule) else upper
-        if getattr(options, low) > least:
-            raise ValueError(f"{low} must not be above {high} = {least:g}")
-        return options
-
-    return model_validator(mode="after")(check)
 
 
 class Timesteps(Options, ABC):

@@ -8,8 +8,8 @@ from pydantic import Field
 from torch import Tensor
 
 from sds3d.guidance.base import bounded
-from sds3d.guidance.timesteps.base import MinTime, TimeRange, Timesteps, ordered
-from sds3d.options import Schedule
+from sds3d.guidance.timesteps.base import MinTime, TimeRange, Timesteps
+from sds3d.options import Schedule, ordered
 
 
 class Uniform(TimeRange):

@@ -315,6 +315,14 @@ def test_the_log_is_read_as_it_grows(tmp_path: Path) -> None:
     assert (log.step, log.altered, log.losses) == (0, "", {})
 
 
+def test_saved_checkpoints_do_not_push_the_rest_out_of_the_log() -> None:
+    log = RunLog()
+    log.add(1.0, Changed(10, {"prompt": "a blue ball"}))
+    for step in range(20, 2000, 20):
+        log.add(1.0, CheckpointSaved(step, Path("x")))
+    assert log.lines == ["step 10: changed prompt to a blue ball", "step 1980: saved"]
+
+
 def test_curves_stay_small() -> None:
     log = RunLog()
     for step in range(3000):

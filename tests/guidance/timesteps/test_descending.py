@@ -50,9 +50,9 @@ def test_dreamtime_is_a_straight_line_where_the_weight_is_one() -> None:
 @pytest.mark.parametrize(
     ("cls", "bad", "message"),
     [
-        (Descending, {"t_min": 0.99}, "t_min must not be above t_max = 0.98"),
+        (Descending, {"t_min": 0.99}, "it must not be above t_max = 0.98"),
         (Descending, {"halfway": 1.0}, "halfway\n.*less than 1"),
-        (HiFA, {"t_max": 0.2}, "t_min must not be above t_max = 0.2"),
+        (HiFA, {"t_max": 0.2}, "it must not be above t_max = 0.2"),
         (DreamTime, {"t_min": 0.0}, "t_min\n.*greater than 0"),
     ],
 )

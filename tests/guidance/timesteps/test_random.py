@@ -41,10 +41,10 @@ def test_times_are_one_per_view_inside_zero_and_one(name: str) -> None:
 @pytest.mark.parametrize(
     ("cls", "bad", "message"),
     [
-        (Uniform, {"t_min": 0.7, "t_max": 0.6}, "t_min must not be above t_max = 0.6"),
+        (Uniform, {"t_min": 0.7, "t_max": 0.6}, "it must not be above t_max = 0.6"),
         (Uniform, {"t_max": 1.0}, "t_max\n.*less than 1"),
-        (Annealed, {"t_min": 0.6}, "t_min must not be above t_max = 0.5"),
-        (Annealed, {"t_min": 0.6, "t_max": Schedule(start=0.5, end=0.9)}, "t_min must not be above t_max = 0.5"),
+        (Annealed, {"t_min": 0.6}, "it must not be above t_max = 0.5"),
+        (Annealed, {"t_min": 0.6, "t_max": Schedule(start=0.5, end=0.9)}, "it must not be above t_max = 0.5"),
         (Annealed, {"t_max": Schedule(start=1.2, end=0.5)}, r"t_max\n.*it must be in \(0, 1\)"),
     ],
 )
