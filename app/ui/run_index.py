@@ -19,6 +19,7 @@ from .run_log import RunLog, RunLogs
 QUEUE = "queue"  # the folder of the queue, below the outputs
 UNDER_WAY = ("new", "running", "paused")  # of a run of the command line
 REVISITED = 4  # ended runs of the command line that each look checks again, in turn: somebody may have resumed them
+CONFIG_SETTLED = 5.0  # seconds after which both files of a config are written, so that what was read can be kept
 SETTLED = 1.0  # seconds until a folder's time tells: further changes in the same tick of the clock leave it as it is
 
 
@@ -44,7 +45,9 @@ class RunEntry:
     def config(self) -> RunConfig:
         """As it runs, with changes made during the run; a job that has not begun: as it was added."""
         try:
-            return _config(self.folder.path, self.folder.config_file.stat().st_mtime_ns)
+            written = self.folder.config_file.stat().st_mtime_ns
+            is_settled = time.time_ns() - written > 1e9 * CONFIG_SETTLED
+            return _config(self.folder.path, written) if is_settled else self.folder.config()
         except FileNotFoundError:
             if self.job is None:
                 raise ConfigError(f"the run {self.name} is gone") from None

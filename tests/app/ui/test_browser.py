@@ -170,7 +170,7 @@ def test_pause_change_fork_and_delete(visitor: Visitor, server: Server) -> None:
     visitor.page.click("#pause")
     visitor.until("paused")
     assert "paused; others go on" in visitor.page.inner_text("#live .facts")
-    other = visitor.generate("a green ball", steps=100_000)  # F5: the paused run holds nobody up
+    other = visitor.generate("a yellow duck", steps=100_000)  # F5: the paused run holds nobody up
     visitor.until("running")
     visitor.page.click("#stop")
     visitor.until("stopped")

@@ -97,6 +97,19 @@ def test_runs_of_the_command_line_come_go_and_change_while_the_page_looks(tmp_pa
     assert index.all()[:2] == ([], [])
 
 
+def test_a_config_that_is_read_while_it_is_written_is_read_again(tmp_path: Path, small_config) -> None:
+    folder = write_run(tmp_path / "outputs", "ball", small_config())
+    entry = RunIndex(tmp_path / "outputs", limit=3).find("ball")
+    resolved = folder.files()["resolved.json"]
+    before = resolved.read_bytes()
+    folder.write_config(small_config(prompt="a blue ball"))
+    after = resolved.read_bytes()
+    resolved.write_bytes(before)  # as if config.json were written, and this one not yet
+    assert entry.config.prompt == "a red ball"
+    resolved.write_bytes(after)
+    assert entry.config.prompt == "a blue ball"
+
+
 def test_500_finished_runs_cost_a_look_no_more_than_5(tmp_path: Path, small_config) -> None:
     """Jobs and runs of the command line; reads of files, folders and the database, of the whole poll of the page."""
     config, costs, keys = small_config(steps=4), [], []
