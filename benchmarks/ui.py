@@ -38,7 +38,7 @@ NOTE_PICTURES = """() => {
   window.pictures = [];
   let last = "";
   const look = () => {
-    const image = document.querySelector('#live img[src*="/previews/"]');
+    const image = document.querySelector('#live img[src*="/preview/"]');
     if (image && image.src !== last) { last = image.src; window.pictures.push(performance.now()); }
   };
   new MutationObserver(look).observe(document.querySelector("#live"), { childList: true, subtree: true });

@@ -75,7 +75,7 @@ def take(browser: Any, address: str, folder: Path | None, steps: int) -> None:
     shoot(browser, page.url, "queued", folder)
     until(page, "done")
     generate(page, "a blue car", f"steps={steps}")
-    page.wait_for_selector('#live img[src*="previews"]', timeout=1000 * LONGEST)
+    page.wait_for_selector('#live img[src*="/preview/"]', timeout=1000 * LONGEST)
     shoot(browser, page.url, "running", folder)
     until(page, "done")
     time.sleep(10)  # until the viewer has drawn

@@ -20,7 +20,7 @@ class Sds3dError(Exception):
 
 def first_line(error: BaseException) -> str:
     """What fits of another library's error into a message of ours; its type where it has no text."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 class ConfigError(Sds3dError):

@@ -25,7 +25,6 @@ SLOW = (
     "app/test_offline.py",
     "app/test_process.py",
     "app/ui/test_run_index.py",
-    "config/test_live.py",
     "dcc",
     "e2e",
     "export/test_oracle.py",

@@ -315,7 +315,7 @@ def test_the_reference_view_is_never_lit(small_config, path):
 
 
 def test_particles_are_refused(small_config, path):
-    with pytest.raises(ConfigError, match="reference_image does not go with particles"):
+    with pytest.raises(ConfigError, match="particles = 2 does not go with reference_image"):
         small_config(**{"reference_image.path": path, "particles": 2, "cameras.views": 2})
 
 

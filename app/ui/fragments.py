@@ -35,7 +35,7 @@ def result_address(entry: RunEntry, name: str, step: int | None = None) -> str:
 
 def preview_address(entry: RunEntry, log: RunLog) -> str:
     """Of the newest preview; empty where there is none yet."""
-    return address(entry, "previews", log.preview) if log.preview else ""
+    return address(entry, "preview", log.preview) if log.preview else ""
 
 
 def duration(seconds: float) -> str:
@@ -205,7 +205,7 @@ def history(entries: Sequence[RunEntry], total: int, chosen: str) -> str:
 def thumbnail(entry: RunEntry) -> str:
     """Address of an ended run's picture: its result, else its newest preview. An entry that changes is another."""
     preview = entry.folder.newest_preview()
-    return result_picture(entry) or (address(entry, "previews", preview.name) if preview is not None else "")
+    return result_picture(entry) or (address(entry, "preview", preview.name) if preview is not None else "")
 
 
 def card(entry: RunEntry, picture: str, chosen: str) -> str:

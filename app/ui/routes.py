@@ -40,7 +40,7 @@ def add_routes(app: FastAPI, index: RunIndex, streams: LiveStreams) -> None:
         is_step = step.isascii() and step.isdecimal() and len(step) < 10
         return file_of(name, file, int(step)) if is_step else answer(None)
 
-    @app.get("/run/{name}/previews/{file}")
+    @app.get("/run/{name}/preview/{file}")
     def preview(name: str, file: str) -> Response:
         entry = index.find(name)
         return answer(entry.folder.preview(file) if entry is not None else None, {"Cache-Control": "max-age=3600"})

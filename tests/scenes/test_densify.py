@@ -89,7 +89,10 @@ def test_children_are_drawn_from_their_splats_shape():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"grow_share": 1.5}, "grow_share"), ({"refine_start": 0.8, "refine_stop": 0.2}, "refine_start = 0.8 is above")],
+    [
+        ({"grow_share": 1.5}, "grow_share"),
+        ({"refine_start": 0.8, "refine_stop": 0.2}, "must not be above refine_stop = 0.2"),
+    ],
 )
 def test_bad_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):

@@ -273,7 +273,7 @@ def test_param_groups_cover_every_parameter_with_its_rate():
 
 
 def test_the_least_size_is_not_above_the_largest():
-    with pytest.raises(ValueError, match=r"min_scale = 0.5 is above max_scale = 0.1"):
+    with pytest.raises(ValueError, match=r"must not be above max_scale = 0.1"):
         GaussiansConfig(min_scale=0.5, max_scale=0.1)
 
 

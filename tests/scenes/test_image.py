@@ -61,7 +61,7 @@ def test_a_run_hands_over_an_image_that_shows_the_prompt(small_config, tmp_path:
     session = Session(config, tmp_path / "run")
     list(session.run())
     assert {path.name for path in (tmp_path / "run").glob("*.*")} == {
-        *("config.json", "events.jsonl", "image.png", "report.json")
+        *("config.json", "resolved.json", "run.lock", "events.jsonl", "image.png", "report.json")
     }
     assert Image.open(tmp_path / "run" / "previews" / "step-000030.png").size == (128, 128)
     pixels = np.asarray(Image.open(tmp_path / "run" / "image.png")).astype(float)

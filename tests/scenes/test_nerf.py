@@ -260,7 +260,7 @@ def test_resume_is_bit_equal() -> None:
 
 
 def test_the_coarsest_grid_is_not_finer_than_the_finest() -> None:
-    with pytest.raises(ValueError, match="base_resolution = 96 is above finest_resolution = 8"):
+    with pytest.raises(ValueError, match="must not be above finest_resolution = 8"):
         FieldConfig(base_resolution=96, finest_resolution=8)
 
 

@@ -128,7 +128,7 @@ def test_a_bad_gradient_of_any_particle_is_noticed(small_config) -> None:
 
 def test_particles_share_no_noise_that_lasts(small_config) -> None:
     """Two particles that look the same, seen by the same camera, are given other noise each; two views of one agree."""
-    config = small_config(scene="image", particles=2, **{"cameras.views": 4})
+    config = small_config(scene="image", particles=2, loss_weights={}, **{"cameras.views": 4})
     for noise in (Surface(), Fixed()):
         generator, together = torch.Generator().manual_seed(0), particles(config)
         together.scenes[1].load_state_dict(together.scenes[0].state_dict())
@@ -142,7 +142,9 @@ def test_particles_share_no_noise_that_lasts(small_config) -> None:
 
 
 def test_views_that_cannot_be_dealt_evenly_are_refused_with_the_reason(small_config) -> None:
-    with pytest.raises(ConfigError, match="views = 4 does not go with particles = 3: each is shown") as caught:
+    with pytest.raises(
+        ConfigError, match="views = 4 does not go with particles = 3: each particle is rendered"
+    ) as caught:
         small_config(particles=3, **{"cameras.views": 4})
     assert caught.value.hint == "use cameras.views=6"
     with pytest.raises(ConfigError, match="views = 2 does not go with particles = 4") as caught:
@@ -154,6 +156,7 @@ def test_views_that_cannot_be_dealt_evenly_are_refused_with_the_reason(small_con
 ARTIFACTS = {"sheet.png", "orbit.mp4", "splats.ply", "mesh.glb"}
 
 
+@pytest.mark.exports
 def test_a_run_hands_over_every_particle(small_config, tmp_path: Path) -> None:
     config = small_config(particles=2, preview_every=24, **{"export.color": "vertex"})
     folder = tmp_path / "run"
@@ -176,7 +179,7 @@ def test_a_run_hands_over_every_particle(small_config, tmp_path: Path) -> None:
     path.unlink()
     assert again.export("ply", particle=2) == path
     assert path.read_bytes() == before
-    with pytest.raises(ConfigError, match="particle 3 is not there"):
+    with pytest.raises(ConfigError, match="particle 3 does not exist"):
         again.export("glb", particle=3)
     drawn = again.draw(views=2, size=48)
     assert [path.relative_to(folder) for path in drawn] == [

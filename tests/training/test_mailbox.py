@@ -57,12 +57,12 @@ def test_a_change_that_arrives_while_another_is_applied_undoes_nothing(small_con
     session, sent = Session(small_config(steps=12), tmp_path / "run"), False
     save = session.folder.__class__.save_checkpoint
 
-    def save_and_send(folder, *arguments):  # the first change saves before it is applied
+    def save_and_send(folder, *arguments, **options):  # the first change saves before it is applied
         nonlocal sent
         if not sent:
             sent = True
             session.send(Change({"guidance.guidance_scale": 2.0}))
-        return save(folder, *arguments)
+        return save(folder, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunFolder, "save_checkpoint", save_and_send)

@@ -111,8 +111,8 @@ def flat(model_folder, small_config, **options):  # noqa: F811
 
 @pytest.mark.slow
 def test_a_real_step_is_measured_and_chunks_need_less(model_folder, small_config, monkeypatch):  # noqa: F811
-    """At 192 px, where activations outweigh everything else."""
-    config = real(model_folder, small_config, image_size=192)
+    """At 256 px, where activations outweigh everything else."""
+    config = real(model_folder, small_config, image_size=256)
     prior = config.prior.build("cpu")
     assert isinstance(prior, MemoryModes)
     peaks = []

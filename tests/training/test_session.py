@@ -162,7 +162,7 @@ def test_stop_ends_a_pause(small_config, tmp_path: Path) -> None:
     assert Paused(0) in events
     assert events[-1].interrupted
     assert not steps(events)
-    assert not session.folder.checkpoint_steps()  # nothing was computed, and resuming begins at the beginning
+    assert session.folder.checkpoint_steps() == [0]  # so that it can be resumed like any other
 
 
 def test_an_early_finish_exports_the_step_that_it_ended_with(small_config, tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ class Visitor:
         deadline = time.monotonic() + PATIENCE
         while len(seen) < count:
             assert time.monotonic() < deadline, f"only {len(seen)} pictures: {seen}"
-            image = self.page.query_selector('#live img[src*="/previews/"]')
+            image = self.page.query_selector('#live img[src*="/preview/"]')
             address = image.get_attribute("src") if image else None
             if address and address not in [old for _, old in seen]:
                 seen.append((time.monotonic(), address))

@@ -156,7 +156,7 @@ def test_what_a_message_holds(tmp_path: Path, small_config) -> None:
             "state": "running", "active": True, "step": 4, "steps": 9, "losses": {"guidance": 0.5}, "place": 0,
             "reason": "",
         }  # fmt: skip
-        assert message["preview"] == "/run/a%20red%231%2050%25/previews/step-000004.png"
+        assert message["preview"] == "/run/a%20red%231%2050%25/preview/step-000004.png"
         assert message["preview"] in message["view"]
     folder.append(Finished({"steps": 9}))
     assert message_of(index, "a red#1 50%")["active"] is False  # type: ignore[index]

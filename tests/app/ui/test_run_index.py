@@ -164,6 +164,7 @@ def test_removing_needs_a_yes_and_a_run_that_nobody_works_on(ball: SimpleNamespa
     assert "choose a run" in delete_run(ball.index)("../outputs", True)[0]
 
 
+@pytest.mark.exports
 def test_a_run_of_the_command_line_that_is_under_way_is_not_deleted(ball: SimpleNamespace) -> None:
     """Whatever the page last saw of it: here it ended, and was taken up again since."""
     with RunFolder(ball.run).lock():
@@ -266,6 +267,7 @@ def test_a_fork_of_a_run_of_the_command_line(ball: SimpleNamespace) -> None:
     assert "nothing is filled in" in fork_run(ball.index)("ball", "", "", "")[1]
 
 
+@pytest.mark.exports
 def test_another_format_is_made_and_others_are_refused(ball: SimpleNamespace) -> None:
     assert make_file(ball.entry, "stl") == (None, ["mesh.stl"])
     assert (ball.run / "mesh.stl").stat().st_size > 1000
@@ -274,6 +276,7 @@ def test_another_format_is_made_and_others_are_refused(ball: SimpleNamespace) ->
             make_file(ball.entry, name)
 
 
+@pytest.mark.exports
 def test_copies_for_the_viewer_are_few(ball: SimpleNamespace, tmp_path: Path) -> None:
     mesh = ball.entry.folder.artifact("glb")
     first = copy_for_viewer(mesh, tmp_path / "models")

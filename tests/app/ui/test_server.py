@@ -76,6 +76,7 @@ def test_a_run_of_any_name_is_served_at_its_quoted_address(page: Any, small_conf
     shutil.rmtree(folder.path)
 
 
+@pytest.mark.exports
 @pytest.mark.parametrize("file_format", ["gltf", "obj"])
 @pytest.mark.parametrize("finished", [True, False], ids=["finished", "unfinished"])
 def test_every_file_of_a_further_format_can_be_fetched(
@@ -106,6 +107,7 @@ def test_every_file_of_a_further_format_can_be_fetched(
     assert page.client.get(f"/run/{run}/exports/999/{names[0]}").status_code == 404
 
 
+@pytest.mark.exports
 def test_a_format_is_made_in_the_background(page: Any, run: str) -> None:
     maker, entry = FileMaker(), page.index.find(run)
     assert "choose one of the formats" in make_format(page.index, maker)(run, None)
@@ -212,7 +214,7 @@ def test_the_page_knows_no_file_of_a_run_and_nothing_private_of_gradio() -> None
             "resolved.json",
             "events.jsonl",
             "report.json",
-            "previews/",
+            "preview/",
             "mesh.glb",
             "splats.ply",
         ):
@@ -224,14 +226,14 @@ def test_results_and_previews_of_a_run_are_served(page: Any, run: str) -> None:
         answer = page.client.get(f"/run/{run}/{name}")
         assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
         assert answer.content == (page.index.outputs / run / name).read_bytes()
-    assert page.client.get(f"/run/{run}/previews/step-000002.png").status_code == 200
+    assert page.client.get(f"/run/{run}/preview/step-000002.png").status_code == 200
     assert page.client.get(f"/run/{run}/splats.splat").status_code == 404  # known, and not made
 
 
 @pytest.mark.parametrize("attempt", TRAVERSALS)
 def test_no_path_of_a_client_is_followed(page: Any, run: str, attempt: str) -> None:
     for address in (
-        *(f"/run/{run}/{attempt}", f"/run/{attempt}/config.json", f"/run/{run}/previews/{attempt}"),
+        *(f"/run/{run}/{attempt}", f"/run/{attempt}/config.json", f"/run/{run}/preview/{attempt}"),
         *(f"/events/{attempt}", f"/run/{run}/exports/{attempt}/mesh.glb", f"/run/{run}/exports/4/{attempt}"),
     ):
         answer = page.client.get(address)

@@ -42,7 +42,7 @@ def test_vsd_trains_the_critic_alone_and_saves_no_second_prior(name, model_folde
     image = torch.rand(2, 3, 64, 64, generator=generator).requires_grad_(True)
     x, t, method = prior.encode(image), torch.tensor([0.3, 0.6]), VSD()
     critic = method.init(prior, generator)
-    cond, view = Prompts(prior, "a red mug").at(cameras), ViewCondition(cameras)
+    cond, view = Prompts(prior, "a red mug", reads_views=True).at(cameras), ViewCondition(cameras)
     assert not torch.equal(cond.positive, cond.plain)
     noise = torch.randn(x.shape, generator=generator)
     out = method.step(GuidanceInput(x, t, noise, prior, cond, view, generator=generator), critic)
