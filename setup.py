@@ -23,7 +23,7 @@ SOURCES = [
     "cuda_ext/march_rays/march_rays_cpu.cpp",
     "cuda_ext/project_gaussians/project_baseline.cpp",
     "cuda_ext/rasterize_gaussians/bin_cpu.cpp",
-    "cuda_ext/rasterize_gaussians/tiles_baseline.cpp",
+    "cuda_ext/rasterize_gaussians/rasterize_baseline.cpp",
     "cuda_ext/selective_adam/selective_adam_cpu.cpp",
     "cuda_ext/spherical_harmonics/spherical_harmonics_cpu.cpp",
 ]
@@ -34,8 +34,8 @@ X86_SOURCES = {
     "cuda_ext/hash_encode/hash_avx512.cpp": AVX512,
     "cuda_ext/project_gaussians/project_avx2.cpp": AVX2,
     "cuda_ext/project_gaussians/project_avx512.cpp": AVX512,
-    "cuda_ext/rasterize_gaussians/tiles_avx2.cpp": AVX2,
-    "cuda_ext/rasterize_gaussians/tiles_avx512.cpp": AVX512,
+    "cuda_ext/rasterize_gaussians/rasterize_avx2.cpp": AVX2,
+    "cuda_ext/rasterize_gaussians/rasterize_avx512.cpp": AVX512,
 }
 CUDA_SOURCES = [
     "cuda_ext/bindings_cuda.cpp",

@@ -1,20 +1,12 @@
 """The outermost line of every command: what a person reads, and what the shell gets, when something goes wrong."""
 
 import os
-import signal
 import sys
 import tempfile
-import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from types import FrameType
+from collections.abc import Callable
 
 DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 75  # 75: stopped early with a checkpoint, `sds3d resume` goes on
-
-WAIT_POLL = 0.05  # seconds
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # the last is what Slurm sends before it ends a job
 
 
 def guarded(command: Callable[[], int | None]) -> int:
@@ -65,46 +57,3 @@ def say_crash(error: Exception) -> int:
     except OSError:
         return say_error(f"{line} (say sds3d --debug ... to see where)", FAILED)
     return say_error(f"{line} (this is a bug; the details are in {file.name})", FAILED)
-
-
-@dataclass
-class Interruption:
-    """Whether a signal asked to stop: a plain flag. `threading.Event` would not do, because its `set` takes a lock that
-    the interrupted code may hold already, and then neither ever goes on."""
-
-    requested: bool = False
-
-    def wait(self, seconds: float) -> bool:
-        """Sleep for `seconds`, or until a signal asks to stop; whether one has."""
-        end = time.monotonic() + seconds
-        while not self.requested and (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, WAIT_POLL))
-        return self.requested
-
-
-@contextmanager
-def stopped_by_signals(stop: Callable[[], None] | None = None) -> Iterator[Interruption]:
-    """The first Ctrl-C, SIGTERM or SIGUSR1 inside is only noted, so that the step can be finished and saved; a second
-    one ends the process at once.
-
-    `stop` is called as well. It runs in the signal handler, between any two instructions of the program, so it may only
-    assign: no lock, no print, no logging.
-    """
-    interruption = Interruption()
-
-    def first(number: int, frame: FrameType | None) -> None:
-        restore()
-        os.write(2, b"stopping after this step; once more to stop at once\n")  # print() may not be entered twice
-        interruption.requested = True
-        if stop is not None:
-            stop()
-
-    def restore() -> None:
-        for name, handler in before.items():
-            signal.signal(name, handler)
-
-    before = {name: signal.signal(name, first) for name in SIGNALS}
-    try:
-        yield interruption
-    finally:
-        restore()

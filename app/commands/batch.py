@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from ..arguments import parse_settings
-from ..exit_codes import DONE, FAILED, INTERRUPTED, say_note, stopped_by_signals
+from ..exit_codes import DONE, FAILED, INTERRUPTED, say_note
+from ..signals import stopped_by_signals
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -19,7 +19,8 @@ from sds3d.run.folder import run_name
 from sds3d.sweeps.comparison import COLUMNS, PAGE, SHEET, Comparison, Row
 from sds3d.sweeps.pages import format_number
 
-from ..exit_codes import DONE, INTERRUPTED, say_note, stopped_by_signals
+from ..exit_codes import DONE, INTERRUPTED, say_note
+from ..signals import stopped_by_signals
 
 SAID_EVERY = 50  # steps
 

@@ -25,7 +25,8 @@ from sds3d.run.folder import RunFolder
 from sds3d.sweeps.pages import format_number
 
 from ..arguments import overrides_of
-from ..exit_codes import DONE, INTERRUPTED, say_note, stopped_by_signals
+from ..exit_codes import DONE, INTERRUPTED, say_note
+from ..signals import stopped_by_signals
 
 
 def suite_configs(

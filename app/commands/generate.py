@@ -9,8 +9,9 @@ from sds3d.run.events import Stop
 from sds3d.run.folder import RunFolder, run_name
 from sds3d.sweeps.best_of import RANKING, BestOf
 
-from ..exit_codes import DONE, INTERRUPTED, say_note, stopped_by_signals
+from ..exit_codes import DONE, INTERRUPTED, say_note
 from ..progress import choose_display, follow
+from ..signals import stopped_by_signals
 from .export import describe_mesh
 
 

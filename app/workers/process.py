@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..exit_codes import DONE, INTERRUPTED, guarded, stopped_by_signals
+from ..exit_codes import DONE, INTERRUPTED, guarded
+from ..signals import stopped_by_signals
 
 ORPHAN_POLL = 0.5  # seconds
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from sds3d.errors import ConfigError, OutputError
-from sds3d_app.exit_codes import guarded, stopped_by_signals
+from sds3d_app.exit_codes import guarded
+from sds3d_app.signals import stopped_by_signals
 
 
 def fail(error: BaseException) -> int:
@@ -73,7 +74,7 @@ def test_the_first_signal_stops_gently_and_the_second_at_once(number: signal.Sig
 # Waits again and again; each time the signal comes one traced line later than the time before, until no line is left.
 SIGNAL_AT_EVERY_LINE = """
 import faulthandler, itertools, os, signal, sys, threading
-from sds3d_app.exit_codes import stopped_by_signals
+from sds3d_app.signals import stopped_by_signals
 
 faulthandler.dump_traceback_later({seconds}, exit=True)
 

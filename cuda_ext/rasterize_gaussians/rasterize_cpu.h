@@ -1,4 +1,4 @@
-// The pixel loops on the CPU. Included once per instruction set by tiles_{baseline,avx2,avx512}.cpp.
+// The pixel loops on the CPU. Included once per instruction set by rasterize_{baseline,avx2,avx512}.cpp.
 //
 // A tile's state stays in the first-level cache; a row of sixteen pixels is one Lanes. For each splat, all sixteen rows
 // are tested at once, lane = row, and only the row segments that the splat's ellipse really meets are visited.

@@ -1,7 +1,7 @@
 // The heavy loops for one instruction set; setup.py compiles this file with its flags.
 #include "prepare_cpu.h"
-#include "tiles_cpu.h"
+#include "rasterize_cpu.h"
 
 namespace sds3d {
-const TileKernels TILE_KERNELS_BASELINE = {baseline::prepare, baseline::forward, baseline::backward};
+const TileKernels TILE_KERNELS_AVX512 = {avx512::prepare, avx512::forward, avx512::backward};
 }  // namespace sds3d

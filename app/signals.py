@@ -1,0 +1,55 @@
+"""Ctrl-C and the other signals that ask a command to stop: noted, so that the step can be finished and saved."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+WAIT_POLL = 0.05  # seconds
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # the last is what Slurm sends before it ends a job
+
+
+@dataclass
+class Interruption:
+    """Whether a signal asked to stop: a plain flag. `threading.Event` would not do, because its `set` takes a lock that
+    the interrupted code may hold already, and then neither ever goes on."""
+
+    requested: bool = False
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep for `seconds`, or until a signal asks to stop; whether one has."""
+        end = time.monotonic() + seconds
+        while not self.requested and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, WAIT_POLL))
+        return self.requested
+
+
+@contextmanager
+def stopped_by_signals(stop: Callable[[], None] | None = None) -> Iterator[Interruption]:
+    """The first Ctrl-C, SIGTERM or SIGUSR1 inside is only noted, so that the step can be finished and saved; a second
+    one ends the process at once.
+
+    `stop` is called as well. It runs in the signal handler, between any two instructions of the program, so it may only
+    assign: no lock, no print, no logging.
+    """
+    interruption = Interruption()
+
+    def first(number: int, frame: FrameType | None) -> None:
+        restore()
+        os.write(2, b"stopping after this step; once more to stop at once\n")  # print() may not be entered twice
+        interruption.requested = True
+        if stop is not None:
+            stop()
+
+    def restore() -> None:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+    before = {name: signal.signal(name, first) for name in SIGNALS}
+    try:
+        yield interruption
+    finally:
+        restore()
