@@ -28,9 +28,9 @@ class Interruption:
 
 
 @contextmanager
-def stopped_by_signals(stop: Callable[[], None] | None = None) -> Iterator[Interruption]:
+def stopped_by_signals(stop: Callable[[], None] | None = None, second_ends: bool = True) -> Iterator[Interruption]:
     """The first Ctrl-C, SIGTERM or SIGUSR1 inside is only noted, so that the step can be finished and saved; a second
-    one ends the process at once.
+    one ends the process at once, unless `second_ends` is False: a worker gets them from its pool and from the system.
 
     `stop` is called as well. It runs in the signal handler, between any two instructions of the program, so it may only
     assign: no lock, no print, no logging.
@@ -38,8 +38,9 @@ def stopped_by_signals(stop: Callable[[], None] | None = None) -> Iterator[Inter
     interruption = Interruption()
 
     def first(number: int, frame: FrameType | None) -> None:
-        restore()
-        os.write(2, b"stopping after this step; once more to stop at once\n")  # print() may not be entered twice
+        if second_ends:
+            restore()
+            os.write(2, b"stopping after this step; once more to stop at once\n")  # print() may not be entered twice
         interruption.requested = True
         if stop is not None:
             stop()

@@ -50,6 +50,9 @@ def start_best(
             if last.interrupted and best.runs.stopped:
                 say_note(f"interrupted and saved in {shlex.quote(str(folder))}; the same command goes on")
                 return INTERRUPTED
+    if best.runs.stopped and not best.finished():  # between two stages
+        say_note(f"interrupted and saved in {shlex.quote(str(folder))}; the same command goes on")
+        return INTERRUPTED
     ranking = best.ranking()
     chosen = folder / ranking[0].folder
     if as_json:

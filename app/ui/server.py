@@ -16,6 +16,7 @@ from sds3d.errors import ConfigError
 from ..workers.local_pool import WorkerPool, gpu_count
 from .run_index import RunIndex
 
+OWN_FOLDERS: list[str] = []  # temporary folders that this server made
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 VISITORS = 200  # open pages whose states are remembered; Gradio's own limit is fifty times that, and never frees them
 
@@ -71,6 +72,7 @@ def quiet_environment() -> None:
     os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1")
     if "GRADIO_TEMP_DIR" not in os.environ:
         os.environ["GRADIO_TEMP_DIR"] = folder = tempfile.mkdtemp(prefix="sds3d-ui-")
+        OWN_FOLDERS.append(folder)
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
@@ -107,6 +109,8 @@ def make_app(index: RunIndex, pool: WorkerPool | None, login: tuple[str, str] | 
         maker.close()
         if pool is not None:
             pool.end()
+        if OWN_FOLDERS:  # uvicorn raises the signal again after this, and then nothing at exit runs
+            shutil.rmtree(OWN_FOLDERS[0], ignore_errors=True)
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.streams = streams

@@ -92,11 +92,14 @@ class WorkerPool:
         return Path(self._scratch.name) / "names"
 
     def _keep(self) -> None:
-        while not self._ended.wait(LOOK_EVERY):
-            with suppress(Sds3dError, OSError):  # no disk or no process for now: there may be one at the next look
-                for place in self._places:
-                    self._look(place)
-                self.queue.reap()
+        try:
+            while not self._ended.wait(LOOK_EVERY):
+                with suppress(Sds3dError, OSError):  # no disk or no process for now: there may be one at the next look
+                    for place in self._places:
+                        self._look(place)
+                    self.queue.reap()
+        finally:
+            self.queue.leave_thread()
 
     def _look(self, place: _Place) -> None:
         assert place.process is not None

@@ -53,7 +53,7 @@ def main() -> None:
         arguments.parent is not None
     ):  # before torch is loaded: the parent may end in those seconds, or has ended already
         threading.Thread(target=stop.watch, args=(arguments.parent,), daemon=True).start()
-    with stopped_by_signals(stop):
+    with stopped_by_signals(stop, second_ends=False):
         code = guarded(lambda: work(arguments, stop))
     sys.exit(code)
 

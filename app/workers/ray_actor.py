@@ -54,6 +54,10 @@ class RayWorker:
             outcome = self._outcome(config, folder, told)
             return {"state": outcome.state, "reason": outcome.reason, "run": packed(folder.path)}
 
+    def is_running(self) -> bool:
+        """Whether the job that was sent has begun, so that it can be told something."""
+        return self._runner.is_running
+
     def send(self, command: Mapping[str, Any]) -> None:
         """Tell the job that is under way."""
         self._runner.send(command_from_dict(command))
@@ -67,7 +71,7 @@ class RayWorker:
             for _ in self._runner.run(config, folder, commands):
                 pass
         except RunBusy as error:
-            return Outcome("crashed", str(error))
+            return Outcome("interrupted", str(error))
         return self._runner.outcome
 
 
@@ -92,5 +96,9 @@ def unpacked(data: bytes, folder: Path) -> None:
         except tarfile.TarError as error:
             remove_tree(scratch)
             raise ConfigError(f"what came back for {folder} cannot be unpacked: {error}") from error
-        remove_tree(folder)
+        old = folder.with_name(f".{folder.name}.old")  # a kill in between loses neither
+        remove_tree(old)
+        if folder.exists():
+            folder.rename(old)
         scratch.rename(folder)
+        remove_tree(old)

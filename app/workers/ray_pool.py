@@ -225,6 +225,12 @@ class RayWorkerHandle:
         self._call = self.actor.run.remote(config.said, config.to_dict(), [each.to_dict() for each in commands], run)
 
     def _pass_on(self, job: Job) -> None:
+        ray = self.pool.ray
+        try:
+            if not ray.get(self.actor.is_running.remote(), timeout=1.0):
+                return  # commands are read when there is somebody to tell
+        except (ray.exceptions.GetTimeoutError, ray.exceptions.RayError):
+            return
         self._heard, commands = new_commands(self.pool.queue, job, self._heard)
         for command in commands:
             self.actor.send.remote(command.to_dict())

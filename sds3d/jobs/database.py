@@ -127,6 +127,13 @@ class Database:
             self._threads.connection, self._threads.pid = self._connect(), os.getpid()
         return self._threads.connection
 
+    def leave_thread(self) -> None:
+        """Close this thread's connection, which would otherwise wait for the garbage collector."""
+        connection = getattr(self._threads, "connection", None)
+        if connection is not None and self._threads.pid == os.getpid():
+            connection.close()
+            self._threads.__dict__.clear()
+
     def _is_current(self) -> bool:
         """Whether this thread of this process is connected to the database that the link names, and to its logs."""
         files, mine = self._files(), getattr(self._threads, "files", None)
@@ -153,10 +160,11 @@ class Database:
             if files is None or (files.is_same(mine) and self._threads.pid == os.getpid()):
                 self._rebuild(files)  # there is none, or a part of it was cut off or removed
                 continue
-            connection = sqlite3.connect(
-                self.folder / files.name, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
-            )
+            connection = None
             try:
+                connection = sqlite3.connect(
+                    self.folder / files.name, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+                )
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute("PRAGMA foreign_keys = ON")
                 if connection.execute("PRAGMA user_version").fetchone() == (self._version,) and self._is_sound(
@@ -166,7 +174,8 @@ class Database:
                     return connection
             except sqlite3.Error as error:
                 self._raise_if_refused(error)
-            connection.close()
+            if connection is not None:
+                connection.close()
             self._rebuild(files)
         raise OutputError(f"{self._current} cannot be opened", hint="check the disk")
 
@@ -198,8 +207,9 @@ class Database:
                         old.unlink(missing_ok=True)
 
     def _build(self, path: Path) -> None:
-        connection = sqlite3.connect(path, isolation_level=None)
+        connection = None
         try:
+            connection = sqlite3.connect(path, isolation_level=None)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.executescript(f"BEGIN; {self._schema}")
@@ -209,7 +219,8 @@ class Database:
         except sqlite3.Error as error:
             raise OutputError(f"cannot write {path}: {error}") from error
         finally:
-            connection.close()
+            if connection is not None:
+                connection.close()
 
     def _enter(self) -> None:
         """Hold the folder for this machine; ConfigError where another one has it in use.

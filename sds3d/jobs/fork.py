@@ -33,5 +33,5 @@ def fork(queue: Queue, run: RunFolder, changes: Mapping[str, Any], step: int | N
         raise ConfigError("a run with exactly these options exists already", hint="change something")
     if target.path.is_dir():
         target.delete()  # of a fork that was cut off before its job was added
-    RunFolder.create(target.path, config, run.checkpoint_path(checkpoint.step))
+    RunFolder.create(target.path, config, checkpoint)
     return queue.add(config)  # last: from now on a worker may take it

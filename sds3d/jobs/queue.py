@@ -407,6 +407,10 @@ class Queue:
         if self.folder.is_dir() and self._database.read(lambda connection: _dead(connection, None)):
             self._database.write(self._reap)
 
+    def leave_thread(self) -> None:
+        """Close this thread's connection to the database: for threads that end before their process does."""
+        self._database.leave_thread()
+
     def claims(self) -> int:
         """How many claims there have been."""
         return int(self._database.read(lambda connection: connection.execute("SELECT claims FROM about").fetchone()[0]))

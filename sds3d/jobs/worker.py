@@ -73,10 +73,17 @@ class Runner:
         finally:
             self._session = None
 
-    def send(self, command: Command) -> None:
-        """Tell the run that is under way, if there is one. Safe from any thread."""
-        if self._session is not None:
-            send(self._session, command)
+    def send(self, command: Command) -> bool:
+        """Tell the run that is under way; False if there is none (yet). Safe from any thread."""
+        session = self._session
+        if session is not None:
+            send(session, command)
+        return session is not None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a run to tell something."""
+        return self._session is not None
 
     def stop(self) -> None:
         """Save the run that is under way, and each later one before its first step. Safe in a signal handler."""
@@ -146,7 +153,8 @@ class Worker:
         if worker is not None and worker.is_alive():
             self.queue.leave_to(job, worker)
         else:
-            self.queue.release(job, str(error))
+            self.queue.release(job)  # not a failure of the job
+            self._rest()
 
     @contextmanager
     def _listening(self, job: Job) -> Iterator[None]:
@@ -155,11 +163,16 @@ class Worker:
 
         def listen() -> None:
             heard = job.heard
-            while not ended.wait(POLL):
-                with suppress(Sds3dError):  # a disk that refuses now may answer at the next look
-                    heard, commands = new_commands(self.queue, job, heard)
-                    for command in commands:
-                        self._runner.send(command)
+            try:
+                while not ended.wait(POLL):
+                    if not self._runner.is_running:
+                        continue  # commands are read when there is somebody to tell
+                    with suppress(Sds3dError):  # a disk that refuses now may answer at the next look
+                        heard, commands = new_commands(self.queue, job, heard)
+                        for command in commands:
+                            self._runner.send(command)
+            finally:
+                self.queue.leave_thread()
 
         thread = threading.Thread(target=listen, daemon=True)
         thread.start()
@@ -174,6 +187,9 @@ def begin(config: RunConfig, folder: RunFolder) -> None:
     """Make the run folder, whole or not at all, if there is none. From then on a run is always resumed, which takes its
     lock first, so that two workers that believe to have the same job do not both run it."""
     if folder.exists():
+        return
+    if folder.checkpoint_steps():  # only its config was lost, and the job has that
+        folder.write_config(config)
         return
     if folder.path.is_dir():
         folder.delete()  # the rest of one that was removed
@@ -193,7 +209,9 @@ def send(session: Session, command: Command) -> None:
 def settle(queue: Queue, job: Job, outcome: Outcome) -> None:
     """Tell the queue what became of a claimed job."""
     match outcome.state:
-        case "interrupted" | "crashed":
+        case "interrupted":
+            queue.release(job)
+        case "crashed":
             queue.release(job, outcome.reason)
         case state:
             queue.finish(job, state, outcome.reason)

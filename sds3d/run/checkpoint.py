@@ -106,9 +106,11 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, kept: int = KEPT, mile
                 write_synced(temporary / name, data)
             write_synced(temporary / MANIFEST, _manifest(contents))
             sync_folder(temporary)
+            old = folder / f".{final.name}.old.saving"  # a kill in between loses neither: leftovers go above
             if final.exists():
-                remove_tree(final)
+                os.replace(final, old)
             os.replace(temporary, final)
+            remove_tree(old)
             sync_folder(folder)
         except BaseException:
             remove_tree(temporary)

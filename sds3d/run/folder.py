@@ -31,7 +31,7 @@ from typing import Any, Literal
 
 from sds3d.atomic import write_json, writing
 from sds3d.config import RunConfig, read_json_object
-from sds3d.errors import CheckpointError, RunBusy
+from sds3d.errors import CheckpointError, ConfigError, OutputError, RunBusy
 from sds3d.run.artifacts import ARTIFACTS, OVERVIEW, PICTURES, side_files
 from sds3d.run.checkpoint import Checkpoint, checkpoints_in, load_newest, load_wanted, save_checkpoint, step_of
 from sds3d.run.events import Event, EventLog, EventReader, Failed, Finished, Paused, Resumed, Started, latest
@@ -86,6 +86,10 @@ class RunFolder:
         Of several processes that want the same folder, the one that gets its lock has it.
         """
         wanted = Path(wanted)
+        if wanted.name in ("", ".."):
+            raise ConfigError(
+                f"{str(wanted)!r} is no name for a run folder", hint="name a new one, such as outputs/mug"
+            )
         for number in itertools.count(1):
             folder = cls(wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}"))
             with writing(folder.path), suppress(FileExistsError):
@@ -100,7 +104,7 @@ class RunFolder:
         raise AssertionError("unreachable: the numbers do not end")
 
     @classmethod
-    def create(cls, path: Path | str, config: RunConfig, checkpoint: Path | None = None) -> "RunFolder":
+    def create(cls, path: Path | str, config: RunConfig, checkpoint: Checkpoint | None = None) -> "RunFolder":
         """A folder with a config and a copy of a checkpoint, whole or absent; OutputError if it exists."""
         path = Path(path)
         with writing(path):
@@ -110,7 +114,7 @@ class RunFolder:
                 folder.path.mkdir()
                 folder.write_config(config)
                 if checkpoint is not None:
-                    shutil.copytree(checkpoint, folder._checkpoints / checkpoint.name)
+                    folder.save_checkpoint(checkpoint)
                 os.rename(folder.path, path)
         return cls(path)
 
@@ -121,7 +125,10 @@ class RunFolder:
     def delete(self) -> None:
         """Remove everything; RunBusy while a process works on the run."""
         with self.lock():
-            shutil.rmtree(self.path, ignore_errors=True)
+            doomed = self.path.with_name(f".{self.path.name}.{os.getpid()}.deleted")
+            with writing(self.path):
+                os.rename(self.path, doomed)  # at once: whoever waits for the lock finds nothing at its path
+        shutil.rmtree(doomed, ignore_errors=True)
 
     # --- config ---------------------------------------------------------------------------------------------------
 
@@ -143,8 +150,14 @@ class RunFolder:
 
     def write_config(self, config: RunConfig) -> None:
         """config.json and resolved.json."""
+        is_new = not self.exists()
         write_json(self.config_file, config.said)
-        write_json(self._resolved_file, config.to_dict())
+        try:
+            write_json(self._resolved_file, config.to_dict())
+        except OutputError:
+            if is_new:  # neither a run nor a free folder
+                self.config_file.unlink(missing_ok=True)
+            raise
 
     # --- who works on it ------------------------------------------------------------------------------------------
 
@@ -169,7 +182,7 @@ class RunFolder:
         if not self.is_free():
             return None
         try:
-            handle = self._locked(wait=0.0)
+            handle = self._locked(LOCK_WAIT)
         except RunBusy:
             return None
         if self.is_free():
@@ -185,7 +198,9 @@ class RunFolder:
         with writing(self._lock_file):
             handle = os.open(self._lock_file, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            if not _acquire(handle, wait):
+            with writing(self._lock_file):
+                is_ours = _acquire(handle, wait)
+            if not is_ours:
                 raise RunBusy(f"{self.path} is in use by {_read_holder(handle)}", hint="wait for it, or stop it first")
             if not _is_at(handle, self._lock_file):
                 raise RunBusy(f"{self.path} was deleted at this moment")

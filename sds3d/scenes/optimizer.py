@@ -1,5 +1,8 @@
 """The optimizer: Adam over the scene's parameter groups, with learning rates that change over the run."""
 
+import importlib
+import sys
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -58,6 +61,10 @@ def build_optimizer(
 
     Each group has its `name` and its unscaled rate `base_lr`; densification finds parameters through their group.
     """
+    if "torch._dynamo" not in sys.modules:  # torch's Adam imports it, and that import keeps its callers' frames, with
+        thread = threading.Thread(target=importlib.import_module, args=("torch._dynamo",))  # the prior in them
+        thread.start()
+        thread.join()
     groups = [
         {"name": g.name, "params": g.parameters, "lr": g.lr, "base_lr": g.lr, "eps": g.eps}
         for g in [*scene.param_groups(), *others]

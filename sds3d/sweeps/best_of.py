@@ -64,6 +64,12 @@ class BestOf:
         if RunFolder(best).report() is None:
             yield best, self.runs.events(best)
 
+    def finished(self) -> bool:
+        """Whether the best seed has its results."""
+        if not (self.folder / RANKING).is_file():
+            return False
+        return RunFolder(self.folder / self.ranking()[0].folder).report() is not None
+
     def ranking(self) -> list[Ranked]:
         """The seeds that did not diverge, best first; scored and written down the first time."""
         path = self.folder / RANKING

@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -214,39 +214,55 @@ class Session:
         recovery = Recovery(trainer, self.folder)
         self._saved_step = trainer.step if self.folder.checkpoint_steps() else None
         while trainer.step < self.config.steps:
-            yield from self._read_mailbox(trainer)
+            for event in self._read_mailbox(trainer):
+                if isinstance(event, CheckpointSaved):
+                    recovery.saved()
+                yield event
             if self._ending is not None:
                 break
-            try:
-                done = trainer.advance()
-                if is_due := self._is_save_due(trainer):
-                    recovery.check()
-            except Exception as error:
-                message, went_back = recovery.recover(error)
-                yield Warned(message)
-                is_due = self._is_save_due(trainer)
-                if not went_back and is_due:  # the step was skipped: what came before it has to be worth saving
-                    try:
-                        recovery.check()
-                    except NumericsError as unfit:
-                        message, went_back = recovery.recover(unfit)
-                        yield Warned(message)
-                # after going back: saved with the learning rates it goes on with, so that a resumed run is the same
-                is_due = is_due or went_back
-            else:
-                recovery.succeeded()
-                yield done
+            is_save_due = yield from self._attempt(trainer, recovery)
             if previews.due(trainer.step):
                 yield Preview(trainer.step, previews.make(self.scenes(), trainer.step))
             every = self.config.janus_every
             if every and trainer.step % every == 0 and (measured := trainer.janus()) is not None:
                 yield Measured(trainer.step, {"janus": measured.to_dict()})
-            if is_due:
+            if is_save_due:
                 yield self._save(trainer)
                 recovery.saved()
             self._step = trainer.step
         if trainer.step < self.config.steps and self._saved_step != trainer.step:
-            yield self._save(trainer)
+            yield self._save_last(trainer, recovery)
+
+    def _attempt(self, trainer: Trainer, recovery: Recovery) -> Generator[Event, None, bool]:
+        """One step, or what is done about one that fails; whether a checkpoint is due. No ruined scene is saved."""
+        try:
+            done = trainer.advance()
+            if self._is_save_due(trainer):
+                recovery.check()
+        except Exception as error:
+            message, went_back = recovery.recover(error)
+            yield Warned(message)
+            if not went_back and self._is_save_due(trainer):  # the step was skipped: look at what came before it
+                try:
+                    recovery.check()
+                except NumericsError as unfit:
+                    message, went_back = recovery.recover(unfit)
+                    yield Warned(message)
+            # after going back: saved with the learning rates it goes on with, so that a resumed run is the same
+            return went_back or self._is_save_due(trainer)
+        recovery.succeeded()
+        yield done
+        return self._is_save_due(trainer)
+
+    def _save_last(self, trainer: Trainer, recovery: Recovery) -> Event:
+        """A checkpoint of a run that is stopped between two; of a ruined scene none, if there is one to go on from."""
+        try:
+            recovery.check()
+        except NumericsError as unfit:
+            if self._saved_step is None:
+                raise
+            return Warned(f"{unfit.args[0]}: it is not saved, and resuming goes on from step {self._saved_step}")
+        return self._save(trainer)
 
     def _is_save_due(self, trainer: Trainer) -> bool:
         return trainer.step % self.config.checkpoint_every == 0 or trainer.step == self.config.steps
@@ -281,7 +297,8 @@ class Session:
         except ConfigError as error:
             yield Warned(f"the change was refused: {error}")
             return
-        yield self._save(trainer)
+        if self._saved_step != trainer.step:
+            yield self._save(trainer)
         trainer.change(config)
         self.config = config
         self.folder.write_config(config)

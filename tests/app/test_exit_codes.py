@@ -113,3 +113,13 @@ def test_an_event_that_is_set_by_the_handler_would_hang() -> None:
     done = wait_through_signals("event.set", "event.wait(0.01)", seconds=1)
     assert done.returncode == 1
     assert "in set" in done.stderr
+
+
+def test_a_second_signal_does_not_end_a_worker_that_saves() -> None:
+    """A system that ends a service tells its processes all at once, and the pool then tells its workers again."""
+    stops: list[bool] = []
+    with stopped_by_signals(lambda: stops.append(True), second_ends=False) as interruption:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert interruption.requested
+    assert len(stops) == 3

@@ -6,8 +6,6 @@ import os
 import tempfile
 from pathlib import Path
 
-import torch
-
 from sds3d.jobs import Queue, Worker
 from sds3d.priors.analytic import AnalyticPrior
 
@@ -31,8 +29,6 @@ def work(folder: Path, warm: int, collects: bool) -> tuple[int, int, tuple[int, 
     Without the garbage collector, what only it would free counts as held: a prior in a reference cycle, for one.
     """
     tempfile.tempdir = str(folder)
-    torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])  # imports torch._dynamo, which keeps its callers' frames
-    gc.collect()
     if not collects:
         gc.disable()
     done, most, before = set(), 0, held()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sds3d import Session
-from sds3d.errors import CheckpointError, OutputError, RunBusy
+from sds3d.errors import CheckpointError, ConfigError, OutputError, RunBusy
 from sds3d.run.events import Failed, FinishEarly, Finished, Pause, Paused, Resumed, Started, StepDone, Stop, Warned
 from sds3d.run.folder import RunFolder, run_name
 
@@ -216,14 +216,13 @@ def test_what_a_person_said_and_what_was_used_are_kept_apart(small_config, tmp_p
 def test_a_folder_is_made_whole_or_not_at_all(small_config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """B18: a fork that a full disk cuts off can be made again."""
     list(Session(small_config(), tmp_path / "run").run())
-    source = RunFolder(tmp_path / "run").checkpoint_path(16)
-    import shutil
+    source, _ = RunFolder(tmp_path / "run").load_checkpoint(16)
 
     def full(*arguments: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "copytree", full)
+        patch.setattr("sds3d.run.checkpoint.write_synced", full)
         with pytest.raises(OutputError, match="No space left"):
             RunFolder.create(tmp_path / "fork", small_config(), source)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
@@ -246,6 +245,31 @@ def test_files_of_a_run_are_those_that_are_there_with_what_belongs_to_them(small
     assert "events.jsonl" not in files
     assert session.folder.picture() == tmp_path / "run" / "sheet.png"
     assert session.folder.preview("../../etc/passwd") is None
+
+
+@pytest.mark.parametrize("name", [".", "..", "x/.."])
+def test_a_folder_without_a_name_of_its_own_is_not_claimed(name: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="is no name for a run folder"), RunFolder.claim(name):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_config_is_written_whole_or_the_folder_stays_free(small_config, tmp_path: Path, monkeypatch) -> None:
+    from sds3d.run import folder as module
+
+    write, writes = module.write_json, []
+
+    def full(path: Path, value: object) -> None:
+        writes.append(path)
+        if len(writes) == 2:
+            raise OutputError("cannot write: No space left on device")
+        write(path, value)
+
+    monkeypatch.setattr(module, "write_json", full)
+    with pytest.raises(OutputError), RunFolder.claim(tmp_path / "run") as folder:
+        folder.write_config(small_config())
+    assert folder.is_free()
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:

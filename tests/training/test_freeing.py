@@ -25,9 +25,7 @@ RUNS = {
 
 @pytest.fixture(autouse=True)
 def no_collector() -> Iterator[None]:
-    """Off, after the one cycle that is torch's own: the first optimizer of a process imports torch._dynamo, whose
-    import keeps the frames of its callers."""
-    torch.optim.Adam([nn.Parameter(torch.zeros(1))])
+    """Off: what only the garbage collector would free is not freed."""
     gc.collect()
     gc.disable()
     yield

@@ -146,6 +146,19 @@ def test_a_ruined_scene_is_not_saved_at_a_step_that_was_skipped(small_config, tm
     assert isinstance(events[-1], Finished)
 
 
+def test_a_ruined_scene_is_not_saved_by_a_stop_either(small_config, tmp_path: Path) -> None:
+    """Resumed, the run would go back to nothing but the ruin."""
+    session = Session(small_config(checkpoint_every=8, steps=30), tmp_path / "run")
+    for event in session.run():
+        if isinstance(event, StepDone) and event.step == 11:
+            with torch.no_grad():
+                session.scene().raw_opacities.fill_(-12.0)
+            session.send(Stop())
+    assert event.interrupted
+    assert session.folder.checkpoint_steps() == [8]
+    assert isinstance(list(Session.resume(tmp_path / "run").run())[-1], Finished)
+
+
 def test_going_back_is_saved_once(small_config, tmp_path: Path, monkeypatch) -> None:
     failing(monkeypatch, lambda call, step: NumericsError("no") if 10 <= call < 15 else None)
     events = list(Session(small_config(checkpoint_every=8), tmp_path / "run").run())
