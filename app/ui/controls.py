@@ -87,8 +87,12 @@ def controls_html(fields: Mapping[str, object], more: object) -> str:
     `data-default` is the value that the run has without the control. page.js fills the controls in, and sends only
     those that a person has changed.
     """
+    chosen = {"prompt": "-", **{key: value for key, value in fields.items() if value}}
     try:
-        config = config_of({"prompt": "-", **{key: value for key, value in fields.items() if value}}, more)
+        try:
+            config = config_of(chosen, more)
+        except ConfigError:  # a mistake in the further options is told at Generate, beside the control that it is about
+            config = config_of(chosen, "")
     except ConfigError as error:
         return f'<p class="none">{html.escape(str(error))}</p>'
     sections = []

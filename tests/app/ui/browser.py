@@ -55,7 +55,10 @@ class Server:
             self.port = probe.getsockname()[1]
         self.address, self.out = f"http://127.0.0.1:{self.port}/", out
         command = [sys.executable, "-m", "sds3d_app", "ui", "--out", str(out), "--port", str(self.port), *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}  # a model that nobody has is not looked for elsewhere
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        )
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
