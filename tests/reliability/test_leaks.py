@@ -55,4 +55,4 @@ def test_jobs_leave_nothing_behind(small_config, tmp_path: Path, full: bool) -> 
     assert most == 1, "the prior of a finished job was still in memory"
     assert after[1] <= before[1] + 2
     assert after[2] <= before[2]
-    assert after[0] - before[0] < (60_000 if full else 20_000)
+    assert after[0] - before[0] < (60_000 if full else 40_000)  # six priors would be 48,000; allocators take some
