@@ -27,6 +27,7 @@ SLOW = (
     "app/ui/test_run_index.py",
     "dcc",
     "e2e",
+    "evaluation/test_evaluate.py",
     "export/test_oracle.py",
     "jobs/test_worker.py",
     "priors/embedded/test_training.py",
@@ -34,6 +35,7 @@ SLOW = (
     "reliability",
     "sweeps",
     "training/test_recovery.py",
+    "training/test_session.py",
 )
 
 

@@ -197,6 +197,7 @@ def hold(folder: Path, started, end) -> None:
     end.wait(60.0)
 
 
+@pytest.mark.slow
 def test_another_machine_is_refused_while_the_first_works_and_takes_over_afterwards(queue: Queue, monkeypatch) -> None:
     context = multiprocessing.get_context("spawn")
     folder = queue.folder.parent / "shared"

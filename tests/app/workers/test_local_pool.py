@@ -121,6 +121,7 @@ def test_those_that_die_at_once_are_replaced_less_and_less_often(
     pool._scratch.cleanup()
 
 
+@pytest.mark.slow
 def test_a_worker_that_ends_by_itself_has_nothing_left_to_do(queue: Queue, small_config) -> None:
     queue.add_many([small_config(seed=seed, steps=2) for seed in range(2)])
     pool = WorkerPool(queue, 1, Selection([queue.jobs()[1].name]))
