@@ -22,7 +22,7 @@ ROOMS = {
     "run": (1.5, YELLOW, "a run on disk: RunFolder, events"),
     "config": (1.5, YELLOW, "RunConfig, resolve, presets"),
     "export": (0.6, GREEN, "scene to mesh, splats, pictures"),
-    "metrics": (0.75, GREY, "PSNR, SSIM, IoU, Janus"),
+    "metrics": (0.75, GREY, "PSNR, IoU, Janus"),
     "guidance": (2.6, BLUE, "SDS, VSD, CFD, ... one file each"),
     "prompts": (1.5, BLUE, "words to embeddings, by view"),
     "priors": (2.55, BLUE, "frozen 2D diffusion models"),

@@ -79,7 +79,7 @@ class RunLog:
 
     def _start(self, when: float, event: Started) -> None:
         if event.step == 0:  # from the beginning: nothing before it counts
-            self.__init__()  # type: ignore[misc]
+            vars(self).update(vars(RunLog()))
         elif self.steps == 0:
             self.altered = "it began from a checkpoint of another run"
         self.steps, self.started, self.started_step = event.steps, when, event.step

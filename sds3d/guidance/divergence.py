@@ -1,6 +1,6 @@
 """Factors on VSD's gradient from other distribution matching methods: f-divergences (f-distill) and DMD."""
 
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -8,25 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from sds3d.guidance.base import GuidanceInput
-from sds3d.priors.base import sample_from_eps
-from sds3d.types import ViewCondition
+from sds3d.priors.base import HasDensity, sample_from_eps
 
 Divergence = Literal["reverse_kl", "forward_kl", "jensen_shannon"]
-
-
-@runtime_checkable
-class HasDensity(Protocol):
-    """A prior or critic that knows its density and not only its score."""
-
-    def log_density(
-        self,
-        x_t: Float[Tensor, "B C h w"],
-        t: Float[Tensor, "B"],
-        embeddings: Float[Tensor, "B N D"],
-        view: ViewCondition | None = None,
-    ) -> Float[Tensor, "B"]:
-        """log p_t(x_t | y), up to one constant for prior and critic."""
-        ...
 
 
 def log_weight(divergence: Divergence, log_ratio: Float[Tensor, "B"]) -> Float[Tensor, "B"]:

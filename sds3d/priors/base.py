@@ -74,8 +74,8 @@ class TrainablePrior(Prior, Protocol):
 
 
 @runtime_checkable
-class DensityPrior(Prior, Protocol):
-    """A prior that can evaluate its density and not only the score; so can its trainable copies."""
+class HasDensity(Protocol):
+    """A prior, or a trainable copy of one, that can evaluate its density and not only the score."""
 
     def log_density(
         self,
@@ -86,6 +86,11 @@ class DensityPrior(Prior, Protocol):
     ) -> Float[Tensor, "B"]:
         """log p_t(x_t | y), up to a constant that the copies share."""
         ...
+
+
+@runtime_checkable
+class DensityPrior(Prior, HasDensity, Protocol):
+    """A prior with a density; its trainable copies have one too."""
 
 
 @runtime_checkable
