@@ -17,13 +17,17 @@ ROOT = Path(__file__).parent
 SOURCES = [
     "cuda_ext/bindings.cpp",
     "cuda_ext/bindings_cpu.cpp",
+    "cuda_ext/bindings_mesh_cpu.cpp",
     "cuda_ext/composite/composite_cpu.cpp",
     "cuda_ext/cpu_features.cpp",
     "cuda_ext/hash_encode/hash_baseline.cpp",
+    "cuda_ext/interpolate/interpolate_cpu.cpp",
     "cuda_ext/march_rays/march_rays_cpu.cpp",
+    "cuda_ext/outlines/outlines_cpu.cpp",
     "cuda_ext/project_gaussians/project_baseline.cpp",
     "cuda_ext/rasterize_gaussians/bin_cpu.cpp",
     "cuda_ext/rasterize_gaussians/rasterize_baseline.cpp",
+    "cuda_ext/rasterize_triangles/rasterize_triangles_cpu.cpp",
     "cuda_ext/selective_adam/selective_adam_cpu.cpp",
     "cuda_ext/spherical_harmonics/spherical_harmonics_cpu.cpp",
 ]
@@ -39,13 +43,17 @@ X86_SOURCES = {
 }
 CUDA_SOURCES = [
     "cuda_ext/bindings_cuda.cpp",
+    "cuda_ext/bindings_mesh_cuda.cpp",
     "cuda_ext/composite/composite.cu",
     "cuda_ext/hash_encode/hash_encode.cu",
+    "cuda_ext/interpolate/interpolate.cu",
     "cuda_ext/march_rays/march_rays.cu",
+    "cuda_ext/outlines/outlines.cu",
     "cuda_ext/project_gaussians/project_gaussians.cu",
     "cuda_ext/rasterize_gaussians/bin.cu",
     "cuda_ext/rasterize_gaussians/hit_sort.cu",
     "cuda_ext/rasterize_gaussians/rasterize_gaussians.cu",
+    "cuda_ext/rasterize_triangles/rasterize_triangles.cu",
     "cuda_ext/selective_adam/selective_adam.cu",
     "cuda_ext/spherical_harmonics/spherical_harmonics.cu",
 ]

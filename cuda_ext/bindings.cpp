@@ -42,6 +42,21 @@ STABLE_TORCH_LIBRARY(sds3d, m) {
   m.def(
       "selective_adam(Tensor(a!) parameter, Tensor(b!) exp_avg, Tensor(c!) exp_avg_sq, Tensor grad, Tensor visible, "
       "float lr, float beta1, float beta2, float eps, int step) -> ()");
+  m.def("rasterize_triangles(Tensor points, Tensor faces, int height, int width) -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "rasterize_triangles_backward(Tensor points, Tensor faces, Tensor face, Tensor grad_barycentric, "
+      "bool deterministic) -> Tensor");
+  m.def("interpolate(Tensor attributes, Tensor faces, Tensor face, Tensor barycentric) -> Tensor");
+  m.def(
+      "interpolate_backward(Tensor attributes, Tensor faces, Tensor face, Tensor barycentric, Tensor grad, "
+      "bool for_attributes, bool for_barycentric, bool deterministic) -> (Tensor, Tensor)");
+  m.def(
+      "outline_crossings(Tensor points, Tensor faces, Tensor edges, Tensor depth, float tolerance) -> "
+      "(Tensor, Tensor)");
+  m.def("blend_outlines(Tensor color, Tensor points, Tensor index, Tensor value, bool deterministic) -> Tensor");
+  m.def(
+      "blend_outlines_backward(Tensor color, Tensor points, Tensor index, Tensor value, Tensor grad, bool for_color, "
+      "bool for_points, bool deterministic) -> (Tensor, Tensor)");
   m.def("spherical_harmonics(Tensor coefficients, Tensor means, Tensor camera_to_world) -> Tensor");
   m.def(
       "spherical_harmonics_backward(Tensor coefficients, Tensor means, Tensor camera_to_world, Tensor grad_colors) "

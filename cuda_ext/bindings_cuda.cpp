@@ -1,10 +1,7 @@
 // The CUDA operators: checks, allocation and order of launches on torch's current stream.
-#include <cuda_runtime_api.h>
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
-#include <torch/csrc/stable/accelerator.h>
-
 #include "arguments.h"
 #include "composite/composite_cuda.h"
+#include "cuda_glue.h"
 #include "hash_encode/hash_encode_cuda.h"
 #include "march_rays/march_rays_cuda.h"
 #include "project_gaussians/project_gaussians_cuda.h"
@@ -17,24 +14,6 @@
 namespace sds3d {
 
 namespace {
-
-void check(cudaError_t error, const char* what) {
-  if (error != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
-}
-
-// The tensor's device, made current for as long as this lives, and torch's current stream on it.
-struct OnDevice {
-  torch::stable::accelerator::DeviceGuard guard;
-  cudaStream_t stream = nullptr;
-
-  explicit OnDevice(const Tensor& like) : guard(like.get_device_index()) {
-    void* current = nullptr;
-    if (aoti_torch_get_current_cuda_stream(like.get_device_index(), &current) != AOTI_TORCH_SUCCESS) {
-      throw std::runtime_error("torch has no current CUDA stream");
-    }
-    stream = static_cast<cudaStream_t>(current);
-  }
-};
 
 struct Scratch {
   Tensor memory;

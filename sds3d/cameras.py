@@ -142,6 +142,18 @@ def pixel_directions(cameras: Cameras, samples: int = 1) -> Float[Tensor, "B R 3
     return pixels @ torch.linalg.inv(cameras.intrinsics).mT
 
 
+def project(points: Float[Tensor, "V 3"], cameras: Cameras) -> Float[Tensor, "B V 3"]:
+    """World points in each view: (x, y) in pixels from the upper left corner, and depth along the camera's z.
+
+    Differentiable in the points. Behind the camera depth is negative and (x, y) means nothing.
+    """
+    pose = cameras.camera_to_world
+    local = (points - pose[:, None, :3, 3]) @ pose[:, :3, :3]
+    image = local @ cameras.intrinsics.mT
+    depth = local[..., 2:]
+    return torch.cat([image[..., :2] / torch.where(depth == 0, 1e-12, depth), depth], dim=-1)
+
+
 def look_at(position: Float[Tensor, "B 3"], target: Float[Tensor, "B 3"]) -> Float[Tensor, "B 4 4"]:
     """Camera-to-world transforms: +z (forward) points from position to target, +y (down) away from the world's up.
 
