@@ -19,7 +19,7 @@ LEAST_SHARE = 0.02  # of the kernels
 class Crossings(NamedTuple):
     """Where outline edges pass between two pixels' centres. The layout of `value` is private to these ops."""
 
-    index: Int[Tensor, "N 5"]  # view, target pixel, source pixel, the edge's two ends
+    place: Int[Tensor, "N 5"]  # view, target pixel, source pixel, the edge's two ends
     value: Float[Tensor, "N 5"]  # weight w in [0, 1/2], dw/dx, s, slope, 1 if the edge is walked along y
 
 
@@ -75,7 +75,7 @@ def blend_outlines(
     if not has_kernels(color):
         return blend_outlines_reference(color, points, crossings)
     deterministic = torch.are_deterministic_algorithms_enabled()
-    return torch.ops.sds3d.blend_outlines(color, points, crossings.index, crossings.value, deterministic)
+    return torch.ops.sds3d.blend_outlines(color, points, crossings.place, crossings.value, deterministic)
 
 
 def outline_crossings_reference(
@@ -164,7 +164,7 @@ def blend_outlines_reference(
     color: Float[Tensor, "B H W K"], points: Float[Tensor, "B V 3"], crossings: Crossings
 ) -> Float[Tensor, "B H W K"]:
     """`blend_outlines` in pure torch, for any float type and device: the weights follow the points."""
-    view, target, source, a, b = crossings.index.long().unbind(1)
+    view, target, source, a, b = crossings.place.long().unbind(1)
     _, sign, _, _, steep = crossings.value.detach().unbind(1)
     along = steep.long()[:, None]
     ends = [(points[view, end].gather(1, along)[:, 0], points[view, end].gather(1, 1 - along)[:, 0]) for end in (a, b)]

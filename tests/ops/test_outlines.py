@@ -131,7 +131,7 @@ def test_the_tolerance_keeps_a_surface_from_outlining_itself() -> None:
     points, both = torch.cat([near, far], 1), torch.cat([faces, faces + 4])
     image = rasterize_triangles(points, both, 8, 8)
     for tolerance, expected in ((0.02, 0), (0.001, 5)):  # five rows
-        index = outline_crossings(points, both, mesh_edges(both), image.depth, tolerance).index
+        index = outline_crossings(points, both, mesh_edges(both), image.depth, tolerance).place
         columns = index[:, 1:3] % 8
         assert int((columns.sort(1).values == torch.tensor([2, 3])).all(1).sum()) == expected
 
@@ -150,4 +150,4 @@ def test_the_operators_keep_torch_s_rules() -> None:
         torch.ops.sds3d.outline_crossings.default, (points.detach(), faces, edges, image.depth, 0.02), test_utils=checks
     )
     with pytest.raises(RuntimeError, match="index"):
-        torch.ops.sds3d.blend_outlines(color, points, crossings.index.long(), crossings.value, False)
+        torch.ops.sds3d.blend_outlines(color, points, crossings.place.long(), crossings.value, False)
