@@ -25,6 +25,7 @@ class ParamGroup:
     parameters: list[Any]  # list[nn.Parameter]
     lr: float
     eps: float = 1e-15
+    uniform: bool = False  # one second moment for all, so that a step keeps the gradient's direction everywhere
 
 
 @dataclass(frozen=True)

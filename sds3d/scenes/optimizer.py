@@ -66,17 +66,47 @@ def build_optimizer(
         thread.start()
         thread.join()
     groups = [
-        {"name": g.name, "params": g.parameters, "lr": g.lr, "base_lr": g.lr, "eps": g.eps}
+        {"name": g.name, "params": g.parameters, "lr": g.lr, "base_lr": g.lr, "eps": g.eps, "uniform": g.uniform}
         for g in [*scene.param_groups(), *others]
     ]
     own = [p for p in state.parameters() if p.requires_grad] if state is not None else []
     if own:
         groups.append({"name": "guidance", "params": own, "lr": config.guidance_lr, "base_lr": config.guidance_lr})
-    kind = SelectiveAdam if config.selective else torch.optim.Adam
+    kind = SelectiveAdam if config.selective else SceneAdam
     return kind(groups, betas=BETAS, foreach=False)
 
 
-class SelectiveAdam(torch.optim.Adam):
+class SceneAdam(torch.optim.Adam):
+    """Adam; groups marked `uniform` have one second moment for all elements (Nicolet et al. 2021, section 3.3).
+
+    m and v as in Adam, but v of max(gradient^2):  p -= lr m_hat / (sqrt(v_hat) + eps).  Where neighbours are moved
+    together, scales of their own would tear them apart again.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One step; gradients of uniform groups are cleared."""
+        for group in self.param_groups:
+            for parameter in group["params"] if group.get("uniform") else ():
+                if parameter.grad is not None:
+                    self._move_together(parameter, parameter.grad, group)
+                    parameter.grad = None
+        super().step()
+
+    def _move_together(self, parameter: Tensor, grad: Tensor, group: Mapping[str, Any]) -> None:
+        state, (beta1, beta2) = self.state[parameter], group["betas"]
+        if not state:
+            zero = torch.zeros((), device=grad.device)
+            state.update(step=torch.tensor(0.0), exp_avg=torch.zeros_like(parameter), exp_avg_sq=zero)
+        state["step"] += 1
+        count = float(state["step"])
+        state["exp_avg"].lerp_(grad, 1 - beta1)
+        state["exp_avg_sq"].lerp_(grad.square().max(), 1 - beta2)
+        scale = (state["exp_avg_sq"] / (1 - beta2**count)).sqrt() + group["eps"]
+        parameter.sub_(state["exp_avg"] / scale, alpha=group["lr"] / (1 - beta1**count))
+
+
+class SelectiveAdam(SceneAdam):
     """Adam that can skip rows of a parameter. Its state is that of torch.optim.Adam, so checkpoints fit both."""
 
     @torch.no_grad()

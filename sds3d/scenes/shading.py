@@ -3,12 +3,13 @@
 lambertian:   color (ambient + (1 - ambient) max(0, n . l))      textureless: the same with a white colour
 """
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,6 +30,26 @@ class ShadingConfig(Options):
     textureless_share: Annotated[Fraction, Field(description="Share of the lit steps in which the object is white")] = (
         0.5
     )
+
+
+class Sun(Options):
+    """A light fixed in the world, as in the pictures that a prior was trained on:  ambient + diffuse max(0, n . l)."""
+
+    direction: Annotated[tuple[float, float, float], Field(description="Towards the light; +x is the front, +z up")]
+    ambient: Annotated[Fraction, Field(description="Light from everywhere")]
+    diffuse: Annotated[Fraction, Field(description="Light on a surface that faces it")]
+
+    @field_validator("direction")
+    @classmethod
+    def _points_somewhere(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if math.hypot(*value) < 1e-6:
+            raise ValueError("it must not be 0")
+        return value
+
+    def on(self, normals: Float[Tensor, "S 3"]) -> Float[Tensor, "S"]:
+        """The light on surfaces of these unit normals."""
+        towards = F.normalize(normals.new_tensor(self.direction), dim=0)
+        return self.ambient + self.diffuse * (normals @ towards).clamp_min(0)
 
 
 @dataclass(frozen=True)

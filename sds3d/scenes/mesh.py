@@ -1,0 +1,256 @@
+"""A triangle mesh as the scene: vertices that move by large steps, and a field of colours on the surface.
+
+What changes a picture of a mesh is where its outlines run, how its faces are lit, and its colours; each has its own
+gradient here. After DreamFusion's mesh successors (Fantasia3D, Chen et al. 2023; Magic3D, Lin et al. 2023), with the
+vertices optimized as in Nicolet et al. 2021.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+import trimesh
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from sds3d.cameras import project
+from sds3d.ops.hash_encode import HashGrid
+from sds3d.ops.large_steps import LargeSteps
+from sds3d.ops.outlines import blend_outlines, mesh_edges, outline_crossings
+from sds3d.ops.rasterize_triangles import interpolate, rasterize_triangles
+from sds3d.options import Options
+from sds3d.scenes.base import PICTURE, ParamGroup, RenderContext, SceneConfig
+from sds3d.scenes.shading import ShadingConfig, Sun, draw_light
+from sds3d.scenes.surface_color import FEATURES, ColorField
+from sds3d.types import Cameras, RenderOutput
+
+BOUND_RADIUS = 1.05  # world units: vertices stay inside this ball
+PICTURE_SAMPLES = 2  # along each side of a pixel, in pictures; their pixels are small already
+PICTURE_PIXELS = 4_000_000  # samples of one pass without gradient; bounds memory to about 500 MB
+LR_VERTICES = 0.03  # of u, in which a step spreads over the vertex's neighbours
+LR_COLORS = 0.01
+INSIDE_SAMPLES = 100_000  # of the surface, to tell inside from outside
+
+
+class ColorGridConfig(Options):
+    """How fine colours can vary over the surface."""
+
+    levels: Annotated[int, Field(ge=1, le=24, description="Number of grids, from coarse to fine")] = 6
+    base_resolution: Annotated[int, Field(ge=2, le=512, description="Cells along a side of the coarsest grid")] = 8
+    finest_resolution: Annotated[int, Field(ge=2, le=8192, description="Cells along a side of the finest grid")] = 64
+    log2_table: Annotated[int, Field(ge=4, le=24, description="log2 of the largest number of entries of one grid")] = 15
+    hidden: Annotated[int, Field(ge=4, le=256, description="Width of the network")] = 32
+
+    def grid(self) -> HashGrid:
+        """The table's layout."""
+        return HashGrid(self.levels, FEATURES, self.base_resolution, self.finest_resolution, self.log2_table)
+
+
+class MeshConfig(SceneConfig):
+    """How stiff the surface is, how it is lit, and how fine its colours are."""
+
+    name: Literal["mesh"] = "mesh"
+    losses: ClassVar[tuple[str, ...]] = ("laplacian", "normal_consistency", "edge_length")
+    artifacts: ClassVar[tuple[str, ...]] = ("sheet", "orbit", "glb")
+    init_radius: Annotated[float, Field(gt=0, le=1, description="Radius of the ball it starts as, world units")] = 0.5
+    smoothness: Annotated[
+        float, Field(ge=0, le=1000, description="How far a step spreads over the surface: lambda of the large steps")
+    ] = 10.0
+    samples: Annotated[int, Field(ge=1, le=8, description="Samples along each side of a training pixel")] = 3
+    light: Annotated[
+        Sun | None, Field(description="A light fixed in the world, kept out of the colours; null: colours as they are")
+    ] = None
+    shading: Annotated[ShadingConfig | None, Field(description="Random light in training; null for none")] = None
+    colors: ColorGridConfig = ColorGridConfig()
+
+    def build(self, generator: torch.Generator) -> "Mesh":
+        """A fresh scene on the CPU: a grey ball."""
+        return Mesh(self, generator)
+
+
+class Mesh(nn.Module):
+    """A Scene of one triangle mesh. The optimizer moves u = (I + lambda L) v; the picture is made of v."""
+
+    raw_vertices: nn.Parameter
+    faces: Tensor
+
+    def __init__(self, config: MeshConfig, generator: torch.Generator) -> None:
+        super().__init__()
+        self.config = config
+        self.color_field = ColorField(config.colors.grid(), config.colors.hidden, BOUND_RADIUS, generator)
+        ball = trimesh.creation.icosphere(4, config.init_radius)
+        self.set_surface(torch.tensor(ball.vertices, dtype=torch.float32), torch.tensor(ball.faces).int())
+        self.register_load_state_dict_pre_hook(_take_on_faces)
+
+    def set_surface(self, vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> None:
+        """Another surface, corners counter-clockwise seen from outside. An optimizer of the old one is void."""
+        self.register_buffer("faces", faces)
+        self._prepare(len(vertices))
+        self.raw_vertices = nn.Parameter(self._steps.to_u(vertices))
+
+    def _prepare(self, vertices: int) -> None:
+        """What belongs to a topology."""
+        self._steps = LargeSteps(self.faces, vertices, self.config.smoothness)
+        self._edges = mesh_edges(self.faces)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "Mesh":
+        super()._apply(fn, recurse)
+        self._prepare(len(self.raw_vertices))  # on the new device
+        return self
+
+    def vertices(self) -> Float[Tensor, "V 3"]:
+        """v, differentiable in u."""
+        return self._steps.to_v(self.raw_vertices)
+
+    def render(
+        self, cameras: Cameras, background: Float[Tensor, "B 3"], context: RenderContext = PICTURE
+    ) -> RenderOutput:
+        """The nearest surface at samples^2 points of each pixel, its outlines antialiased.
+
+        rgb = sum over samples of (color light coverage + (1 - coverage) background) / samples^2. Colours and their
+        places have no gradient to the vertices: the shape is told by outlines and by light on normals.
+        """
+        samples = self.config.samples if context.generator is not None else PICTURE_SAMPLES
+        lamps = None
+        if self.config.shading is not None and context.lit and context.generator is not None:
+            lamps = draw_light(self.config.shading, cameras, context.progress, context.generator)
+        vertices = self.vertices()
+        normals = vertex_normals(vertices, self.faces)
+        whole = len(cameras)
+        if not torch.is_grad_enabled():
+            whole = max(1, PICTURE_PIXELS // (cameras.height * cameras.width * samples**2))
+        parts = [
+            self._maps(vertices, normals, cameras.select(views), lamps, views, samples)
+            for views in torch.arange(len(cameras), device=vertices.device).split(whole)
+        ]
+        maps = torch.cat(parts)
+        color, normal, depth, opacity = maps.split([3, 3, 1, 1], dim=-1)
+        rgb = color + (1 - opacity) * background[:, None, None]
+        unit = F.normalize(normal, dim=-1, eps=1e-6) if context.normals else None
+        return RenderOutput(rgb, opacity, depth, unit, aux=vertices)
+
+    def _maps(
+        self,
+        vertices: Float[Tensor, "V 3"],
+        normals: Float[Tensor, "V 3"],
+        cameras: Cameras,
+        lamps: Any,
+        views: Int[Tensor, "B"],
+        samples: int,
+    ) -> Float[Tensor, "B H W 8"]:
+        """Premultiplied colour, normal and depth, and the opacity."""
+        height, width = cameras.height * samples, cameras.width * samples
+        points = project(vertices, cameras) * vertices.new_tensor([samples, samples, 1.0])
+        image = rasterize_triangles(points, self.faces, height, width)
+        seen = (image.face >= 0).flatten().nonzero()[:, 0]
+        fixed = image._replace(barycentric=image.barycentric.detach())
+        values = interpolate(torch.cat([vertices.detach(), normals], dim=-1), self.faces, fixed).flatten(0, 2)[seen]
+        places, normal = values[:, :3], F.normalize(values[:, 3:], dim=-1, eps=1e-6)
+        color = self.color_field(places)
+        if lamps is not None:
+            color = lamps.shade(color, normal, places, views[seen // (height * width)])
+        elif self.config.light is not None:
+            color = color * self.config.light.on(normal)[:, None]
+        depth = image.depth.flatten()[seen][:, None]
+        found = torch.cat([color, normal, depth, torch.ones_like(depth)], dim=-1)
+        maps = found.new_zeros(image.face.numel(), 8).index_copy(0, seen, found).view(*image.face.shape, 8)
+        maps = blend_outlines(maps, points, outline_crossings(points, self.faces, self._edges, image.depth))
+        return F.avg_pool2d(maps.permute(0, 3, 1, 2), samples).permute(0, 2, 3, 1)
+
+    def param_groups(self) -> list[ParamGroup]:
+        """The vertices, with one second moment for all, and the colours."""
+        return [
+            ParamGroup("vertices", [self.raw_vertices], LR_VERTICES, uniform=True),
+            ParamGroup("colors", list(self.color_field.parameters()), LR_COLORS),
+        ]
+
+    def regularizers(self, out: RenderOutput) -> Mapping[str, Float[Tensor, ""]]:
+        """Of the surface that was rendered; all 0 for one that is flat with edges of one length.
+
+        `laplacian` = mean |v_i - mean of its neighbours|^2 / (mean edge length)^2, `normal_consistency` = mean over
+        edges of 1 - n_1 . n_2, `edge_length` = variance of the edges' lengths / (mean length)^2.
+        """
+        assert isinstance(out.aux, Tensor), f"not a render of this scene: {type(out.aux)}"
+        vertices, edges = out.aux, self._edges.long()
+        length = (vertices[edges[:, 0]] - vertices[edges[:, 1]]).norm(dim=-1)
+        mean = length.mean()
+        ends = torch.cat([edges[:, :2], edges[:, :2].flip(1)])
+        degree = torch.bincount(ends[:, 0], minlength=len(vertices)).clamp_min(1)
+        around = torch.zeros_like(vertices).index_add(0, ends[:, 0], vertices.index_select(0, ends[:, 1]))
+        inner = edges[edges[:, 3] >= 0]
+        normals = face_normals(vertices, self.faces)
+        cosine = (normals.index_select(0, inner[:, 2]) * normals.index_select(0, inner[:, 3])).sum(-1)
+        return {
+            "laplacian": ((vertices - around / degree[:, None]).square().sum(-1)).mean() / mean.detach().square(),
+            "normal_consistency": (1 - cosine).mean(),
+            "edge_length": length.var(correction=0) / mean.detach().square(),
+        }
+
+    @torch.no_grad()
+    def after_step(self, step: int, steps: int, out: RenderOutput, optimizer: Optimizer) -> None:
+        """Keep the vertices inside the bounds."""
+        vertices = self.vertices()
+        norm = vertices.norm(dim=-1, keepdim=True)
+        if bool((norm > BOUND_RADIUS).any()):
+            self.raw_vertices.copy_(self._steps.to_u(vertices * (BOUND_RADIUS / norm).clamp_max(1.0)))
+
+    @torch.no_grad()
+    def surface(self) -> tuple[Float[Tensor, "V 3"], Int[Tensor, "F 3"]]:
+        """The mesh as it is: vertices in world units, and faces."""
+        return self.vertices(), self.faces
+
+    @torch.no_grad()
+    def density(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P"]:
+        """1 inside, 0 outside, by the side of the nearest of many points of the surface."""
+        from scipy.spatial import cKDTree
+
+        vertices, faces = (t.cpu() for t in self.surface())
+        corners = vertices[faces.long()]
+        normals = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        generator = torch.Generator().manual_seed(0)
+        face = torch.multinomial(normals.norm(dim=-1), INSIDE_SAMPLES, replacement=True, generator=generator)
+        shares = torch.rand(INSIDE_SAMPLES, 2, generator=generator)
+        shares = torch.where(shares.sum(1, keepdim=True) > 1, 1 - shares, shares)
+        a, b, c = corners[face].unbind(1)
+        places = a + shares[:, :1] * (b - a) + shares[:, 1:] * (c - a)
+        nearest = torch.from_numpy(cKDTree(places.numpy()).query(points.detach().cpu().numpy())[1])
+        inside = ((points.cpu() - places[nearest]) * normals[face[nearest]]).sum(-1) < 0
+        return inside.to(points)
+
+    @torch.no_grad()
+    def color(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P 3"]:
+        """The colour without light; defined everywhere."""
+        return self.color_field(points)
+
+
+def face_normals(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "F 3"]:
+    """Unit normals, outwards."""
+    return F.normalize(_area_vectors(vertices, faces), dim=-1, eps=1e-12)
+
+
+def vertex_normals(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "V 3"]:
+    """Unit normals: the faces' around each vertex, weighted by area."""
+    vectors = _area_vectors(vertices, faces)
+    sums = torch.zeros_like(vertices)
+    for corner in faces.long().unbind(1):
+        sums = sums.index_add(0, corner, vectors)
+    return F.normalize(sums, dim=-1, eps=1e-12)
+
+
+def _area_vectors(vertices: Tensor, faces: Tensor) -> Tensor:
+    # index_select: the backward pass of indexing may sum in another order each time
+    a, b, c = (vertices.index_select(0, corner) for corner in faces.long().unbind(1))
+    return torch.linalg.cross(b - a, c - a)
+
+
+def _take_on_faces(scene: Mesh, state: dict[str, Any], prefix: str, *_: object) -> None:
+    """Take on the saved topology. The parameter stays the same object, so an optimizer that holds it stays valid."""
+    faces, vertices = state.get(prefix + "faces"), state.get(prefix + "raw_vertices")
+    if isinstance(faces, Tensor) and isinstance(vertices, Tensor) and vertices.dim() == 2:
+        scene.faces = faces.to(scene.faces)
+        scene.raw_vertices.grad = None
+        scene.raw_vertices.data = scene.raw_vertices.data.new_empty(vertices.shape)
+        scene._prepare(len(vertices))

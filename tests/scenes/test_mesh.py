@@ -1,0 +1,233 @@
+"""The mesh as a scene: what it renders is the surface, its gradients move the surface to what pictures show."""
+
+import copy
+import math
+
+import pytest
+import torch
+import trimesh
+from torch import nn
+
+from sds3d.cameras import CamerasConfig, orbit, sample_cameras
+from sds3d.scenes import SCENES, Mesh, MeshConfig, RenderContext, Scene
+from sds3d.scenes.mesh import BOUND_RADIUS, face_normals, vertex_normals
+from sds3d.scenes.optimizer import OptimConfig, build_optimizer
+from sds3d.scenes.shading import ShadingConfig, Sun
+
+SUN = Sun(direction=(0.0, 0.0, 2.0), ambient=0.5, diffuse=0.25)
+
+
+def make_scene(seed=0, **options) -> Mesh:
+    return MeshConfig(**options).build(torch.Generator().manual_seed(seed))
+
+
+def of_mesh(mesh: trimesh.Trimesh, **options) -> Mesh:
+    scene = make_scene(**options)
+    scene.set_surface(torch.tensor(mesh.vertices, dtype=torch.float32), torch.tensor(mesh.faces).int())
+    return scene
+
+
+def training(progress=0.0, seed=0) -> RenderContext:
+    return RenderContext(progress, frozenset(), torch.Generator().manual_seed(seed))
+
+
+class HalfRed(nn.Module):
+    """Red above, white below."""
+
+    def forward(self, points):
+        red, white = points.new_tensor([0.9, 0.1, 0.1]), points.new_tensor([0.9, 0.9, 0.9])
+        return torch.where(points[:, 2:] > 0.1, red, white)
+
+
+def target(**options) -> Mesh:
+    """A box of two colours."""
+    scene = of_mesh(trimesh.creation.box((0.9, 0.7, 0.8)).subdivide_to_size(0.15), **options)
+    scene.color_field = HalfRed()
+    return scene
+
+
+def test_it_is_a_scene_of_that_name() -> None:
+    assert SCENES["mesh"] is MeshConfig
+    assert isinstance(make_scene(), Scene)
+
+
+def test_a_ball_looks_like_a_ball() -> None:
+    """A sphere of radius r at distance d covers a disc of radius f r / sqrt(d^2 - r^2) pixels."""
+    scene, cameras = make_scene(init_radius=0.5), orbit(2, size=64)
+    with torch.no_grad():
+        out = scene.render(cameras, torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]), RenderContext(normals=True))
+    distance, focal = 2.9, float(cameras.intrinsics[0, 0, 0])
+    area = math.pi * (focal * 0.5) ** 2 / (distance**2 - 0.5**2)
+    assert float(out.opacity[0].sum()) == pytest.approx(area, rel=0.01)  # the faces lie inside the sphere
+    middle = (slice(None), 32, 32)
+    assert out.depth[middle].flatten().tolist() == pytest.approx([distance - 0.5] * 2, abs=0.01)
+    towards = cameras.camera_to_world[:, :3, 3] / distance
+    assert torch.allclose(out.normal[middle], towards, atol=0.06)
+    corner = (slice(None), 0, 0)
+    assert out.rgb[corner].tolist() == [[0, 0, 0], [1, 1, 1]]
+    assert out.opacity[corner].tolist() == [0, 0]
+
+
+def test_the_sun_falls_on_normals_and_stays_out_of_the_colours() -> None:
+    normals = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.6, 0.0, 0.8]])
+    assert SUN.on(normals).tolist() == pytest.approx([0.75, 0.5, 0.5, 0.5 + 0.25 * 0.8])
+    with pytest.raises(ValueError, match="must not be 0"):
+        Sun(direction=(0, 0, 0), ambient=0.5, diffuse=0.5)
+    plain, lit = target(), target(light=SUN)
+    cameras = orbit(1, elevation_deg=89, size=32)
+    with torch.no_grad():
+        above = [scene.render(cameras, torch.zeros(1, 3)).rgb[0, 16, 16] for scene in (plain, lit)]
+    torch.testing.assert_close(above[1], 0.75 * above[0], rtol=1e-3, atol=1e-3)
+    points = torch.tensor([[0.0, 0.0, 0.4]])
+    assert torch.equal(plain.color(points), lit.color(points))
+
+
+def test_random_light_is_for_training_only() -> None:
+    scene, cameras, black = (
+        target(shading=ShadingConfig(begin_at=0.0, albedo_share=0.0)),
+        orbit(2, size=16),
+        torch.zeros(2, 3),
+    )
+    with torch.no_grad():
+        plain = target().render(cameras, black, training()).rgb
+        assert torch.equal(scene.render(cameras, black).rgb, target().render(cameras, black).rgb)
+        assert not torch.allclose(scene.render(cameras, black, training(0.5)).rgb, plain, atol=0.02)
+        unlit = RenderContext(0.5, (), torch.Generator().manual_seed(0), lit=False)
+        assert torch.equal(scene.render(cameras, black, unlit).rgb, plain)
+
+
+def fitted(scene: Mesh, steps: int, seed=0, start=0, optimizer=None):
+    """Trained on pictures of the target, as the trainer trains it."""
+    goal = target(light=scene.config.light)
+    optimizer = optimizer or build_optimizer(OptimConfig(), scene, None)
+    for step in range(start, start + steps):
+        generator = torch.Generator().manual_seed(1000 * seed + step)
+        cameras = sample_cameras(CamerasConfig(size=32), generator)
+        background = torch.rand(4, 3, generator=generator)
+        with torch.no_grad():
+            want = goal.render(cameras, background, training())
+        out = scene.render(cameras, background, training())
+        (out.rgb - want.rgb).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        scene.after_step(step, 100, out, optimizer)
+    return optimizer
+
+
+def likeness(scene: Mesh) -> tuple[float, float]:
+    """Silhouette IoU and mean colour error to the target, from other views."""
+    cameras, white = orbit(6, elevation_deg=25, size=64), torch.ones(6, 3)
+    with torch.no_grad():
+        got, want = scene.render(cameras, white), target(light=scene.config.light).render(cameras, white)
+    a, b = got.opacity > 0.5, want.opacity > 0.5
+    return float((a & b).sum() / (a | b).sum()), float((got.rgb - want.rgb).abs()[b.expand_as(got.rgb)].mean())
+
+
+@pytest.mark.slow
+def test_a_ball_becomes_the_box_that_pictures_show() -> None:
+    scene = make_scene(light=SUN)
+    before = likeness(scene)
+    fitted(scene, 120)
+    iou, error = likeness(scene)
+    assert before[0] < 0.8
+    assert iou > 0.95
+    assert error < 0.06 < before[1]
+    # the light was not painted on: the top and a side of the lower half have the colours that they have
+    colors = scene.color(torch.tensor([[0.0, 0.0, 0.4], [0.45, 0.0, -0.2]]))
+    assert torch.allclose(colors, HalfRed()(torch.tensor([[0.0, 0.0, 0.4], [0.45, 0.0, -0.2]])), atol=0.15)
+
+
+def test_a_run_that_is_loaded_goes_on_as_if_it_had_not_stopped() -> None:
+    """Another topology than that of a fresh scene, and with the moments of the optimizer."""
+    scene = of_mesh(trimesh.creation.box((0.8, 0.8, 0.8)).subdivide_to_size(0.3))
+    optimizer = fitted(scene, 3)
+    state, moments = copy.deepcopy(scene.state_dict()), copy.deepcopy(optimizer.state_dict())
+    fitted(scene, 2, start=3, optimizer=optimizer)
+
+    other = make_scene(seed=5)
+    again = build_optimizer(OptimConfig(), other, None)
+    other.load_state_dict(state)
+    again.load_state_dict(moments)
+    assert torch.equal(other.faces, scene.faces)
+    fitted(other, 2, start=3, optimizer=again)
+    for name, value in scene.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+
+
+def test_inside_and_outside() -> None:
+    scene = target()
+    points = torch.tensor([[0.0, 0.0, 0.0], [0.43, 0.33, 0.38], [0.47, 0.0, 0.0], [0.0, 0.0, 0.9], [5.0, 5.0, 5.0]])
+    assert scene.density(points).tolist() == [1, 1, 0, 0, 0]
+
+
+def test_regularizers_by_hand() -> None:
+    box = of_mesh(trimesh.creation.box((0.8, 0.8, 0.8)))
+    losses = box.regularizers(box.render(orbit(1, size=8), torch.zeros(1, 3)))
+    assert set(losses) == set(MeshConfig.losses)
+    assert float(losses["normal_consistency"]) == pytest.approx(12 / 18, abs=1e-5)  # 6 diagonals are flat
+    lengths = torch.tensor([0.8] * 12 + [0.8 * math.sqrt(2)] * 6)
+    assert float(losses["edge_length"]) == pytest.approx(
+        float(lengths.var(correction=0) / lengths.mean() ** 2), rel=1e-4
+    )
+    tetrahedron = of_mesh(
+        trimesh.Trimesh(
+            [[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], [[0, 1, 2], [0, 2, 3], [0, 3, 1], [1, 3, 2]]
+        )
+    )
+    losses = tetrahedron.regularizers(tetrahedron.render(orbit(1, size=8), torch.zeros(1, 3)))
+    assert float(losses["edge_length"]) == pytest.approx(0, abs=1e-6)
+    # the mean of the three others is opposite: v - (-v / 3), of length 4/3 sqrt(3); edges are 2 sqrt(2) long
+    assert float(losses["laplacian"]) == pytest.approx((16 / 9) * 3 / 8, rel=1e-4)
+
+
+def test_vertices_stay_within_the_bounds() -> None:
+    scene = make_scene(init_radius=0.5)
+    with torch.no_grad():
+        scene.raw_vertices.mul_(3)
+    out = scene.render(orbit(1, size=8), torch.zeros(1, 3))
+    scene.after_step(0, 10, out, build_optimizer(OptimConfig(), scene, None))
+    norm = scene.vertices().norm(dim=-1)
+    assert float(norm.max()) <= BOUND_RADIUS + 1e-4
+    assert float(norm.min()) > 1.0  # scaled back, and not away
+
+
+def test_normals_of_a_ball() -> None:
+    ball = trimesh.creation.icosphere(3, 0.7)
+    vertices, faces = torch.tensor(ball.vertices).float(), torch.tensor(ball.faces).int()
+    assert float((vertex_normals(vertices, faces) * vertices / 0.7).sum(-1).min()) > 0.999
+    torch.testing.assert_close(
+        face_normals(vertices, faces), torch.tensor(ball.face_normals.copy()).float(), atol=1e-4, rtol=0
+    )
+
+
+def test_colours_have_no_gradient_to_places_but_light_and_outlines_have() -> None:
+    scene, dark = make_scene(light=SUN), make_scene()
+    for each, moved in ((scene, True), (dark, False)):
+        out = each.render(orbit(1, size=16), torch.zeros(1, 3), training())
+        inner = out.rgb[0, 6:10, 6:10].sum()  # no outline here
+        (grad,) = torch.autograd.grad(inner, each.raw_vertices, allow_unused=True, retain_graph=True)
+        assert (grad is not None and bool(grad.abs().max() > 0)) == moved
+        (grad,) = torch.autograd.grad(out.opacity.sum(), each.raw_vertices)
+        assert grad.abs().max() > 0
+
+
+def test_one_second_moment_for_all_vertices_and_adam_for_the_rest() -> None:
+    """Against the formula for `uniform` groups, against torch.optim.Adam bit for bit for the others."""
+    scene = make_scene()
+    optimizer = build_optimizer(OptimConfig(), scene, None)
+    twin = copy.deepcopy(list(scene.color_field.parameters()))
+    adam = torch.optim.Adam([{"params": twin, "lr": 0.01, "eps": 1e-15}], betas=(0.9, 0.99), foreach=False)
+    start, m, v = scene.raw_vertices.detach().clone(), 0.0, 0.0
+    for step in range(1, 4):
+        generator = torch.Generator().manual_seed(step)
+        grad = torch.randn(scene.raw_vertices.shape, generator=generator)
+        scene.raw_vertices.grad = grad.clone()
+        for own, other in zip(scene.color_field.parameters(), twin, strict=True):
+            own.grad = torch.randn(own.shape, generator=generator)
+            other.grad = own.grad.clone()
+        optimizer.step()
+        adam.step()
+        m, v = 0.9 * m + 0.1 * grad, 0.99 * v + 0.01 * float(grad.square().max())
+        start = start - 0.03 * m / (1 - 0.9**step) / math.sqrt(v / (1 - 0.99**step))
+    torch.testing.assert_close(scene.raw_vertices.detach(), start, rtol=1e-5, atol=1e-5)
+    assert all(torch.equal(a, b) for a, b in zip(scene.color_field.parameters(), twin, strict=True))
