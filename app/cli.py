@@ -110,7 +110,7 @@ def generate(
         Option(metavar="NAME", help="sds, sjc, csd, nfsd, ssd, ism, sdi, vsd or cfd", rich_help_panel=PARTS),
     ] = None,
     scene: Annotated[
-        str | None, Option(metavar="NAME", help="gaussians, nerf, or image (flat)", rich_help_panel=PARTS)
+        str | None, Option(metavar="NAME", help="gaussians, nerf, mesh, or image (flat)", rich_help_panel=PARTS)
     ] = None,
     rasterizer: Annotated[
         str | None, Option(metavar="NAME", help="of splats: auto, native, gsplat (CUDA), torch", rich_help_panel=PARTS)

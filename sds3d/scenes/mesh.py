@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-import trimesh
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
@@ -32,21 +31,23 @@ PICTURE_SAMPLES = 2  # along each side of a pixel, in pictures; their pixels are
 PICTURE_PIXELS = 4_000_000  # samples of one pass without gradient; bounds memory to about 500 MB
 LR_VERTICES = 0.03  # of u, in which a step spreads over the vertex's neighbours
 LR_COLORS = 0.01
+COARSEST = 8  # cells of the coarsest grid of colours
 INSIDE_SAMPLES = 100_000  # of the surface, to tell inside from outside
 
 
 class ColorGridConfig(Options):
-    """How fine colours can vary over the surface."""
+    """How fine colours can vary over the surface. The defaults suit the embedded prior, which sees 64 pixels."""
 
-    levels: Annotated[int, Field(ge=1, le=24, description="Number of grids, from coarse to fine")] = 6
-    base_resolution: Annotated[int, Field(ge=2, le=512, description="Cells along a side of the coarsest grid")] = 8
-    finest_resolution: Annotated[int, Field(ge=2, le=8192, description="Cells along a side of the finest grid")] = 64
+    finest_resolution: Annotated[
+        int, Field(ge=8, le=8192, description="Cells of the finest grid along the scene's side")
+    ] = 64
     log2_table: Annotated[int, Field(ge=4, le=24, description="log2 of the largest number of entries of one grid")] = 15
     hidden: Annotated[int, Field(ge=4, le=256, description="Width of the network")] = 32
 
     def grid(self) -> HashGrid:
-        """The table's layout."""
-        return HashGrid(self.levels, FEATURES, self.base_resolution, self.finest_resolution, self.log2_table)
+        """The table's layout: from 8 cells on, each grid about 1.5 times as fine as the one before."""
+        levels = 1 + round(math.log(self.finest_resolution / COARSEST) / math.log(1.5))
+        return HashGrid(levels, FEATURES, COARSEST, self.finest_resolution, self.log2_table)
 
 
 class MeshConfig(SceneConfig):
@@ -81,6 +82,8 @@ class Mesh(nn.Module):
         super().__init__()
         self.config = config
         self.color_field = ColorField(config.colors.grid(), config.colors.hidden, BOUND_RADIUS, generator)
+        import trimesh  # slow to import
+
         ball = trimesh.creation.icosphere(4, config.init_radius)
         self.set_surface(torch.tensor(ball.vertices, dtype=torch.float32), torch.tensor(ball.faces).int())
         self.register_load_state_dict_pre_hook(_take_on_faces)

@@ -23,6 +23,7 @@ SMALL = {
         "scene.occupancy_resolution": 16,
         "scene.step": 0.1,
     },
+    "mesh": {"scene.samples": 1, "scene.colors": {"finest_resolution": 24, "log2_table": 10, "hidden": 8}},
     "image": {},
 }
 

@@ -65,7 +65,7 @@ def test_a_ball_looks_like_a_ball() -> None:
     assert torch.allclose(out.normal[middle], towards, atol=0.06)
     corner = (slice(None), 0, 0)
     assert out.rgb[corner].tolist() == [[0, 0, 0], [1, 1, 1]]
-    assert out.opacity[corner].tolist() == [0, 0]
+    assert out.opacity[corner].flatten().tolist() == [0, 0]
 
 
 def test_the_sun_falls_on_normals_and_stays_out_of_the_colours() -> None:
