@@ -5,6 +5,7 @@ gradient here. After DreamFusion's mesh successors (Fantasia3D, Chen et al. 2023
 vertices optimized as in Nicolet et al. 2021.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
