@@ -3,8 +3,9 @@
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
+
+from sds3d.types import Latents, Scalar
 
 
 class _Inject(torch.autograd.Function):
@@ -20,7 +21,7 @@ class _Inject(torch.autograd.Function):
         return (grad_outputs[0] * grad / len(grad)).to(ctx.x_dtype), None
 
 
-def inject_gradient(x: Float[Tensor, "B C h w"], grad: Float[Tensor, "B C h w"]) -> Float[Tensor, ""]:
+def inject_gradient(x: Latents, grad: Latents) -> Scalar:
     """A loss with value 1/2 ||grad||^2 / B and gradient grad / B on x, in float32 or wider.
 
     It equals 1/2 ||x - stopgrad(x - grad)||^2, summed over C h w and averaged over B, without the rounding of x - grad.
@@ -29,7 +30,7 @@ def inject_gradient(x: Float[Tensor, "B C h w"], grad: Float[Tensor, "B C h w"])
     return _Inject.apply(x, grad.detach().to(torch.promote_types(grad.dtype, torch.float32)))
 
 
-def clip_gradient(grad: Float[Tensor, "B C h w"], limit: float) -> tuple[Float[Tensor, "B C h w"], Float[Tensor, ""]]:
+def clip_gradient(grad: Latents, limit: float) -> tuple[Latents, Scalar]:
     """Clamps each element to [-limit, limit]; also returns the fraction of elements that were outside.
 
     Infinite and nan elements stay as they are, so that the health check sees them.

@@ -7,12 +7,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from sds3d.options import Fraction, Schedule, Scheduled, evaluate
+from sds3d.options import Fraction, Schedule, Scheduled, bounded, evaluate
 from sds3d.scenes import regularizers
 from sds3d.scenes.base import PICTURE, ParamGroup, RenderContext, SceneConfig
 from sds3d.scenes.nerf_field import FieldConfig, NerfField
@@ -52,20 +52,15 @@ class NerfConfig(SceneConfig):
     shading: Annotated[ShadingConfig | None, Field(description="Light in training; null for none")] = None
     # longer at first: haze has a long way on every ray and no detail to miss
     step: Annotated[
-        Scheduled, Field(description="Distance between samples of a ray, world units; half of its end in pictures")
+        Scheduled,
+        bounded(f"above 0 and below {BOUND_RADIUS:g}, the radius of the scene", lambda step: 0 < step < BOUND_RADIUS),
+        Field(description="Distance between samples of a ray, world units; half of its end in pictures"),
     ] = Schedule(start=0.09, end=0.045, begin_at=0.1, end_at=0.3)
     chunk: Annotated[
         int, Field(ge=1, description="Rays at once: bounds the memory, and costs time if below a view's")
     ] = 16_384
     lr_table: Annotated[Fraction, Field(description="Learning rate of the hash grid's entries")] = 0.02
     lr_network: Annotated[Fraction, Field(description="Learning rate of the network")] = 0.01
-
-    @field_validator("step")
-    @classmethod
-    def _inside_the_ball(cls, value: float | Schedule) -> float | Schedule:
-        if not all(0 < evaluate(value, progress) < BOUND_RADIUS for progress in (0.0, 1.0)):
-            raise ValueError(f"it must be above 0 and below {BOUND_RADIUS:g}, the radius of the scene")
-        return value
 
     def build(self, generator: torch.Generator) -> "Nerf":
         """A fresh scene on the CPU; every random number it will ever need descends from `generator`."""

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import torch
 from jaxtyping import Bool
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sds3d.ops.selective_adam import selective_adam_
-from sds3d.options import Options, Schedule, Scheduled, evaluate
+from sds3d.options import Options, Schedule, Scheduled, bounded, evaluate
 from sds3d.scenes.base import ParamGroup, Scene
 from sds3d.scenes.densify import SplatTrace
 from sds3d.scenes.particles import Particles
@@ -36,19 +36,13 @@ class OptimConfig(Options):
     ] = {}
     clip_gradient: Annotated[
         Scheduled | None,
+        bounded("above 0", lambda limit: limit > 0),
         Field(description="limit for each element of the guidance's gradient on a view; no limit if not given"),
     ] = None
     selective: Annotated[
         bool, Field(description="splats that no view shows keep their values and Adam moments in that step")
     ] = False
     guidance_lr: Annotated[float, Field(ge=0, description="learning rate of a guidance's own network")] = 1e-4
-
-    @field_validator("clip_gradient")
-    @classmethod
-    def _positive(cls, value: float | Schedule | None) -> float | Schedule | None:
-        if value is not None and min(evaluate(value, 0.0), evaluate(value, 1.0)) <= 0:
-            raise ValueError("it must be above 0")
-        return value
 
 
 def build_optimizer(

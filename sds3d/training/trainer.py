@@ -86,7 +86,7 @@ class Trainer:
             losses = dict(scene.regularizers(out))
             if self.environment_map is not None:
                 out = replace(out, rgb=self.environment_map.behind(out, cameras, background, generator))
-        request = NoiseRequest(cameras, out, prior.latent_shape, generator, progress)
+        request = NoiseRequest(cameras, out, prior.latent_shape, generator)
         noise = config.noise.sample(request, self.noise_state).to(self.device)
         with self._timed("prior"):
             x = prior.encode(out.image())

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sds3d.guidance.noise.base import Noise, NoiseRequest
+from sds3d.types import Latents
 
 TEXELS_PER_PIXEL = 2  # along the cube map's side, per pixel along the view's side
 SHELLS = 8  # of distance from the origin; thick, so small depth errors (fog) usually fall into the same texel
@@ -89,7 +90,7 @@ class Surface(Noise[Atlas]):
         return Atlas(shape, torch.randint(2**62, (), generator=generator), particles)
 
     @torch.no_grad()
-    def sample(self, request: NoiseRequest, state: Atlas) -> Float[Tensor, "B C h w"]:
+    def sample(self, request: NoiseRequest, state: Atlas) -> Latents:
         """eps of each view; draws from the generator only if the background is fresh."""
         (channels, height, width), views = request.shape, len(request.cameras)
         pixels, texels = views * height * width, state.texels.shape[1]
