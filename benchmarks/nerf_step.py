@@ -19,7 +19,7 @@ import volume  # beside this file
 
 from sds3d import load_config
 from sds3d.cameras import orbit
-from sds3d.ops import backend_info
+from sds3d.ops.extension import backend_info
 from sds3d.scenes import NerfConfig, RenderContext
 from sds3d.training.trainer import Trainer
 

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from sds3d.cameras import orbit
-from sds3d.ops import backend_info
 from sds3d.ops.composite import composite, composite_reference
+from sds3d.ops.extension import backend_info
 from sds3d.ops.hash_encode import hash_encode, hash_encode_reference
 from sds3d.ops.march_rays import OccupancyGrid, march_rays, march_rays_reference
 from sds3d.scenes.nerf_field import FieldConfig

@@ -74,24 +74,11 @@ def composite_fake(
     return image, column, torch.empty_like(column), torch.empty_like(densities)
 
 
-def composite_backward_fake(
-    densities: Tensor,
-    features: Tensor,
-    t_starts: Tensor,
-    t_ends: Tensor,
-    offsets: Tensor,
-    weights: Tensor,
-    grad_image: Tensor,
-    grad_opacity: Tensor,
-    grad_depth: Tensor,
-    grad_weights: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Shapes of the backward op."""
+def composite_backward_fake(densities: Tensor, features: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(densities), torch.empty_like(features)
 
 
 def save_for_backward(ctx, inputs: tuple, output: tuple) -> None:
-    """Keep the inputs and the weights."""
     ctx.save_for_backward(*inputs, output[3])
 
 

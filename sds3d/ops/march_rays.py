@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -101,27 +102,16 @@ def _packed(
     return RaySamples(ray_indices, t_starts, t_starts + step, points[ray_indices, numbers], offsets)
 
 
-def march_count_fake(
-    rays_o: Tensor,
-    rays_d: Tensor,
-    starts: Tensor,
-    far: Tensor,
-    binaries: Tensor,
-    aabb: Tensor,
-    least: Tensor,
-    step: float,
-    max_samples: int,
-    hidden_depth: float,
-) -> tuple[Tensor, Tensor]:
+def march_count_fake(rays_o: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     """Shapes for torch.compile and export: how many intervals of each ray are kept, and which, 64 to a word."""
+    *_, max_samples, _hidden_depth = rest
     rays, words = rays_o.shape[0], (max_samples + 63) // 64
     return rays_o.new_empty(rays, dtype=torch.int64), rays_o.new_empty(rays, words, dtype=torch.int64)
 
 
-def march_fill_fake(
-    rays_o: Tensor, rays_d: Tensor, starts: Tensor, kept: Tensor, offsets: Tensor, step: float, total: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def march_fill_fake(rays_o: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Shapes of the second op: ray_indices, t_starts and points."""
+    total = rest[-1]
     return rays_o.new_empty(total, dtype=torch.int64), rays_o.new_empty(total), rays_o.new_empty(total, 3)
 
 

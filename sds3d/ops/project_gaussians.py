@@ -1,6 +1,6 @@
 """Projection of 3D Gaussians to 2D: EWA splatting (Zwicker et al. 2001; Kerbl et al. 2023)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -44,20 +44,9 @@ def project_gaussians(
     chosen = choose_rasterizer(rasterizer, means.device, "project_gaussians")
     if chosen == "torch" or (chosen == "gsplat" and not backend_info().cuda):
         return project_gaussians_reference(means, quats, scales, opacities, cameras, near, dilation)
-    return ProjectedGaussians(
-        *torch.ops.sds3d.project_gaussians(
-            means,
-            quats,
-            scales,
-            opacities.detach(),
-            cameras.camera_to_world.detach(),
-            cameras.intrinsics.detach(),
-            cameras.height,
-            cameras.width,
-            near,
-            dilation,
-        )
-    )
+    fixed = opacities.detach(), cameras.camera_to_world.detach(), cameras.intrinsics.detach()
+    size = cameras.height, cameras.width
+    return ProjectedGaussians(*torch.ops.sds3d.project_gaussians(means, quats, scales, *fixed, *size, near, dilation))
 
 
 def project_gaussians_reference(
@@ -146,26 +135,15 @@ def rotation_matrices(quats: Float[Tensor, "N 4"]) -> Float[Tensor, "N 3 3"]:
     ).view(-1, 3, 3)  # fmt: skip
 
 
-def project_fake(
-    means: Tensor,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    camera_to_world: Tensor,
-    intrinsics: Tensor,
-    height: int | torch.SymInt,
-    width: int | torch.SymInt,
-    near: float,
-    dilation: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def project_fake(means: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Shapes of `project_gaussians` for torch.compile and export."""
+    camera_to_world = rest[3]
     shape = (camera_to_world.shape[0], means.shape[0])
     new = means.new_empty
     return new(*shape, 2), new(*shape, 3), new(*shape), new(*shape, 2)
 
 
 def project_backward_fake(means: Tensor, quats: Tensor, scales: Tensor, *rest: object) -> tuple[Tensor, Tensor, Tensor]:
-    """Shapes of the backward op."""
     return torch.empty_like(means), torch.empty_like(quats), torch.empty_like(scales)
 
 

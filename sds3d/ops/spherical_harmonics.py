@@ -69,10 +69,7 @@ def harmonics_fake(coefficients: Tensor, means: Tensor, camera_to_world: Tensor)
     return means.new_empty(camera_to_world.shape[0], means.shape[0], 3)
 
 
-def harmonics_backward_fake(
-    coefficients: Tensor, means: Tensor, camera_to_world: Tensor, grad_colors: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Shapes of the backward op."""
+def harmonics_backward_fake(coefficients: Tensor, means: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(coefficients), torch.empty_like(means)
 
 

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from sds3d.ops import ProjectedGaussians, project_gaussians, rasterize_gaussians, spherical_harmonics
 from sds3d.ops.extension import compiled
+from sds3d.ops.project_gaussians import ProjectedGaussians, project_gaussians
+from sds3d.ops.rasterize_gaussians import rasterize_gaussians
+from sds3d.ops.spherical_harmonics import spherical_harmonics
 from sds3d.types import Cameras
 from tests.ops.splat_cases import random_splats, ring_of_cameras
 from tests.ops.test_rasterize_gaussians import Case, compare

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sds3d.ops import project_gaussians, project_gaussians_reference
 from sds3d.ops.extension import compiled
+from sds3d.ops.project_gaussians import project_gaussians, project_gaussians_reference
 from sds3d.types import Cameras
 from tests.ops.splat_cases import assert_agrees, gradients, leaves, random_splats, ring_of_cameras
 
