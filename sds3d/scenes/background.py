@@ -12,8 +12,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sds3d.cameras import camera_rays
 from sds3d.options import Fraction, Options
-from sds3d.scenes.rays import camera_rays
 from sds3d.types import Cameras, RenderOutput
 
 Color = tuple[Fraction, Fraction, Fraction]

@@ -17,8 +17,7 @@ from sds3d.ops.rasterize_gaussians import rasterize_gaussians
 from sds3d.ops.spherical_harmonics import SH_C0, spherical_harmonics
 from sds3d.options import ordered
 from sds3d.scenes.base import INIT_COLOR_JITTER, PICTURE, ParamGroup, RenderContext, SceneConfig
-from sds3d.scenes.densify import Densifier, DensifyConfig, SplatTrace
-from sds3d.scenes.init import ball_points, ball_spacing
+from sds3d.scenes.densify import DensifyConfig, SplatTrace, refine
 from sds3d.scenes.regularizers import depth_spread, opacity_entropy, opacity_sparsity
 from sds3d.scenes.splat_field import SplatField, field_at_points, splat_field, splat_to_grid
 from sds3d.types import Cameras, RenderOutput
@@ -26,7 +25,6 @@ from sds3d.types import Cameras, RenderOutput
 Rate = Annotated[float, Field(ge=0, le=1)]
 NAMES = ("raw_means", "raw_quats", "raw_scales", "raw_opacities", "raw_colors")
 HARMONICS = "raw_harmonics"  # only with sh_degree > 0
-ACCUMULATORS = ("grad_sum", "view_count", "seed")  # of the densifier; saved beside the parameters
 SURFACE = 0.1  # world units: splats in a pixel farther apart than this may be two surfaces
 BOUND_RADIUS = 1.05  # world units: means stay inside this ball; splats of an object in the unit ball reach beyond it
 MAX_ASPECT = 3.0  # longest over shortest axis: needles thinner than a pixel of the training views grow long unseen
@@ -68,19 +66,11 @@ class GaussiansConfig(SceneConfig):
     _in_order = ordered("min_scale", "max_scale")
 
     def build(self, generator: torch.Generator) -> "Gaussians":
-        """A fresh scene on the CPU; every random number it will ever need descends from `generator`."""
         return Gaussians(self, generator)
 
 
 class Gaussians(nn.Module):
     """A Scene of splats. The optimizer moves `raw_*`; the properties are the same values after activation."""
-
-    raw_means: nn.Parameter
-    raw_quats: nn.Parameter
-    raw_scales: nn.Parameter
-    raw_opacities: nn.Parameter
-    raw_colors: nn.Parameter
-    raw_harmonics: nn.Parameter
 
     def __init__(self, config: GaussiansConfig, generator: torch.Generator) -> None:
         super().__init__()
@@ -97,9 +87,11 @@ class Gaussians(nn.Module):
         if config.sh_degree > 0:
             self.names = (*NAMES, HARMONICS)
             self.raw_harmonics = nn.Parameter(torch.zeros(count, (config.sh_degree + 1) ** 2 - 1, 3))
-        self.densifier = Densifier(config.densify, count, generator)
-        self.register_state_dict_post_hook(_flatten_state)
-        self.register_load_state_dict_pre_hook(_prepare_loading)
+        # of densification; in the checkpoint, so that a resumed run refines at the same places with the same draws
+        self.grad_sum: Tensor = nn.Buffer(torch.zeros(count))
+        self.view_count: Tensor = nn.Buffer(torch.zeros(count))
+        self.seed: Tensor = nn.Buffer(torch.randint(2**31, (), generator=generator))
+        self.register_load_state_dict_pre_hook(_take_on_the_saved_number)
 
     def __len__(self) -> int:
         return len(self.raw_means)
@@ -210,7 +202,7 @@ class Gaussians(nn.Module):
 
     @torch.no_grad()
     def after_step(self, step: int, steps: int, out: RenderOutput, optimizer: Optimizer) -> None:
-        """Keep splats inside the bounds, then densify: see Densifier."""
+        """Keep splats inside the bounds, add up how hard the image pulls at each, and refine when it is time."""
         config = self.config
         norm = self.raw_means.norm(dim=-1, keepdim=True)
         self.raw_means.mul_((BOUND_RADIUS / norm.clamp_min(1e-12)).clamp_max(1.0))
@@ -218,8 +210,23 @@ class Gaussians(nn.Module):
         shortest = self.raw_scales.amin(dim=-1, keepdim=True)
         self.raw_scales.clamp_(max=shortest + math.log(MAX_ASPECT))
         assert isinstance(out.aux, SplatTrace), f"not a render of this scene: {type(out.aux)}"
-        for name, parameter in self.densifier.after_step(self.splats(), out.aux, optimizer, step, steps).items():
+        pulls = out.aux.means2d.grad
+        if pulls is not None:
+            # losses are means over views: undo that, and measure in half images so that the resolution drops out
+            size = pulls.new_tensor([out.aux.width, out.aux.height])
+            self.grad_sum += (pulls * size * (0.5 * len(pulls))).norm(dim=-1).sum(dim=0)
+            self.view_count += out.aux.visible.sum(dim=0)
+        if config.densify.is_due(step, steps):
+            self.refine(optimizer, step)
+
+    def refine(self, optimizer: Optimizer, step: int) -> None:
+        """Clone, split and prune by the gradients since the last time. The draws depend on (seed, step) alone."""
+        scores = self.grad_sum / self.view_count.clamp_min(1)
+        generator = torch.Generator().manual_seed(int(self.seed) * 1_000_003 + step)
+        for name, parameter in refine(self.splats(), scores, self.config.densify, optimizer, generator).items():
             setattr(self, name, parameter)
+        self.grad_sum = torch.zeros_like(self.opacities)
+        self.view_count = torch.zeros_like(self.grad_sum)
 
     @torch.no_grad()
     def field(self) -> SplatField:
@@ -244,22 +251,22 @@ class Gaussians(nn.Module):
         return splat_to_grid(self.field(), origin, spacing, shape)
 
 
-def _flatten_state(scene: Gaussians, state: dict[str, Any], prefix: str, _: object) -> None:
-    """The densifier's accumulators are saved as if they were the scene's own."""
-    for name in ACCUMULATORS:
-        state[prefix + name] = state.pop(f"{prefix}densifier.{name}")
-
-
-def _prepare_loading(scene: Gaussians, state: dict[str, Any], prefix: str, *_: object) -> None:
-    """Undo `_flatten_state` and take on the saved number of splats.
-
-    Parameters stay the same objects, so an optimizer that holds them stays valid.
-    """
-    for name in ACCUMULATORS:
-        if prefix + name in state:
-            state[f"{prefix}densifier.{name}"] = state.pop(prefix + name)
+def _take_on_the_saved_number(scene: Gaussians, state: dict[str, Any], prefix: str, *_: object) -> None:
+    """Of splats. Parameters stay the same objects, so an optimizer that holds them stays valid."""
     for name, current in (*scene.named_parameters(), *scene.named_buffers()):
         saved = state.get(prefix + name)
         if isinstance(saved, Tensor) and saved.shape[1:] == current.shape[1:]:
             current.grad = None
             current.data = current.data.new_empty(saved.shape)
+
+
+def ball_points(count: int, radius: float, generator: torch.Generator) -> Float[Tensor, "N 3"]:
+    """Points drawn uniformly from a ball around the origin."""
+    directions = torch.randn(count, 3, generator=generator)
+    directions = directions / directions.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+    return directions * radius * torch.rand(count, 1, generator=generator).pow(1.0 / 3.0)
+
+
+def ball_spacing(count: int, radius: float) -> float:
+    """Edge of the cube that each of `count` points has to itself in a ball: (4/3 pi radius^3 / count)^(1/3)."""
+    return (4.0 / 3.0 * math.pi * radius**3 / count) ** (1.0 / 3.0)
