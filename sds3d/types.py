@@ -9,6 +9,7 @@ from torch import Tensor
 Latents = Float[Tensor, "B C h w"]  # one for each view, in the space of the prior
 PerView = Float[Tensor, "B"]  # one number for each view
 Factor = Float[Tensor, "B 1 1 1"]  # the same, in a shape to multiply latents by
+ViewColors = Float[Tensor, "B 3"]  # one colour for each view
 Scalar = Float[Tensor, ""]
 
 PER_VIEW = ("camera_to_world", "intrinsics", "azimuth", "elevation", "distance")  # the tensors of Cameras

@@ -20,7 +20,7 @@ from sds3d.scenes.base import INIT_COLOR_JITTER, PICTURE, ParamGroup, RenderCont
 from sds3d.scenes.densify import DensifyConfig, SplatTrace, refine
 from sds3d.scenes.regularizers import depth_spread, opacity_entropy, opacity_sparsity
 from sds3d.scenes.splat_field import SplatField, field_at_points, splat_field, splat_to_grid
-from sds3d.types import Cameras, RenderOutput
+from sds3d.types import Cameras, RenderOutput, Scalar, ViewColors
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 NAMES = ("raw_means", "raw_quats", "raw_scales", "raw_opacities", "raw_colors")
@@ -134,9 +134,7 @@ class Gaussians(nn.Module):
         offsets = spherical_harmonics(coefficients, self.means, cameras.camera_to_world, self.config.rasterizer)
         return (0.5 + offsets).clamp(0, 1)
 
-    def render(
-        self, cameras: Cameras, background: Float[Tensor, "B 3"], context: RenderContext = PICTURE
-    ) -> RenderOutput:
+    def render(self, cameras: Cameras, background: ViewColors, context: RenderContext = PICTURE) -> RenderOutput:
         """Project and composite all splats, front to back, into every view.
 
         With w_i the compositing weight of splat i: rgb = sum w_i c_i + (1 - sum w_i) background, depth = sum w_i z_i,
@@ -181,7 +179,7 @@ class Gaussians(nn.Module):
         named = {name.removeprefix("raw_"): parameter for name, parameter in self.splats().items()}
         return [ParamGroup(name, [parameter], rates[f"lr_{name}"]) for name, parameter in named.items()]
 
-    def regularizers(self, out: RenderOutput) -> Mapping[str, Float[Tensor, ""]]:
+    def regularizers(self, out: RenderOutput) -> Mapping[str, Scalar]:
         """Losses against haze, specks and needles.
 
         `sparsity` and `opaque` (entropy) of the rendered opacity; the splats' mean `opacity` and `scale` (world units);

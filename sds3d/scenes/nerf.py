@@ -22,7 +22,7 @@ from sds3d.scenes.base import PICTURE, ParamGroup, RenderContext, SceneConfig
 from sds3d.scenes.nerf_field import FieldConfig, NerfField
 from sds3d.scenes.occupancy import Occupancy
 from sds3d.scenes.shading import Light, ShadingConfig, draw_light
-from sds3d.types import Cameras, RenderOutput
+from sds3d.types import Cameras, RenderOutput, Scalar, ViewColors
 
 BOUND_RADIUS = 1.0  # world units: the field is 0 outside this ball, the one that cameras are placed around
 SOLID = 0.5  # opacity from which on a ray counts as one that hits the surface
@@ -98,9 +98,7 @@ class Nerf(nn.Module):
         self.chunk = max(MIN_CHUNK, self.chunk // 2)
         return f"{self.chunk} rays at once"
 
-    def render(
-        self, cameras: Cameras, background: Float[Tensor, "B 3"], context: RenderContext = PICTURE
-    ) -> RenderOutput:
+    def render(self, cameras: Cameras, background: ViewColors, context: RenderContext = PICTURE) -> RenderOutput:
         """March all rays through what is occupied and composite front to back.
 
         With w_i the weight of sample i on its ray: rgb = sum w_i c_i + (1 - sum w_i) background, depth = sum w_i z_i,
@@ -175,7 +173,7 @@ class Nerf(nn.Module):
             ParamGroup("network", list(field.network), config.lr_network),
         ]
 
-    def regularizers(self, out: RenderOutput) -> Mapping[str, Float[Tensor, ""]]:
+    def regularizers(self, out: RenderOutput) -> Mapping[str, Scalar]:
         """Those that the render's context named.
 
         Of the image: `sparsity`, `opaque` (entropy; late in the run, or it freezes haze), `total_variation` and

@@ -60,8 +60,6 @@ class NerfField(nn.Module):
     The last term, a soft ball around the origin (Lin et al. 2023, Magic3D), stays for the whole run.
     """
 
-    level_weights: Tensor
-
     def __init__(self, config: FieldConfig, radius: float, generator: torch.Generator) -> None:
         super().__init__()
         self.config, self.radius, self.grid = config, radius, config.grid()
@@ -72,7 +70,7 @@ class NerfField(nn.Module):
             nn.Parameter(math.sqrt(6 / inputs) * (2 * torch.rand(outputs, inputs, generator=generator) - 1))
             for inputs, outputs in itertools.pairwise(sizes)  # He et al. 2015; without biases, as in instant-ngp
         )
-        self.register_buffer("level_weights", torch.zeros(config.levels))
+        self.level_weights: Tensor = nn.Buffer(torch.zeros(config.levels))
         self.show_levels(0.0)
 
     def show_levels(self, progress: float) -> None:

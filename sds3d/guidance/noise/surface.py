@@ -25,23 +25,17 @@ class Atlas(nn.Module):
     from `seed`, the only tensor that is saved.
     """
 
-    seed: Tensor
-    sides: Tensor
-    first: Tensor
-    texels: Tensor
-    background: Tensor
-
     def __init__(self, shape: tuple[int, int, int], seed: Int[Tensor, ""], particles: int = 1) -> None:
         super().__init__()
         channels, height, width = shape
         # inner shells have fewer texels, so that texels have about the same size in space in all shells
         sides = torch.arange(1, SHELLS + 1) * TEXELS_PER_PIXEL * max(height, width) // SHELLS
         sizes = 6 * sides.square()
-        self.register_buffer("seed", seed)
-        self.register_buffer("sides", sides, persistent=False)
-        self.register_buffer("first", sizes.cumsum(0) - sizes, persistent=False)
-        self.register_buffer("texels", torch.empty(particles, int(sizes.sum()), channels), persistent=False)
-        self.register_buffer("background", torch.empty(particles, height * width, channels), persistent=False)
+        self.seed: Tensor = nn.Buffer(seed)
+        self.sides: Tensor = nn.Buffer(sides, persistent=False)
+        self.first: Tensor = nn.Buffer(sizes.cumsum(0) - sizes, persistent=False)
+        self.texels: Tensor = nn.Buffer(torch.empty(particles, int(sizes.sum()), channels), persistent=False)
+        self.background: Tensor = nn.Buffer(torch.empty(particles, height * width, channels), persistent=False)
         self._draw()
 
     def _draw(self) -> None:
