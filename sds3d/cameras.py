@@ -76,13 +76,9 @@ def sample_cameras(config: CamerasConfig, generator: torch.Generator, progress: 
     low, high = config.azimuth_deg
     strata = torch.arange(config.views) + torch.rand(draws, generator=generator)
     azimuth = low + (high - low) * strata / config.views
-    return orbit_cameras(
-        torch.deg2rad(azimuth),
-        torch.deg2rad(uniform(config.elevation_deg)),
-        uniform(config.distance),
-        torch.deg2rad(uniform(config.fov_deg)),
-        config.size_at(progress),
-    )
+    elevation, distance, fov = (uniform(limits) for limits in (config.elevation_deg, config.distance, config.fov_deg))
+    size = config.size_at(progress)
+    return orbit_cameras(torch.deg2rad(azimuth), torch.deg2rad(elevation), distance, torch.deg2rad(fov), size)
 
 
 def orbit(

@@ -64,9 +64,8 @@ def guided_noise(
 ) -> Latents:
     """eps_w at x_t, with Perp-Neg and rescaling: two predictions per view (prompt and base), four with Perp-Neg."""
     cond = inputs.cond
-    sides = [embedding for embedding, _ in cond.against]
-    conditions = [cond.positive, base_condition(cond), *sides]
+    conditions = [cond.positive, base_condition(cond), *(side for side, _ in cond.against)]
     eps_y, eps_base, *eps_sides = inputs.prior.predict_noise(x_t, t, conditions, inputs.view)
-    weights = [w for _, w in cond.against]
-    eps = perp_neg(eps_y, eps_base, list(zip(eps_sides, weights, strict=True)))
+    negatives = [(eps_i, w_i) for eps_i, (_, w_i) in zip(eps_sides, cond.against, strict=True)]
+    eps = perp_neg(eps_y, eps_base, negatives)
     return cfg_rescale(cfg(eps, eps_base, guidance_scale), eps_y, rescale)

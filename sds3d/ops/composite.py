@@ -68,7 +68,6 @@ def gather_rays(values: Float[Tensor, "R"], ray_indices: Int[Tensor, "S"]) -> Fl
 def composite_fake(
     densities: Tensor, features: Tensor, t_starts: Tensor, t_ends: Tensor, offsets: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Shapes for torch.compile and export."""
     rays = offsets.shape[0] - 1
     image, column = features.new_empty(rays, features.shape[1]), features.new_empty(rays, 1)
     return image, column, torch.empty_like(column), torch.empty_like(densities)

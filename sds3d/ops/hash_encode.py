@@ -86,7 +86,6 @@ def corner_entry(corners: Int[Tensor, "P 3"], cells: int, size: int) -> Int[Tens
 
 
 def hash_fake(points: Tensor, table: Tensor, resolutions: list[int], sizes: list[int]) -> Tensor:
-    """Shapes for torch.compile and export."""
     return table.new_empty(points.shape[0], len(sizes) * table.shape[1])
 
 

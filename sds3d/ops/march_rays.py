@@ -103,14 +103,14 @@ def _packed(
 
 
 def march_count_fake(rays_o: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    """Shapes for torch.compile and export: how many intervals of each ray are kept, and which, 64 to a word."""
+    """How many intervals of each ray are kept, and which, 64 to a word."""
     *_, max_samples, _hidden_depth = rest
     rays, words = rays_o.shape[0], (max_samples + 63) // 64
     return rays_o.new_empty(rays, dtype=torch.int64), rays_o.new_empty(rays, words, dtype=torch.int64)
 
 
 def march_fill_fake(rays_o: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Shapes of the second op: ray_indices, t_starts and points."""
+    """ray_indices, t_starts and points."""
     total = rest[-1]
     return rays_o.new_empty(total, dtype=torch.int64), rays_o.new_empty(total), rays_o.new_empty(total, 3)
 

@@ -136,7 +136,6 @@ def rotation_matrices(quats: Float[Tensor, "N 4"]) -> Float[Tensor, "N 3 3"]:
 
 
 def project_fake(means: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Shapes of `project_gaussians` for torch.compile and export."""
     camera_to_world = rest[3]
     shape = (camera_to_world.shape[0], means.shape[0])
     new = means.new_empty

@@ -175,7 +175,7 @@ def rasterize_fake(
     width: int | torch.SymInt,
     max_intersections: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Shapes for torch.compile and export: image, transmittance, then what the backward pass reads."""
+    """Image, transmittance, then what the backward pass reads."""
     views, splats, channels = features.shape
     tiles = (-(-height // TILE)) * (-(-width // TILE))
     is_known = features.is_cuda and max_intersections > 0

@@ -65,7 +65,6 @@ def harmonics(directions: Float[Tensor, "*S 3"], terms: int) -> Float[Tensor, "*
 
 
 def harmonics_fake(coefficients: Tensor, means: Tensor, camera_to_world: Tensor) -> Tensor:
-    """Shapes for torch.compile and export."""
     return means.new_empty(camera_to_world.shape[0], means.shape[0], 3)
 
 

@@ -34,7 +34,8 @@ from sds3d.export import (
     write_verified,
 )
 from sds3d.export.verify_splats import check_splat, check_splats_ply, write_verified_splats
-from sds3d.scenes import ImageScene, Scene
+from sds3d.scenes.base import Scene
+from sds3d.scenes.image import ImageScene
 
 
 class SceneExport:

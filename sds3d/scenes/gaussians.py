@@ -19,7 +19,7 @@ from sds3d.options import ordered
 from sds3d.scenes.base import INIT_COLOR_JITTER, PICTURE, ParamGroup, RenderContext, SceneConfig
 from sds3d.scenes.densify import DensifyConfig, SplatTrace, refine
 from sds3d.scenes.regularizers import depth_spread, opacity_entropy, opacity_sparsity
-from sds3d.scenes.splat_field import SplatField, field_at_points, splat_field, splat_to_grid
+from sds3d.scenes.splat_field import SplatField
 from sds3d.types import Cameras, RenderOutput, Scalar, ViewColors
 
 Rate = Annotated[float, Field(ge=0, le=1)]
@@ -229,24 +229,24 @@ class Gaussians(nn.Module):
     @torch.no_grad()
     def field(self) -> SplatField:
         """The splats as a field in space, without gradient."""
-        return splat_field(self.means, self.quats, self.scales, self.opacities, self.colors)
+        return SplatField(self.means, self.quats, self.scales, self.opacities, self.colors)
 
     @torch.no_grad()
     def density(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P"]:
         """sum_i opacity_i exp(-1/2 d^T Sigma_i^-1 d), without unit; about 1 and above inside solid parts."""
-        return field_at_points(self.field(), points)[0]
+        return self.field().at_points(points)[0]
 
     @torch.no_grad()
     def color(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P 3"]:
         """Density-weighted mean of the splats' colours; defined everywhere, also far from all splats."""
-        return field_at_points(self.field(), points)[1]
+        return self.field().at_points(points)[1]
 
     @torch.no_grad()
     def density_grid(
         self, origin: Float[Tensor, "3"], spacing: float, shape: tuple[int, int, int]
     ) -> Float[Tensor, "X Y Z"]:
         """Density on a regular grid, much faster than point by point; cut off at 3 sigma."""
-        return splat_to_grid(self.field(), origin, spacing, shape)
+        return self.field().on_grid(origin, spacing, shape)
 
 
 def _take_on_the_saved_number(scene: Gaussians, state: dict[str, Any], prefix: str, *_: object) -> None:

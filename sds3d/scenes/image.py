@@ -32,7 +32,6 @@ class ImageConfig(SceneConfig):
     lr_pixels: Annotated[float, Field(ge=0, le=1, description="Learning rate of the colour logits")] = 0.05
 
     def build(self, generator: torch.Generator) -> "ImageScene":
-        """A noisy grey image on the CPU."""
         return ImageScene(self, generator)
 
 
@@ -61,7 +60,6 @@ class ImageScene(nn.Module):
         return RenderOutput(rgb, torch.ones_like(depth), depth)
 
     def param_groups(self) -> list[ParamGroup]:
-        """The pixels."""
         return [ParamGroup("pixels", [self.raw_pixels], self.config.lr_pixels)]
 
     def regularizers(self, out: RenderOutput) -> Mapping[str, Scalar]:

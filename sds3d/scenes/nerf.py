@@ -166,12 +166,8 @@ class Nerf(nn.Module):
         return maps | {"normal": image[:, 3:]} if shows_normals else maps
 
     def param_groups(self) -> list[ParamGroup]:
-        """The hash grid's table and the network."""
-        field, config = self.field, self.config
-        return [
-            ParamGroup("table", [field.table], config.lr_table),
-            ParamGroup("network", list(field.network), config.lr_network),
-        ]
+        table = ParamGroup("table", [self.field.table], self.config.lr_table)
+        return [table, ParamGroup("network", list(self.field.network), self.config.lr_network)]
 
     def regularizers(self, out: RenderOutput) -> Mapping[str, Scalar]:
         """Those that the render's context named.

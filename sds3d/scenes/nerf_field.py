@@ -42,14 +42,7 @@ class FieldConfig(Options):
     _in_order = ordered("base_resolution", "finest_resolution")
 
     def grid(self) -> HashGrid:
-        """The table's layout."""
-        return HashGrid(
-            levels=self.levels,
-            features=FEATURES,
-            base_resolution=self.base_resolution,
-            finest_resolution=self.finest_resolution,
-            log2_table=self.log2_table,
-        )
+        return HashGrid(self.levels, FEATURES, self.base_resolution, self.finest_resolution, self.log2_table)
 
 
 class NerfField(nn.Module):
@@ -96,7 +89,6 @@ class NerfField(nn.Module):
         return self._activated(raw.squeeze(-1), points), color.sigmoid()
 
     def density(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P"]:
-        """The density alone."""
         return self._activated(self._hidden(points) @ self.network[-1][0], points)
 
     def _hidden(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P K"]:

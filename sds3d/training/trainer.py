@@ -24,9 +24,8 @@ from sds3d.prompts import Prompts
 from sds3d.reference_image import REFERENCE_WEIGHTS, ReferenceImage
 from sds3d.run.checkpoint import Checkpoint, pack, unpack
 from sds3d.run.events import StepDone
-from sds3d.scenes import ParamGroup, RenderContext, Scene
 from sds3d.scenes.background import EnvironmentMap, LearnedBackground
-from sds3d.scenes.base import SplitRendering
+from sds3d.scenes.base import ParamGroup, RenderContext, Scene, SplitRendering
 from sds3d.scenes.optimizer import build_optimizer, set_learning_rates, take_step
 from sds3d.scenes.particles import Particles, scenes_of
 from sds3d.scenes.regularizers import weighted_sum

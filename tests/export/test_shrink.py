@@ -11,7 +11,7 @@ from sds3d.export.shrink import INSETS, best_inset, is_better, moved_inwards, wi
 from sds3d.export.similarity import render_error
 from sds3d.export.surface import Surface, is_solid
 from sds3d.export.views import SceneViews, render_views
-from sds3d.scenes import Gaussians
+from sds3d.scenes.gaussians import Gaussians
 
 from .conftest import ball_points, cluster, scene_of
 

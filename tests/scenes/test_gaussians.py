@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from sds3d.cameras import orbit
-from sds3d.scenes import SCENES, Gaussians, GaussiansConfig, Scene
+from sds3d.scenes import SCENES, GaussiansConfig, Scene
 from sds3d.scenes.base import RenderContext
 from sds3d.scenes.densify import DensifyConfig
+from sds3d.scenes.gaussians import Gaussians
 
 
 def make_scene(seed=0, **options):

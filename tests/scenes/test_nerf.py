@@ -11,8 +11,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from sds3d.cameras import orbit
 from sds3d.export import ExportConfig, check_geometry, extract_mesh
-from sds3d.scenes import SCENES, Nerf, NerfConfig, RenderContext, Scene
-from sds3d.scenes.nerf import RAY_LOSSES
+from sds3d.scenes import SCENES, NerfConfig, Scene
+from sds3d.scenes.base import RenderContext
+from sds3d.scenes.nerf import RAY_LOSSES, Nerf
 from sds3d.scenes.nerf_field import FieldConfig
 from tests.ops.splat_cases import assert_agrees
 

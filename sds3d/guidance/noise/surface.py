@@ -1,7 +1,7 @@
 """Noise attached to the surface of the scene, so that the prior judges a place with the same noise in all views."""
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -37,8 +37,9 @@ class Atlas(nn.Module):
         self.texels: Tensor = nn.Buffer(torch.empty(particles, int(sizes.sum()), channels), persistent=False)
         self.background: Tensor = nn.Buffer(torch.empty(particles, height * width, channels), persistent=False)
         self._draw()
+        self.register_load_state_dict_post_hook(Atlas._draw)  # again, from the seed that was loaded
 
-    def _draw(self) -> None:
+    def _draw(self, *_: object) -> None:
         own = torch.Generator().manual_seed(int(self.seed))
         for noise in (self.texels, self.background):
             noise.copy_(torch.randn(noise.shape, generator=own))
@@ -55,11 +56,6 @@ class Atlas(nn.Module):
         column, row = ((face + 1) / 2 * side[:, None]).long().clamp_min(0).minimum(side[:, None] - 1).unbind(1)
         chart = 2 * axis[:, 0] + (major[:, 0] > 0)
         return self.first[shell] + (chart * side + row) * side + column
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        """Draws the noise again from the seed that was loaded."""
-        super()._load_from_state_dict(*args, **kwargs)  # type: ignore[no-untyped-call]
-        self._draw()
 
 
 class Surface(Noise[Atlas]):
