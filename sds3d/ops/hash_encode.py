@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from sds3d.ops.extension import compiled, has_kernels
+from sds3d.ops.extension import has_kernels, register
 
 PRIMES = (1, 2_654_435_761, 805_459_861)  # section 3 of the paper
 
@@ -112,7 +112,4 @@ def hash_backward(ctx, grad: Tensor) -> tuple:
     return grad_points if for_points else None, grad_table, None, None
 
 
-if compiled():
-    torch.library.register_fake("sds3d::hash_encode", hash_fake)
-    torch.library.register_fake("sds3d::hash_encode_backward", hash_backward_fake)
-    torch.library.register_autograd("sds3d::hash_encode", hash_backward, setup_context=save_for_backward)
+register("hash_encode", hash_fake, hash_backward_fake, hash_backward, save_for_backward)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sds3d.ops.composite import exclusive_cumsum
+from sds3d.ops.composite import Offsets, PerRay, PerSample, exclusive_cumsum
 from sds3d.ops.extension import compiled, has_kernels
 
 
@@ -27,22 +27,22 @@ class RaySamples:
     """All rays' samples in one axis, ray after ray and front to back; a ray may have none."""
 
     ray_indices: Int[Tensor, "S"]
-    t_starts: Float[Tensor, "S"]  # distances along the ray
-    t_ends: Float[Tensor, "S"]
+    t_starts: PerSample  # distances along the ray
+    t_ends: PerSample
     points: Float[Tensor, "S 3"]  # their middles, world units
-    offsets: Int[Tensor, "O"]  # O = R + 1; samples of ray r are offsets[r] to offsets[r + 1]
+    offsets: Offsets
 
 
 @torch.no_grad()
 def march_rays(
     rays_o: Float[Tensor, "R 3"],
     rays_d: Float[Tensor, "R 3"],
-    near: Float[Tensor, "R"],
-    far: Float[Tensor, "R"],
+    near: PerRay,
+    far: PerRay,
     grid: OccupancyGrid,
     step: float,
     max_samples: int,
-    jitter: Float[Tensor, "R"] | None,
+    jitter: PerRay | None,
 ) -> RaySamples:
     """Intervals of length `step` between near and far whose middle lies in an occupied and visible cell.
 
@@ -67,12 +67,12 @@ def march_rays(
 def march_rays_reference(
     rays_o: Float[Tensor, "R 3"],
     rays_d: Float[Tensor, "R 3"],
-    near: Float[Tensor, "R"],
-    far: Float[Tensor, "R"],
+    near: PerRay,
+    far: PerRay,
     grid: OccupancyGrid,
     step: float,
     max_samples: int,
-    jitter: Float[Tensor, "R"] | None,
+    jitter: PerRay | None,
 ) -> RaySamples:
     """`march_rays` in pure torch, for any float type and device; its memory grows with R max_samples."""
     first = near if jitter is None else near + (jitter - 0.5) * step

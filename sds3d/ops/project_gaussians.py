@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sds3d.ops.extension import Rasterizer, backend_info, choose_rasterizer, compiled
+from sds3d.ops.extension import Rasterizer, backend_info, choose_rasterizer, register
 from sds3d.types import Cameras
 
 ALPHA_CUT = 1.0 / 255.0  # a splat ends where its alpha falls below one step of an 8-bit image
@@ -163,7 +163,4 @@ def project_backward(ctx, grad_means2d: Tensor, grad_conics: Tensor, grad_depths
     return *grads, *[None] * 7
 
 
-if compiled():
-    torch.library.register_fake("sds3d::project_gaussians", project_fake)
-    torch.library.register_fake("sds3d::project_gaussians_backward", project_backward_fake)
-    torch.library.register_autograd("sds3d::project_gaussians", project_backward, setup_context=save_for_backward)
+register("project_gaussians", project_fake, project_backward_fake, project_backward, save_for_backward)

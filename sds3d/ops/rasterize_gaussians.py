@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sds3d.ops.extension import Rasterizer, choose_rasterizer, compiled
+from sds3d.ops.extension import Rasterizer, choose_rasterizer, register
 
 TILE = 16  # pixels
 SPLAT_FLOATS = 6  # per packed splat, see cuda_ext/rasterize_gaussians/rasterize_gaussians.h
@@ -218,7 +218,4 @@ def rasterize_backward(ctx, grad_image: Tensor, grad_transmittance: Tensor, *_: 
     return *grads, None, None, grad_background, None, None, None
 
 
-if compiled():
-    torch.library.register_fake("sds3d::rasterize_gaussians", rasterize_fake)
-    torch.library.register_fake("sds3d::rasterize_gaussians_backward", rasterize_backward_fake)
-    torch.library.register_autograd("sds3d::rasterize_gaussians", rasterize_backward, setup_context=save_for_backward)
+register("rasterize_gaussians", rasterize_fake, rasterize_backward_fake, rasterize_backward, save_for_backward)

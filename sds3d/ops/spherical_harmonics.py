@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sds3d.ops.extension import Rasterizer, backend_info, choose_rasterizer, compiled
+from sds3d.ops.extension import Rasterizer, backend_info, choose_rasterizer, register
 
 SH_C0 = 0.5 / math.sqrt(math.pi)  # the constant harmonic
 MIN_DISTANCE_SQUARED = 1e-20
@@ -83,7 +83,4 @@ def harmonics_backward(ctx, grad_colors: Tensor) -> tuple:
     return *grads, None
 
 
-if compiled():
-    torch.library.register_fake("sds3d::spherical_harmonics", harmonics_fake)
-    torch.library.register_fake("sds3d::spherical_harmonics_backward", harmonics_backward_fake)
-    torch.library.register_autograd("sds3d::spherical_harmonics", harmonics_backward, setup_context=save_for_backward)
+register("spherical_harmonics", harmonics_fake, harmonics_backward_fake, harmonics_backward, save_for_backward)

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from sds3d.ops.project_gaussians import rotation_matrices
 from sds3d.options import Fraction, Options, ordered
+from sds3d.types import PerPixel
 
 WARM_UP = 2  # intervals of refine_every without refinement: the first splats have to find their places
 GROW_SCALE3D = 0.02  # world units: splats up to this size are cloned, larger ones split
@@ -64,7 +65,7 @@ class SplatTrace:
     width: int  # pixels
     height: int
     # sum_i w_i d_i and sum_i w_i d_i^2 of each pixel, d = z - distance of the camera; only where "z_variance" was asked
-    depth_sums: tuple[Float[Tensor, "B H W 1"], Float[Tensor, "B H W 1"]] | None = None
+    depth_sums: tuple[PerPixel, PerPixel] | None = None
 
 
 @dataclass(frozen=True)

@@ -46,10 +46,7 @@ class OptimConfig(Options):
 
 
 def build_optimizer(
-    config: OptimConfig,
-    scene: Scene | Particles,
-    state: nn.Module | None,
-    others: Sequence[ParamGroup] = (),
+    config: OptimConfig, scene: Scene | Particles, state: nn.Module | None, others: Sequence[ParamGroup] = ()
 ) -> torch.optim.Adam:
     """Adam with the scene's parameter groups, `others`, and a group for the guidance's own parameters if it has any.
 
@@ -111,17 +108,12 @@ def take_step(optimizer: Optimizer, renders: Sequence[RenderOutput]) -> None:
 def visible_rows(renders: Sequence[RenderOutput]) -> dict[Tensor, Bool[Tensor, "N"]]:
     """For each parameter of splats, the rows that some view of some render shows; empty for other scenes."""
     rows: dict[Tensor, Tensor] = {}
-    for trace in _traces(renders):
+    each = [part for out in renders for part in (out.aux if isinstance(out.aux, list) else [out])]  # of particles too
+    for trace in (out.aux for out in each if isinstance(out.aux, SplatTrace)):
         visible = trace.visible.any(dim=0)
         for parameter in trace.parameters:
             rows[parameter] = rows[parameter] | visible if parameter in rows else visible
     return rows
-
-
-def _traces(renders: Sequence[RenderOutput]) -> list[SplatTrace]:
-    """Those of the renders themselves, and of the particles' renders that one is made of."""
-    traces = [out.aux for out in renders if isinstance(out.aux, SplatTrace)]
-    return traces + [trace for out in renders if isinstance(out.aux, list) for trace in _traces(out.aux)]
 
 
 def set_learning_rates(config: OptimConfig, optimizer: Optimizer, progress: float, rate: float = 1.0) -> None:

@@ -7,12 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sds3d.ops.composite import exclusive_cumsum, gather_rays
+from sds3d.ops.composite import PerRay, PerSample, exclusive_cumsum, gather_rays
 from sds3d.ops.march_rays import RaySamples
-from sds3d.types import Scalar
-
-PerSample = Float[Tensor, "S"]
-PerRay = Float[Tensor, "R"]
+from sds3d.types import PerPixel, Scalar
 
 
 def opacity_entropy(opacity: Float[Tensor, "..."]) -> Scalar:
@@ -33,9 +30,7 @@ def opacity_sparsity(opacity: Float[Tensor, "..."]) -> Scalar:
     return (opacity.square() + 0.01).sqrt().mean() - 0.1
 
 
-def depth_spread(
-    opacity: Float[Tensor, "B H W 1"], sum_z: Float[Tensor, "B H W 1"], sum_zz: Float[Tensor, "B H W 1"], size: float
-) -> Scalar:
+def depth_spread(opacity: PerPixel, sum_z: PerPixel, sum_zz: PerPixel, size: float) -> Scalar:
     """Bounded variance of the depths that a pixel sees: 0 for a thin surface (HiFA's z-variance, from rendered sums).
 
     mean(o v / (v + size^2)),   v = sum_i w_i z_i^2 / o - (sum_i w_i z_i / o)^2,   o = sum_i w_i
