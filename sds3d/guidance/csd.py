@@ -1,5 +1,3 @@
-"""Classifier Score Distillation."""
-
 from typing import Annotated, Literal
 
 import torch

@@ -1,5 +1,3 @@
-"""Interval Score Matching (LucidDreamer)."""
-
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field

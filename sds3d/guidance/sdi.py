@@ -1,5 +1,3 @@
-"""Score Distillation via Inversion."""
-
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 

@@ -1,5 +1,3 @@
-"""Stable Score Distillation."""
-
 from typing import Annotated, Literal
 
 import torch

@@ -1,5 +1,3 @@
-"""Variational Score Distillation (ProlificDreamer)."""
-
 from typing import Annotated, ClassVar, Literal
 
 import torch

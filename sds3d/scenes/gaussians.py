@@ -23,8 +23,6 @@ from sds3d.scenes.splat_field import SplatField
 from sds3d.types import Cameras, RenderOutput, Scalar, ViewColors
 
 Rate = Annotated[float, Field(ge=0, le=1)]
-NAMES = ("raw_means", "raw_quats", "raw_scales", "raw_opacities", "raw_colors")
-HARMONICS = "raw_harmonics"  # only with sh_degree > 0
 SURFACE = 0.1  # world units: splats in a pixel farther apart than this may be two surfaces
 BOUND_RADIUS = 1.05  # world units: means stay inside this ball; splats of an object in the unit ball reach beyond it
 MAX_ASPECT = 3.0  # longest over shortest axis: needles thinner than a pixel of the training views grow long unseen
@@ -83,9 +81,7 @@ class Gaussians(nn.Module):
         self.raw_scales = nn.Parameter(torch.full((count, 3), scale).log())
         self.raw_opacities = nn.Parameter(torch.full((count,), config.init_opacity).logit())
         self.raw_colors = nn.Parameter((0.5 + jitter).logit())
-        self.names: tuple[str, ...] = NAMES
         if config.sh_degree > 0:
-            self.names = (*NAMES, HARMONICS)
             self.raw_harmonics = nn.Parameter(torch.zeros(count, (config.sh_degree + 1) ** 2 - 1, 3))
         # of densification; in the checkpoint, so that a resumed run refines at the same places with the same draws
         self.grad_sum: Tensor = nn.Buffer(torch.zeros(count))
@@ -98,7 +94,7 @@ class Gaussians(nn.Module):
 
     def splats(self) -> dict[str, nn.Parameter]:
         """The parameters by name, one row per splat each."""
-        return {name: getattr(self, name) for name in self.names}
+        return dict(self.named_parameters())
 
     @property
     def means(self) -> Float[Tensor, "N 3"]:
