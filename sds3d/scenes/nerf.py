@@ -177,8 +177,10 @@ class Nerf(nn.Module):
         over all.
         """
         assert isinstance(out.aux, NerfTrace), f"not a render of this scene: {type(out.aux)}"
-        named = [name for name in IMAGE_LOSSES if name in out.aux.context.losses]
-        losses = {name: IMAGE_LOSSES[name][0](getattr(out, IMAGE_LOSSES[name][1])) for name in named}
+        losses = {}
+        for name, (loss, shown) in IMAGE_LOSSES.items():
+            if name in out.aux.context.losses:
+                losses[name] = loss(getattr(out, shown))
         hit = (out.opacity.detach() > SOLID).flatten()
         for name, value in out.aux.ray_losses.items():
             losses[name] = value.mean() if name == "distortion" else (value * hit).sum() / hit.sum().clamp_min(1)

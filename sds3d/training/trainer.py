@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from sds3d.cameras import sample_cameras
 from sds3d.config.run_config import OWN_LOSSES, RunConfig
 from sds3d.errors import NumericsError
-from sds3d.guidance.base import GuidanceInput
-from sds3d.guidance.inject import clip_gradient, inject_gradient
+from sds3d.guidance.base import GuidanceInput, clip_gradient, inject_gradient
 from sds3d.guidance.noise import NoiseRequest
 from sds3d.metrics import view_classifier
 from sds3d.options import evaluate

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sds3d.guidance.inject import inject_gradient
+from sds3d.guidance.base import inject_gradient
 from sds3d.priors.base import Prior, TrainablePrior
 from sds3d.priors.hub.config import DiffusersConfig
 from sds3d.priors.hub.families import FAMILIES
