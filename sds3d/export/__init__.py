@@ -1,12 +1,11 @@
 """Exports: meshes, splats, images and videos. One writer for each format; files are whole or absent."""
 
-from sds3d.export.config import ExportConfig
 from sds3d.export.contact_sheet import arrange, azimuth_label, draw_comparison, render_sheet
-from sds3d.export.extract import extract_mesh
+from sds3d.export.extract import ExportConfig, extract_mesh
 from sds3d.export.formats import MESH_FORMATS, write_verified
 from sds3d.export.glb import read_glb, write_glb, write_gltf
-from sds3d.export.info import FileInfo, read_info
-from sds3d.export.mesh import Mesh, Texture
+from sds3d.export.info import read_info
+from sds3d.export.mesh import Mesh
 from sds3d.export.png import to_uint8, write_png
 from sds3d.export.splat_files import read_splats_ply, write_splat, write_splats_ply
 from sds3d.export.verify_mesh import check_geometry, verification_views
@@ -16,10 +15,8 @@ from sds3d.export.views import SceneViews
 __all__ = [
     "MESH_FORMATS",
     "ExportConfig",
-    "FileInfo",
     "Mesh",
     "SceneViews",
-    "Texture",
     "arrange",
     "azimuth_label",
     "check_geometry",

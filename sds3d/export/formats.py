@@ -1,22 +1,16 @@
 """The mesh formats: the writer and the reader of each."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sds3d.atomic import atomic_folder
-from sds3d.export.glb import read_glb, write_glb, write_gltf
+from sds3d.export.glb import WORLD_TO_GLTF, read_glb, write_glb, write_gltf
 from sds3d.export.mesh import Mesh
-from sds3d.export.obj_ply_stl import (
-    read_mesh_ply,
-    read_obj,
-    read_stl,
-    without_texture,
-    write_mesh_ply,
-    write_obj,
-    write_stl,
-)
+from sds3d.export.obj_ply_stl import WORLD_TO_Z_UP, write_mesh_ply, write_obj, write_stl
+from sds3d.export.read_mesh import read_with_trimesh
 from sds3d.export.usd import read_usdz, write_usdz
 from sds3d.export.verify_mesh import MeshFigures, verify_mesh
 from sds3d.export.views import SceneViews
@@ -28,17 +22,18 @@ class MeshFormat:
     """One way to store a mesh."""
 
     write: Callable[[Mesh, Path, Mapping[str, Any]], None]
-    read: Callable[[Path], Mesh]
+    read: Callable[[Path], Mesh]  # in world axes and sRGB
     textured: bool = True
     colored: bool = True
 
 
+read_z_up = partial(read_with_trimesh, world_to_file=WORLD_TO_Z_UP)
 MESH_FORMATS = {
     "glb": MeshFormat(write_glb, read_glb),
     "gltf": MeshFormat(write_gltf, read_glb),
-    "obj": MeshFormat(write_obj, read_obj),
-    "ply": MeshFormat(write_mesh_ply, read_mesh_ply, textured=False),
-    "stl": MeshFormat(write_stl, read_stl, textured=False, colored=False),
+    "obj": MeshFormat(write_obj, partial(read_with_trimesh, world_to_file=WORLD_TO_GLTF)),
+    "ply": MeshFormat(write_mesh_ply, read_z_up, textured=False),
+    "stl": MeshFormat(write_stl, read_z_up, textured=False, colored=False),
     "usdz": MeshFormat(write_usdz, read_usdz),
 }
 
@@ -52,5 +47,5 @@ def write_verified(
     """
     chosen = MESH_FORMATS[file_format]
     with atomic_folder(path) as draft:
-        chosen.write(mesh if chosen.textured else without_texture(mesh), draft, metadata)
+        chosen.write(mesh if chosen.textured else replace(mesh, texture=None), draft, metadata)
         return verify_mesh(chosen.read(draft), truth, chosen.colored)

@@ -1,6 +1,6 @@
 """Splat files: PLY in the layout of the 3DGS reference viewer, and .splat of web viewers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sds3d.atomic import write_atomic
+from sds3d.atomic import atomic_folder, write_atomic
 from sds3d.errors import ConfigError, ExportError
-from sds3d.export.provenance import comment
+from sds3d.export.info import MAX_HEADER, comment
 from sds3d.export.views import check_finite
 from sds3d.ops.spherical_harmonics import SH_C0
 from sds3d.scenes.base import Scene
@@ -23,20 +23,17 @@ COLUMNS = (
     *("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"),
 )
 HARMONICS_AT = COLUMNS.index("opacity")  # f_rest_* come before it, as in the reference
-MAX_HEADER = 1 << 16  # bytes
 SPLAT_BYTES = 32  # a row of .splat: position, scale, RGBA, rotation
+TOLERANCE = 1e-5  # of positions in world units, and of logits; the files hold float32
+BYTE = 1 / 255 + 1e-6  # resolution of values stored in a byte
 
 
-@dataclass(frozen=True)
-class SplatCloud:
-    """Splats after activation."""
-
-    means: Float[Tensor, "N 3"]
-    quats: Float[Tensor, "N 4"]  # wxyz, unit length
-    scales: Float[Tensor, "N 3"]
-    opacities: Float[Tensor, "N"]
-    colors: Float[Tensor, "N 3"]  # sRGB
-    harmonics: Float[Tensor, "N K 3"]  # beyond the constant one, see Gaussians.harmonics; K is 0, 3, 8 or 15
+def checked_splats(scene: Scene) -> Gaussians:
+    """The scene as splats; ExportError if it is no scene of splats, or not finite."""
+    if not isinstance(scene, Gaussians):
+        raise ExportError("this format needs a scene of splats", hint="export a mesh instead: --format glb")
+    check_finite(scene)
+    return scene
 
 
 def write_splats_ply(scene: Scene, path: Path, metadata: Mapping[str, Any]) -> int:
@@ -65,12 +62,9 @@ def write_splats_ply(scene: Scene, path: Path, metadata: Mapping[str, Any]) -> i
     return len(rows)
 
 
-def checked_splats(scene: Scene) -> Gaussians:
-    """The scene as splats; ExportError if it is no scene of splats, or not finite."""
-    if not isinstance(scene, Gaussians):
-        raise ExportError("this format needs a scene of splats", hint="export a mesh instead: --format glb")
-    check_finite(scene)
-    return scene
+def rest_columns(terms: int) -> list[str]:
+    """The columns of `terms` harmonics beyond the constant one."""
+    return [f"f_rest_{index}" for index in range(3 * terms)]
 
 
 def write_splat(scene: Scene, path: Path) -> int:
@@ -80,7 +74,7 @@ def write_splat(scene: Scene, path: Path) -> int:
     """
     splats = checked_splats(scene)
     with torch.no_grad():
-        order = (splats.scales.prod(dim=-1) * splats.opacities).argsort(descending=True, stable=True)
+        order = most_visible_first(splats)
         floats = torch.cat([splats.means, splats.scales], dim=-1)[order].cpu().numpy().astype("<f4")
         rgba = torch.cat([splats.colors, splats.opacities[:, None]], dim=-1)[order]
         colors = (rgba * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
@@ -90,9 +84,58 @@ def write_splat(scene: Scene, path: Path) -> int:
     return len(rows)
 
 
-def rest_columns(terms: int) -> list[str]:
-    """The columns of `terms` harmonics beyond the constant one."""
-    return [f"f_rest_{index}" for index in range(3 * terms)]
+def most_visible_first(splats: Gaussians) -> Tensor:
+    """The order of the splats in .splat, by volume times opacity."""
+    return (splats.scales.prod(dim=-1) * splats.opacities).argsort(descending=True, stable=True)
+
+
+def write_verified_splats(
+    write: Callable[[Path], int], check: Callable[[Path, Scene], None], scene: Scene, path: Path
+) -> int:
+    """Write a draft, read it back, and only then put it at `path`; returns the number of splats."""
+    with atomic_folder(path) as draft:
+        count = write(draft)
+        check(draft, scene)
+    return count
+
+
+def check_splats_ply(path: Path, scene: Scene) -> None:
+    """ExportError if trimesh reads other positions or opacities from the file than the scene has."""
+    import trimesh  # slow to load
+
+    splats = checked_splats(scene)
+    read = trimesh.load(path, process=False).metadata["_ply_raw"]["vertex"]["data"]
+    positions = np.stack([np.asarray(read[axis]).reshape(-1) for axis in "xyz"], axis=-1)
+    _same(path, torch.from_numpy(positions), splats.means, TOLERANCE)
+    _same(path, torch.from_numpy(np.array(read["opacity"]).reshape(-1)), splats.raw_opacities, TOLERANCE)
+
+
+def check_splat(path: Path, scene: Scene) -> None:
+    """The same for .splat, whose opacities are bytes and whose most visible splats come first."""
+    splats = checked_splats(scene)
+    rows = np.frombuffer(path.read_bytes(), np.uint8).reshape(-1, SPLAT_BYTES)
+    order = most_visible_first(splats)
+    positions = torch.from_numpy(rows[:, :12].copy().view("<f4"))
+    _same(path, positions, splats.means[order], TOLERANCE)
+    _same(path, torch.from_numpy(rows[:, 27].copy()).float() / 255, splats.opacities[order], BYTE)
+
+
+def _same(path: Path, read: Tensor, expected: Tensor, tolerance: float) -> None:
+    expected = expected.detach().cpu()
+    if read.shape != expected.shape or not torch.allclose(read.float(), expected, atol=tolerance, rtol=1e-5):
+        raise ExportError(f"{path.name} does not read back as it was written", hint="this is a bug: please report it")
+
+
+@dataclass(frozen=True)
+class SplatCloud:
+    """Splats after activation."""
+
+    means: Float[Tensor, "N 3"]
+    quats: Float[Tensor, "N 4"]  # wxyz, unit length
+    scales: Float[Tensor, "N 3"]
+    opacities: Float[Tensor, "N"]
+    colors: Float[Tensor, "N 3"]  # sRGB
+    harmonics: Float[Tensor, "N K 3"]  # beyond the constant one, see Gaussians.harmonics; K is 0, 3, 8 or 15
 
 
 def read_splats_ply(path: Path) -> SplatCloud:

@@ -4,14 +4,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy.ndimage import distance_transform_edt
 
-from sds3d.export.colors import Projector, Source, field_colors, projected_colors
+from sds3d.export.colors import Projector, Source, field_colors
 from sds3d.export.mesh import Mesh, Texture, vertex_normals
 from sds3d.export.png import to_uint8
-from sds3d.export.rasterize_mesh import rasterize_triangles
+from sds3d.export.render_mesh import rasterize_triangles
 from sds3d.export.surface import Surface
 from sds3d.scenes.base import Scene
 
@@ -43,20 +43,15 @@ def with_texture(mesh: Mesh, scene: Scene, projected: Projector, source: Source,
     else:
         normals = (vertex_normals(mesh.vertices, mesh.faces)[corners] * weights).sum(axis=1)
         normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
-        colors, weight = projected_colors(projected, points, normals)
+        colors, weight = projected.colors(points, normals)
         hidden = weight == 0
         colors[hidden] = (mesh.colors[corners[hidden]] * weights[hidden]).sum(axis=1)
     image = np.zeros((atlas.height, atlas.width, 3), dtype=np.float32)
     image[covered] = colors
-    filled = to_uint8(fill_gutter(image, covered))
-    return replace(mesh, texture=Texture(filled, atlas.uvs, atlas.faces, atlas.vertices, float(covered.mean())))
-
-
-def fill_gutter(image: Float[ndarray, "h w 3"], covered: Bool[ndarray, "h w"]) -> Float[ndarray, "h w 3"]:
-    """Each texel between the charts gets the colour of the nearest one on them: no seams show in smaller mip maps."""
+    # texels between the charts get the colour of the nearest one on them: no seams show in smaller mip maps
     nearest = distance_transform_edt(~covered, return_distances=False, return_indices=True)
-    filled: Float[ndarray, "h w 3"] = image[tuple(nearest)]
-    return filled
+    filled = to_uint8(image[tuple(nearest)])
+    return replace(mesh, texture=Texture(filled, atlas.uvs, atlas.faces, atlas.vertices, float(covered.mean())))
 
 
 def unwrap(surface: Surface, size: int) -> Atlas:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float
 from numpy import ndarray
 
 from sds3d.atomic import temporary_folder, write_atomic, writing
@@ -28,9 +28,8 @@ def write_orbit(
 ) -> None:
     """One turn around the object; `size` is rounded up to an even number."""
     cameras = orbit(frames, elevation_deg=elevation_deg, size=size + size % 2)
-    _write_video(
-        (to_uint8(render_views(scene, part, BACKGROUND).rgb) for part in batches(cameras, FRAMES_AT_ONCE)), fps, path
-    )
+    parts = (render_views(scene, part, BACKGROUND).rgb for part in batches(cameras, FRAMES_AT_ONCE))
+    _write_video(parts, fps, path)
 
 
 def write_turntable(
@@ -39,15 +38,15 @@ def write_turntable(
     """The same turn of the scene, on the left, and of the mesh made from it."""
     cameras = orbit(frames, elevation_deg=elevation_deg, size=size + size % 2)
 
-    def pairs() -> Iterator[UInt8[ndarray, "B H W 3"]]:
+    def pairs() -> Iterator[Float[ndarray, "B H W 3"]]:
         for part in batches(cameras, FRAMES_AT_ONCE):
             both = [render_views(scene, part, BACKGROUND).rgb, render_mesh(mesh, part, BACKGROUND).rgb]
-            yield to_uint8(np.concatenate(both, axis=2))
+            yield np.concatenate(both, axis=2)
 
     _write_video(pairs(), fps, path)
 
 
-def _write_video(parts: Iterator[UInt8[ndarray, "B H W 3"]], fps: int, path: Path) -> None:
+def _write_video(parts: Iterator[Float[ndarray, "B H W 3"]], fps: int, path: Path) -> None:
     """H.264 that browsers play while it loads. Only a video that ffmpeg has finished comes to `path`."""
     with writing(path), temporary_folder(path) as folder:
         video = folder / "orbit.mp4"
@@ -61,7 +60,7 @@ def _write_video(parts: Iterator[UInt8[ndarray, "B H W 3"]], fps: int, path: Pat
         write_atomic(path, video.read_bytes())
 
 
-def _encode(parts: Iterator[UInt8[ndarray, "B H W 3"]], fps: int, video: Path) -> None:
+def _encode(parts: Iterator[Float[ndarray, "B H W 3"]], fps: int, video: Path) -> None:
     import imageio_ffmpeg  # here: `import sds3d` stays quick
 
     first = next(parts)
@@ -79,5 +78,5 @@ def _encode(parts: Iterator[UInt8[ndarray, "B H W 3"]], fps: int, video: Path) -
     with contextlib.closing(writer):
         writer.send(None)
         for part in itertools.chain([first], parts):
-            for image in part:
+            for image in to_uint8(part):
                 writer.send(np.ascontiguousarray(image))

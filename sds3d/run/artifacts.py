@@ -33,7 +33,7 @@ from sds3d.export import (
     write_turntable,
     write_verified,
 )
-from sds3d.export.verify_splats import check_splat, check_splats_ply, write_verified_splats
+from sds3d.export.splat_files import check_splat, check_splats_ply, write_verified_splats
 from sds3d.scenes import ImageScene, Scene
 
 

@@ -5,7 +5,7 @@ import pytest
 import trimesh
 
 from sds3d.export.mesh import Mesh, Texture
-from sds3d.export.rasterize_mesh import rasterize_triangles
+from sds3d.export.render_mesh import rasterize_triangles
 from sds3d.export.texture import unwrap
 
 RED, BLUE = (220, 40, 30), (30, 60, 200)

@@ -33,8 +33,8 @@ def test_the_body_comes_back_as_it_was(tmp_path, textured_body, truth, name):
     again = MESH_FORMATS[name].read(path)
     assert np.abs(np.sort(again.vertices, axis=0) - np.sort(textured_body.vertices, axis=0)).max() < 1e-5
     assert figures.silhouette_iou > 0.999
-    assert figures.watertight
-    assert (figures.pieces, figures.faces, figures.warnings) == (1, len(textured_body.faces), ())
+    assert stats.watertight
+    assert (stats.pieces, stats.faces, figures.warnings) == (1, len(textured_body.faces), [])
     assert stats.volume == pytest.approx(0.36 * 0.3 + 0.1 * 1.0 + 0.3 * 0.25 * 0.2, abs=1e-3)
     if MESH_FORMATS[name].textured:
         assert figures.psnr > 50
