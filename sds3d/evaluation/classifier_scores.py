@@ -25,7 +25,7 @@ def score_renders(
     most frequent label. janus, for objects with a front: see `false_front_share`.
     """
     prediction = classifier.predict(renders.over(GREY), renders.cameras)
-    visible = torch.tensor(renders.visible())
+    visible = renders.visible()
     right = {name: correct & visible for name, correct in prediction.correct(description).items()}
     table = torch.stack(list(right.values())).float()
     scores = {
@@ -42,9 +42,8 @@ def score_renders(
 
 def attribute_shares(classifier: Classifier, renders: Renders, description: Description) -> dict[str, float]:
     """For each attribute that the caption mentions, the share of views in which the classifier finds it."""
-    visible = torch.tensor(renders.visible())
     correct = classifier.predict(renders.over(GREY), renders.cameras).correct(description)
-    return {name: float((right & visible).float().mean()) for name, right in correct.items()}
+    return {name: float((right & renders.visible()).float().mean()) for name, right in correct.items()}
 
 
 def distractors(own: Iterable[Description], count: int = CAPTIONS) -> list[Description]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 from manifold3d import Manifold
+from manifold3d import Mesh as ManifoldMesh
 from numpy import ndarray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
@@ -72,6 +73,17 @@ def enclosed_volume(vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"])
     """Signed volume by the divergence theorem: sum of v0 . (v1 x v2) / 6, positive when faces wind outwards."""
     corners = vertices.astype(np.float64)[faces]
     return float(np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6.0)
+
+
+def as_manifold(vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"]) -> Manifold:
+    """As a solid of manifold3d; an empty one if the surface is not closed."""
+    return Manifold(ManifoldMesh(np.ascontiguousarray(vertices, np.float32), np.ascontiguousarray(faces, np.uint32)))
+
+
+def triangles_of(body: Manifold) -> tuple[Float[ndarray, "V 3"], Int[ndarray, "F 3"]]:
+    """The surface of a solid: vertices, float64, and faces, int64."""
+    mesh = body.to_mesh()
+    return mesh.vert_properties[:, :3].astype(np.float64), mesh.tri_verts.astype(np.int64)
 
 
 def volume_iou(first: Manifold, second: Manifold) -> float:

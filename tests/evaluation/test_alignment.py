@@ -2,8 +2,7 @@
 
 import torch
 
-from sds3d.evaluation.alignment import SIZE, VIEWS, align, silhouette_cameras
-from sds3d.evaluation.ground_truth import draw_truths
+from sds3d.evaluation.ground_truth import SIZE, VIEWS, align, draw_truths, silhouette_cameras
 from sds3d.priors.embedded.captions import parse
 from sds3d.priors.embedded.render import render_solids
 
