@@ -105,10 +105,6 @@ class Prediction:
         mentioned |= {name for name in ("other_kind", "other_color", "second_color") if true[name] != NONE}
         return {name: predicted[name] == LABELS[name].index(true[name]) for name in ATTRIBUTES if name in mentioned}
 
-    def likeliest(self, attribute: str) -> list[str]:
-        """One label for each image."""
-        return [LABELS[attribute][index] for index in self.labels()[attribute].tolist()]
-
 
 @cache
 def _possible() -> dict[tuple[str, str, str], Bool[Tensor, "X Y Z"]]:
@@ -239,8 +235,7 @@ def save_classifier(network: ClassifierNetwork, accuracy: dict[str, Any], folder
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in network.state_dict().items()}
     save_file(tensors, folder / "model.safetensors")
-    facts = {"labels": {name: list(labels) for name, labels in LABELS.items()}, "accuracy": accuracy}
-    write_json(folder / "classifier.json", facts)
+    write_json(folder / "classifier.json", {"labels": LABELS, "accuracy": accuracy})
 
 
 def load_classifier(device: torch.device | str = "cpu", folder: Path | None = None) -> Classifier:

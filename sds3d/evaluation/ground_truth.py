@@ -47,11 +47,6 @@ class Alignment:
     yaw_deg: float  # of the result against the truth, counter-clockwise from above
     scales: list[float]  # one for each draw
 
-    @property
-    def scale(self) -> float:
-        """Scale of the best draw."""
-        return self.scales[self.draw]
-
 
 def silhouette_cameras(azimuth_deg: float = 0.0) -> Cameras:
     """The eight views in which silhouettes are compared, rotated around +z by `azimuth_deg`."""
@@ -117,15 +112,11 @@ def _area_ratio(masks: Tensor, truth: Tensor) -> float:
 
 def solid_body(solids: list[Solid], yaw_deg: float = 0.0, scale: float = 1.0) -> Manifold:
     """The union of the solids, rotated about +z (degrees, counter-clockwise from above), scaled about the origin."""
-    whole = Manifold.batch_boolean([_placed(solid) for solid in solids], OpType.Add)
-    return whole.rotate((0.0, 0.0, yaw_deg)).scale((scale, scale, scale))
-
-
-def _placed(solid: Solid) -> Manifold:
-    affine = np.zeros((3, 4))
-    affine[:, :3] = solid.rotation().double().numpy() * np.array(solid.size)
-    affine[:, 3] = solid.center
-    return _unit(solid).transform(affine)
+    placed = []
+    for solid in solids:
+        rotation = solid.rotation().double().numpy() * np.array(solid.size)
+        placed.append(_unit(solid).transform(np.column_stack([rotation, solid.center])))
+    return Manifold.batch_boolean(placed, OpType.Add).rotate((0.0, 0.0, yaw_deg)).scale((scale, scale, scale))
 
 
 def _unit(solid: Solid) -> Manifold:

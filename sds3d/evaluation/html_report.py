@@ -45,17 +45,13 @@ def means(results: Sequence[Evaluated]) -> list[Mean]:
     for result in results:
         scores = result.scores
         groups.setdefault((scores.guidance, scores.scene, scores.split), []).append(result)
-    return [_mean(*key, group) for key, group in groups.items()]
-
-
-def _mean(guidance: str, scene: str, split: str, group: list[Evaluated]) -> Mean:
-    values = {}
-    for name in METRICS:
-        have = [one.scores.values[name] for one in group if name in one.scores.values]
-        if have:
-            values[name] = round(float(np.mean(have)), 4)
-    failed = sum(bool(one.scores.failed) for one in group)
-    return Mean(guidance, scene, split, len(group), failed, values, _diversity(group))
+    rows = []
+    for key, group in groups.items():
+        measured = {name: [one.scores.values[name] for one in group if name in one.scores.values] for name in METRICS}
+        values = {name: round(float(np.mean(found)), 4) for name, found in measured.items() if found}
+        failed = sum(bool(one.scores.failed) for one in group)
+        rows.append(Mean(*key, len(group), failed, values, _diversity(group)))
+    return rows
 
 
 def _diversity(group: list[Evaluated]) -> float | None:

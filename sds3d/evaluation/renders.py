@@ -41,13 +41,12 @@ class Renders:
         """The renders over a grey of this value."""
         return (self.rgb + (1.0 - self.opacity[..., None]) * value).permute(0, 3, 1, 2).clamp(0, 1)
 
-    def saturation(self) -> float:
-        """Mean saturation (HSV, [0, 1]) of the object."""
-        return float(saturation(self.rgb, self.opacity[..., None]))
-
-    def translucency(self) -> float:
-        """Share of the covered pixels that are neither empty nor solid."""
-        return float(translucency(self.opacity))
+    def looks(self) -> dict[str, float]:
+        """Mean saturation (HSV, [0, 1]), and the share of the covered pixels that are neither empty nor solid."""
+        return {
+            "saturation": float(saturation(self.rgb, self.opacity[..., None])),
+            "translucency": float(translucency(self.opacity)),
+        }
 
     def floaters(self, bodies: int) -> float:
         """Share of the pixels above STRAY that lie outside the `bodies` largest patches of their view."""

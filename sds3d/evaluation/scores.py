@@ -1,4 +1,4 @@
-"""The scores of one finished run, beside the same scores of its truth."""
+"""The scores of one finished run, beside the same scores of its truth; and those by which best-of-N chooses."""
 
 import shlex
 from dataclasses import asdict, dataclass, field
@@ -8,15 +8,19 @@ from typing import Any
 from jaxtyping import UInt8
 from numpy import ndarray
 
+from sds3d.config import RunConfig
 from sds3d.errors import CheckpointError, ConfigError
-from sds3d.evaluation.classifier import Classifier
+from sds3d.evaluation.classifier import Classifier, load_classifier
 from sds3d.evaluation.classifier_scores import attribute_shares, score_renders
 from sds3d.evaluation.clip import Clip
 from sds3d.evaluation.ground_truth import align, draw_truths, pieces, shape_scores, silhouette_cameras
 from sds3d.evaluation.renders import GREY, mesh_psnr, scene_renders, scored_cameras, strip, true_renders
 from sds3d.export import read_glb
+from sds3d.metrics import view_classifier
 from sds3d.priors.embedded.captions import Description, parse
 from sds3d.prompts import view_index
+from sds3d.scenes import Scene
+from sds3d.sweeps.best_of import Scorer
 from sds3d.sweeps.run_set import failure
 from sds3d.training.session import Session
 
@@ -100,8 +104,7 @@ def evaluate_run(
     truths = [] if description is None else draw_truths(description)
     renders = scene_renders(scene, scored_cameras())
     values = {
-        "saturation": renders.saturation(),
-        "translucency": renders.translucency(),
+        **renders.looks(),
         "floaters": renders.floaters(max((pieces(solids) for solids in truths), default=UNKNOWN_BODIES)),
         "seconds": report["seconds"]["total"],
         "forwards": report["prior_forwards_per_step"] * report["steps"] * config.cameras.views,
@@ -114,12 +117,11 @@ def evaluate_run(
         values |= score_renders(classifier, renders, description, captions)
         values["silhouette_iou"] = alignment.silhouette_iou
         true = true_renders(truths[0], renders.cameras)
-        ceiling = score_renders(classifier, true, description, captions)
         by_truth = {
             "attributes": attribute_shares(classifier, renders, description),
-            "truth": {**ceiling, "saturation": true.saturation(), "translucency": true.translucency()},
+            "truth": {**score_renders(classifier, true, description, captions), **true.looks()},
             "yaw_deg": alignment.yaw_deg,
-            "scale": alignment.scale,
+            "scale": alignment.scales[alignment.draw],
         }
     mesh_path = session.folder.artifact("glb")
     if mesh_path.is_file():
@@ -166,3 +168,37 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, 4)
     return {key: _rounded(inner) for key, inner in value.items()} if isinstance(value, dict) else value
+
+
+def scorer_for(config: RunConfig) -> Scorer:
+    """Scores by the classifier for prompts of the procedural world; for others by whether the prior recognizes sides.
+
+    ConfigError for a flat scene, or if the prior tells no sides apart.
+    """
+    if config.scene.is_flat:
+        raise ConfigError(f"a scene of kind {config.scene.name} is flat: it has no sides to rank it by")
+    description = parse(config.prompt)
+    if description is None and not (config.prior.reads_views or config.prior.reads_cameras):
+        raise ConfigError(f"the prior {config.prior.name} tells no sides apart: there is nothing to rank by")
+    classifier = None if description is None else load_classifier()
+
+    def score(session: Session) -> dict[str, float]:
+        if classifier is not None and description is not None:
+            return score_by_classifier(classifier, session.scene(), description)
+        scene, device = session.scene(), session.device()
+        janus = view_classifier.measure(session.prior(), config.prior, config.prompt, scene, device)
+        assert janus is not None, "refused above"
+        return {"agreement": janus.agreement, "margin": janus.margin}
+
+    return score
+
+
+def score_by_classifier(classifier: Classifier, scene: Scene, description: Description) -> dict[str, float]:
+    """Share of right attributes over twelve views, then the caption's mean log-likelihood."""
+    renders = scene_renders(scene, scored_cameras())
+    shares = attribute_shares(classifier, renders, description)
+    prediction = classifier.predict(renders.over(GREY), renders.cameras)
+    return {
+        "attributes": sum(shares.values()) / len(shares),
+        "likelihood": float(prediction.log_likelihood(description).mean()),
+    }

@@ -7,7 +7,7 @@ from sds3d.export.glb import read_glb, write_glb, write_gltf
 from sds3d.export.info import read_info
 from sds3d.export.mesh import Mesh
 from sds3d.export.png import to_uint8, write_png
-from sds3d.export.splat_files import read_splats_ply, write_splat, write_splats_ply
+from sds3d.export.splat_files import write_splat, write_splats_ply
 from sds3d.export.verify_mesh import check_geometry, verification_views
 from sds3d.export.video import write_orbit, write_turntable
 from sds3d.export.views import SceneViews
@@ -24,7 +24,6 @@ __all__ = [
     "extract_mesh",
     "read_glb",
     "read_info",
-    "read_splats_ply",
     "render_sheet",
     "to_uint8",
     "verification_views",

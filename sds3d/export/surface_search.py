@@ -39,11 +39,7 @@ class Fit:
     """How similar a surface is to the scene, as means over the views."""
 
     silhouette_iou: float
-    depth_error: float  # in object sizes, where both are seen
-
-    @property
-    def score(self) -> float:
-        return self.silhouette_iou - DEPTH_WEIGHT * self.depth_error
+    score: float  # silhouette_iou, less DEPTH_WEIGHT times the depth error, in object sizes, where both are seen
 
 
 @dataclass(frozen=True)
@@ -144,4 +140,4 @@ def fit_to(surface: Surface, views: SceneViews) -> Fit:
         gaps.append((views.depth[view][both] - seen.depth[both]) / size)
     gap = np.concatenate(gaps)
     error = float(np.minimum(np.abs(gap - np.median(gap)), FAR_OFF).mean()) if len(gap) else FAR_OFF
-    return Fit(float(np.mean(ious)), error)
+    return Fit(float(np.mean(ious)), float(np.mean(ious)) - DEPTH_WEIGHT * error)

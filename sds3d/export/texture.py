@@ -1,11 +1,9 @@
 """The scene's colours as an image around the mesh: xatlas lays the surface flat, its texels get their colours."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
-from numpy import ndarray
 from scipy.ndimage import distance_transform_edt
 
 from sds3d.export.colors import Projector, Source, field_colors
@@ -19,22 +17,12 @@ PADDING = 3  # texels between charts, so that mip maps do not mix them
 FIRST_GUESS = 0.83  # of the size: xatlas makes the atlas about a fifth larger than it was asked to
 
 
-@dataclass(frozen=True)
-class Atlas:
-    """Charts in one image; uvs as in mesh.Texture."""
-
-    uvs: Float[ndarray, "U 2"]
-    faces: Int[ndarray, "F 3"]
-    vertices: Int[ndarray, "U"]
-    width: int  # texels, for which the padding was made
-    height: int
-
-
 def with_texture(mesh: Mesh, scene: Scene, projected: Projector, source: Source, size: int) -> Mesh:
     """The mesh with a texture of at most `size` texels a side; texels that no view sees get the vertices' colours."""
-    atlas = unwrap((mesh.vertices, mesh.faces), size)
-    texels = (atlas.uvs * [atlas.width, atlas.height]).astype(np.float64)
-    hits = rasterize_triangles(texels, np.ones(len(texels)), atlas.faces, atlas.height, atlas.width)
+    blank = unwrap((mesh.vertices, mesh.faces), size)
+    height, width = blank.image.shape[:2]
+    texels = (blank.uvs * [width, height]).astype(np.float64)
+    hits = rasterize_triangles(texels, np.ones(len(texels)), blank.faces, height, width)
     covered = hits.face >= 0
     corners, weights = mesh.faces[hits.face[covered]], hits.barycentric[covered][..., None]
     points = (mesh.vertices[corners] * weights).sum(axis=1)
@@ -46,16 +34,15 @@ def with_texture(mesh: Mesh, scene: Scene, projected: Projector, source: Source,
         colors, weight = projected.colors(points, normals)
         hidden = weight == 0
         colors[hidden] = (mesh.colors[corners[hidden]] * weights[hidden]).sum(axis=1)
-    image = np.zeros((atlas.height, atlas.width, 3), dtype=np.float32)
+    image = np.zeros((height, width, 3), dtype=np.float32)
     image[covered] = colors
     # texels between the charts get the colour of the nearest one on them: no seams show in smaller mip maps
     nearest = distance_transform_edt(~covered, return_distances=False, return_indices=True)
-    filled = to_uint8(image[tuple(nearest)])
-    return replace(mesh, texture=Texture(filled, atlas.uvs, atlas.faces, atlas.vertices, float(covered.mean())))
+    return replace(mesh, texture=replace(blank, image=to_uint8(image[tuple(nearest)]), used=float(covered.mean())))
 
 
-def unwrap(surface: Surface, size: int) -> Atlas:
-    """Charts by xatlas, packed into at most `size` texels a side.
+def unwrap(surface: Surface, size: int) -> Texture:
+    """A blank texture: charts by xatlas, packed into at most `size` texels a side.
 
     xatlas takes the size as a suggestion and often makes the atlas larger: finished charts are packed again, smaller,
     until they fit.
@@ -77,7 +64,8 @@ def unwrap(surface: Surface, size: int) -> Atlas:
         atlas.generate(charts, _packing(target))
         again, corners, uvs = atlas.get_mesh(0)
         owners = owners[again]
-    return Atlas(uvs, corners.astype(np.int64), owners.astype(np.int64), atlas.width, atlas.height)
+    blank = np.zeros((atlas.height, atlas.width, 3), dtype=np.uint8)
+    return Texture(blank, uvs, corners.astype(np.int64), owners.astype(np.int64))
 
 
 def _packing(size: int) -> Any:

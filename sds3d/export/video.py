@@ -27,23 +27,25 @@ def write_orbit(
     scene: Scene, path: Path, frames: int = 72, size: int = 256, fps: int = 24, elevation_deg: float = 15.0
 ) -> None:
     """One turn around the object; `size` is rounded up to an even number."""
-    cameras = orbit(frames, elevation_deg=elevation_deg, size=size + size % 2)
-    parts = (render_views(scene, part, BACKGROUND).rgb for part in batches(cameras, FRAMES_AT_ONCE))
-    _write_video(parts, fps, path)
+    _write_video(_turn(scene, None, frames, size, elevation_deg), fps, path)
 
 
 def write_turntable(
     scene: Scene, mesh: Mesh, path: Path, frames: int = 48, size: int = 256, fps: int = 16, elevation_deg: float = 15.0
 ) -> None:
     """The same turn of the scene, on the left, and of the mesh made from it."""
+    _write_video(_turn(scene, mesh, frames, size, elevation_deg), fps, path)
+
+
+def _turn(
+    scene: Scene, mesh: Mesh | None, frames: int, size: int, elevation_deg: float
+) -> Iterator[Float[ndarray, "B H W 3"]]:
     cameras = orbit(frames, elevation_deg=elevation_deg, size=size + size % 2)
-
-    def pairs() -> Iterator[Float[ndarray, "B H W 3"]]:
-        for part in batches(cameras, FRAMES_AT_ONCE):
-            both = [render_views(scene, part, BACKGROUND).rgb, render_mesh(mesh, part, BACKGROUND).rgb]
-            yield np.concatenate(both, axis=2)
-
-    _write_video(pairs(), fps, path)
+    for part in batches(cameras, FRAMES_AT_ONCE):
+        images = [render_views(scene, part, BACKGROUND).rgb]
+        if mesh is not None:
+            images.append(render_mesh(mesh, part, BACKGROUND).rgb)
+        yield np.concatenate(images, axis=2)
 
 
 def _write_video(parts: Iterator[Float[ndarray, "B H W 3"]], fps: int, path: Path) -> None:

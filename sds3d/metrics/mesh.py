@@ -1,7 +1,6 @@
 """Numbers about meshes: how one is built, whether it is closed, what it encloses."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -20,14 +19,10 @@ class MeshStats:
     faces: int
     pieces: int
     watertight: bool
-    extent: tuple[float, float, float]  # sides of the box around it along world x, y, z
+    extent: tuple[float, ...]  # sides of the box around it along world x, y, z
     radius: float  # of the ball around the origin that holds it
     volume: float
-    mean_color: tuple[float, float, float]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for report.json."""
-        return asdict(self)
+    mean_color: tuple[float, ...]
 
 
 def mesh_statistics(
@@ -35,17 +30,15 @@ def mesh_statistics(
 ) -> MeshStats:
     """Statistics of an indexed mesh. Volume means something only where it is watertight."""
     used = vertices if len(vertices) else np.zeros((1, 3))
-    extent = (used.max(axis=0) - used.min(axis=0)).tolist()
-    mean_color = colors.mean(axis=0).tolist() if len(colors) else [0.0, 0.0, 0.0]
     return MeshStats(
         vertices=len(vertices),
         faces=len(faces),
         pieces=int(face_pieces(faces, len(vertices)).max(initial=-1)) + 1,
         watertight=is_watertight(faces),
-        extent=(extent[0], extent[1], extent[2]),
+        extent=tuple(np.ptp(used, axis=0).tolist()),
         radius=float(np.linalg.norm(used, axis=1).max()),
         volume=enclosed_volume(vertices, faces),
-        mean_color=(mean_color[0], mean_color[1], mean_color[2]),
+        mean_color=tuple(colors.mean(axis=0).tolist()) if len(colors) else (0.0, 0.0, 0.0),
     )
 
 

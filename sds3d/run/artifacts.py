@@ -2,7 +2,7 @@
 
 import importlib.metadata
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -206,7 +206,7 @@ def _mesh(file_format: str) -> Callable[[SceneExport, Path], dict[str, Any]]:
     def write(made: SceneExport, path: Path) -> dict[str, Any]:
         stats, figures = write_verified(made.mesh, file_format, path, made.metadata(), made.truth)
         how = {"surface": made.mesh.surface, "level": round(made.mesh.level, 5), "colored_by": made.mesh.colored_by}
-        return {**stats.to_dict(), **figures.to_dict(), **how, "dropped_share": round(made.mesh.dropped_share, 4)}
+        return {**asdict(stats), **figures.to_dict(), **how, "dropped_share": round(made.mesh.dropped_share, 4)}
 
     return write
 

@@ -19,7 +19,7 @@ def test_the_truth_covers_itself():
     assert found.silhouette_iou > 0.99
     assert found.draw == 5
     assert found.yaw_deg == 0.0
-    assert found.scale == 1.0
+    assert found.scales[found.draw] == 1.0
 
 
 def test_turn_and_scale_are_found():

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def test_statistics_of_a_file_are_those_of_the_mesh(tmp_path, mesh):
     assert stats.extent == pytest.approx(direct.extent)
     assert stats.volume == pytest.approx(direct.volume)
     assert stats.mean_color == pytest.approx(direct.mean_color, abs=1e-4)
-    assert set(stats.to_dict()) >= {"vertices", "faces", "pieces", "watertight", "extent", "volume", "mean_color"}
+    assert set(asdict(stats)) >= {"vertices", "faces", "pieces", "watertight", "extent", "volume", "mean_color"}
 
 
 def test_empty_is_refused():
