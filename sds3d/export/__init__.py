@@ -2,13 +2,12 @@
 
 from sds3d.export.contact_sheet import arrange, azimuth_label, draw_comparison, render_sheet
 from sds3d.export.extract import ExportConfig, extract_mesh
-from sds3d.export.formats import MESH_FORMATS, write_verified
+from sds3d.export.formats import MESH_FORMATS, check_geometry, verification_views, write_verified
 from sds3d.export.glb import read_glb, write_glb, write_gltf
 from sds3d.export.info import read_info
 from sds3d.export.mesh import Mesh
 from sds3d.export.png import to_uint8, write_png
 from sds3d.export.splat_files import write_splat, write_splats_ply
-from sds3d.export.verify_mesh import check_geometry, verification_views
 from sds3d.export.video import write_orbit, write_turntable
 from sds3d.export.views import SceneViews
 

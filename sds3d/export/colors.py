@@ -36,13 +36,13 @@ IOU_MARGIN, DB_MARGIN = 0.005, 0.3  # above the limits, because the last check u
 INSETS = (0.0, 0.003, 0.006, 0.009)  # in object sizes
 
 
-@dataclass(frozen=True)
 class Projector:
-    """Renders of the scene, and the mesh's depth in each of them."""
+    """Renders of the scene, and the depth of a surface in each of them."""
 
-    views: SceneViews
-    depth: list[Float[ndarray, "H W"]]  # of the mesh; inf beside it
-    size: float  # of the object, in world units
+    def __init__(self, surface: Surface, views: SceneViews) -> None:
+        self.views = views
+        self.depth = [rasterize_mesh(*surface, views.cameras, view).depth for view in range(len(views.cameras))]
+        self.size = float(np.ptp(surface[0], axis=0).max())
 
     def colors(
         self, points: Float[ndarray, "P 3"], normals: Float[ndarray, "P 3"]
@@ -115,7 +115,7 @@ def moved_inwards(surface: Surface, share: float) -> Surface:
 
 def with_colors(scene: Scene, surface: Surface, views: SceneViews, reference: SceneViews) -> Colored:
     """Coloured by projection or by the field, whichever renders more like the reference views."""
-    projected, field = projector(surface, views), field_colors(scene, surface[0])
+    projected, field = Projector(surface, views), field_colors(scene, surface[0])
     choices: dict[Source, Float[ndarray, "V 3"]] = {
         "projection": vertex_colors(surface, projected, field),
         "field": field,
@@ -127,12 +127,6 @@ def with_colors(scene: Scene, surface: Surface, views: SceneViews, reference: Sc
         iou = float(silhouette_ious(renders, reference).mean())
         found.append(Colored(surface, projected, colors, source, error, psnr, iou))
     return max(found, key=lambda one: one.psnr)
-
-
-def projector(surface: Surface, views: SceneViews) -> Projector:
-    """The views with the depth of this surface, for projection onto it."""
-    depth = [rasterize_mesh(*surface, views.cameras, view).depth for view in range(len(views.cameras))]
-    return Projector(views, depth, float(np.ptp(surface[0], axis=0).max()))
 
 
 def vertex_colors(surface: Surface, projected: Projector, hidden: Float[ndarray, "V 3"]) -> Float[ndarray, "V 3"]:

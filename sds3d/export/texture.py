@@ -1,7 +1,6 @@
 """The scene's colours as an image around the mesh: xatlas lays the surface flat, its texels get their colours."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
@@ -50,27 +49,19 @@ def unwrap(surface: Surface, size: int) -> Texture:
     import xatlas  # here: `import sds3d` stays quick
 
     vertices, faces = surface
+    owners, target = np.arange(len(vertices)), int(FIRST_GUESS * size)
+    charts = xatlas.ChartOptions()  # one iteration: each more takes as long again and saves a tenth of the charts
+    packing = xatlas.PackOptions()
+    packing.padding, packing.bilinear = PADDING, True
     atlas = xatlas.Atlas()
     atlas.add_mesh(vertices.astype(np.float32), faces.astype(np.uint32))
-    charts = xatlas.ChartOptions()  # one iteration: each more takes as long again and saves a tenth of the charts
-    target = int(FIRST_GUESS * size)
-    atlas.generate(charts, _packing(target))
-    owners, corners, uvs = atlas.get_mesh(0)
-    while max(atlas.width, atlas.height) > size:
-        target = int(target * size / max(atlas.width, atlas.height) * 0.995)
-        texels = uvs * np.array([atlas.width, atlas.height], dtype=np.float32)
-        atlas = xatlas.Atlas()
-        atlas.add_uv_mesh(texels, corners)
-        atlas.generate(charts, _packing(target))
+    while True:
+        packing.resolution = target
+        atlas.generate(charts, packing)
         again, corners, uvs = atlas.get_mesh(0)
-        owners = owners[again]
-    blank = np.zeros((atlas.height, atlas.width, 3), dtype=np.uint8)
-    return Texture(blank, uvs, corners.astype(np.int64), owners.astype(np.int64))
-
-
-def _packing(size: int) -> Any:
-    import xatlas
-
-    options = xatlas.PackOptions()
-    options.resolution, options.padding, options.bilinear = size, PADDING, True
-    return options
+        owners, width, height = owners[again], atlas.width, atlas.height
+        if max(width, height) <= size:
+            return Texture(np.zeros((height, width, 3), dtype=np.uint8), uvs, corners.astype(np.int64), owners)
+        target = int(target * size / max(width, height) * 0.995)
+        atlas = xatlas.Atlas()
+        atlas.add_uv_mesh(uvs * np.array([width, height], dtype=np.float32), corners)

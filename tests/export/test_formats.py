@@ -11,9 +11,9 @@ import pytest
 
 from sds3d.errors import ConfigError, ExportError, OutputError
 from sds3d.export import MESH_FORMATS, read_info, write_verified
+from sds3d.export.formats import verification_cameras
 from sds3d.export.read_mesh import welded
 from sds3d.export.render_mesh import render_mesh
-from sds3d.export.verify_mesh import verification_cameras
 
 from .body import textured_body
 
