@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from sds3d.cameras import orbit, turn_cameras
-from sds3d.export import Mesh
+from sds3d.export.mesh import Mesh
 from sds3d.metrics.image import mask_iou
 from sds3d.metrics.mesh import as_manifold, triangles_of, volume_iou
 from sds3d.priors.embedded.captions import Description, build

@@ -16,8 +16,8 @@ from torch import Tensor
 from sds3d.atomic import write_atomic, write_json, writing
 from sds3d.evaluation.renders import THUMB_SIZE, THUMBS
 from sds3d.evaluation.scores import METRICS, Evaluated
-from sds3d.export import write_png
 from sds3d.export.contact_sheet import INK
+from sds3d.export.png import write_png
 from sds3d.metrics.image import diversity
 from sds3d.sweeps.pages import render_page
 

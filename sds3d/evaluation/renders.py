@@ -11,7 +11,8 @@ from scipy.ndimage import label
 from torch import Tensor
 
 from sds3d.cameras import orbit
-from sds3d.export import Mesh, to_uint8
+from sds3d.export.mesh import Mesh
+from sds3d.export.png import to_uint8
 from sds3d.export.render_mesh import render_mesh
 from sds3d.export.views import render_views
 from sds3d.metrics.image import psnr, saturation, translucency

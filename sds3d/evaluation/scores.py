@@ -15,7 +15,7 @@ from sds3d.evaluation.classifier_scores import attribute_shares, score_renders
 from sds3d.evaluation.clip import Clip
 from sds3d.evaluation.ground_truth import align, draw_truths, pieces, shape_scores, silhouette_cameras
 from sds3d.evaluation.renders import GREY, mesh_psnr, scene_renders, scored_cameras, strip, true_renders
-from sds3d.export import read_glb
+from sds3d.export.glb import read_glb
 from sds3d.metrics import view_classifier
 from sds3d.priors.embedded.captions import Description, parse
 from sds3d.prompts import view_index

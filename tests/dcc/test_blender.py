@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from sds3d.cameras import orbit
-from sds3d.export import MESH_FORMATS
+from sds3d.export.formats import MESH_FORMATS
 from sds3d.export.obj_ply_stl import WORLD_TO_Z_UP
 from sds3d.export.render_mesh import render_mesh
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from sds3d.errors import ConfigError, ExportError, OutputError
-from sds3d.export import MESH_FORMATS, read_info, write_verified
-from sds3d.export.formats import verification_cameras
+from sds3d.export.formats import MESH_FORMATS, verification_cameras, write_verified
+from sds3d.export.info import read_info
 from sds3d.export.read_mesh import welded
 from sds3d.export.render_mesh import render_mesh
 

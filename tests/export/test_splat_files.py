@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from sds3d.errors import ConfigError, ExportError
-from sds3d.export import write_splats_ply
-from sds3d.export.splat_files import COLUMNS, SH_C0
+from sds3d.export.splat_files import COLUMNS, SH_C0, write_splats_ply
 from sds3d.ops.spherical_harmonics import harmonics
 from sds3d.scenes import GaussiansConfig
 from sds3d.types import Cameras

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from sds3d.errors import ExportError
-from sds3d.export import check_geometry, read_glb, write_glb
+from sds3d.export.formats import check_geometry
+from sds3d.export.glb import read_glb, write_glb
 from sds3d.export.mesh import Mesh
 
 
