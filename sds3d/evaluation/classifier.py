@@ -210,24 +210,16 @@ def view_labels(azimuth: Float[Tensor, "B"]) -> Int[Tensor, "B"]:
 class Classifier:
     """The trained network; `accuracy` is its own on true renders, by attribute."""
 
-    def __init__(
-        self, network: ClassifierNetwork, accuracy: dict[str, Any], device: torch.device | str = "cpu"
-    ) -> None:
-        self.device = torch.device(device)
-        self.network = network.to(self.device).eval().requires_grad_(False)
-        self.accuracy = accuracy
+    def __init__(self, network: ClassifierNetwork, accuracy: dict[str, Any]) -> None:
+        self.network, self.accuracy = network.eval().requires_grad_(False), accuracy
 
     @torch.no_grad()
     def predict(self, images: Float[Tensor, "B 3 H W"], cameras: Cameras) -> Prediction:
         """Prediction for images in [0, 1] over any solid background, resized to 64 x 64, and their cameras."""
-        images = images.to(self.device)
         if images.shape[2:] != (SIZE, SIZE):
             images = functional.interpolate(images, size=(SIZE, SIZE), mode="bilinear", antialias=True)
-        camera = camera_vector(cameras.azimuth, cameras.elevation).to(self.device)
-        heads, views = self.network(images, camera)
-        return Prediction(
-            {name: logits.log_softmax(1).cpu() for name, logits in heads.items()}, views.log_softmax(1).cpu()
-        )
+        heads, views = self.network(images, camera_vector(cameras.azimuth, cameras.elevation))
+        return Prediction({name: logits.log_softmax(1) for name, logits in heads.items()}, views.log_softmax(1))
 
 
 def save_classifier(network: ClassifierNetwork, accuracy: dict[str, Any], folder: Path) -> None:
@@ -238,7 +230,7 @@ def save_classifier(network: ClassifierNetwork, accuracy: dict[str, Any], folder
     write_json(folder / "classifier.json", {"labels": LABELS, "accuracy": accuracy})
 
 
-def load_classifier(device: torch.device | str = "cpu", folder: Path | None = None) -> Classifier:
+def load_classifier(folder: Path | None = None) -> Classifier:
     """The classifier of assets/evaluator, or of another folder of the same layout.
 
     PriorUnavailable, naming the folder, if it is missing, broken, or was trained on other labels.
@@ -255,4 +247,4 @@ def load_classifier(device: torch.device | str = "cpu", folder: Path | None = No
             raise PriorUnavailable(why, hint) from error
     if facts["labels"] != {name: list(labels) for name, labels in LABELS.items()}:
         raise PriorUnavailable(f"the evaluator's classifier in {path} was trained on other labels", hint)
-    return Classifier(network, facts["accuracy"], device)
+    return Classifier(network, facts["accuracy"])

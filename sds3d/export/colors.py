@@ -14,16 +14,7 @@ from numpy import ndarray
 from sds3d.export.mesh import Mesh, vertex_normals
 from sds3d.export.render_mesh import rasterize_mesh, render_mesh
 from sds3d.export.surface import Surface, separated
-from sds3d.export.views import (
-    GOOD_DB,
-    GOOD_IOU,
-    SceneViews,
-    color_psnr,
-    render_error,
-    sample,
-    scene_device,
-    silhouette_ious,
-)
+from sds3d.export.views import GOOD_DB, GOOD_IOU, SceneViews, sample, scene_device
 from sds3d.scenes.base import Scene
 
 Source = Literal["projection", "field"]
@@ -123,8 +114,8 @@ def with_colors(scene: Scene, surface: Surface, views: SceneViews, reference: Sc
     found = []
     for source, colors in choices.items():
         renders = render_mesh(Mesh(surface[0].astype(np.float32), surface[1], colors), reference.cameras)
-        error, psnr = render_error(renders, reference), color_psnr(renders, reference)
-        iou = float(silhouette_ious(renders, reference).mean())
+        iou = float(renders.silhouette_ious(reference).mean())
+        error, psnr = renders.error(reference), renders.color_psnr(reference)
         found.append(Colored(surface, projected, colors, source, error, psnr, iou))
     return max(found, key=lambda one: one.psnr)
 

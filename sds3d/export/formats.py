@@ -23,7 +23,7 @@ from sds3d.export.obj_ply_stl import WORLD_TO_Z_UP, write_mesh_ply, write_obj, w
 from sds3d.export.read_mesh import read_with_trimesh
 from sds3d.export.render_mesh import render_mesh
 from sds3d.export.usd import read_usdz, write_usdz
-from sds3d.export.views import GOOD_DB, GOOD_IOU, SceneViews, color_psnr, render_views, silhouette_ious
+from sds3d.export.views import GOOD_DB, GOOD_IOU, SceneViews, render_views
 from sds3d.metrics.mesh import MeshStats, mesh_statistics
 from sds3d.scenes.base import Scene
 from sds3d.types import Cameras
@@ -119,11 +119,11 @@ def write_verified(
         chosen.write(mesh if chosen.textured else replace(mesh, texture=None), draft, metadata)
         read = chosen.read(draft)
         stats, renders, texture = check_geometry(read), render_mesh(read, truth.cameras), read.texture
-        ious = silhouette_ious(renders, truth)
+        ious = renders.silhouette_ious(truth)
         return stats, MeshFigures(
             silhouette_iou=float(ious.mean()),
             worst_iou=float(ious.min()),
-            psnr=color_psnr(renders, truth) if chosen.colored else None,
+            psnr=renders.color_psnr(truth) if chosen.colored else None,
             texture=(texture.image.shape[1], texture.image.shape[0]) if texture else None,
             texture_used=texture.used if texture else None,
         )

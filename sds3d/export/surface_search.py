@@ -61,8 +61,8 @@ class Candidates:
             field = np.clip(1.0 - np.maximum(self.depth - outwards, self.hull) / width, 0.0, 2.0)
         else:
             field = self.grid.density / choice.level
-        if choice.kind == "carved":
-            field = np.clip(np.minimum(field, 1.0 - self.hull / width), 0.0, None)
+            if choice.kind == "carved":
+                field = np.clip(np.minimum(field, 1.0 - self.hull / width), 0.0, None)
         return replace(self.grid, density=field).surface(nudge)
 
 

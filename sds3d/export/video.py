@@ -23,25 +23,18 @@ FRAMES_AT_ONCE = 12
 NO_VIDEO = "is there room on the disk? see also: sds3d doctor"
 
 
-def write_orbit(
-    scene: Scene, path: Path, frames: int = 72, size: int = 256, fps: int = 24, elevation_deg: float = 15.0
-) -> None:
+def write_orbit(scene: Scene, path: Path, frames: int = 72, size: int = 256, fps: int = 24) -> None:
     """One turn around the object; `size` is rounded up to an even number."""
-    _write_video(_turn(scene, None, frames, size, elevation_deg), fps, path)
+    _write_video(_turn(scene, None, frames, size), fps, path)
 
 
-def write_turntable(
-    scene: Scene, mesh: Mesh, path: Path, frames: int = 48, size: int = 256, fps: int = 16, elevation_deg: float = 15.0
-) -> None:
+def write_turntable(scene: Scene, mesh: Mesh, path: Path, frames: int = 48, size: int = 256, fps: int = 16) -> None:
     """The same turn of the scene, on the left, and of the mesh made from it."""
-    _write_video(_turn(scene, mesh, frames, size, elevation_deg), fps, path)
+    _write_video(_turn(scene, mesh, frames, size), fps, path)
 
 
-def _turn(
-    scene: Scene, mesh: Mesh | None, frames: int, size: int, elevation_deg: float
-) -> Iterator[Float[ndarray, "B H W 3"]]:
-    cameras = orbit(frames, elevation_deg=elevation_deg, size=size + size % 2)
-    for part in batches(cameras, FRAMES_AT_ONCE):
+def _turn(scene: Scene, mesh: Mesh | None, frames: int, size: int) -> Iterator[Float[ndarray, "B H W 3"]]:
+    for part in batches(orbit(frames, size=size + size % 2), FRAMES_AT_ONCE):
         images = [render_views(scene, part, BACKGROUND).rgb]
         if mesh is not None:
             images.append(render_mesh(mesh, part, BACKGROUND).rgb)

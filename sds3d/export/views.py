@@ -46,6 +46,26 @@ class SceneViews:
         sides = torch.tensor([self.cameras.width, self.cameras.height])
         return 2.0 * (local @ intrinsics.T)[:, :2] / depth[:, None] / sides - 1.0, depth
 
+    def silhouette_ious(self, truth: "SceneViews") -> Float[ndarray, "B"]:
+        """Intersection over union with the silhouettes of the same views of another object; 1 where both are empty."""
+        return mask_iou(torch.from_numpy(self.silhouettes), torch.from_numpy(truth.silhouettes)).numpy()
+
+    def color_psnr(self, truth: "SceneViews") -> float:
+        """PSNR in decibels of the object's own colours where both are solid; 0 if they are nowhere.
+
+        Both are over black, so the object's own colour is rgb / opacity.
+        """
+        both = self.silhouettes & truth.silhouettes
+        if not both.any():
+            return 0.0
+        colors = [np.clip(views.rgb[both] / views.opacity[both][:, None], 0, 1) for views in (self, truth)]
+        return psnr(float(np.square(colors[0] - colors[1]).mean()))
+
+    def error(self, truth: "SceneViews") -> float:
+        """Mean squared difference of whole images, outlines and colours, over black, grey and white."""
+        rgb, opacity = self.rgb - truth.rgb, (self.opacity - truth.opacity)[..., None]
+        return float(np.mean([np.square(rgb - opacity * background).mean() for background in BACKGROUNDS]))
+
 
 def sample(layers: list[Float[ndarray, "H W"]], places: Float[Tensor, "P 2"], mode: str) -> Float[Tensor, "P C"]:
     """Values of images at points in [-1, 1]^2; beyond, those of the border."""
@@ -56,8 +76,7 @@ def sample(layers: list[Float[ndarray, "H W"]], places: Float[Tensor, "P 2"], mo
 
 def scene_device(scene: Scene) -> torch.device:
     """The device of the scene's parameters."""
-    device: torch.device = scene.param_groups()[0].parameters[0].device
-    return device
+    return torch.device(scene.param_groups()[0].parameters[0].device)
 
 
 def check_finite(scene: Scene) -> None:
@@ -103,26 +122,3 @@ def batches(cameras: Cameras, count: int) -> Iterator[Cameras]:
     """The cameras, at most `count` at a time."""
     for views in torch.arange(len(cameras)).split(count):
         yield cameras.select(views)
-
-
-def silhouette_ious(first: SceneViews, second: SceneViews) -> Float[ndarray, "B"]:
-    """Intersection over union of the silhouettes in each view; 1 where both are empty."""
-    return mask_iou(torch.from_numpy(first.silhouettes), torch.from_numpy(second.silhouettes)).numpy()
-
-
-def color_psnr(first: SceneViews, second: SceneViews) -> float:
-    """PSNR in decibels of the object's own colours where both are solid; 0 if they are nowhere.
-
-    Both are over black, so the object's own colour is rgb / opacity.
-    """
-    both = first.silhouettes & second.silhouettes
-    if not both.any():
-        return 0.0
-    colors = [np.clip(views.rgb[both] / views.opacity[both][:, None], 0, 1) for views in (first, second)]
-    return psnr(float(np.square(colors[0] - colors[1]).mean()))
-
-
-def render_error(first: SceneViews, second: SceneViews) -> float:
-    """Mean squared difference of whole images, outlines and colours, over black, grey and white."""
-    rgb, opacity = first.rgb - second.rgb, (first.opacity - second.opacity)[..., None]
-    return float(np.mean([np.square(rgb - opacity * background).mean() for background in BACKGROUNDS]))

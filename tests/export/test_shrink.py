@@ -10,7 +10,7 @@ import trimesh
 from sds3d.cameras import orbit
 from sds3d.export.colors import INSETS, Colored, best_inset, is_better, moved_inwards, with_colors
 from sds3d.export.surface import Surface, is_solid
-from sds3d.export.views import SceneViews, render_error, render_views
+from sds3d.export.views import SceneViews, render_views
 from sds3d.scenes import Gaussians
 
 from .conftest import ball_points, cluster, scene_of
@@ -88,8 +88,8 @@ def test_the_pictures_error_sees_outlines_and_colours() -> None:
             np.full((1, 2, 2), np.inf, dtype=np.float32),
         )
 
-    assert render_error(views(0.5, 1.0), views(0.5, 1.0)) == 0
-    assert render_error(views(0.5, 1.0), views(0.3, 1.0)) == pytest.approx(0.2**2)
+    assert views(0.5, 1.0).error(views(0.5, 1.0)) == 0
+    assert views(0.5, 1.0).error(views(0.3, 1.0)) == pytest.approx(0.2**2)
     # something black where nothing is shows before grey and white; something white before black and grey
-    assert render_error(views(0.0, 1.0), views(0.0, 0.0)) == pytest.approx((0 + 0.25 + 1) / 3)
-    assert render_error(views(1.0, 1.0), views(1.0, 0.0)) == pytest.approx((1 + 0.25 + 0) / 3)
+    assert views(0.0, 1.0).error(views(0.0, 0.0)) == pytest.approx((0 + 0.25 + 1) / 3)
+    assert views(1.0, 1.0).error(views(1.0, 0.0)) == pytest.approx((1 + 0.25 + 0) / 3)
