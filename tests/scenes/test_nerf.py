@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from sds3d.cameras import orbit
-from sds3d.export import ExportConfig, check_geometry, extract_mesh
+from sds3d.export.extract import ExportConfig, extract_mesh
+from sds3d.export.formats import check_geometry
 from sds3d.scenes import SCENES, NerfConfig, Scene
 from sds3d.scenes.base import RenderContext
 from sds3d.scenes.nerf import RAY_LOSSES, Nerf
