@@ -29,8 +29,7 @@ def prior_option(choice: str | None) -> str | dict[str, str] | None:
     """What --prior means: a folder or OWNER/NAME is a model, whose family gives `prior.name`; else a prior's name."""
     if choice is None:
         return None
-    from sds3d.priors import PRIORS
-    from sds3d.priors.hub.config import config_for
+    from sds3d.priors import PRIORS, config_for
 
     if choice in PRIORS or not ("/" in choice or Path(choice).is_dir()):
         return choice

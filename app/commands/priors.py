@@ -92,12 +92,10 @@ def check(
     row: dict[str, Any] = {
         "folder": str(local.folder),
         "revision": local.revision,
-        "pipeline": local.files.pipeline,
-        "family": local.files.family.name,
-        "components": {name: ".".join(kind) for name, kind in local.files.components.items()},
-        "bytes": sum(
-            path.stat().st_size for name in local.files.components for path in (local.folder / name).iterdir()
-        ),
+        "pipeline": local.pipeline,
+        "family": local.family.name,
+        "components": {name: ".".join(kind) for name, kind in local.components.items()},
+        "bytes": sum(path.stat().st_size for name in local.components for path in (local.folder / name).iterdir()),
     }
     if load:
         row |= run_once(str(local.folder), device)
@@ -131,7 +129,7 @@ def example_run(model: str, device: str) -> Iterator["RunConfig"]:
     from PIL import Image, ImageDraw
 
     from sds3d.config import load_config
-    from sds3d.priors.hub.config import config_for
+    from sds3d.priors import config_for
     from sds3d.priors.hub.model_list import MODELS
 
     config, options = config_for(model), dict(MODELS[model].options) if model in MODELS else {}

@@ -1,7 +1,8 @@
 """What people add to a model: LoRA files, and words learned by textual inversion."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,32 +32,31 @@ class Adapters:
     def add_lora(self, pipeline: Any) -> None:
         """Fuse the LoRA files into the network's weights, each at full strength (Hu et al. 2021)."""
         for name in self.lora:
-            self._apply("lora", name, lambda path: _fuse(pipeline, path))
+            with _fitting("lora", name):
+                path = Path(name).expanduser()
+                pipeline.load_lora_weights(str(path.parent), weight_name=path.name, local_files_only=True)
+                if not any(pipeline.get_list_adapters().values()):
+                    raise ValueError("none of its layers is in the model")
+                pipeline.fuse_lora()
+                pipeline.unload_lora_weights()
 
     def add_words(self, pipeline: Any) -> None:
         """Add learned words to tokenizer and text encoder (Gal et al. 2022): toy.safetensors is `<toy>` in a prompt."""
         for name in self.words:
-            self._apply("words", name, lambda path: _teach(pipeline, path))
+            with _fitting("words", name):
+                path = Path(name).expanduser()
+                pipeline.load_textual_inversion(str(path.parent), weight_name=path.name, token=f"<{path.stem}>")
 
     def words_key(self) -> list[str]:
         """SHA-256 of each file of words: embeddings depend on their content."""
         return [hashlib.sha256(Path(name).expanduser().read_bytes()).hexdigest() for name in self.words]
 
-    def _apply(self, option: str, name: str, action: Callable[[Path], None]) -> None:
-        try:
-            action(Path(name).expanduser())
-        except Exception as error:  # diffusers and peft raise many types
-            message = f"prior.{option}: {name} does not fit this model: {first_line(error)}"
-            raise PriorUnavailable(message, "use a file made for the model's family") from error
 
-
-def _fuse(pipeline: Any, path: Path) -> None:
-    pipeline.load_lora_weights(str(path.parent), weight_name=path.name, local_files_only=True)
-    if not any(pipeline.get_list_adapters().values()):
-        raise ValueError("none of its layers is in the model")
-    pipeline.fuse_lora()
-    pipeline.unload_lora_weights()
-
-
-def _teach(pipeline: Any, path: Path) -> None:
-    pipeline.load_textual_inversion(str(path.parent), weight_name=path.name, token=f"<{path.stem}>")
+@contextmanager
+def _fitting(option: str, name: str) -> Iterator[None]:
+    """Inside, whatever goes wrong means that the file does not fit; diffusers and peft raise many types."""
+    try:
+        yield
+    except Exception as error:
+        message = f"prior.{option}: {name} does not fit this model: {first_line(error)}"
+        raise PriorUnavailable(message, "use a file made for the model's family") from error

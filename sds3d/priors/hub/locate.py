@@ -4,11 +4,10 @@ import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from sds3d.errors import PriorUnavailable, first_line
-from sds3d.priors.hub.check_files import INDEX, ModelFiles, family_in, inspect_model, is_pickle, is_wanted
+from sds3d.priors.hub.check_files import INDEX, LocalModel, family_in, inspect_model, is_pickle, is_wanted
 from sds3d.priors.hub.families.base import Family
 from sds3d.priors.hub.model_list import MODELS
 
@@ -17,38 +16,36 @@ OFFLINE, ALLOW_PICKLE = "HF_HUB_OFFLINE", "SDS3D_ALLOW_PICKLE"  # environment va
 GIVE = "give a folder written by diffusers' save_pretrained, or a hub id such as stabilityai/sd-turbo"
 
 
-@dataclass(frozen=True)
-class LocalModel:
-    """A model on this machine, checked."""
-
-    folder: Path
-    revision: str  # the hub's commit; "local" for a folder that was named
-    files: ModelFiles
-
-
 def find_model(model: str, revision: str = "") -> LocalModel:
     """The model, complete and safe to load; downloads what the cache lacks.
 
     `model` is a folder, or OWNER/NAME on the hub at `revision` (a commit, branch or tag; by default the one pinned in
     `MODELS`, else main). PriorUnavailable says in one line what is missing, damaged or refused, and what to do.
     """
-    folder = Path(model).expanduser()
-    if folder.exists():
-        return LocalModel(folder, "local", inspect_model(folder, allows_pickle()))
-    if model.startswith((".", "/", "~")) or not HUB_ID.fullmatch(model):
-        raise PriorUnavailable(f"there is no folder {model}, and that is not a hub id", GIVE)
-    return _cached_or_downloaded(model, revision)
+    try:
+        return find_here(model, revision)
+    except PriorUnavailable as error:
+        if Path(model).expanduser().exists() or not HUB_ID.fullmatch(model):
+            raise
+        if _is_set(OFFLINE):
+            raise PriorUnavailable(
+                f"cannot load {model} offline: {error.args[0]}", f"go online once: sds3d priors pull {model}"
+            ) from error
+    folder = _download(model, _revision(model, revision))
+    return inspect_model(folder, _is_set(ALLOW_PICKLE), folder.name)
 
 
 def find_here(model: str, revision: str = "") -> LocalModel:
     """As `find_model`, but never asks the hub."""
     folder = Path(model).expanduser()
-    if not folder.exists() and HUB_ID.fullmatch(model):
-        here = cached(model, revision)
-        if here is None:
-            raise PriorUnavailable(f"{model} is not in the Hugging Face cache", f"sds3d priors pull {model}")
-        return LocalModel(here, here.name, inspect_model(here, allows_pickle()))
-    return find_model(model)
+    if folder.exists():
+        return inspect_model(folder, _is_set(ALLOW_PICKLE))
+    if not HUB_ID.fullmatch(model):
+        raise PriorUnavailable(f"there is no folder {model}, and that is not a hub id", GIVE)
+    here = cached(model, revision)
+    if here is None:
+        raise PriorUnavailable(f"{model} is not in the Hugging Face cache", f"sds3d priors pull {model}")
+    return inspect_model(here, _is_set(ALLOW_PICKLE), here.name)
 
 
 def family_of_model(model: str, revision: str = "") -> Family | None:
@@ -77,30 +74,8 @@ def cached(model: str, revision: str = "") -> Path | None:
         return None
 
 
-def is_offline() -> bool:
-    """Whether nothing may be downloaded (--offline)."""
-    return _is_set(OFFLINE)
-
-
-def allows_pickle() -> bool:
-    """Whether pickled weights may be loaded, which can run code (--allow-pickle)."""
-    return _is_set(ALLOW_PICKLE)
-
-
 def _is_set(variable: str) -> bool:
     return os.environ.get(variable, "").upper() in {"1", "ON", "YES", "TRUE"}
-
-
-def _cached_or_downloaded(model: str, revision: str) -> LocalModel:
-    try:
-        return find_here(model, revision)
-    except PriorUnavailable as error:
-        if is_offline():
-            raise PriorUnavailable(
-                f"cannot load {model} offline: {error.args[0]}", f"go online once: sds3d priors pull {model}"
-            ) from error
-    folder = _download(model, _revision(model, revision))
-    return LocalModel(folder, folder.name, inspect_model(folder, allows_pickle()))
 
 
 def _revision(model: str, revision: str) -> str | None:
@@ -138,7 +113,7 @@ def _download(model: str, revision: str | None) -> Path:
 def _fetch(model: str, revision: str | None) -> Path:
     from huggingface_hub import HfApi, snapshot_download
 
-    files = choose(HfApi().list_repo_files(model, revision=revision), allows_pickle())
+    files = choose(HfApi().list_repo_files(model, revision=revision), _is_set(ALLOW_PICKLE))
     return Path(snapshot_download(model, revision=revision, allow_patterns=files))
 
 

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from sds3d.errors import PriorUnavailable
+from sds3d.priors import DiffusersConfig, MultiViewConfig, config_for
 from sds3d.priors.hub import locate
-from sds3d.priors.hub.config import DiffusersConfig, MultiViewConfig, config_for
 from sds3d.priors.hub.families.sd import StableDiffusion
 from sds3d.priors.hub.locate import choose, find_model
 from sds3d.priors.hub.model_list import MODELS, ModelEntry

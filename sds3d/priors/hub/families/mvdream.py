@@ -52,11 +52,9 @@ class MVDream(StableDiffusion):
                 module.set_processor(AcrossViews())
         return network
 
-    def call(self, network: Any, inputs: NetworkInput) -> Float[Tensor, "B C h w"]:
+    def arguments(self, network: Any, inputs: NetworkInput) -> dict[str, Any]:
         camera = camera_numbers(inputs.view, len(inputs.x)).to(inputs.x)
-        return network(
-            inputs.x, inputs.timestep, encoder_hidden_states=inputs.embedding, class_labels=camera, return_dict=False
-        )[0]
+        return super().arguments(network, inputs) | {"class_labels": camera}
 
 
 class AcrossViews:
