@@ -9,6 +9,8 @@ from typing import Any
 
 from sds3d.errors import PriorUnavailable, first_line
 
+GIVE = "give a .safetensors file"
+
 
 @dataclass(frozen=True)
 class Adapters:
@@ -22,12 +24,9 @@ class Adapters:
         for option, names in (("lora", self.lora), ("words", self.words)):
             for name in names:
                 if not name.endswith(".safetensors"):
-                    problem = f"{name} is not a .safetensors file"
-                elif not Path(name).expanduser().is_file():
-                    problem = f"there is no file {name}"
-                else:
-                    continue
-                raise PriorUnavailable(f"prior.{option}: {problem}", "give a .safetensors file")
+                    raise PriorUnavailable(f"prior.{option}: {name} is not a .safetensors file", GIVE)
+                if not Path(name).expanduser().is_file():
+                    raise PriorUnavailable(f"prior.{option}: there is no file {name}", GIVE)
 
     def add_lora(self, pipeline: Any) -> None:
         """Fuse the LoRA files into the network's weights, each at full strength (Hu et al. 2021)."""

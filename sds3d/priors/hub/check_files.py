@@ -43,9 +43,8 @@ class LocalModel:
 def inspect_model(folder: Path, allow_pickle: bool = False, revision: str = "local") -> LocalModel:
     """Check every file that will be loaded, without reading weights. PriorUnavailable names the first problem."""
     pipeline, family = family_in(folder)
-    components = _components(folder, _index(folder), family)
+    components = _components(folder, family)
     variants: dict[str, str | None] = {}
-    pickled = []
     for name in components:
         if name.startswith(("tokenizer", "scheduler")):
             if not any((folder / name).glob("*.json")):
@@ -54,14 +53,18 @@ def inspect_model(folder: Path, allow_pickle: bool = False, revision: str = "loc
         if not (folder / name / "config.json").is_file():
             raise _missing(folder / name, "config.json")
         variants[name] = _variant(folder / name, allow_pickle)
-        if not matching(folder / name, WEIGHTS):
-            pickled.append(name)
-    return LocalModel(folder, revision, pipeline, family, components, variants, tuple(pickled))
+    pickled = tuple(name for name in variants if not matching(folder / name, WEIGHTS))
+    return LocalModel(folder, revision, pipeline, family, components, variants, pickled)
 
 
 def family_in(folder: Path) -> tuple[str, Family]:
     """(diffusers' pipeline class, family) of a model's folder, from its index; PriorUnavailable if there is none."""
-    pipeline = _index(folder).get("_class_name")
+    if not (folder / INDEX).is_file():
+        raise PriorUnavailable(
+            f"{folder} is not a diffusers model: it has no {INDEX}",
+            "give a folder written by diffusers' save_pretrained",
+        )
+    pipeline = read_object(folder / INDEX).get("_class_name")
     if not isinstance(pipeline, str) or pipeline not in FAMILIES:
         supported = ", ".join(FAMILIES)
         raise PriorUnavailable(f"{folder} is a {pipeline}, which is not supported", f"supported: {supported}")
@@ -84,16 +87,6 @@ def is_pickle(name: str) -> bool:
     return name.endswith(PICKLES)
 
 
-def _index(folder: Path) -> dict[str, Any]:
-    path = folder / INDEX
-    if not path.is_file():
-        raise PriorUnavailable(
-            f"{folder} is not a diffusers model: it has no {INDEX}",
-            "give a folder written by diffusers' save_pretrained",
-        )
-    return read_object(path)
-
-
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a model's file; PriorUnavailable if it holds anything else."""
     try:
@@ -105,9 +98,9 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _components(folder: Path, index: Mapping[str, Any], family: Family) -> dict[str, tuple[str, str]]:
+def _components(folder: Path, family: Family) -> dict[str, tuple[str, str]]:
     """The components that the family needs, with their classes; the index may leave text encoders out."""
-    components: dict[str, tuple[str, str]] = {}
+    index, components = read_object(folder / INDEX), dict[str, tuple[str, str]]()
     for name in (family.network, "scheduler", *(("vae",) if family.latent else ()), *family.encoders):
         entry = index.get(name)
         if name in family.encoders and (entry is None or entry == [None, None]):

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from sds3d.atomic import write_atomic
@@ -62,9 +64,6 @@ class TextReader:
 
     def _load(self, text: str) -> Tensor | None:
         """None if the cache has no readable file for the text."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         try:
             return load_file(self._path(text))["embedding"]
         except (OSError, SafetensorError, KeyError):
@@ -72,8 +71,6 @@ class TextReader:
 
     def _save(self, text: str, embedding: Tensor) -> None:
         """A cache that cannot be written only costs time."""
-        from safetensors.torch import save
-
         data = save({"embedding": embedding.contiguous()}, {"model": self._local.folder.name, "text": text})
         with suppress(OSError, OutputError):
             self._path(text).parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +86,6 @@ def fingerprint(local: LocalModel, adapters: Adapters, dtype: torch.dtype) -> st
     for name in sorted(set(local.family.encoders) & set(local.components)):
         for path in sorted((local.folder / name).iterdir()):
             stat = path.stat()
-            rows.append(
-                [f"{name}/{path.name}", stat.st_size, path.resolve().name if path.is_symlink() else stat.st_mtime_ns]
-            )
+            content = path.resolve().name if path.is_symlink() else stat.st_mtime_ns
+            rows.append([f"{name}/{path.name}", stat.st_size, content])
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from sds3d.errors import PriorUnavailable, first_line
 from sds3d.priors.hub.check_files import OURS, WEIGHTS, LocalModel, matching
@@ -88,8 +89,6 @@ def _load(local: LocalModel, name: str, dtype: torch.dtype, device: torch.device
 
 def _tensors(local: LocalModel, name: str) -> dict[str, torch.Tensor]:
     """The weights of a component, by their names in the file."""
-    from safetensors.torch import load_file
-
     folder, tensors = local.folder / name, dict[str, torch.Tensor]()
     if name in local.pickled:
         for path in sorted(folder.glob("*.bin")):

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from sds3d.errors import PriorUnavailable, first_line
 from sds3d.priors.hub.check_files import INDEX, LocalModel, family_in, inspect_model, is_pickle, is_wanted
-from sds3d.priors.hub.families.base import Family
 from sds3d.priors.hub.model_list import MODELS
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -48,19 +47,20 @@ def find_here(model: str, revision: str = "") -> LocalModel:
     return inspect_model(here, _is_set(ALLOW_PICKLE), here.name)
 
 
-def family_of_model(model: str, revision: str = "") -> Family | None:
-    """The family of a folder, of a model in the cache, or of one in `MODELS`; None for others. Never asks the hub.
+def prior_name_of(model: str, revision: str = "") -> str:
+    """The `prior.name` for a model, by the family of its folder or in the table of known models. Never asks the hub.
 
-    PriorUnavailable if `model` is a folder, but not of a model.
+    A model of the hub that is neither in the cache nor in the table counts as text to image; if it turns out to be of
+    another family, `build` says which `prior.name` it needs. PriorUnavailable if a local folder is no model.
     """
     folder = Path(model).expanduser()
     if folder.exists():
-        return family_in(folder)[1]
+        return family_in(folder)[1].prior
     here = cached(model, revision) if HUB_ID.fullmatch(model) else None
     if here is not None:
         with suppress(PriorUnavailable):  # an interrupted download
-            return family_in(here)[1]
-    return MODELS[model].family if model in MODELS else None
+            return family_in(here)[1].prior
+    return MODELS[model].family.prior if model in MODELS else "diffusers"
 
 
 def cached(model: str, revision: str = "") -> Path | None:
@@ -123,15 +123,14 @@ def choose(files: Iterable[str], with_pickles: bool) -> list[str]:
     Of weights that are there in fp16 as well, fp16 is taken: half the download.
     """
     files = [name for name in files if name == INDEX or (name.count("/") == 1 and is_wanted(name))]
-    half = {name.split("/")[0] for name in files if ".fp16" in name and name.endswith(".safetensors")}
-    safe = {name.split("/")[0] for name in files if name.endswith(".safetensors")}
-    chosen = []
-    for name in files:
-        component = name.split("/")[0]
-        if is_pickle(name) and (not with_pickles or component in safe):
-            continue
+    half = {name.partition("/")[0] for name in files if ".fp16" in name and name.endswith(".safetensors")}
+    safe = {name.partition("/")[0] for name in files if name.endswith(".safetensors")}
+
+    def is_needed(name: str) -> bool:
+        component = name.partition("/")[0]
+        if is_pickle(name):
+            return with_pickles and component not in safe
         is_weights = name.endswith((".safetensors", ".index.json", ".index.fp16.json"))
-        if is_weights and component in half and ".fp16" not in name:
-            continue
-        chosen.append(name)
-    return chosen
+        return not (is_weights and component in half and ".fp16" not in name)
+
+    return [name for name in files if is_needed(name)]

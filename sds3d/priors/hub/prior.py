@@ -23,10 +23,10 @@ from sds3d.priors.hub.schedule import schedule_of
 from sds3d.priors.lora import CameraEmbedding, LowRankCopy
 from sds3d.types import ViewCondition
 
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Files = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=500)], ...], Field(max_length=16), LocalFile()]
 # From fast to small: what each memory mode changes of the configured options.
-SMALLER_MODES: tuple[tuple[str, Mapping[str, Any]], ...] = (
+MEMORY_MODES: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    ("everything at once", {}),
     ("4 images at a time", {"micro_batch": 4}),
     ("one image at a time", {"micro_batch": 1}),
     ("one image at a time, in tiles", {"micro_batch": 1, "vae_tiling": True}),
@@ -50,11 +50,10 @@ class DiffusersConfig(PriorConfig):
     )
     model: Annotated[str, LocalFile(), Field(min_length=1, max_length=500, description="folder or hub id of the model")]
     revision: Annotated[
-        str,
-        Field(max_length=100, pattern=r"^[\w./-]*$", description="commit, branch or tag on the hub"),
+        str, Field(max_length=100, pattern=r"^[\w./-]*$", description="commit, branch or tag on the hub")
     ] = ""
     dtype: Annotated[
-        Precision,
+        Literal["auto", "float32", "bfloat16", "float16"],
         Field(description="of the networks; auto: float32 on CPUs, on CUDA bfloat16 (transformers) or float16"),
     ] = "auto"
     image_size: Annotated[
@@ -157,14 +156,12 @@ class DiffusersPrior(MemoryModes):
 
         The last is missing while a trainable copy is in use: it shares the network's weights, which would move with it.
         """
-        modes = ["as configured" if self.config.micro_batch else "everything at once"]
-        modes += [name for name, change in SMALLER_MODES if not (self._copies and change.get("offload"))]
-        return modes
+        fastest, *smaller = (name for name, change in MEMORY_MODES if not (self._copies and "offload" in change))
+        return ["as configured" if self.config.micro_batch else fastest, *smaller]
 
     def set_memory_mode(self, level: int) -> None:
         """Takes effect with the next call. PriorUnavailable if it would offload weights that a copy shares."""
-        change = {} if level == 0 else SMALLER_MODES[level - 1][1]
-        mode = self.config.model_copy(update=change)
+        mode = self.config.model_copy(update=MEMORY_MODES[level][1])
         if mode.offload == "model" and self._copies:
             raise _offloaded_critic()
         self.memory_mode, self.mode = level, mode

@@ -55,8 +55,8 @@ class Zero123(Family):
         return projection
 
     def call(self, network: Any, inputs: NetworkInput) -> Latents:
-        assert self.images is not None, "the prior was built without its image"
-        assert self.projection is not None, "the prior was built without its projection"
+        assert self.images, "the prior was built without its image"
+        assert self.projection, "the prior was built without its projection"
         assert inputs.view is not None, "a novel view needs a camera"
         cameras, flag = inputs.view.cameras, inputs.embedding[:, 0]
         nearest = self.images.nearest(cameras)
