@@ -47,9 +47,11 @@ class AnalyticConfig(PriorConfig):
     std: Annotated[float, Field(gt=0, le=1, description="spread of each mode, images in [-1, 1]")] = 0.2
 
     def build(self, device: torch.device | str) -> "AnalyticPrior":
-        """One mode per colour, all equally likely under the empty text."""
+        """One mode per colour, a centred disc; all equally likely under the empty text."""
         colors = 2 * torch.tensor(list(COLORS.values())) - 1
-        mask = _disc(self.size)
+        place = torch.arange(self.size) + 0.5 - self.size / 2
+        radius = (place[:, None].square() + place[None, :].square()).sqrt()
+        mask = (0.5 + DISC_RADIUS * self.size / 2 - radius).clamp(0, 1)  # its edge is one pixel wide
         count = len(colors)
         means = colors[:, :, None, None] * mask
         stds, weights = torch.full((count,), self.std), torch.full((count,), 1 / count)
@@ -191,13 +193,6 @@ class MixtureCopy(nn.Module):
     ) -> Float[Tensor, "B"]:
         """log q_t(x_t | y), up to the prior's constant."""
         return self.mixture().log_density(x_t, t, embeddings, view)
-
-
-def _disc(size: int) -> Float[Tensor, "h w"]:
-    """Coverage of a centred disc with an edge one pixel wide."""
-    place = torch.arange(size) + 0.5 - size / 2
-    radius = (place[:, None].square() + place[None, :].square()).sqrt()
-    return (0.5 + DISC_RADIUS * size / 2 - radius).clamp(0, 1)
 
 
 def _unknown_words(text: str, modes: Iterable[str]) -> list[str]:

@@ -31,8 +31,7 @@ class Adapters:
     def add_lora(self, pipeline: Any) -> None:
         """Fuse the LoRA files into the network's weights, each at full strength (Hu et al. 2021)."""
         for name in self.lora:
-            with _fitting("lora", name):
-                path = Path(name).expanduser()
+            with _fitting("lora", name) as path:
                 pipeline.load_lora_weights(str(path.parent), weight_name=path.name, local_files_only=True)
                 if not any(pipeline.get_list_adapters().values()):
                     raise ValueError("none of its layers is in the model")
@@ -42,8 +41,7 @@ class Adapters:
     def add_words(self, pipeline: Any) -> None:
         """Add learned words to tokenizer and text encoder (Gal et al. 2022): toy.safetensors is `<toy>` in a prompt."""
         for name in self.words:
-            with _fitting("words", name):
-                path = Path(name).expanduser()
+            with _fitting("words", name) as path:
                 pipeline.load_textual_inversion(str(path.parent), weight_name=path.name, token=f"<{path.stem}>")
 
     def words_key(self) -> list[str]:
@@ -52,10 +50,10 @@ class Adapters:
 
 
 @contextmanager
-def _fitting(option: str, name: str) -> Iterator[None]:
-    """Inside, whatever goes wrong means that the file does not fit; diffusers and peft raise many types."""
+def _fitting(option: str, name: str) -> Iterator[Path]:
+    """The file's path. Whatever goes wrong inside means that it does not fit; diffusers and peft raise many types."""
     try:
-        yield
+        yield Path(name).expanduser()
     except Exception as error:
         message = f"prior.{option}: {name} does not fit this model: {first_line(error)}"
         raise PriorUnavailable(message, "use a file made for the model's family") from error

@@ -201,10 +201,10 @@ class DiffusersPrior(MemoryModes):
         image = 2.0 * image - 1.0
         if self.vae is None:
             return image
-        micro_batch = self.mode.micro_batch
-        if not micro_batch or len(image) <= micro_batch:
+        parts = image.split(self.mode.micro_batch or len(image))
+        if len(parts) == 1:
             return self._latent(image)
-        return torch.cat([checkpoint(self._latent, part, use_reentrant=False) for part in image.split(micro_batch)])
+        return torch.cat([checkpoint(self._latent, part, use_reentrant=False) for part in parts])
 
     def _latent(self, image: Tensor) -> Tensor:
         assert self.vae is not None
@@ -251,15 +251,12 @@ class DiffusersPrior(MemoryModes):
         layers = [name for name, _ in self.network.named_modules() if name.endswith(ATTENTION)]
         extra = {}
         if not self.family.reads_camera:
-            extra[self._camera_slot] = CameraEmbedding(self._camera_width(), generator).to(self.device)
+            is_unet = self.family.network == "unet"
+            width = self.network.time_embedding.linear_2.out_features if is_unet else self.embed([""]).shape[2]
+            extra[self._camera_slot] = CameraEmbedding(width, generator).to(self.device)
         copy = LowRankCopy(self.network, layers, rank, generator, self._predict, **extra)
         self._copies.add(copy)
         return copy
-
-    def _camera_width(self) -> int:
-        if self.family.network == "unet":
-            return int(self.network.time_embedding.linear_2.out_features)
-        return int(self.embed([""]).shape[2])
 
     def _predict(
         self, network: Any, x_t: Tensor, t: Tensor, embeddings: Sequence[Tensor], view: ViewCondition | None = None

@@ -77,8 +77,7 @@ def camera_numbers(view: ViewCondition | None, batch: int) -> Float[Tensor, "B 1
     if view is None:
         return torch.zeros(batch, CAMERA_NUMBERS)
     pose = view.cameras.camera_to_world * torch.tensor([1.0, -1.0, -1.0, 1.0], device=view.cameras.azimuth.device)
-    place = functional.normalize(pose[:, :3, 3], dim=1)
-    pose = torch.cat([torch.cat([pose[:, :3, :3], place[:, :, None]], dim=2), pose[:, 3:]], dim=1)
+    pose[:, :3, 3] = functional.normalize(pose[:, :3, 3], dim=1)
     return pose.flatten(1)
 
 
