@@ -30,11 +30,11 @@ def prior_option(choice: str | None) -> str | dict[str, str] | None:
     if choice is None:
         return None
     from sds3d.priors import PRIORS
-    from sds3d.priors.hub.config import config_for
+    from sds3d.priors.hub.locate import prior_name_of
 
     if choice in PRIORS or not ("/" in choice or Path(choice).is_dir()):
         return choice
-    return {"name": config_for(choice).model_fields["name"].default, "model": choice}
+    return {"name": prior_name_of(choice), "model": choice}
 
 
 def split_names(text: str) -> list[str]:

@@ -19,8 +19,9 @@ import volume  # beside this file
 
 from sds3d import load_config
 from sds3d.cameras import orbit
-from sds3d.ops import backend_info
-from sds3d.scenes import NerfConfig, RenderContext
+from sds3d.ops.extension import backend_info
+from sds3d.scenes.base import RenderContext
+from sds3d.scenes.nerf import NerfConfig
 from sds3d.training.trainer import Trainer
 
 CHUNKS = (4096, 8192, 16_384, 32_768, 65_536)

@@ -20,7 +20,7 @@ import torch
 from sds3d.config.run_config import load_config
 from sds3d.priors.hub.families.sd import StableDiffusion
 from sds3d.priors.hub.loading import pipeline_of
-from sds3d.priors.hub.prior import DiffusersPrior, PriorSettings
+from sds3d.priors.hub.prior import DiffusersConfig, DiffusersPrior
 from sds3d.training.trainer import Trainer
 
 SHAPES = {"sd15": ((320, 640, 1280, 1280), (128, 256, 512, 512)), "small": ((80, 160, 320, 320), (32, 64, 128, 128))}
@@ -46,7 +46,7 @@ def make_prior(shape: str, size: int, dtype: torch.dtype, device: torch.device) 
     def texts(prompts: Any) -> torch.Tensor:
         return torch.randn(len(prompts), 77, 768, generator=torch.Generator().manual_seed(0)).to(device, dtype)
 
-    return DiffusersPrior(PriorSettings(plans=False), StableDiffusion(), pipeline, texts, device)
+    return DiffusersPrior(DiffusersConfig(model="-", memory="as_set"), StableDiffusion(), pipeline, texts, device)
 
 
 def clock(device: torch.device) -> float:

@@ -24,8 +24,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sds3d.ops import ProjectedGaussians, backend_info, project_gaussians, rasterize_gaussians
-from sds3d.ops.extension import INSTRUCTION_SETS, Rasterizer
+from sds3d.ops.extension import INSTRUCTION_SETS, Rasterizer, backend_info
+from sds3d.ops.project_gaussians import ProjectedGaussians, project_gaussians
+from sds3d.ops.rasterize_gaussians import rasterize_gaussians
 from sds3d.types import Cameras
 
 QUICK = [(64, 2_000, 1), (128, 2_000, 1), (128, 10_000, 1)]

@@ -20,13 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sds3d.cameras import orbit
-from sds3d.ops import backend_info
+from sds3d.cameras import camera_rays, orbit
 from sds3d.ops.composite import composite, composite_reference
+from sds3d.ops.extension import backend_info
 from sds3d.ops.hash_encode import hash_encode, hash_encode_reference
 from sds3d.ops.march_rays import OccupancyGrid, march_rays, march_rays_reference
 from sds3d.scenes.nerf_field import FieldConfig
-from sds3d.scenes.rays import camera_rays
 
 CASES = [(64, 1), (128, 1), (64, 4)]  # pixels, views
 CELLS, STEP, MAX_SAMPLES = 64, 0.02, 128

@@ -4,6 +4,7 @@ World +z is up; azimuth 0 is the front (+x), counter-clockwise from above. Camer
 """
 
 import math
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -12,7 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 
 from sds3d.options import Fraction, Options, Range
-from sds3d.types import Cameras
+from sds3d.types import Cameras, PerView
 
 
 def _within(low: float, high: float) -> AfterValidator:
@@ -75,13 +76,9 @@ def sample_cameras(config: CamerasConfig, generator: torch.Generator, progress: 
     low, high = config.azimuth_deg
     strata = torch.arange(config.views) + torch.rand(draws, generator=generator)
     azimuth = low + (high - low) * strata / config.views
-    return orbit_cameras(
-        torch.deg2rad(azimuth),
-        torch.deg2rad(uniform(config.elevation_deg)),
-        uniform(config.distance),
-        torch.deg2rad(uniform(config.fov_deg)),
-        config.size_at(progress),
-    )
+    elevation, distance, fov = (uniform(limits) for limits in (config.elevation_deg, config.distance, config.fov_deg))
+    size = config.size_at(progress)
+    return orbit_cameras(torch.deg2rad(azimuth), torch.deg2rad(elevation), distance, torch.deg2rad(fov), size)
 
 
 def orbit(
@@ -89,37 +86,17 @@ def orbit(
 ) -> Cameras:
     """`n` evenly spaced views around the object, the first from the front; for sheets and videos."""
     azimuth = torch.arange(n) * (2 * math.pi / n)
-    return orbit_cameras(
-        azimuth,
-        torch.full((n,), math.radians(elevation_deg)),
-        torch.full((n,), float(distance)),
-        torch.full((n,), math.radians(fov_deg)),
-        size,
-    )
+    elevation, fov = torch.full((n,), math.radians(elevation_deg)), torch.full((n,), math.radians(fov_deg))
+    return orbit_cameras(azimuth, elevation, torch.full((n,), float(distance)), fov, size)
 
 
-def orbit_cameras(
-    azimuth: Float[Tensor, "B"],
-    elevation: Float[Tensor, "B"],
-    distance: Float[Tensor, "B"],
-    fov: Float[Tensor, "B"],
-    size: int,
-) -> Cameras:
+def orbit_cameras(azimuth: PerView, elevation: PerView, distance: PerView, fov: PerView, size: int) -> Cameras:
     """Square views that look at the origin; angles and the full field of view are in radians."""
-    horizontal = torch.cos(elevation)
-    direction = torch.stack(
-        [horizontal * torch.cos(azimuth), horizontal * torch.sin(azimuth), torch.sin(elevation)], dim=-1
-    )
+    flat = torch.cos(elevation)
+    direction = torch.stack([flat * torch.cos(azimuth), flat * torch.sin(azimuth), torch.sin(elevation)], dim=-1)
     position = distance[:, None] * direction
-    return Cameras(
-        camera_to_world=look_at(position, torch.zeros_like(position)),
-        intrinsics=intrinsics(fov, size),
-        azimuth=azimuth,
-        elevation=elevation,
-        distance=distance,
-        height=size,
-        width=size,
-    )
+    poses = look_at(position, torch.zeros_like(position))
+    return Cameras(poses, intrinsics(fov, size), azimuth, elevation, distance, height=size, width=size)
 
 
 def turn_cameras(cameras: Cameras, azimuth: float) -> Cameras:
@@ -154,6 +131,30 @@ def project(points: Float[Tensor, "V 3"], cameras: Cameras) -> Float[Tensor, "B 
     return torch.cat([image[..., :2] / torch.where(depth == 0, 1e-12, depth), depth], dim=-1)
 
 
+@dataclass(frozen=True)
+class Rays:
+    """One ray per pixel, view after view and row by row."""
+
+    origins: Float[Tensor, "R 3"]
+    directions: Float[Tensor, "R 3"]  # unit length
+    depth_scale: Float[Tensor, "R"]  # cos of the angle to the camera's z: distance along the ray to depth along z
+
+    def __len__(self) -> int:
+        return len(self.origins)
+
+    def part(self, chosen: slice) -> "Rays":
+        return Rays(self.origins[chosen], self.directions[chosen], self.depth_scale[chosen])
+
+
+def camera_rays(cameras: Cameras) -> Rays:
+    """All rays of a batch: direction = R K^-1 (x + 0.5, y + 0.5, 1) for pixel column x and row y, made unit length."""
+    local = pixel_directions(cameras)
+    length = local.norm(dim=-1, keepdim=True)
+    directions = (local / length) @ cameras.camera_to_world[:, :3, :3].mT
+    origins = cameras.camera_to_world[:, None, :3, 3].expand_as(directions)
+    return Rays(origins.reshape(-1, 3).contiguous(), directions.reshape(-1, 3), (1 / length).reshape(-1))
+
+
 def look_at(position: Float[Tensor, "B 3"], target: Float[Tensor, "B 3"]) -> Float[Tensor, "B 4 4"]:
     """Camera-to-world transforms: +z (forward) points from position to target, +y (down) away from the world's up.
 
@@ -171,7 +172,7 @@ def look_at(position: Float[Tensor, "B 3"], target: Float[Tensor, "B 3"]) -> Flo
     return pose
 
 
-def intrinsics(fov: Float[Tensor, "B"], size: int) -> Float[Tensor, "B 3 3"]:
+def intrinsics(fov: PerView, size: int) -> Float[Tensor, "B 3 3"]:
     """Pinhole matrices of square images, in pixels: focal = size / (2 tan(fov / 2)), principal point in the middle."""
     matrix = torch.zeros(len(fov), 3, 3, dtype=fov.dtype, device=fov.device)
     matrix[:, 0, 0] = matrix[:, 1, 1] = size / (2 * torch.tan(fov / 2))

@@ -1,6 +1,7 @@
 """Building blocks of every part's options: the frozen base model, ranges, schedules, and marks on fields."""
 
 import math
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
@@ -85,6 +86,18 @@ def _kind(value: object) -> str:
 
 # tagged, so that a mistake inside a schedule is reported as such and not as "not a number"
 Scheduled = Annotated[Annotated[float, Tag("number")] | Annotated[Schedule, Tag("schedule")], Discriminator(_kind)]
+
+
+def bounded(limits: str, contains: Callable[[float], bool]) -> AfterValidator:
+    """Validator of a Scheduled option: a number, or both ends of a schedule, must be within `limits`; None passes."""
+
+    def check(value: float | Schedule | None) -> float | Schedule | None:
+        ends = (value.start, value.end) if isinstance(value, Schedule) else (value,)
+        if not all(end is None or contains(end) for end in ends):
+            raise ValueError(f"it must be {limits}")
+        return value
+
+    return AfterValidator(check)
 
 
 def evaluate(value: float | Schedule, progress: float) -> float:

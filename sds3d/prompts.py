@@ -156,10 +156,5 @@ class Prompts:
         if self.view_prompting.mode == "perp_neg":
             weights = against_sides(cameras.azimuth).to(self._views.device) * (index != 3)[:, None]
             against = tuple((self._views[same + side], weights[:, side]) for side in (0, 1))
-        return Conditioning(
-            positive=positive,
-            plain=self._plain[same],
-            null=self._null[same],
-            negative=None if self._negative is None else self._negative[same],
-            against=against,
-        )
+        negative = None if self._negative is None else self._negative[same]
+        return Conditioning(positive, self._plain[same], self._null[same], negative, against)

@@ -6,6 +6,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+Latents = Float[Tensor, "B C h w"]  # one for each view, in the space of the prior
+PerView = Float[Tensor, "B"]  # one number for each view
+Factor = Float[Tensor, "B 1 1 1"]  # the same, in a shape to multiply latents by
+ViewColors = Float[Tensor, "B 3"]  # one colour for each view
+PerPixel = Float[Tensor, "B H W 1"]
+Scalar = Float[Tensor, ""]
+
 PER_VIEW = ("camera_to_world", "intrinsics", "azimuth", "elevation", "distance")  # the tensors of Cameras
 
 
@@ -41,13 +48,13 @@ class RenderOutput:
     """
 
     rgb: Float[Tensor, "B H W 3"]  # [0, 1], over the background; sRGB as the priors expect
-    opacity: Float[Tensor, "B H W 1"]  # sum_i w_i, in [0, 1]
-    depth: Float[Tensor, "B H W 1"]  # sum_i w_i z_i, z in world units along the camera's z axis: NOT the mean depth
+    opacity: PerPixel  # sum_i w_i, in [0, 1]
+    depth: PerPixel  # sum_i w_i z_i, z in world units along the camera's z axis: NOT the mean depth
     normal: Float[Tensor, "B H W 3"] | None = None  # world space, unit length, 0 where nothing was hit
     aux: object = None  # private to the scene that made it
     particle: Int[Tensor, "B"] | None = None  # which of a run's scenes each view shows, from 0; None: one scene
 
-    def mean_depth(self) -> Float[Tensor, "B H W 1"]:
+    def mean_depth(self) -> PerPixel:
         """sum_i w_i z_i / sum_i w_i in world units; infinite where the opacity is at most 1e-3. Differentiable."""
         return torch.where(self.opacity > 1e-3, self.depth / self.opacity.clamp_min(1e-3), torch.inf)
 
@@ -65,7 +72,7 @@ class ViewCondition:
     """
 
     cameras: Cameras
-    background: Float[Tensor, "B 3"] | None = None
+    background: ViewColors | None = None
 
 
 @dataclass(frozen=True)

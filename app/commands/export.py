@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sds3d.export import read_info
+from sds3d.export.info import read_info
 from sds3d.training.export_run import export_run
 
 from ..exit_codes import DONE, say_note

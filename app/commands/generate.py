@@ -35,7 +35,7 @@ def start_best(
 ) -> int:
     """`count` seeds up to step `until` (a quarter of all by default), then the best of them to its end."""
     folder = out or Path("outputs") / f"{run_name(config)}-best-of-{count}"
-    from sds3d.evaluation.ranking import scorer_for  # with it comes the classifier that ranks the seeds
+    from sds3d.evaluation.scores import scorer_for  # with it comes the classifier that ranks the seeds
 
     best = BestOf(config, count, until or max(1, config.steps // 4), folder, scorer_for(config), strict)
     if dry_run:

@@ -92,12 +92,10 @@ def check(
     row: dict[str, Any] = {
         "folder": str(local.folder),
         "revision": local.revision,
-        "pipeline": local.files.pipeline,
-        "family": local.files.family.name,
-        "components": {name: ".".join(kind) for name, kind in local.files.components.items()},
-        "bytes": sum(
-            path.stat().st_size for name in local.files.components for path in (local.folder / name).iterdir()
-        ),
+        "pipeline": local.pipeline,
+        "family": local.family.name,
+        "components": {name: ".".join(kind) for name, kind in local.components.items()},
+        "bytes": sum(path.stat().st_size for name in local.components for path in (local.folder / name).iterdir()),
     }
     if load:
         row |= run_once(str(local.folder), device)
@@ -131,20 +129,19 @@ def example_run(model: str, device: str) -> Iterator["RunConfig"]:
     from PIL import Image, ImageDraw
 
     from sds3d.config import load_config
-    from sds3d.priors.hub.config import config_for
+    from sds3d.priors import PRIORS
+    from sds3d.priors.hub.locate import prior_name_of
     from sds3d.priors.hub.model_list import MODELS
 
-    config, options = config_for(model), dict(MODELS[model].options) if model in MODELS else {}
+    name, options = prior_name_of(model), dict(MODELS[model].options) if model in MODELS else {}
     overrides = {"prompt": "a red mug", "device": device, **options}
     with TemporaryDirectory(prefix="sds3d-") as folder:
-        if config.takes_reference_image:
+        if PRIORS[name].takes_reference_image:
             picture = Image.new("RGBA", (64, 64))
             ImageDraw.Draw(picture).ellipse((12, 12, 52, 52), (200, 30, 30, 255))
             picture.save(Path(folder) / "picture.png")
             overrides["reference_image.path"] = f"{folder}/picture.png"
-        yield load_config(
-            overrides={**overrides, "prior": {"name": config.model_fields["name"].default, "model": model}}
-        )
+        yield load_config(overrides={**overrides, "prior": {"name": name, "model": model}})
 
 
 def run_once(model: str, device: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from sds3d.config.layers import (
 )
 from sds3d.config.presets import PRESETS
 from sds3d.errors import ConfigError
-from sds3d.export import ExportConfig
+from sds3d.export.extract import ExportConfig
 from sds3d.guidance import GUIDANCE, SDS, Guidance
 from sds3d.guidance.noise import Fresh, Noise
 from sds3d.guidance.timesteps import TIMESTEPS, Annealed, Timesteps

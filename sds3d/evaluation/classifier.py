@@ -105,10 +105,6 @@ class Prediction:
         mentioned |= {name for name in ("other_kind", "other_color", "second_color") if true[name] != NONE}
         return {name: predicted[name] == LABELS[name].index(true[name]) for name in ATTRIBUTES if name in mentioned}
 
-    def likeliest(self, attribute: str) -> list[str]:
-        """One label for each image."""
-        return [LABELS[attribute][index] for index in self.labels()[attribute].tolist()]
-
 
 @cache
 def _possible() -> dict[tuple[str, str, str], Bool[Tensor, "X Y Z"]]:
@@ -214,24 +210,16 @@ def view_labels(azimuth: Float[Tensor, "B"]) -> Int[Tensor, "B"]:
 class Classifier:
     """The trained network; `accuracy` is its own on true renders, by attribute."""
 
-    def __init__(
-        self, network: ClassifierNetwork, accuracy: dict[str, Any], device: torch.device | str = "cpu"
-    ) -> None:
-        self.device = torch.device(device)
-        self.network = network.to(self.device).eval().requires_grad_(False)
-        self.accuracy = accuracy
+    def __init__(self, network: ClassifierNetwork, accuracy: dict[str, Any]) -> None:
+        self.network, self.accuracy = network.eval().requires_grad_(False), accuracy
 
     @torch.no_grad()
     def predict(self, images: Float[Tensor, "B 3 H W"], cameras: Cameras) -> Prediction:
         """Prediction for images in [0, 1] over any solid background, resized to 64 x 64, and their cameras."""
-        images = images.to(self.device)
         if images.shape[2:] != (SIZE, SIZE):
             images = functional.interpolate(images, size=(SIZE, SIZE), mode="bilinear", antialias=True)
-        camera = camera_vector(cameras.azimuth, cameras.elevation).to(self.device)
-        heads, views = self.network(images, camera)
-        return Prediction(
-            {name: logits.log_softmax(1).cpu() for name, logits in heads.items()}, views.log_softmax(1).cpu()
-        )
+        heads, views = self.network(images, camera_vector(cameras.azimuth, cameras.elevation))
+        return Prediction({name: logits.log_softmax(1) for name, logits in heads.items()}, views.log_softmax(1))
 
 
 def save_classifier(network: ClassifierNetwork, accuracy: dict[str, Any], folder: Path) -> None:
@@ -239,11 +227,10 @@ def save_classifier(network: ClassifierNetwork, accuracy: dict[str, Any], folder
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in network.state_dict().items()}
     save_file(tensors, folder / "model.safetensors")
-    facts = {"labels": {name: list(labels) for name, labels in LABELS.items()}, "accuracy": accuracy}
-    write_json(folder / "classifier.json", facts)
+    write_json(folder / "classifier.json", {"labels": LABELS, "accuracy": accuracy})
 
 
-def load_classifier(device: torch.device | str = "cpu", folder: Path | None = None) -> Classifier:
+def load_classifier(folder: Path | None = None) -> Classifier:
     """The classifier of assets/evaluator, or of another folder of the same layout.
 
     PriorUnavailable, naming the folder, if it is missing, broken, or was trained on other labels.
@@ -260,4 +247,4 @@ def load_classifier(device: torch.device | str = "cpu", folder: Path | None = No
             raise PriorUnavailable(why, hint) from error
     if facts["labels"] != {name: list(labels) for name, labels in LABELS.items()}:
         raise PriorUnavailable(f"the evaluator's classifier in {path} was trained on other labels", hint)
-    return Classifier(network, facts["accuracy"], device)
+    return Classifier(network, facts["accuracy"])

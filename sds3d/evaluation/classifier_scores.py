@@ -25,7 +25,7 @@ def score_renders(
     most frequent label. janus, for objects with a front: see `false_front_share`.
     """
     prediction = classifier.predict(renders.over(GREY), renders.cameras)
-    visible = torch.tensor(renders.visible())
+    visible = renders.visible()
     right = {name: correct & visible for name, correct in prediction.correct(description).items()}
     table = torch.stack(list(right.values())).float()
     scores = {
@@ -42,24 +42,19 @@ def score_renders(
 
 def attribute_shares(classifier: Classifier, renders: Renders, description: Description) -> dict[str, float]:
     """For each attribute that the caption mentions, the share of views in which the classifier finds it."""
-    visible = torch.tensor(renders.visible())
     correct = classifier.predict(renders.over(GREY), renders.cameras).correct(description)
-    return {name: float((right & visible).float().mean()) for name, right in correct.items()}
+    return {name: float((right & renders.visible()).float().mean()) for name, right in correct.items()}
 
 
-def distractors(own: Iterable[Description], count: int = CAPTIONS) -> list[Description]:
-    """`own`, and random captions of the world up to `count`, all with different labels."""
+def captions_for(prompts: Iterable[str], count: int = CAPTIONS) -> list[Description]:
+    """Those of the prompts, and random captions of the world up to `count`: all different, for retrieval."""
     rng = Random("retrieval")
+    own = [one for one in map(parse, prompts) if one is not None]
     captions = {tuple(attributes_of(one).values()): one for one in own}
     while len(captions) < count:
         one = random_description(rng)
         captions.setdefault(tuple(attributes_of(one).values()), one)
     return list(captions.values())
-
-
-def captions_for(prompts: Iterable[str]) -> list[Description]:
-    """The captions that retrieval chooses from, for runs of these prompts."""
-    return distractors(one for one in map(parse, prompts) if one is not None)
 
 
 def is_retrieved(prediction: Prediction, description: Description, captions: list[Description]) -> Bool[Tensor, "B"]:
@@ -71,10 +66,8 @@ def is_retrieved(prediction: Prediction, description: Description, captions: lis
 
 def agreement(prediction: Prediction, attributes: list[str], visible: Bool[Tensor, "B"]) -> float:
     """Share of views with the most frequent label, right or wrong, mean over attributes; empty views never agree."""
-    shares = []
-    for name in attributes:
-        labels = [label for label, seen in zip(prediction.likeliest(name), visible.tolist(), strict=True) if seen]
-        shares.append(max((labels.count(label) for label in set(labels)), default=0) / len(visible))
+    labels = prediction.labels()
+    shares = [int(labels[name][visible].bincount(minlength=1).max()) / len(visible) for name in attributes]
     return sum(shares) / len(shares)
 
 

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from sds3d.errors import ConfigError, first_line
-from sds3d.metrics.view_classifier import side_agreement
 from sds3d.prompts import VIEW_WORDS
 
 NEEDED = ("config.json", "preprocessor_config.json")
@@ -42,21 +41,17 @@ class Clip:
     def side_agreement(self, images: Float[Tensor, "B 3 H W"], prompt: str, true: Int[Tensor, "B"]) -> float:
         """Share of images whose nearest text of "PROMPT, front view", side, back is that of `true` (0, 1, 2)."""
         cosines = self._cosines(images, [f"{prompt}, {side}" for side in VIEW_WORDS[:3]])
-        return side_agreement(cosines.argmax(dim=1), true.to(cosines.device))
+        return float((cosines.argmax(dim=1) == true.to(cosines.device)).float().mean())
 
     @torch.no_grad()
     def _cosines(self, images: Float[Tensor, "B 3 H W"], texts: list[str]) -> Float[Tensor, "B T"]:
         sides = (self.size, self.size)
         pixels = functional.interpolate(images, size=sides, mode="bicubic", antialias=True).clamp(0, 1)
-        tokens = self.tokenizer(
-            texts, return_tensors="pt", padding=True, truncation=True, max_length=self._most_tokens()
-        )
+        longest = int(self.model.config.text_config.max_position_embeddings)
+        tokens = self.tokenizer(texts, return_tensors="pt", padding=True, truncation=True, max_length=longest)
         output = self.model(
             input_ids=tokens["input_ids"],
             attention_mask=tokens["attention_mask"],
             pixel_values=(pixels - self.mean) / self.std,
         )
         return functional.cosine_similarity(output.image_embeds[:, None], output.text_embeds[None], dim=2)
-
-    def _most_tokens(self) -> int:
-        return int(self.model.config.text_config.max_position_embeddings)

@@ -1,23 +1,33 @@
-"""The true object as a solid body, and how a mesh compares with its volume and surface.
+"""The true object: how it is aligned with the result by silhouettes, and how a mesh compares with it as a solid body.
 
 A prompt leaves the proportions open, so the truth is DRAWS objects, and a score is that of the best one.
 """
 
+import math
+from dataclasses import dataclass
 from random import Random
 
-import manifold3d
 import numpy as np
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Bool, Float
 from manifold3d import CrossSection, Manifold, OpType
 from numpy import ndarray
 from scipy.spatial import cKDTree
+from torch import Tensor
 
-from sds3d.export import Mesh
-from sds3d.metrics.mesh import volume_iou
+from sds3d.cameras import orbit, turn_cameras
+from sds3d.export.mesh import Mesh
+from sds3d.metrics.image import mask_iou
+from sds3d.metrics.mesh import as_manifold, triangles_of, volume_iou
 from sds3d.priors.embedded.captions import Description, build
+from sds3d.priors.embedded.render import render_solids
 from sds3d.priors.embedded.solids import Solid
+from sds3d.types import Cameras
 
 DRAWS = 8
+VIEWS, TURNS, SIZE = 8, 24, 96  # of the silhouettes
+TIE = 0.01
+MIN_SCALE, MAX_SCALE = 0.5, 2.0
 SEGMENTS = 64  # around a circle, whose area is 0.2% too small
 CUP_WALL = 0.12  # of the radius; the rendered wall has no thickness, which no closed mesh can have
 QUERIES, TARGETS = 4_000, 40_000  # points whose distance is measured, and points that represent the other surface
@@ -28,17 +38,85 @@ def draw_truths(description: Description) -> list[list[Solid]]:
     return [build(description, Random(number)) for number in range(DRAWS)]
 
 
+@dataclass(frozen=True)
+class Alignment:
+    """The rotation and scale of the truth at which its silhouettes overlap most with the result's."""
+
+    silhouette_iou: float  # mean over the views, for the best draw
+    draw: int  # the best one
+    yaw_deg: float  # of the result against the truth, counter-clockwise from above
+    scales: list[float]  # one for each draw
+
+
+def silhouette_cameras(azimuth_deg: float = 0.0) -> Cameras:
+    """The eight views in which silhouettes are compared, rotated around +z by `azimuth_deg`."""
+    return turn_cameras(orbit(VIEWS, size=SIZE), math.radians(azimuth_deg))
+
+
+def align(masks: Bool[Tensor, "B H W"], truths: list[list[Solid]]) -> Alignment:
+    """The best fit of the draws `truths` to the result's silhouettes in the `silhouette_cameras`: yaw, scale and draw.
+
+    1. The result is rendered from 8 sides, 45 degrees apart.
+    2. The first draw is rendered from 24 azimuths, at its own size and at the size at which its silhouettes have the
+       result's area. Each yaw is tried with both sizes.
+    3. The smallest yaw within TIE of the best IoU is taken, so that an object that looks alike from two sides counts as
+       not rotated.
+    4. At that yaw, every other draw is tried at its own size and at the result's area.
+    """
+    assert len(truths) == DRAWS, f"{len(truths)} draws, not {DRAWS}"
+    if not masks.any():
+        return Alignment(0.0, 0, 0.0, [1.0] * DRAWS)
+    all_around = _masks(truths[0], orbit(TURNS, size=SIZE))
+    scale = _area_ratio(masks, all_around)
+    ious = torch.stack([_iou_by_turn(masks, all_around), _iou_by_turn(masks, _masks(truths[0], scale=scale))])
+    best = ious.amax(0)  # for each turn
+    good = [turn for turn in range(TURNS) if float(best[turn]) >= float(best.max()) - TIE]
+    turn = min(good, key=lambda k: (min(k, TURNS - k), k))
+    yaw_deg = (turn * 360.0 / TURNS + 180.0) % 360.0 - 180.0
+    first = max((float(ious[0, turn]), 1.0), (float(ious[1, turn]), scale))
+    fits = [first, *(_fit(masks, solids, yaw_deg) for solids in truths[1:])]
+    draw = max(range(DRAWS), key=lambda k: fits[k][0])
+    return Alignment(fits[draw][0], draw, yaw_deg, [fitted_scale for _, fitted_scale in fits])
+
+
+def _fit(masks: Tensor, solids: list[Solid], yaw_deg: float) -> tuple[float, float]:
+    """(IoU, scale) at one yaw, the better of two scales."""
+    cameras = silhouette_cameras(-yaw_deg)
+    unscaled = _masks(solids, cameras)
+    scale = _area_ratio(masks, unscaled)
+    scaled = _masks(solids, cameras, scale)
+    return max((float(_mean_iou(masks, unscaled)), 1.0), (float(_mean_iou(masks, scaled)), scale))
+
+
+def _mean_iou(first: Bool[Tensor, "B H W"], second: Bool[Tensor, "B H W"]) -> Float[Tensor, ""]:
+    return mask_iou(first, second).float().mean()
+
+
+def _iou_by_turn(masks: Tensor, all_around: Tensor) -> Float[Tensor, "T"]:
+    """Mean IoU with the truth for each turn of the result: its view at azimuth a shows the truth's at a - turn."""
+    views = torch.arange(VIEWS) * (TURNS // VIEWS)
+    return torch.stack([_mean_iou(masks, all_around[(views - turn) % TURNS]) for turn in range(TURNS)])
+
+
+def _masks(solids: list[Solid], cameras: Cameras | None = None, scale: float = 1.0) -> Bool[Tensor, "B H W"]:
+    """Pixels whose centres the scaled object covers; from all TURNS sides without `cameras`."""
+    scaled = [solid.moved(scale, (0.0, 0.0, 0.0)) for solid in solids]
+    return render_solids(scaled, cameras or orbit(TURNS, size=SIZE), samples=1)[..., 3] > 0.5
+
+
+def _area_ratio(masks: Tensor, truth: Tensor) -> float:
+    """The scale at which the truth covers as many pixels as the result, within [MIN_SCALE, MAX_SCALE]."""
+    ratio = math.sqrt(float(masks.float().mean()) / float(truth.float().mean()))
+    return min(max(ratio, MIN_SCALE), MAX_SCALE)
+
+
 def solid_body(solids: list[Solid], yaw_deg: float = 0.0, scale: float = 1.0) -> Manifold:
     """The union of the solids, rotated about +z (degrees, counter-clockwise from above), scaled about the origin."""
-    whole = Manifold.batch_boolean([_placed(solid) for solid in solids], OpType.Add)
-    return whole.rotate((0.0, 0.0, yaw_deg)).scale((scale, scale, scale))
-
-
-def _placed(solid: Solid) -> Manifold:
-    affine = np.zeros((3, 4))
-    affine[:, :3] = solid.rotation().double().numpy() * np.array(solid.size)
-    affine[:, 3] = solid.center
-    return _unit(solid).transform(affine)
+    placed = []
+    for solid in solids:
+        rotation = solid.rotation().double().numpy() * np.array(solid.size)
+        placed.append(_unit(solid).transform(np.column_stack([rotation, solid.center])))
+    return Manifold.batch_boolean(placed, OpType.Add).rotate((0.0, 0.0, yaw_deg)).scale((scale, scale, scale))
 
 
 def _unit(solid: Solid) -> Manifold:
@@ -66,10 +144,7 @@ def _unit(solid: Solid) -> Manifold:
 
 def mesh_body(mesh: Mesh) -> Manifold | None:
     """The mesh as a solid; None if its surface is not closed."""
-    if len(mesh.faces) == 0:
-        return None
-    arrays = (np.ascontiguousarray(mesh.vertices, np.float32), np.ascontiguousarray(mesh.faces, np.uint32))
-    body = Manifold(manifold3d.Mesh(*arrays))
+    body = as_manifold(mesh.vertices, mesh.faces)
     return None if body.is_empty() else body
 
 
@@ -78,20 +153,16 @@ def chamfer(first: Manifold, second: Manifold) -> float:
 
     Over points drawn uniformly by area. Two samples of the same surface are about 0.006 apart.
     """
+    radius = float(np.linalg.norm(triangles_of(first)[0], axis=1).max())  # of the farthest point from the origin
     points = [surface_points(body, TARGETS) for body in (first, second)]
     to_second = cKDTree(points[1]).query(points[0][:QUERIES])[0].mean()
     to_first = cKDTree(points[0]).query(points[1][:QUERIES])[0].mean()
-    return float(to_second + to_first) / 2.0 / body_radius(first)
-
-
-def body_radius(body: Manifold) -> float:
-    """Distance of the farthest point from the origin."""
-    return float(np.linalg.norm(_triangles(body)[0], axis=1).max())
+    return float(to_second + to_first) / 2.0 / radius
 
 
 def surface_points(body: Manifold, count: int, seed: int = 0) -> Float[ndarray, "P 3"]:
     """Points on the surface, uniform by area, in random order."""
-    vertices, faces = _triangles(body)
+    vertices, faces = triangles_of(body)
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     areas = np.linalg.norm(np.cross(b - a, c - a), axis=1)
     rng = np.random.default_rng(seed)
@@ -99,11 +170,6 @@ def surface_points(body: Manifold, count: int, seed: int = 0) -> Float[ndarray, 
     u, v = rng.random((2, count, 1))
     root = np.sqrt(u)  # uniform in a triangle (Osada et al. 2002, section 4.1)
     return (1.0 - root) * a[chosen] + root * (1.0 - v) * b[chosen] + root * v * c[chosen]
-
-
-def _triangles(body: Manifold) -> tuple[Float[ndarray, "V 3"], Int[ndarray, "F 3"]]:
-    mesh = body.to_mesh()
-    return mesh.vert_properties[:, :3].astype(np.float64), mesh.tri_verts.astype(np.int64)
 
 
 def pieces(solids: list[Solid]) -> int:

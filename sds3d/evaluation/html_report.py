@@ -16,8 +16,8 @@ from torch import Tensor
 from sds3d.atomic import write_atomic, write_json, writing
 from sds3d.evaluation.renders import THUMB_SIZE, THUMBS
 from sds3d.evaluation.scores import METRICS, Evaluated
-from sds3d.export import write_png
 from sds3d.export.contact_sheet import INK
+from sds3d.export.png import write_png
 from sds3d.metrics.image import diversity
 from sds3d.sweeps.pages import render_page
 
@@ -45,17 +45,13 @@ def means(results: Sequence[Evaluated]) -> list[Mean]:
     for result in results:
         scores = result.scores
         groups.setdefault((scores.guidance, scores.scene, scores.split), []).append(result)
-    return [_mean(*key, group) for key, group in groups.items()]
-
-
-def _mean(guidance: str, scene: str, split: str, group: list[Evaluated]) -> Mean:
-    values = {}
-    for name in METRICS:
-        have = [one.scores.values[name] for one in group if name in one.scores.values]
-        if have:
-            values[name] = round(float(np.mean(have)), 4)
-    failed = sum(bool(one.scores.failed) for one in group)
-    return Mean(guidance, scene, split, len(group), failed, values, _diversity(group))
+    rows = []
+    for key, group in groups.items():
+        measured = {name: [one.scores.values[name] for one in group if name in one.scores.values] for name in METRICS}
+        values = {name: round(float(np.mean(found)), 4) for name, found in measured.items() if found}
+        failed = sum(bool(one.scores.failed) for one in group)
+        rows.append(Mean(*key, len(group), failed, values, _diversity(group)))
+    return rows
 
 
 def _diversity(group: list[Evaluated]) -> float | None:

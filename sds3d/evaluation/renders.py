@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 from scipy.ndimage import label
 from torch import Tensor
 
 from sds3d.cameras import orbit
-from sds3d.export import Mesh, to_uint8
+from sds3d.export.mesh import Mesh
+from sds3d.export.png import to_uint8
 from sds3d.export.render_mesh import render_mesh
 from sds3d.export.views import render_views
 from sds3d.metrics.image import psnr, saturation, translucency
@@ -41,13 +42,12 @@ class Renders:
         """The renders over a grey of this value."""
         return (self.rgb + (1.0 - self.opacity[..., None]) * value).permute(0, 3, 1, 2).clamp(0, 1)
 
-    def saturation(self) -> float:
-        """Mean saturation (HSV, [0, 1]) of the object."""
-        return float(saturation(self.rgb, self.opacity[..., None]))
-
-    def translucency(self) -> float:
-        """Share of the covered pixels that are neither empty nor solid."""
-        return float(translucency(self.opacity))
+    def looks(self) -> dict[str, float]:
+        """Mean saturation (HSV, [0, 1]), and the share of the covered pixels that are neither empty nor solid."""
+        return {
+            "saturation": float(saturation(self.rgb, self.opacity[..., None])),
+            "translucency": float(translucency(self.opacity)),
+        }
 
     def floaters(self, bodies: int) -> float:
         """Share of the pixels above STRAY that lie outside the `bodies` largest patches of their view."""
@@ -58,9 +58,9 @@ class Renders:
             outside, total = outside + int(areas[bodies:].sum()), total + int(areas.sum())
         return outside / max(total, 1)
 
-    def visible(self) -> list[bool]:
+    def visible(self) -> Bool[Tensor, "B"]:
         """For each view, whether it shows anything."""
-        return ((self.opacity > 0.5).float().mean((1, 2)) > MIN_COVERAGE).tolist()
+        return (self.opacity > 0.5).float().mean((1, 2)) > MIN_COVERAGE
 
 
 def scored_cameras() -> Cameras:
@@ -80,15 +80,11 @@ def true_renders(solids: list[Solid], cameras: Cameras) -> Renders:
     return Renders(cameras, rgba[..., :3].clamp(0, 1), rgba[..., 3].clamp(0, 1))
 
 
-def mesh_renders(mesh: Mesh, cameras: Cameras) -> Renders:
-    """A mesh, unlit: its colours come from renders, which are lit already."""
-    seen = render_mesh(mesh, cameras)
-    return Renders(cameras, torch.from_numpy(seen.rgb), torch.from_numpy(seen.opacity))
-
-
-def renders_psnr(first: Renders, second: Renders) -> float:
-    """In decibels, over grey."""
-    return psnr(float((first.over(GREY) - second.over(GREY)).square().mean()))
+def mesh_psnr(mesh: Mesh, renders: Renders) -> float:
+    """Of the mesh's renders against these, in decibels, over grey."""
+    seen = render_mesh(mesh, renders.cameras)
+    mine = Renders(renders.cameras, torch.from_numpy(seen.rgb), torch.from_numpy(seen.opacity))
+    return psnr(float((mine.over(GREY) - renders.over(GREY)).square().mean()))
 
 
 def strip(scene: Scene, solids: Sequence[Solid] | None) -> UInt8[ndarray, "H W 3"]:

@@ -1,7 +1,6 @@
-"""The scores of one finished run, beside the same scores of its truth."""
+"""The scores of one finished run, beside the same scores of its truth; and those by which best-of-N chooses."""
 
 import shlex
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,26 +8,19 @@ from typing import Any
 from jaxtyping import UInt8
 from numpy import ndarray
 
+from sds3d.config import RunConfig
 from sds3d.errors import CheckpointError, ConfigError
-from sds3d.evaluation.alignment import align, silhouette_cameras
-from sds3d.evaluation.classifier import Classifier
+from sds3d.evaluation.classifier import Classifier, load_classifier
 from sds3d.evaluation.classifier_scores import attribute_shares, score_renders
 from sds3d.evaluation.clip import Clip
-from sds3d.evaluation.ground_truth import draw_truths, pieces, shape_scores
-from sds3d.evaluation.renders import (
-    GREY,
-    Renders,
-    mesh_renders,
-    renders_psnr,
-    scene_renders,
-    scored_cameras,
-    strip,
-    true_renders,
-)
-from sds3d.export import read_glb
+from sds3d.evaluation.ground_truth import align, draw_truths, pieces, shape_scores, silhouette_cameras
+from sds3d.evaluation.renders import GREY, mesh_psnr, scene_renders, scored_cameras, strip, true_renders
+from sds3d.export.glb import read_glb
+from sds3d.metrics import view_classifier
 from sds3d.priors.embedded.captions import Description, parse
-from sds3d.priors.embedded.solids import Solid
 from sds3d.prompts import view_index
+from sds3d.scenes import Scene
+from sds3d.sweeps.best_of import Scorer
 from sds3d.sweeps.run_set import failure
 from sds3d.training.session import Session
 
@@ -91,7 +83,7 @@ class Evaluated:
 def evaluate_run(
     folder: Path,
     classifier: Classifier,
-    captions: Sequence[Description],
+    captions: list[Description],
     clip: Clip | None = None,
     seconds: float | None = None,
 ) -> Evaluated:
@@ -109,26 +101,32 @@ def evaluate_run(
             f"{folder} holds a scene of kind {config.scene.name}, which is flat: it has no views to score"
         )
     description, scene = parse(config.prompt), session.scene()
+    truths = [] if description is None else draw_truths(description)
     renders = scene_renders(scene, scored_cameras())
     values = {
-        "saturation": renders.saturation(),
-        "translucency": renders.translucency(),
-        **_costs(report, config.cameras.views),
+        **renders.looks(),
+        "floaters": renders.floaters(max((pieces(solids) for solids in truths), default=UNKNOWN_BODIES)),
+        "seconds": report["seconds"]["total"],
+        "forwards": report["prior_forwards_per_step"] * report["steps"] * config.cameras.views,
     }
-    notes, by_truth, truths = list[str](), dict[str, Any](), list[list[Solid]]()
+    notes, by_truth = list[str](), dict[str, Any]()
     if description is None:
         notes.append("the prompt is outside the procedural world: no truth to compare with, nothing for the classifier")
-        values["floaters"] = renders.floaters(UNKNOWN_BODIES)
     else:
-        truths = draw_truths(description)
-        by_truth = _against_truth(classifier, renders, description, truths, list(captions))
         alignment = align(scene_renders(scene, silhouette_cameras()).opacity > 0.5, truths)
-        by_truth |= {"yaw_deg": alignment.yaw_deg, "scale": alignment.scale}
-        values |= {**by_truth.pop("values"), "silhouette_iou": alignment.silhouette_iou}
+        values |= score_renders(classifier, renders, description, captions)
+        values["silhouette_iou"] = alignment.silhouette_iou
+        true = true_renders(truths[0], renders.cameras)
+        by_truth = {
+            "attributes": attribute_shares(classifier, renders, description),
+            "truth": {**score_renders(classifier, true, description, captions), **true.looks()},
+            "yaw_deg": alignment.yaw_deg,
+            "scale": alignment.scales[alignment.draw],
+        }
     mesh_path = session.folder.artifact("glb")
     if mesh_path.is_file():
         mesh = read_glb(mesh_path)
-        values["mesh_psnr"] = renders_psnr(mesh_renders(mesh, renders.cameras), renders)
+        values["mesh_psnr"] = mesh_psnr(mesh, renders)
         if truths:
             shape = shape_scores(mesh, truths, alignment.yaw_deg, alignment.scales)
             values |= shape
@@ -142,44 +140,14 @@ def evaluate_run(
     if "janus" in report.get("metrics", {}):
         values["prior_sides"] = report["metrics"]["janus"]["agreement"]
     split = "unknown" if description is None else "held-out" if description.held_out() else "seen"
+    ended = failure(folder)
+    failed = [] if ended is None else [f"ended after {report['steps']} steps: {ended}"]
+    failed += missed(split, values, seconds, mesh_path.is_file())
     scores = Scores(
         str(folder), config.prompt, config.guidance.name, config.scene.name, config.seed, config.steps, split,
-        values={name: values[name] for name in METRICS if name in values}, notes=notes,
-        failed=[*diverged(folder, report), *missed(split, values, seconds, mesh_path.is_file())], **by_truth,
+        values={name: values[name] for name in METRICS if name in values}, notes=notes, failed=failed, **by_truth,
     )  # fmt: skip
     return Evaluated(scores, strip(scene, truths[0] if truths else None))
-
-
-def _against_truth(
-    classifier: Classifier,
-    renders: Renders,
-    description: Description,
-    truths: list[list[Solid]],
-    captions: list[Description],
-) -> dict[str, Any]:
-    """The classifier's scores of the run, and of the first draw of the truth."""
-    true = true_renders(truths[0], renders.cameras)
-    values = score_renders(classifier, renders, description, captions)
-    values["floaters"] = renders.floaters(max(pieces(solids) for solids in truths))
-    ceiling = {
-        **score_renders(classifier, true, description, captions),
-        "saturation": true.saturation(),
-        "translucency": true.translucency(),
-    }
-    return {"values": values, "attributes": attribute_shares(classifier, renders, description), "truth": ceiling}
-
-
-def _costs(report: dict[str, Any], views: int) -> dict[str, float]:
-    return {
-        "seconds": report["seconds"]["total"],
-        "forwards": report["prior_forwards_per_step"] * report["steps"] * views,
-    }
-
-
-def diverged(folder: Path, report: dict[str, Any]) -> list[str]:
-    """Why the run ended before its last step, if it did."""
-    reason = failure(folder)
-    return [] if reason is None else [f"ended after {report['steps']} steps: {reason}"]
 
 
 def missed(split: str, values: dict[str, float], seconds: float | None, has_mesh: bool) -> list[str]:
@@ -200,3 +168,37 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, 4)
     return {key: _rounded(inner) for key, inner in value.items()} if isinstance(value, dict) else value
+
+
+def scorer_for(config: RunConfig) -> Scorer:
+    """Scores by the classifier for prompts of the procedural world; for others by whether the prior recognizes sides.
+
+    ConfigError for a flat scene, or if the prior tells no sides apart.
+    """
+    if config.scene.is_flat:
+        raise ConfigError(f"a scene of kind {config.scene.name} is flat: it has no sides to rank it by")
+    description = parse(config.prompt)
+    if description is None and not (config.prior.reads_views or config.prior.reads_cameras):
+        raise ConfigError(f"the prior {config.prior.name} tells no sides apart: there is nothing to rank by")
+    classifier = None if description is None else load_classifier()
+
+    def score(session: Session) -> dict[str, float]:
+        if classifier is not None and description is not None:
+            return score_by_classifier(classifier, session.scene(), description)
+        scene, device = session.scene(), session.device()
+        janus = view_classifier.measure(session.prior(), config.prior, config.prompt, scene, device)
+        assert janus is not None, "refused above"
+        return {"agreement": janus.agreement, "margin": janus.margin}
+
+    return score
+
+
+def score_by_classifier(classifier: Classifier, scene: Scene, description: Description) -> dict[str, float]:
+    """Share of right attributes over twelve views, then the caption's mean log-likelihood."""
+    renders = scene_renders(scene, scored_cameras())
+    shares = attribute_shares(classifier, renders, description)
+    prediction = classifier.predict(renders.over(GREY), renders.cameras)
+    return {
+        "attributes": sum(shares.values()) / len(shares),
+        "likelihood": float(prediction.log_likelihood(description).mean()),
+    }

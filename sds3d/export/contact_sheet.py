@@ -18,13 +18,13 @@ SIDES = {0: "front", 90: "left", 180: "back", 270: "right"}
 
 
 def render_sheet(
-    scene: Scene, views: int = 8, size: int = 256, columns: int = 4, elevation_deg: float = 15.0, title: str = ""
+    scene: Scene, views: int = 8, size: int = 256, columns: int = 4, title: str = ""
 ) -> UInt8[ndarray, "H W 3"]:
     """`views` renders evenly around the object, from the front counter-clockwise, labelled with their azimuth.
 
     Sides are the object's own: "left" is where its left hand would be. The first label begins with `title`.
     """
-    renders = render_views(scene, orbit(views, elevation_deg=elevation_deg, size=size), BACKGROUND)
+    renders = render_views(scene, orbit(views, size=size), BACKGROUND)
     labels = [azimuth_label(360.0 * index / views) for index in range(views)]
     return arrange(to_uint8(renders.rgb), [title + labels[0], *labels[1:]], columns)
 

@@ -1,78 +1,91 @@
 """Scene to mesh: the surface whose renders are most like the scene's, made one clean solid, with colours."""
 
-from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
-from sds3d.cameras import orbit
 from sds3d.errors import ExportError
-from sds3d.export.config import ExportConfig
-from sds3d.export.grid import MORE_STEPS, WORLD, object_bounds, sample_density, solid_density, whole_scene
+from sds3d.export.colors import best_inset, with_colors
+from sds3d.export.grid import MORE_STEPS, SEARCH_CELLS, WORLD, object_bounds, sample_density, solid_density
 from sds3d.export.mesh import Mesh
-from sds3d.export.shrink import best_inset, with_colors
 from sds3d.export.surface import Surface, decimate, is_solid, separated, smooth
-from sds3d.export.surface_search import KINDS, Candidates, Choice, Fit, best_choices, candidates, checked_level, fit_to
+from sds3d.export.surface_search import KINDS, Candidates, Choice, best_choices, candidates, fit_to
 from sds3d.export.texture import with_texture
-from sds3d.export.views import SceneViews, check_finite, join_views, render_views, views_all_around
+from sds3d.export.views import SceneViews, check_finite, views_all_around
+from sds3d.options import Options
 from sds3d.scenes.base import Scene
 
 BLUR = 0.01  # of the density before meshing, in object sizes
 SMOOTHING = 20  # iterations of the surface filter
 LEVEL_CELLS = 64  # of the grid on which levels are compared
 SWEEP_PIXELS = 160  # of the renders by which levels of one kind are compared
-REFERENCE_PIXELS = (
-    256  # of those by which kinds are: the projection widens splats by half a pixel, which must not matter
-)
+# of those by which kinds are: the projection widens splats by half a pixel, which must not matter
+REFERENCE_PIXELS = 256
+REFERENCE_RINGS = {20: 4, 75: 2, -40: 2}  # of both, as views.RINGS
 FLOATER_DENSITY = 0.1  # of the solid parts' density: from which volume outside the main pieces counts as a floater
 MIN_FIT = 0.3  # silhouette IoU; a fair mesh has 0.9, one with big floaters left out 0.6
 NUDGES = (1.0, 1.02, 0.98, 1.05, 0.95)  # factors of the level, tried if the surface touches itself
 
 
-@dataclass(frozen=True)
-class Shape:
-    """The geometry of an export, and how it was found."""
+class ExportConfig(Options):
+    """How fine the exported mesh and its colours are."""
 
-    surface: Surface
-    choice: Choice
-    fit: Fit  # to the views by which it was chosen
-    dropped_share: float  # share of the scene's volume in floaters that were left out
+    resolution: Annotated[int, Field(ge=16, le=512, description="grid cells along the longest side")] = 128
+    level: Annotated[
+        float | None,
+        Field(gt=0, description="density of the surface; if not set, the one whose renders are most like the scene's"),
+    ] = None
+    faces: Annotated[int, Field(ge=100, le=2_000_000, description="number of triangles, at most about this")] = 20_000
+    color: Annotated[
+        Literal["texture", "vertex"], Field(description="colours as a texture, or one for each vertex")
+    ] = "texture"
+    texture_size: Annotated[int, Field(ge=32, le=8192, description="longest side of the texture, in texels")] = 1024
+    color_size: Annotated[int, Field(ge=32, le=2048, description="pixels of the renders colours are taken from")] = 256
 
 
 def extract_mesh(scene: Scene, config: ExportConfig) -> Mesh:
     """One closed, coloured mesh that looks like the scene's renders; ExportError if the scene has none."""
     check_finite(scene)
     views = views_all_around(scene, config.color_size)
-    if not (views.opacity > 0.5).any():
+    if not views.silhouettes.any():
         raise ExportError("there is no object to export: no view of the scene is even half opaque", hint=MORE_STEPS)
-    reference = _reference_views(scene, min(REFERENCE_PIXELS, config.color_size))
-    shape = extract_shape(scene, views, reference, config)
-    if config.level is None:
-        colored = best_inset(scene, shape.surface, views, reference)
-    else:  # a level that a person chose is kept as it is
-        colored = with_colors(scene, shape.surface, views, reference)
+    reference = views_all_around(scene, min(REFERENCE_PIXELS, config.color_size), REFERENCE_RINGS)
+    surface, choice, dropped_share = extract_surface(scene, views, reference, config)
+    colored_by = best_inset if config.level is None else with_colors  # a level that a person chose is kept as it is
+    colored = colored_by(scene, surface, views, reference)
     mesh = Mesh(
         colored.surface[0].astype(np.float32),
         colored.surface[1],
-        colored.colors.at_vertices,
-        surface=shape.choice.kind,
-        level=shape.choice.level,
-        colored_by=colored.colors.source,
-        dropped_share=shape.dropped_share,
+        colored.at_vertices,
+        surface=choice.kind,
+        level=choice.level,
+        colored_by=colored.source,
+        dropped_share=dropped_share,
     )
     if config.color == "vertex":
         return mesh
-    return with_texture(mesh, scene, colored.projected, colored.colors.source, config.texture_size)
+    return with_texture(mesh, scene, colored.projected, colored.source, config.texture_size)
 
 
-def extract_shape(scene: Scene, views: SceneViews, reference: SceneViews, config: ExportConfig) -> Shape:
-    """The surface: chosen on a coarse grid by its renders, made on a fine one, closed, smoothed and decimated."""
-    world = whole_scene(scene)
+def extract_surface(
+    scene: Scene, views: SceneViews, reference: SceneViews, config: ExportConfig
+) -> tuple[Surface, Choice, float]:
+    """The surface, how it was found, and the share of the scene's volume in floaters that were left out.
+
+    Chosen on a coarse grid by its renders, made on a fine one, closed, smoothed and decimated.
+    """
+    world = sample_density(scene, np.full(3, -WORLD), np.full(3, WORLD), SEARCH_CELLS)
     low, high = object_bounds(world)
     coarse = sample_density(scene, low, high, min(LEVEL_CELLS, config.resolution)).blurred(BLUR)
-    level = checked_level(coarse, config.level)
-    kinds = KINDS if level is None else KINDS[:2]  # these have levels
-    sweep = _reference_views(scene, min(SWEEP_PIXELS, config.color_size))
-    choices = best_choices(candidates(coarse, views), sweep, kinds, level)
+    if config.level is not None and coarse.density.max() <= config.level:
+        raise ExportError(
+            f"export.level = {config.level:g} is above the scene's density everywhere",
+            hint=f"it reaches {coarse.density.max():.3g}; leave export.level out to have the best one found",
+        )
+    kinds = KINDS if config.level is None else KINDS[:2]  # these have levels
+    sweep = views_all_around(scene, min(SWEEP_PIXELS, config.color_size), REFERENCE_RINGS)
+    choices = best_choices(candidates(coarse, views), sweep, kinds, config.level)
     fine = candidates(sample_density(scene, low, high, config.resolution).blurred(BLUR), views)
     solid, choice = _best_solid(fine, choices, reference)
     if np.abs(solid[0]).max() > WORLD - world.spacing:
@@ -81,38 +94,28 @@ def extract_shape(scene: Scene, views: SceneViews, reference: SceneViews, config
             hint="lower the learning rates or the guidance scale, or try another seed",
         )
     surface = separated(decimate(smooth(solid, SMOOTHING), config.faces))
-    fit = fit_to(surface, reference)
-    if fit.silhouette_iou < MIN_FIT:
+    covered = fit_to(surface, reference).silhouette_iou
+    if covered < MIN_FIT:
         raise ExportError(
-            f"no closed piece looks like the scene: the best covers {100 * fit.silhouette_iou:.0f}% of what the "
-            "renders show",
+            f"no closed piece looks like the scene: the best covers {100 * covered:.0f}% of what the renders show",
             hint=f"the object is translucent or scattered; {MORE_STEPS}",
         )
     everything = world.surface(min(FLOATER_DENSITY * solid_density(world), 0.9 * float(world.density.max())))
-    return Shape(surface, choice, fit, everything[1] if everything else 0.0)
+    return surface, choice, everything[1] if everything else 0.0
 
 
 def _best_solid(fields: Candidates, choices: list[Choice], reference: SceneViews) -> tuple[Surface, Choice]:
-    """The solid surface that is most like the reference views."""
-    best, best_score = None, -np.inf
+    """The solid surface that is most like the reference views.
+
+    Each is at its choice's level, or at one close to it if it touches itself there.
+    """
+    solids = []
     for choice in choices:
-        solid = _solid_surface(fields, choice)
-        if solid is not None and (score := fit_to(solid, reference).score) > best_score:
-            best, best_score = (solid, choice), score
-    if best is None:
+        nudged = (fields.surface(choice, nudge) for nudge in NUDGES)
+        solid = next((found[0] for found in nudged if found is not None and is_solid(found[0])), None)
+        if solid is not None:
+            solids.append((fit_to(solid, reference).score, solid, choice))
+    if not solids:
         raise ExportError("the scene has no closed surface", hint=MORE_STEPS)
-    return best
-
-
-def _solid_surface(fields: Candidates, choice: Choice) -> Surface | None:
-    """The main pieces at this choice, or at a level close to it if they touch themselves."""
-    for nudge in NUDGES:
-        surface = fields.surface(choice, nudge)
-        if surface is not None and is_solid(surface[0]):
-            return surface[0]
-    return None
-
-
-def _reference_views(scene: Scene, size: int) -> SceneViews:
-    rings = [orbit(4, elevation_deg=20, size=size), orbit(2, elevation_deg=75, size=size)]
-    return render_views(scene, join_views([*rings, orbit(2, elevation_deg=-40, size=size)]))
+    _, best, choice = max(solids, key=lambda found: found[0])
+    return best, choice

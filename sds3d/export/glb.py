@@ -62,24 +62,16 @@ def gltf_parts(mesh: Mesh, metadata: Mapping[str, Any]) -> tuple[dict[str, Any],
     arrays = _arrays(mesh)
     views, accessors, binary = [], [], b""
     for index, (name, array) in enumerate(arrays.items()):
-        is_index = name == "indices"
-        target = INDEX_DATA if is_index else VERTEX_DATA
+        kind, target = (UNSIGNED_INT, INDEX_DATA) if name == "indices" else (FLOAT, VERTEX_DATA)
+        shape = "SCALAR" if name == "indices" else f"VEC{array.shape[1]}"
         views.append({"buffer": 0, "byteOffset": len(binary), "byteLength": array.nbytes, "target": target})
-        accessors.append(
-            {
-                "bufferView": index,
-                "componentType": UNSIGNED_INT if is_index else FLOAT,
-                "count": len(array),
-                "type": "SCALAR" if is_index else f"VEC{array.shape[1]}",
-            }
-        )
+        accessors.append({"bufferView": index, "componentType": kind, "count": len(array), "type": shape})
         binary += array.tobytes()  # of 4-byte numbers, so every view starts aligned
     accessors[0] |= {"min": arrays["POSITION"].min(axis=0).tolist(), "max": arrays["POSITION"].max(axis=0).tolist()}
     attributes = {name: index for index, name in enumerate(arrays) if name != "indices"}
     primitive = {"attributes": attributes, "indices": len(attributes), "material": 0, "mode": 4}
     surface: dict[str, Any] = {"metallicFactor": mesh.metallic, "roughnessFactor": mesh.roughness}
-    surface["baseColorFactor"] = [1.0, 1.0, 1.0, 1.0]
-    textures: dict[str, Any] = {}
+    surface["baseColorFactor"], textures = [1.0, 1.0, 1.0, 1.0], dict[str, Any]()
     if mesh.texture is not None:
         surface["baseColorTexture"] = {"index": 0}
         textures = {"textures": [{"source": 0, "sampler": 0}], "samplers": [SAMPLER]}
@@ -102,17 +94,12 @@ def _arrays(mesh: Mesh) -> dict[str, ndarray]:
     """Vertex attributes in glTF's axes and the indices last; vertices are split where the texture has seams."""
     positions = (mesh.vertices @ WORLD_TO_GLTF.T).astype("<f4")
     normals = (vertex_normals(mesh.vertices, mesh.faces) @ WORLD_TO_GLTF.T).astype("<f4")
-    if (texture := mesh.texture) is None:
-        colors = linear_from_srgb(mesh.colors).astype("<f4")
-        return {
-            **{"POSITION": positions, "NORMAL": normals, "COLOR_0": colors},
-            "indices": mesh.faces.astype("<u4").ravel(),
-        }
-    owner = texture.vertices
-    return {
-        **{"POSITION": positions[owner], "NORMAL": normals[owner], "TEXCOORD_0": texture.uvs.astype("<f4")},
-        "indices": texture.faces.astype("<u4").ravel(),
-    }
+    if mesh.texture is None:
+        colors, faces = {"COLOR_0": linear_from_srgb(mesh.colors).astype("<f4")}, mesh.faces
+    else:
+        positions, normals = positions[mesh.texture.vertices], normals[mesh.texture.vertices]
+        colors, faces = {"TEXCOORD_0": mesh.texture.uvs.astype("<f4")}, mesh.texture.faces
+    return {"POSITION": positions, "NORMAL": normals, **colors, "indices": faces.astype("<u4").ravel()}
 
 
 def read_glb(path: Path) -> Mesh:

@@ -1,7 +1,6 @@
 """A scene's density on a grid sized to the object."""
 
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,20 +13,12 @@ from sds3d.errors import ExportError
 from sds3d.export.surface import Surface, closed_surface, main_pieces
 from sds3d.export.views import scene_device
 from sds3d.scenes.base import Scene
+from sds3d.scenes.gaussians import Gaussians
 
 WORLD = 1.15  # half the side of the box that is searched for the object; scenes stay inside the unit ball
 SEARCH_CELLS = 56  # along the side of that box
 LOW_LEVEL = 0.03  # of the solid parts' density: what the object's box has to contain
 MORE_STEPS = "let the run go on for more steps, or try another seed"
-
-
-@runtime_checkable
-class GridScene(Protocol):
-    """A scene that evaluates its density on a whole grid at once."""
-
-    def density_grid(
-        self, origin: Float[Tensor, "3"], spacing: float, shape: tuple[int, int, int]
-    ) -> Float[Tensor, "X Y Z"]: ...
 
 
 @dataclass(frozen=True)
@@ -61,17 +52,12 @@ def sample_density(scene: Scene, low: Float[ndarray, "3"], high: Float[ndarray, 
     shape = (int(counts[0]), int(counts[1]), int(counts[2]))
     device = scene_device(scene)
     with torch.no_grad():
-        if isinstance(scene, GridScene):
+        if isinstance(scene, Gaussians):
             density = scene.density_grid(torch.from_numpy(low).float().to(device), spacing, shape)
         else:
             points = Grid(np.zeros(shape), low, spacing).points().to(device)
             density = torch.cat([scene.density(part) for part in points.split(1 << 18)]).reshape(shape)
     return Grid(density.cpu().numpy(), low, spacing)
-
-
-def whole_scene(scene: Scene) -> Grid:
-    """The density of the whole scene on a coarse grid."""
-    return sample_density(scene, np.full(3, -WORLD), np.full(3, WORLD), SEARCH_CELLS)
 
 
 def solid_density(grid: Grid) -> float:

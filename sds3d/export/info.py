@@ -1,4 +1,7 @@
-"""How a file was made and how large it is. Reads headers only, so that any file is safe to open."""
+"""How a file was made and how large it is. Reads headers only, so that any file is safe to open.
+
+Formats without a better place for metadata have it in a comment, as one line of JSON.
+"""
 
 import json
 import struct
@@ -9,9 +12,9 @@ from typing import Any
 
 from sds3d.errors import ConfigError
 from sds3d.export.glb import JSON_CHUNK, MAGIC
-from sds3d.export.provenance import MARK, parsed_comment
 from sds3d.export.usd import read_usd_metadata
 
+MARK = "sds3d "  # before the JSON, in comments and headers
 MAX_JSON = 1 << 24  # bytes
 MAX_HEADER = 1 << 16  # bytes of a text header
 STL_START, STL_FACE, SPLAT_ROW = 84, 50, 32  # bytes
@@ -25,6 +28,11 @@ class FileInfo:
     file_format: str
     made: Mapping[str, Any] | None
     counts: Mapping[str, int] = field(default_factory=dict)  # vertices, faces, splats; if the header has them
+
+
+def comment(metadata: Mapping[str, Any]) -> str:
+    """One line of ASCII, whatever the prompt contains."""
+    return MARK + json.dumps(dict(metadata), separators=(",", ":"))
 
 
 def read_info(path: Path) -> FileInfo:
@@ -48,7 +56,9 @@ def read_info(path: Path) -> FileInfo:
         if kind == ".obj":
             return FileInfo("obj", _first_comment(head.decode("ascii", errors="replace").splitlines()[:1], "# "))
         if kind == ".splat":
-            return FileInfo("splat", None, {"splats": _whole(size, SPLAT_ROW)})
+            if size % SPLAT_ROW:
+                raise ValueError(f"its length is no multiple of {SPLAT_ROW} bytes")
+            return FileInfo("splat", None, {"splats": size // SPLAT_ROW})
         return FileInfo("usdz", read_usd_metadata(path))
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, struct.error) as error:
         raise ConfigError(f"{path} is damaged, or no {kind[1:]} file: {error}") from error
@@ -89,18 +99,17 @@ def _stl(head: bytes, size: int) -> FileInfo:
     if size != STL_START + STL_FACE * faces:
         raise ValueError("its length is not what its header promises")
     text = head[: STL_START - 4].decode("ascii", errors="replace").rstrip()
-    made = parsed_comment(text)
+    made = _first_comment([text], "")
     if made is None and text.startswith(MARK):  # cut off at the header's end
         made = {"header": text.removeprefix(MARK)}
     return FileInfo("stl", made, {"faces": faces})
 
 
 def _first_comment(lines: list[str], prefix: str) -> dict[str, Any] | None:
-    found = (parsed_comment(line.removeprefix(prefix)) for line in lines if line.startswith(prefix + MARK))
-    return next(found, None)
-
-
-def _whole(size: int, row: int) -> int:
-    if size % row:
-        raise ValueError(f"its length is no multiple of {row} bytes")
-    return size // row
+    """The metadata of the first comment that is ours; None without, or where it is damaged."""
+    text = next((line for line in lines if line.startswith(prefix + MARK)), None)
+    try:
+        metadata = None if text is None else json.loads(text.removeprefix(prefix + MARK))
+    except (ValueError, RecursionError):
+        return None
+    return metadata if isinstance(metadata, dict) else None

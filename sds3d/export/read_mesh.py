@@ -65,15 +65,11 @@ def welded(
     mesh = Mesh(vertices[kept], owner[faces], colors[kept])
     if uvs is None or image is None:
         return mesh
-    texture = Texture(image, uvs, faces, owner, used_share(uvs, faces))
-    return replace(mesh, texture=texture, colors=sample_texture(texture, uvs[kept]).astype(np.float32))
-
-
-def used_share(uvs: Float[ndarray, "U 2"], faces: Int[ndarray, "F 3"]) -> float:
-    """Share of the unit square that the triangles cover, if none overlap."""
     a, b, c = (uvs[faces[:, k]].astype(np.float64) for k in range(3))
     (ab_u, ab_v), (ac_u, ac_v) = (b - a).T, (c - a).T
-    return float(np.abs(ab_u * ac_v - ab_v * ac_u).sum() / 2)
+    used = float(np.abs(ab_u * ac_v - ab_v * ac_u).sum() / 2)  # of the unit square, if no triangles overlap
+    texture = Texture(image, uvs, faces, owner, used)
+    return replace(mesh, texture=texture, colors=sample_texture(texture, uvs[kept]).astype(np.float32))
 
 
 def linear_from_srgb(colors: Float[ndarray, "*shape"]) -> Float[ndarray, "*shape"]:

@@ -1,18 +1,16 @@
 """Splat files: PLY in the layout of the 3DGS reference viewer, and .splat of web viewers."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from sds3d.atomic import write_atomic
-from sds3d.errors import ConfigError, ExportError
-from sds3d.export.provenance import comment
+from sds3d.atomic import atomic_folder, write_atomic
+from sds3d.errors import ExportError
+from sds3d.export.info import comment
 from sds3d.export.views import check_finite
 from sds3d.ops.spherical_harmonics import SH_C0
 from sds3d.scenes.base import Scene
@@ -23,20 +21,17 @@ COLUMNS = (
     *("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"),
 )
 HARMONICS_AT = COLUMNS.index("opacity")  # f_rest_* come before it, as in the reference
-MAX_HEADER = 1 << 16  # bytes
 SPLAT_BYTES = 32  # a row of .splat: position, scale, RGBA, rotation
+TOLERANCE = 1e-5  # of positions in world units, and of logits; the files hold float32
+BYTE = 1 / 255 + 1e-6  # resolution of values stored in a byte
 
 
-@dataclass(frozen=True)
-class SplatCloud:
-    """Splats after activation."""
-
-    means: Float[Tensor, "N 3"]
-    quats: Float[Tensor, "N 4"]  # wxyz, unit length
-    scales: Float[Tensor, "N 3"]
-    opacities: Float[Tensor, "N"]
-    colors: Float[Tensor, "N 3"]  # sRGB
-    harmonics: Float[Tensor, "N K 3"]  # beyond the constant one, see Gaussians.harmonics; K is 0, 3, 8 or 15
+def checked_splats(scene: Scene) -> Gaussians:
+    """The scene as splats; ExportError if it is no scene of splats, or not finite."""
+    if not isinstance(scene, Gaussians):
+        raise ExportError("this format needs a scene of splats", hint="export a mesh instead: --format glb")
+    check_finite(scene)
+    return scene
 
 
 def write_splats_ply(scene: Scene, path: Path, metadata: Mapping[str, Any]) -> int:
@@ -65,12 +60,9 @@ def write_splats_ply(scene: Scene, path: Path, metadata: Mapping[str, Any]) -> i
     return len(rows)
 
 
-def checked_splats(scene: Scene) -> Gaussians:
-    """The scene as splats; ExportError if it is no scene of splats, or not finite."""
-    if not isinstance(scene, Gaussians):
-        raise ExportError("this format needs a scene of splats", hint="export a mesh instead: --format glb")
-    check_finite(scene)
-    return scene
+def rest_columns(terms: int) -> list[str]:
+    """The columns of `terms` harmonics beyond the constant one."""
+    return [f"f_rest_{index}" for index in range(3 * terms)]
 
 
 def write_splat(scene: Scene, path: Path) -> int:
@@ -80,7 +72,7 @@ def write_splat(scene: Scene, path: Path) -> int:
     """
     splats = checked_splats(scene)
     with torch.no_grad():
-        order = (splats.scales.prod(dim=-1) * splats.opacities).argsort(descending=True, stable=True)
+        order = most_visible_first(splats)
         floats = torch.cat([splats.means, splats.scales], dim=-1)[order].cpu().numpy().astype("<f4")
         rgba = torch.cat([splats.colors, splats.opacities[:, None]], dim=-1)[order]
         colors = (rgba * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
@@ -90,42 +82,43 @@ def write_splat(scene: Scene, path: Path) -> int:
     return len(rows)
 
 
-def rest_columns(terms: int) -> list[str]:
-    """The columns of `terms` harmonics beyond the constant one."""
-    return [f"f_rest_{index}" for index in range(3 * terms)]
+def most_visible_first(splats: Gaussians) -> Tensor:
+    """The order of the splats in .splat, by volume times opacity."""
+    return (splats.scales.prod(dim=-1) * splats.opacities).argsort(descending=True, stable=True)
 
 
-def read_splats_ply(path: Path) -> SplatCloud:
-    """Read a file with our columns in any order, and others; ConfigError if it is anything else."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    head, marker, body = data[:MAX_HEADER].partition(b"end_header\n")
-    lines = head.decode("ascii", errors="replace").split("\n")
-    if not marker or lines[:2] != ["ply", "format binary_little_endian 1.0"]:
-        raise ConfigError(f"{path} is not a binary little-endian PLY file")
-    elements = [line.split() for line in lines if line.startswith("element ")]
-    names = [line.removeprefix("property float ") for line in lines if line.startswith("property ")]
-    if len(elements) != 1 or elements[0][1:2] != ["vertex"] or not elements[0][-1].isdecimal():
-        raise ConfigError(f"{path} has other elements than splats")
-    if not set(COLUMNS) - {"nx", "ny", "nz"} <= set(names) or len(set(names)) < len(names):
-        raise ConfigError(f"{path} has not the columns of a splat file")
-    body = data[len(head) + len(marker) :]
-    expected = int(elements[0][-1]) * len(names) * 4
-    if len(body) != expected:  # before any allocation: the header may claim any number
-        raise ConfigError(f"{path} has {len(body)} bytes of splats where its header promises {expected}")
-    table = np.frombuffer(body, dtype="<f4").reshape(-1, len(names)).astype(np.float32)
+def write_verified_splats(
+    write: Callable[[Path], int], check: Callable[[Path, Scene], None], scene: Scene, path: Path
+) -> int:
+    """Write a draft, read it back, and only then put it at `path`; returns the number of splats."""
+    with atomic_folder(path) as draft:
+        count = write(draft)
+        check(draft, scene)
+    return count
 
-    def take(*wanted: str) -> Tensor:
-        return torch.from_numpy(table[:, [names.index(name) for name in wanted]])
 
-    terms = max(count for count in (0, 3, 8, 15) if set(rest_columns(count)) <= set(names))
-    return SplatCloud(
-        means=take("x", "y", "z"),
-        quats=torch.nn.functional.normalize(take("rot_0", "rot_1", "rot_2", "rot_3"), dim=-1),
-        scales=take("scale_0", "scale_1", "scale_2").exp(),
-        opacities=take("opacity")[:, 0].sigmoid(),
-        colors=(take("f_dc_0", "f_dc_1", "f_dc_2") * SH_C0 + 0.5).clamp(0, 1),
-        harmonics=take(*rest_columns(terms)).view(len(table), 3, terms).transpose(1, 2),
-    )
+def check_splats_ply(path: Path, scene: Scene) -> None:
+    """ExportError if trimesh reads other positions or opacities from the file than the scene has."""
+    import trimesh  # slow to load
+
+    splats = checked_splats(scene)
+    read = trimesh.load(path, process=False).metadata["_ply_raw"]["vertex"]["data"]
+    positions = np.stack([np.asarray(read[axis]).reshape(-1) for axis in "xyz"], axis=-1)
+    _same(path, torch.from_numpy(positions), splats.means, TOLERANCE)
+    _same(path, torch.from_numpy(np.array(read["opacity"]).reshape(-1)), splats.raw_opacities, TOLERANCE)
+
+
+def check_splat(path: Path, scene: Scene) -> None:
+    """The same for .splat, whose opacities are bytes and whose most visible splats come first."""
+    splats = checked_splats(scene)
+    rows = np.frombuffer(path.read_bytes(), np.uint8).reshape(-1, SPLAT_BYTES)
+    order = most_visible_first(splats)
+    positions = torch.from_numpy(rows[:, :12].copy().view("<f4"))
+    _same(path, positions, splats.means[order], TOLERANCE)
+    _same(path, torch.from_numpy(rows[:, 27].copy()).float() / 255, splats.opacities[order], BYTE)
+
+
+def _same(path: Path, read: Tensor, expected: Tensor, tolerance: float) -> None:
+    expected = expected.detach().cpu()
+    if read.shape != expected.shape or not torch.allclose(read.float(), expected, atol=tolerance, rtol=1e-5):
+        raise ExportError(f"{path.name} does not read back as it was written", hint="this is a bug: please report it")

@@ -1,15 +1,16 @@
 """From a density grid to one closed, smooth, decimated surface.
 
-The mesh libraries are imported inside functions, because `import sds3d` imports this module.
+Slow mesh libraries are imported inside functions, because `import sds3d` imports this module.
 """
 
 import numpy as np
 from jaxtyping import Bool, Float
+from manifold3d import Error
 from numpy import ndarray
 from scipy.ndimage import binary_dilation, binary_fill_holes
 
 from sds3d.export.mesh import vertex_normals, without_unused_vertices
-from sds3d.metrics.mesh import enclosed_volume, face_pieces, is_watertight
+from sds3d.metrics.mesh import as_manifold, enclosed_volume, face_pieces, is_watertight, triangles_of
 
 # fast_simplification's "agg": large values fold thin parts onto themselves, small ones stop above the target
 AGGRESSIVENESS = (5.0, 4.0, 3.0, 2.0)
@@ -81,13 +82,10 @@ def main_pieces(surface: Surface) -> tuple[Surface, float]:
 
 def is_solid(surface: Surface) -> bool:
     """Whether the surface is closed, consistently wound, touches itself at no edge, and manifold3d accepts it."""
-    import manifold3d
-
-    vertices, faces = surface
-    if not is_watertight(faces):
+    if not is_watertight(surface[1]):
         return False
-    solid = manifold3d.Manifold(manifold3d.Mesh(vertices.astype(np.float32), faces.astype(np.uint32)))
-    return solid.status() == manifold3d.Error.NoError and not solid.is_empty()
+    solid = as_manifold(*surface)
+    return solid.status() == Error.NoError and not solid.is_empty()
 
 
 def smooth(surface: Surface, iterations: int) -> Surface:
@@ -107,7 +105,6 @@ def decimate(surface: Surface, face_count: int) -> Surface:
     until there are few enough faces.
     """
     import fast_simplification
-    import manifold3d
 
     vertices, faces = surface
     if face_count >= len(faces):
@@ -120,13 +117,12 @@ def decimate(surface: Surface, face_count: int) -> Surface:
         few = len(fewer[1]) <= FACE_TOLERANCE * face_count
         if few and is_solid(fewer) and _piece_count(fewer) == _piece_count(surface):
             return fewer
-    solid = manifold3d.Manifold(manifold3d.Mesh(vertices.astype(np.float32), faces.astype(np.uint32)))
+    solid = as_manifold(vertices, faces)
     tolerance = TOLERANCE * float(np.ptp(vertices, axis=0).max())
     while solid.num_tri() > face_count:
         solid = solid.simplify(tolerance)
         tolerance *= 1.5
-    mesh = solid.to_mesh()
-    return main_pieces((mesh.vert_properties[:, :3].astype(np.float64), mesh.tri_verts.astype(np.int64)))[0]
+    return main_pieces(triangles_of(solid))[0]
 
 
 def separated(surface: Surface) -> Surface:

@@ -5,15 +5,14 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
+from scipy.ndimage import distance_transform_edt
 
-from sds3d.errors import ExportError
 from sds3d.export.grid import Grid, solid_density
-from sds3d.export.rasterize_mesh import rasterize_mesh
+from sds3d.export.render_mesh import rasterize_mesh
 from sds3d.export.surface import Surface
-from sds3d.export.tsdf import SOLID, Fused, fuse
-from sds3d.export.views import SceneViews
+from sds3d.export.views import SceneViews, sample
 from sds3d.metrics.image import mask_iou
 
 Kind = Literal["density", "carved", "depth"]
@@ -40,40 +39,62 @@ class Fit:
     """How similar a surface is to the scene, as means over the views."""
 
     silhouette_iou: float
-    depth_error: float  # in object sizes, where both are seen
-
-    @property
-    def score(self) -> float:
-        return self.silhouette_iou - DEPTH_WEIGHT * self.depth_error
+    score: float  # silhouette_iou, less DEPTH_WEIGHT times the depth error, in object sizes, where both are seen
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """The fields whose level sets are the candidates."""
+    """The fields whose level sets are the candidates: density, and two distances, positive outside, in world units."""
 
     grid: Grid
-    fused: Fused
+    hull: Float[ndarray, "X Y Z"]  # to the visual hull: the largest distance to a silhouette's edge over the views
+    depth: Float[ndarray, "X Y Z"]  # to the surface of the depth maps along the views; clipped at +-truncation
 
     def surface(self, choice: Choice, nudge: float = 1.0) -> tuple[Surface, float] | None:
-        """The main pieces and the volume share of the others, or None. `nudge` multiplies the level."""
-        return self._field(choice).surface(nudge)
+        """The main pieces and the volume share of the others, or None. `nudge` multiplies the level.
 
-    def _field(self, choice: Choice) -> Grid:
-        """The field: 1 on the surface, larger inside."""
-        shape, width = self.grid.density.shape, EDGE * self.grid.spacing
+        It is the level set of a field that is 1 on the surface, and larger inside.
+        """
+        width = EDGE * self.grid.spacing
         if choice.kind == "depth":
-            outwards = choice.level * self.grid.spacing * max(shape)
-            distance = np.maximum(self.fused.depth - outwards, self.fused.hull).reshape(shape)
-            return replace(self.grid, density=np.clip(1.0 - distance / width, 0.0, 2.0))
-        field = self.grid.density / choice.level
-        if choice.kind == "carved":
-            field = np.clip(np.minimum(field, 1.0 - self.fused.hull.reshape(shape) / width), 0.0, None)
-        return replace(self.grid, density=field)
+            outwards = choice.level * self.grid.spacing * max(self.depth.shape)
+            field = np.clip(1.0 - np.maximum(self.depth - outwards, self.hull) / width, 0.0, 2.0)
+        else:
+            field = self.grid.density / choice.level
+            if choice.kind == "carved":
+                field = np.clip(np.minimum(field, 1.0 - self.hull / width), 0.0, None)
+        return replace(self.grid, density=field).surface(nudge)
 
 
 def candidates(grid: Grid, views: SceneViews) -> Candidates:
-    """The candidates of a density grid and renders of the scene."""
-    return Candidates(grid, fuse(views, grid.points(), TRUNCATION * grid.spacing * max(grid.density.shape)))
+    """The candidates of a density grid and renders of the scene: space carving and depth fusion of the same renders.
+
+    hull(p) = max_k d_k(p),   d_k = signed distance of p's pixel to the edge of silhouette k, times its size at p
+    depth(p) = mean_k clip(D_k(p) - z_k(p), -s, s)   over views in which p is no deeper than s below the surface D_k
+    (Curless and Levoy 1996), with truncation s. What no view sees from near enough is inside: -s.
+    """
+    shape, points = grid.density.shape, grid.points()
+    truncation = TRUNCATION * grid.spacing * max(shape)
+    hull = torch.full((len(points),), -torch.inf)
+    sums, counts = torch.zeros(len(points)), torch.zeros(len(points))
+    for view, solid in enumerate(views.silhouettes):
+        places, z = views.project(view, points)
+        edge = sample([silhouette_distance(solid)], places, "bilinear")[:, 0]
+        hull = torch.maximum(hull, edge * z / views.cameras.intrinsics[view, 0, 0].cpu())
+        gap = sample([np.where(solid, views.depth[view], np.inf)], places, "nearest")[:, 0] - z
+        near = (gap > -truncation) & torch.isfinite(gap)  # outside the silhouette, the hull says so already
+        sums += torch.where(near, gap.clamp(-truncation, truncation), 0.0)
+        counts += near
+    depth = torch.where(counts > 0, sums / counts.clamp_min(1), -truncation)
+    return Candidates(grid, hull.numpy().reshape(shape), depth.numpy().reshape(shape))
+
+
+def silhouette_distance(solid: Bool[ndarray, "H W"]) -> Float[ndarray, "H W"]:
+    """Pixels from each pixel's centre to the silhouette's edge, positive outside; the image's width if it is empty."""
+    if not solid.any():
+        return np.full(solid.shape, float(max(solid.shape)))
+    outside, inside = distance_transform_edt(~solid), distance_transform_edt(solid)
+    return np.where(solid, 0.5 - inside, outside - 0.5)  # the edge runs between two pixels' centres
 
 
 def best_choices(fields: Candidates, views: SceneViews, kinds: tuple[Kind, ...], level: float | None) -> list[Choice]:
@@ -104,16 +125,6 @@ def best_choices(fields: Candidates, views: SceneViews, kinds: tuple[Kind, ...],
     return [Choice(kind, value) for kind, (score, value) in best.items() if score > -np.inf]
 
 
-def checked_level(grid: Grid, level: float | None) -> float | None:
-    """`level`; ExportError if the scene is nowhere as dense."""
-    if level is not None and grid.density.max() <= level:
-        raise ExportError(
-            f"export.level = {level:g} is above the scene's density everywhere",
-            hint=f"it reaches {grid.density.max():.3g}; leave export.level out to have the best one found",
-        )
-    return level
-
-
 def fit_to(surface: Surface, views: SceneViews) -> Fit:
     """How well the silhouettes and depths of a surface match those of the views.
 
@@ -121,12 +132,12 @@ def fit_to(surface: Surface, views: SceneViews) -> Fit:
     """
     size = max(float(np.ptp(surface[0], axis=0).max()), 1e-9)
     ious, gaps = [], []
-    for view in range(len(views.cameras)):
+    for view, theirs in enumerate(views.silhouettes):
         seen = rasterize_mesh(*surface, views.cameras, view)
-        mine, theirs = seen.face >= 0, views.opacity[view] > SOLID
+        mine = seen.face >= 0
         both = mine & theirs
         ious.append(float(mask_iou(torch.from_numpy(mine), torch.from_numpy(theirs))))
         gaps.append((views.depth[view][both] - seen.depth[both]) / size)
     gap = np.concatenate(gaps)
     error = float(np.minimum(np.abs(gap - np.median(gap)), FAR_OFF).mean()) if len(gap) else FAR_OFF
-    return Fit(float(np.mean(ious)), error)
+    return Fit(float(np.mean(ious)), float(np.mean(ious)) - DEPTH_WEIGHT * error)

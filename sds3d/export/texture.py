@@ -1,17 +1,14 @@
 """The scene's colours as an image around the mesh: xatlas lays the surface flat, its texels get their colours."""
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
-from numpy import ndarray
 from scipy.ndimage import distance_transform_edt
 
-from sds3d.export.colors import Projector, Source, field_colors, projected_colors
+from sds3d.export.colors import Projector, Source, field_colors
 from sds3d.export.mesh import Mesh, Texture, vertex_normals
 from sds3d.export.png import to_uint8
-from sds3d.export.rasterize_mesh import rasterize_triangles
+from sds3d.export.render_mesh import rasterize_triangles
 from sds3d.export.surface import Surface
 from sds3d.scenes.base import Scene
 
@@ -19,22 +16,12 @@ PADDING = 3  # texels between charts, so that mip maps do not mix them
 FIRST_GUESS = 0.83  # of the size: xatlas makes the atlas about a fifth larger than it was asked to
 
 
-@dataclass(frozen=True)
-class Atlas:
-    """Charts in one image; uvs as in mesh.Texture."""
-
-    uvs: Float[ndarray, "U 2"]
-    faces: Int[ndarray, "F 3"]
-    vertices: Int[ndarray, "U"]
-    width: int  # texels, for which the padding was made
-    height: int
-
-
 def with_texture(mesh: Mesh, scene: Scene, projected: Projector, source: Source, size: int) -> Mesh:
     """The mesh with a texture of at most `size` texels a side; texels that no view sees get the vertices' colours."""
-    atlas = unwrap((mesh.vertices, mesh.faces), size)
-    texels = (atlas.uvs * [atlas.width, atlas.height]).astype(np.float64)
-    hits = rasterize_triangles(texels, np.ones(len(texels)), atlas.faces, atlas.height, atlas.width)
+    blank = unwrap((mesh.vertices, mesh.faces), size)
+    height, width = blank.image.shape[:2]
+    texels = (blank.uvs * [width, height]).astype(np.float64)
+    hits = rasterize_triangles(texels, np.ones(len(texels)), blank.faces, height, width)
     covered = hits.face >= 0
     corners, weights = mesh.faces[hits.face[covered]], hits.barycentric[covered][..., None]
     points = (mesh.vertices[corners] * weights).sum(axis=1)
@@ -43,24 +30,18 @@ def with_texture(mesh: Mesh, scene: Scene, projected: Projector, source: Source,
     else:
         normals = (vertex_normals(mesh.vertices, mesh.faces)[corners] * weights).sum(axis=1)
         normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
-        colors, weight = projected_colors(projected, points, normals)
+        colors, weight = projected.colors(points, normals)
         hidden = weight == 0
         colors[hidden] = (mesh.colors[corners[hidden]] * weights[hidden]).sum(axis=1)
-    image = np.zeros((atlas.height, atlas.width, 3), dtype=np.float32)
+    image = np.zeros((height, width, 3), dtype=np.float32)
     image[covered] = colors
-    filled = to_uint8(fill_gutter(image, covered))
-    return replace(mesh, texture=Texture(filled, atlas.uvs, atlas.faces, atlas.vertices, float(covered.mean())))
-
-
-def fill_gutter(image: Float[ndarray, "h w 3"], covered: Bool[ndarray, "h w"]) -> Float[ndarray, "h w 3"]:
-    """Each texel between the charts gets the colour of the nearest one on them: no seams show in smaller mip maps."""
+    # texels between the charts get the colour of the nearest one on them: no seams show in smaller mip maps
     nearest = distance_transform_edt(~covered, return_distances=False, return_indices=True)
-    filled: Float[ndarray, "h w 3"] = image[tuple(nearest)]
-    return filled
+    return replace(mesh, texture=replace(blank, image=to_uint8(image[tuple(nearest)]), used=float(covered.mean())))
 
 
-def unwrap(surface: Surface, size: int) -> Atlas:
-    """Charts by xatlas, packed into at most `size` texels a side.
+def unwrap(surface: Surface, size: int) -> Texture:
+    """A blank texture: charts by xatlas, packed into at most `size` texels a side.
 
     xatlas takes the size as a suggestion and often makes the atlas larger: finished charts are packed again, smaller,
     until they fit.
@@ -68,26 +49,19 @@ def unwrap(surface: Surface, size: int) -> Atlas:
     import xatlas  # here: `import sds3d` stays quick
 
     vertices, faces = surface
+    owners, target = np.arange(len(vertices)), int(FIRST_GUESS * size)
+    charts = xatlas.ChartOptions()  # one iteration: each more takes as long again and saves a tenth of the charts
+    packing = xatlas.PackOptions()
+    packing.padding, packing.bilinear = PADDING, True
     atlas = xatlas.Atlas()
     atlas.add_mesh(vertices.astype(np.float32), faces.astype(np.uint32))
-    charts = xatlas.ChartOptions()  # one iteration: each more takes as long again and saves a tenth of the charts
-    target = int(FIRST_GUESS * size)
-    atlas.generate(charts, _packing(target))
-    owners, corners, uvs = atlas.get_mesh(0)
-    while max(atlas.width, atlas.height) > size:
-        target = int(target * size / max(atlas.width, atlas.height) * 0.995)
-        texels = uvs * np.array([atlas.width, atlas.height], dtype=np.float32)
-        atlas = xatlas.Atlas()
-        atlas.add_uv_mesh(texels, corners)
-        atlas.generate(charts, _packing(target))
+    while True:
+        packing.resolution = target
+        atlas.generate(charts, packing)
         again, corners, uvs = atlas.get_mesh(0)
-        owners = owners[again]
-    return Atlas(uvs, corners.astype(np.int64), owners.astype(np.int64), atlas.width, atlas.height)
-
-
-def _packing(size: int) -> Any:
-    import xatlas
-
-    options = xatlas.PackOptions()
-    options.resolution, options.padding, options.bilinear = size, PADDING, True
-    return options
+        owners, width, height = owners[again], atlas.width, atlas.height
+        if max(width, height) <= size:
+            return Texture(np.zeros((height, width, 3), dtype=np.uint8), uvs, corners.astype(np.int64), owners)
+        target = int(target * size / max(width, height) * 0.995)
+        atlas = xatlas.Atlas()
+        atlas.add_uv_mesh(uvs * np.array([width, height], dtype=np.float32), corners)

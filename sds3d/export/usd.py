@@ -1,11 +1,14 @@
 """USDZ, through usd-core (the extra `usd`)."""
 
+import io
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from sds3d.atomic import temporary_folder, write_atomic, writing
 from sds3d.errors import ConfigError, ExportError
@@ -19,6 +22,16 @@ NO_USD = "pip install 'sds3d[usd]' (29 MB), or export glb, which most programs r
 NO_PACKAGE = "is there room on the disk?"
 
 
+def _usd() -> Any:
+    """usd-core, with its modules as attributes."""
+    try:
+        import pxr
+        from pxr import Sdf, Tf, Usd, UsdGeom, UsdShade, UsdUtils, Vt  # noqa: F401
+    except ImportError as error:
+        raise ConfigError("usdz needs the package usd-core, which is not installed", hint=NO_USD) from error
+    return pxr
+
+
 def write_usdz(mesh: Mesh, path: Path, metadata: Mapping[str, Any]) -> None:
     """One mesh with a UsdPreviewSurface, +Y up with the front along +Z, in metres; the metadata is in customLayerData.
 
@@ -26,12 +39,20 @@ def write_usdz(mesh: Mesh, path: Path, metadata: Mapping[str, Any]) -> None:
     """
     usd = _usd()
     with writing(path), temporary_folder(path) as folder:
-        package = folder / "mesh.usdz"
+        layer, package = folder / LAYER, folder / "mesh.usdz"
         if mesh.texture is not None:
             (folder / TEXTURE).write_bytes(png_bytes(mesh.texture.image))
         try:
-            _make_package(usd, mesh, folder / LAYER, package, metadata)
-        except usd["Tf"].ErrorException as error:
+            stage = usd.Usd.Stage.CreateNew(str(layer))
+            usd.UsdGeom.SetStageUpAxis(stage, usd.UsdGeom.Tokens.y)
+            usd.UsdGeom.SetStageMetersPerUnit(stage, 1.0)
+            stage.GetRootLayer().customLayerData = {"sds3d": json.dumps(dict(metadata))}
+            root = usd.UsdGeom.Xform.Define(stage, "/object")
+            stage.SetDefaultPrim(root.GetPrim())
+            _define_material(usd, stage, mesh, _define_shape(usd, stage, mesh))
+            stage.GetRootLayer().Save()
+            usd.UsdUtils.CreateNewUsdzPackage(usd.Sdf.AssetPath(str(layer)), str(package))
+        except usd.Tf.ErrorException as error:
             raise ExportError(f"usd-core made no package for {path}: {_reason(error)}", hint=NO_PACKAGE) from error
         if not package.is_file():
             raise ExportError(f"usd-core made no package for {path}", hint=NO_PACKAGE)
@@ -44,46 +65,31 @@ def _reason(error: Exception) -> str:
     return lines[0].rpartition(" : ")[2].strip("' ") if lines else "it did not say why"
 
 
-def _make_package(usd: Mapping[str, Any], mesh: Mesh, layer: Path, package: Path, metadata: Mapping[str, Any]) -> None:
-    stage = usd["Usd"].Stage.CreateNew(str(layer))
-    usd["UsdGeom"].SetStageUpAxis(stage, usd["UsdGeom"].Tokens.y)
-    usd["UsdGeom"].SetStageMetersPerUnit(stage, 1.0)
-    stage.GetRootLayer().customLayerData = {"sds3d": json.dumps(dict(metadata))}
-    root = usd["UsdGeom"].Xform.Define(stage, "/object")
-    stage.SetDefaultPrim(root.GetPrim())
-    shape = _define_shape(usd, stage, mesh)
-    _define_material(usd, stage, mesh, shape)
-    stage.GetRootLayer().Save()
-    usd["UsdUtils"].CreateNewUsdzPackage(usd["Sdf"].AssetPath(str(layer)), str(package))
-
-
-def _define_shape(usd: Mapping[str, Any], stage: Any, mesh: Mesh) -> Any:
-    shape = usd["UsdGeom"].Mesh.Define(stage, "/object/mesh")
+def _define_shape(usd: Any, stage: Any, mesh: Mesh) -> Any:
+    tokens, vectors, integers = usd.UsdGeom.Tokens, usd.Vt.Vec3fArray.FromNumpy, usd.Vt.IntArray.FromNumpy
+    shape = usd.UsdGeom.Mesh.Define(stage, "/object/mesh")
     corners = (mesh.vertices @ WORLD_TO_GLTF.T).astype(np.float32)
-    shape.CreatePointsAttr(usd["Vt"].Vec3fArray.FromNumpy(corners))
-    shape.CreateFaceVertexCountsAttr(usd["Vt"].IntArray.FromNumpy(np.full(len(mesh.faces), 3, dtype=np.int32)))
-    shape.CreateFaceVertexIndicesAttr(usd["Vt"].IntArray.FromNumpy(mesh.faces.astype(np.int32).ravel()))
-    shape.CreateSubdivisionSchemeAttr(usd["UsdGeom"].Tokens.none)
-    shape.CreateExtentAttr(usd["Vt"].Vec3fArray.FromNumpy(np.stack([corners.min(axis=0), corners.max(axis=0)])))
-    normals = (vertex_normals(mesh.vertices, mesh.faces) @ WORLD_TO_GLTF.T).astype(np.float32)
-    shape.CreateNormalsAttr(usd["Vt"].Vec3fArray.FromNumpy(normals))
-    shape.SetNormalsInterpolation(usd["UsdGeom"].Tokens.vertex)
-    colors = linear_from_srgb(mesh.colors).astype(np.float32)
-    primvars = usd["UsdGeom"].PrimvarsAPI(shape)
+    shape.CreatePointsAttr(vectors(corners))
+    shape.CreateFaceVertexCountsAttr(integers(np.full(len(mesh.faces), 3, dtype=np.int32)))
+    shape.CreateFaceVertexIndicesAttr(integers(mesh.faces.astype(np.int32).ravel()))
+    shape.CreateSubdivisionSchemeAttr(tokens.none)
+    shape.CreateExtentAttr(vectors(np.stack([corners.min(axis=0), corners.max(axis=0)])))
+    shape.CreateNormalsAttr(vectors((vertex_normals(mesh.vertices, mesh.faces) @ WORLD_TO_GLTF.T).astype(np.float32)))
+    shape.SetNormalsInterpolation(tokens.vertex)
     if mesh.texture is None:
-        shown = shape.CreateDisplayColorPrimvar(usd["UsdGeom"].Tokens.vertex)
-        shown.Set(usd["Vt"].Vec3fArray.FromNumpy(colors))
+        colors = linear_from_srgb(mesh.colors).astype(np.float32)
+        shape.CreateDisplayColorPrimvar(tokens.vertex).Set(vectors(colors))
     else:
-        kind, per_corner = usd["Sdf"].ValueTypeNames.TexCoord2fArray, usd["UsdGeom"].Tokens.faceVarying
+        types = usd.Sdf.ValueTypeNames
+        st = usd.UsdGeom.PrimvarsAPI(shape).CreatePrimvar("st", types.TexCoord2fArray, tokens.faceVarying)
         uvs = (mesh.texture.uvs * [1, -1] + [0, 1]).astype(np.float32)  # v is upwards
-        st = primvars.CreatePrimvar("st", kind, per_corner)
-        st.Set(usd["Vt"].Vec2fArray.FromNumpy(uvs))
-        st.SetIndices(usd["Vt"].IntArray.FromNumpy(mesh.texture.faces.astype(np.int32).ravel()))
+        st.Set(usd.Vt.Vec2fArray.FromNumpy(uvs))
+        st.SetIndices(integers(mesh.texture.faces.astype(np.int32).ravel()))
     return shape
 
 
-def _define_material(usd: Mapping[str, Any], stage: Any, mesh: Mesh, shape: Any) -> None:
-    types, shade = usd["Sdf"].ValueTypeNames, usd["UsdShade"]
+def _define_material(usd: Any, stage: Any, mesh: Mesh, shape: Any) -> None:
+    types, shade = usd.Sdf.ValueTypeNames, usd.UsdShade
     material = shade.Material.Define(stage, "/object/surface")
 
     def shader(name: str, kind: str, **inputs: tuple[Any, Any]) -> Any:
@@ -115,19 +121,14 @@ def _define_material(usd: Mapping[str, Any], stage: Any, mesh: Mesh, shape: Any)
 
 def read_usdz(path: Path) -> Mesh:
     """As written here, in world axes, with its texture."""
-    import io
-    import zipfile
-
-    from PIL import Image
-
     usd = _usd()
     try:
-        stage = usd["Usd"].Stage.Open(str(path))
-        shape = usd["UsdGeom"].Mesh(stage.GetPrimAtPath("/object/mesh"))
+        stage = usd.Usd.Stage.Open(str(path))
+        shape = usd.UsdGeom.Mesh(stage.GetPrimAtPath("/object/mesh"))
         corners = np.asarray(shape.GetPointsAttr().Get(), dtype=np.float32)
         faces = np.asarray(shape.GetFaceVertexIndicesAttr().Get(), dtype=np.int64).reshape(-1, 3)
         world = (corners @ WORLD_TO_GLTF).astype(np.float32)
-        st = usd["UsdGeom"].PrimvarsAPI(shape).GetPrimvar("st")
+        st = usd.UsdGeom.PrimvarsAPI(shape).GetPrimvar("st")
         if not st.IsDefined():
             colors = srgb_from_linear(np.asarray(shape.GetDisplayColorAttr().Get(), dtype=np.float64))
             return welded(world, faces, colors.astype(np.float32))
@@ -138,7 +139,7 @@ def read_usdz(path: Path) -> Mesh:
         with zipfile.ZipFile(path) as archive:
             (name,) = [entry for entry in archive.namelist() if entry.endswith(".png")]
             image = np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("RGB"))
-    except (usd["Tf"].ErrorException, ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
+    except (usd.Tf.ErrorException, ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise ExportError(f"{path} cannot be read back as a mesh: {error}", hint="export again") from error
     return welded(world[owner], corner.reshape(-1, 3), np.zeros((len(uvs), 3), dtype=np.float32), uvs, image)
 
@@ -147,18 +148,8 @@ def read_usd_metadata(path: Path) -> dict[str, Any] | None:
     """The metadata that write_usdz stored; None for other files."""
     usd = _usd()
     try:
-        layer = usd["Sdf"].Layer.OpenAsAnonymous(str(path))
-    except usd["Tf"].ErrorException as error:
+        layer = usd.Sdf.Layer.OpenAsAnonymous(str(path))
+    except usd.Tf.ErrorException as error:
         raise ValueError(_reason(error)) from error
     text = layer.customLayerData.get("sds3d") if layer else None
     return json.loads(text) if isinstance(text, str) else None
-
-
-def _usd() -> dict[str, Any]:
-    """The modules of usd-core by name."""
-    try:
-        from pxr import Sdf, Tf, Usd, UsdGeom, UsdShade, UsdUtils, Vt
-    except ImportError as error:
-        raise ConfigError("usdz needs the package usd-core, which is not installed", hint=NO_USD) from error
-    named = {"Sdf": Sdf, "Tf": Tf, "Usd": Usd, "UsdGeom": UsdGeom, "UsdShade": UsdShade, "UsdUtils": UsdUtils, "Vt": Vt}
-    return dict[str, Any](named)

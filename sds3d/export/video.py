@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float
 from numpy import ndarray
 
 from sds3d.atomic import temporary_folder, write_atomic, writing
@@ -23,31 +23,25 @@ FRAMES_AT_ONCE = 12
 NO_VIDEO = "is there room on the disk? see also: sds3d doctor"
 
 
-def write_orbit(
-    scene: Scene, path: Path, frames: int = 72, size: int = 256, fps: int = 24, elevation_deg: float = 15.0
-) -> None:
+def write_orbit(scene: Scene, path: Path, frames: int = 72, size: int = 256, fps: int = 24) -> None:
     """One turn around the object; `size` is rounded up to an even number."""
-    cameras = orbit(frames, elevation_deg=elevation_deg, size=size + size % 2)
-    _write_video(
-        (to_uint8(render_views(scene, part, BACKGROUND).rgb) for part in batches(cameras, FRAMES_AT_ONCE)), fps, path
-    )
+    _write_video(_turn(scene, None, frames, size), fps, path)
 
 
-def write_turntable(
-    scene: Scene, mesh: Mesh, path: Path, frames: int = 48, size: int = 256, fps: int = 16, elevation_deg: float = 15.0
-) -> None:
+def write_turntable(scene: Scene, mesh: Mesh, path: Path, frames: int = 48, size: int = 256, fps: int = 16) -> None:
     """The same turn of the scene, on the left, and of the mesh made from it."""
-    cameras = orbit(frames, elevation_deg=elevation_deg, size=size + size % 2)
-
-    def pairs() -> Iterator[UInt8[ndarray, "B H W 3"]]:
-        for part in batches(cameras, FRAMES_AT_ONCE):
-            both = [render_views(scene, part, BACKGROUND).rgb, render_mesh(mesh, part, BACKGROUND).rgb]
-            yield to_uint8(np.concatenate(both, axis=2))
-
-    _write_video(pairs(), fps, path)
+    _write_video(_turn(scene, mesh, frames, size), fps, path)
 
 
-def _write_video(parts: Iterator[UInt8[ndarray, "B H W 3"]], fps: int, path: Path) -> None:
+def _turn(scene: Scene, mesh: Mesh | None, frames: int, size: int) -> Iterator[Float[ndarray, "B H W 3"]]:
+    for part in batches(orbit(frames, size=size + size % 2), FRAMES_AT_ONCE):
+        images = [render_views(scene, part, BACKGROUND).rgb]
+        if mesh is not None:
+            images.append(render_mesh(mesh, part, BACKGROUND).rgb)
+        yield np.concatenate(images, axis=2)
+
+
+def _write_video(parts: Iterator[Float[ndarray, "B H W 3"]], fps: int, path: Path) -> None:
     """H.264 that browsers play while it loads. Only a video that ffmpeg has finished comes to `path`."""
     with writing(path), temporary_folder(path) as folder:
         video = folder / "orbit.mp4"
@@ -61,7 +55,7 @@ def _write_video(parts: Iterator[UInt8[ndarray, "B H W 3"]], fps: int, path: Pat
         write_atomic(path, video.read_bytes())
 
 
-def _encode(parts: Iterator[UInt8[ndarray, "B H W 3"]], fps: int, video: Path) -> None:
+def _encode(parts: Iterator[Float[ndarray, "B H W 3"]], fps: int, video: Path) -> None:
     import imageio_ffmpeg  # here: `import sds3d` stays quick
 
     first = next(parts)
@@ -79,5 +73,5 @@ def _encode(parts: Iterator[UInt8[ndarray, "B H W 3"]], fps: int, video: Path) -
     with contextlib.closing(writer):
         writer.send(None)
         for part in itertools.chain([first], parts):
-            for image in part:
+            for image in to_uint8(part):
                 writer.send(np.ascontiguousarray(image))

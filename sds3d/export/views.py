@@ -1,21 +1,27 @@
-"""Renders for exporters: chunked over views, without gradient, as numpy."""
+"""Renders for exporters: chunked over views, without gradient, as numpy; and how similar two sets of them are."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
+from torch import Tensor
+from torch.nn.functional import grid_sample
 
 from sds3d.cameras import orbit
 from sds3d.errors import ExportError
+from sds3d.metrics.image import mask_iou, psnr
 from sds3d.scenes.base import Scene
 from sds3d.types import PER_VIEW, Cameras
 
 VIEWS_AT_ONCE = 4  # bounds memory at large sizes
 RINGS = {-10: 8, 15: 8, 40: 8, 70: 5, -45: 5}  # elevation in degrees: views evenly around
+SOLID = 0.5  # opacity above which a pixel shows the object
+BACKGROUNDS = (0.0, 0.5, 1.0)  # a wrong outline is visible against at least one of them
+GOOD_IOU, GOOD_DB = 0.95, 22.0  # from which a mesh passes without a warning
 
 
 @dataclass(frozen=True)
@@ -27,11 +33,50 @@ class SceneViews:
     opacity: Float[ndarray, "B H W"]
     depth: Float[ndarray, "B H W"]  # mean depth in world units along the camera's z; inf where nothing is visible
 
+    @property
+    def silhouettes(self) -> Bool[ndarray, "B H W"]:
+        """The pixels that show the object."""
+        return self.opacity > SOLID
+
+    def project(self, view: int, points: Float[Tensor, "P 3"]) -> tuple[Float[Tensor, "P 2"], Float[Tensor, "P"]]:
+        """Where one view shows world points, in [-1, 1]^2 as `sample` takes them, and their depth along its z."""
+        pose, intrinsics = (m[view].cpu() for m in (self.cameras.camera_to_world, self.cameras.intrinsics))
+        local = (points - pose[:3, 3]) @ pose[:3, :3]
+        depth = local[:, 2].clamp_min(1e-6)
+        sides = torch.tensor([self.cameras.width, self.cameras.height])
+        return 2.0 * (local @ intrinsics.T)[:, :2] / depth[:, None] / sides - 1.0, depth
+
+    def silhouette_ious(self, truth: "SceneViews") -> Float[ndarray, "B"]:
+        """Intersection over union with the silhouettes of the same views of another object; 1 where both are empty."""
+        return mask_iou(torch.from_numpy(self.silhouettes), torch.from_numpy(truth.silhouettes)).numpy()
+
+    def color_psnr(self, truth: "SceneViews") -> float:
+        """PSNR in decibels of the object's own colours where both are solid; 0 if they are nowhere.
+
+        Both are over black, so the object's own colour is rgb / opacity.
+        """
+        both = self.silhouettes & truth.silhouettes
+        if not both.any():
+            return 0.0
+        colors = [np.clip(views.rgb[both] / views.opacity[both][:, None], 0, 1) for views in (self, truth)]
+        return psnr(float(np.square(colors[0] - colors[1]).mean()))
+
+    def error(self, truth: "SceneViews") -> float:
+        """Mean squared difference of whole images, outlines and colours, over black, grey and white."""
+        rgb, opacity = self.rgb - truth.rgb, (self.opacity - truth.opacity)[..., None]
+        return float(np.mean([np.square(rgb - opacity * background).mean() for background in BACKGROUNDS]))
+
+
+def sample(layers: list[Float[ndarray, "H W"]], places: Float[Tensor, "P 2"], mode: str) -> Float[Tensor, "P C"]:
+    """Values of images at points in [-1, 1]^2; beyond, those of the border."""
+    images = torch.from_numpy(np.stack(layers)).float()[None]
+    values = grid_sample(images, places[None, None], mode=mode, padding_mode="border", align_corners=False)
+    return values[0, :, 0].T
+
 
 def scene_device(scene: Scene) -> torch.device:
     """The device of the scene's parameters."""
-    device: torch.device = scene.param_groups()[0].parameters[0].device
-    return device
+    return torch.device(scene.param_groups()[0].parameters[0].device)
 
 
 def check_finite(scene: Scene) -> None:
@@ -66,19 +111,14 @@ def render_views(
     return SceneViews(cameras, np.concatenate(images), np.concatenate(opacities), np.concatenate(depths))
 
 
-def views_all_around(scene: Scene, size: int) -> SceneViews:
-    """34 renders over black: three rings of 8 around the horizon, 5 from above, 5 from below."""
-    rings = [orbit(count, elevation_deg=elevation, size=size) for elevation, count in RINGS.items()]
-    return render_views(scene, join_views(rings))
+def views_all_around(scene: Scene, size: int, rings: Mapping[int, int] = RINGS) -> SceneViews:
+    """Renders over black; of RINGS 34: three rings of 8 around the horizon, 5 from above, 5 from below."""
+    cameras = [orbit(count, elevation_deg=elevation, size=size) for elevation, count in rings.items()]
+    joined: dict[str, Any] = {name: torch.cat([getattr(ring, name) for ring in cameras]) for name in PER_VIEW}
+    return render_views(scene, replace(cameras[0], **joined))
 
 
 def batches(cameras: Cameras, count: int) -> Iterator[Cameras]:
     """The cameras, at most `count` at a time."""
     for views in torch.arange(len(cameras)).split(count):
         yield cameras.select(views)
-
-
-def join_views(rings: list[Cameras]) -> Cameras:
-    """Cameras of one image size as one batch."""
-    joined: dict[str, Any] = {name: torch.cat([getattr(ring, name) for ring in rings]) for name in PER_VIEW}
-    return replace(rings[0], **joined)

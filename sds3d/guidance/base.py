@@ -17,18 +17,17 @@ compares the methods.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Generic, Literal, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, cast
 
 import torch
-from jaxtyping import Float
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from torch import Tensor
 
-from sds3d.options import Options, Schedule
+from sds3d.options import Options
 from sds3d.priors.base import Prior
-from sds3d.types import Conditioning, ViewCondition
+from sds3d.types import Conditioning, Factor, Latents, PerView, Scalar, ViewCondition
 
 Weighting = Annotated[
     Literal["sigma_squared", "uniform", "alpha_sigma_squared", "sigma_over_alpha"],
@@ -45,16 +44,16 @@ class GuidanceInput:
     t and noise are already drawn; a method that needs more random numbers takes them from `generator` (on the CPU).
     """
 
-    x: Float[Tensor, "B C h w"]  # the views in prior space; carries the scene's autograd graph
-    t: Float[Tensor, "B"]  # diffusion time, in (0, 1)
-    noise: Float[Tensor, "B C h w"]  # eps, from the noise axis
+    x: Latents  # the views in prior space; carries the scene's autograd graph
+    t: PerView  # diffusion time, in (0, 1)
+    noise: Latents  # eps, from the noise axis
     prior: Prior
     cond: Conditioning
     view: ViewCondition
     progress: float = 0.0  # fraction of the run that is done, for schedules
     generator: torch.Generator = field(default_factory=torch.Generator)
 
-    def diffuse(self) -> tuple[Float[Tensor, "B C h w"], Float[Tensor, "B 1 1 1"], Float[Tensor, "B 1 1 1"]]:
+    def diffuse(self) -> tuple[Latents, Factor, Factor]:
         """x_t = alpha x + sigma eps, alpha and sigma at t; detached from the scene's graph."""
         alpha, sigma = self.prior.alpha_sigma(self.t)
         return alpha * self.x.detach() + sigma * self.noise, alpha, sigma
@@ -64,17 +63,17 @@ class GuidanceInput:
 class GuidanceOutput:
     """The result of one step."""
 
-    grad: Float[Tensor, "B C h w"]  # dL/dx of each view, detached and already weighted by w(t)
-    loss: Float[Tensor, ""] | None = None  # loss of the method's own parameters
-    stats: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict)
+    grad: Latents  # dL/dx of each view, detached and already weighted by w(t)
+    loss: Scalar | None = None  # loss of the method's own parameters
+    stats: Mapping[str, Scalar] = field(default_factory=dict)
 
 
 class Guidance(Options, ABC, Generic[State]):
     """A method: its fields are its hyperparameters, `step` is its equation, and `State` is what it keeps between steps.
 
-    `SDS(Guidance[None])` keeps nothing; `VSD(Guidance[Critic])` keeps a network that `init` makes. `default_overrides`
-    names the parts on other axes that the method is published with, such as {"noise": "surface"}; as defaults they give
-    way to what a person chooses. The three facts below decide which combinations a config refuses.
+    `SDS(Guidance[None])` keeps nothing; `VSD(Guidance[nn.Module])` keeps a network that `init` makes.
+    `default_overrides` names the parts on other axes that the method is published with, such as {"noise": "surface"};
+    as defaults they give way to what a person chooses. The facts below decide which combinations a config refuses.
     """
 
     name: str
@@ -97,9 +96,7 @@ class Guidance(Options, ABC, Generic[State]):
         """The gradient for one batch of views; `state` is what `init` returned."""
 
 
-def weight(
-    weighting: Weighting, alpha: Float[Tensor, "B 1 1 1"], sigma: Float[Tensor, "B 1 1 1"]
-) -> Float[Tensor, "B 1 1 1"]:
+def weight(weighting: Weighting, alpha: Factor, sigma: Factor) -> Factor:
     """w(t): "sigma_squared" (DreamFusion), "uniform" (SJC), "alpha_sigma_squared" (Fantasia3D), "sigma_over_alpha"
     (the gradient of 1/2 ||x - x0_hat||^2)."""
     weights = {
@@ -111,18 +108,37 @@ def weight(
     return weights[weighting]
 
 
-def rms(value: Float[Tensor, "B C h w"]) -> Float[Tensor, ""]:
+def rms(value: Latents) -> Scalar:
     """Root mean square over all elements."""
     return value.square().mean().sqrt()
 
 
-def bounded(interval: str, contains: Callable[[float], bool]) -> AfterValidator:
-    """Validator of a Scheduled option: a number, or both ends of a schedule, must lie in `interval`."""
+class _Inject(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, grad: Tensor) -> Tensor:
+        ctx.save_for_backward(grad)
+        ctx.x_dtype = x.dtype
+        return 0.5 * grad.square().sum() / len(grad)
 
-    def check(value: float | Schedule) -> float | Schedule:
-        ends = (value.start, value.end) if isinstance(value, Schedule) else (value,)
-        if not all(contains(end) for end in ends):
-            raise ValueError(f"it must be in {interval}")
-        return value
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        (grad,) = ctx.saved_tensors
+        return (grad_outputs[0] * grad / len(grad)).to(ctx.x_dtype), None
 
-    return AfterValidator(check)
+
+def inject_gradient(x: Latents, grad: Latents) -> Scalar:
+    """A loss with value 1/2 ||grad||^2 / B and gradient grad / B on x, in float32 or wider.
+
+    It equals 1/2 ||x - stopgrad(x - grad)||^2, summed over C h w and averaged over B, without the rounding of x - grad.
+    Pitfall: code that averages over C h w as well has a gradient smaller by 1 / (C h w).
+    """
+    return _Inject.apply(x, grad.detach().to(torch.promote_types(grad.dtype, torch.float32)))
+
+
+def clip_gradient(grad: Latents, limit: float) -> tuple[Latents, Scalar]:
+    """Clamps each element to [-limit, limit]; also returns the fraction of elements that were outside.
+
+    Infinite and nan elements stay as they are, so that the health check sees them.
+    """
+    outside = grad.abs() > limit
+    return torch.where(grad.isinf(), grad, grad.clamp(-limit, limit)), outside.to(grad.dtype).mean()

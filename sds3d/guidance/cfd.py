@@ -1,5 +1,3 @@
-"""Consistent Flow Distillation."""
-
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 

@@ -9,15 +9,13 @@ from pydantic import Field
 from torch import Tensor
 
 from sds3d.guidance.base import GuidanceInput
-from sds3d.types import Conditioning
+from sds3d.types import Conditioning, Latents, PerView
 
 GuidanceScale = Annotated[float, Field(ge=0, le=200, description="s of classifier-free guidance; 1 is none")]
 Rescale = Annotated[float, Field(ge=0, le=1, description="CFG rescaling: how far to restore the spread of eps_y")]
 
 
-def cfg(
-    eps_y: Float[Tensor, "B C h w"], eps_base: Float[Tensor, "B C h w"], guidance_scale: float
-) -> Float[Tensor, "B C h w"]:
+def cfg(eps_y: Latents, eps_base: Latents, guidance_scale: float) -> Latents:
     """eps_w = eps_base + s (eps_y - eps_base) (Ho & Salimans 2022, arXiv 2207.12598): s = 1 is no guidance.
 
     Pitfall: code that writes eps_y + s (eps_y - eps_base), as threestudio's SDS does, means s + 1 here.
@@ -25,9 +23,7 @@ def cfg(
     return eps_base + guidance_scale * (eps_y - eps_base)
 
 
-def cfg_rescale(
-    eps_w: Float[Tensor, "B C h w"], eps_y: Float[Tensor, "B C h w"], rescale: float
-) -> Float[Tensor, "B C h w"]:
+def cfg_rescale(eps_w: Latents, eps_y: Latents, rescale: float) -> Latents:
     """eps_w (phi std(eps_y) / std(eps_w) + 1 - phi) with phi = `rescale`, std over C h w (Lin et al. 2023, arXiv
     2305.08891).
 
@@ -39,11 +35,7 @@ def cfg_rescale(
     return eps_w * (rescale * ratio + 1 - rescale)
 
 
-def perp_neg(
-    eps_y: Float[Tensor, "B C h w"],
-    eps_base: Float[Tensor, "B C h w"],
-    negatives: Sequence[tuple[Float[Tensor, "B C h w"], Float[Tensor, "B"]]],
-) -> Float[Tensor, "B C h w"]:
+def perp_neg(eps_y: Latents, eps_base: Latents, negatives: Sequence[tuple[Latents, PerView]]) -> Latents:
     """eps_y, pushed away from the negative prompts of the view (Perp-Neg, Armandpour et al. 2023, arXiv 2304.04968):
 
     eps_base + d_0 + sum_i w_i (d_i - (<d_i, d_0> / <d_0, d_0>) d_0),   d_0 = eps_y - eps_base, d_i = eps_i - eps_base
@@ -68,17 +60,12 @@ def base_condition(cond: Conditioning) -> Float[Tensor, "B N D"]:
 
 
 def guided_noise(
-    inputs: GuidanceInput,
-    x_t: Float[Tensor, "B C h w"],
-    t: Float[Tensor, "B"],
-    guidance_scale: float,
-    rescale: float = 0.0,
-) -> Float[Tensor, "B C h w"]:
+    inputs: GuidanceInput, x_t: Latents, t: PerView, guidance_scale: float, rescale: float = 0.0
+) -> Latents:
     """eps_w at x_t, with Perp-Neg and rescaling: two predictions per view (prompt and base), four with Perp-Neg."""
     cond = inputs.cond
-    sides = [embedding for embedding, _ in cond.against]
-    conditions = [cond.positive, base_condition(cond), *sides]
+    conditions = [cond.positive, base_condition(cond), *(side for side, _ in cond.against)]
     eps_y, eps_base, *eps_sides = inputs.prior.predict_noise(x_t, t, conditions, inputs.view)
-    weights = [w for _, w in cond.against]
-    eps = perp_neg(eps_y, eps_base, list(zip(eps_sides, weights, strict=True)))
+    negatives = [(eps_i, w_i) for eps_i, (_, w_i) in zip(eps_sides, cond.against, strict=True)]
+    eps = perp_neg(eps_y, eps_base, negatives)
     return cfg_rescale(cfg(eps, eps_base, guidance_scale), eps_y, rescale)

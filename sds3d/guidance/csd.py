@@ -1,12 +1,10 @@
-"""Classifier Score Distillation."""
-
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 
-from sds3d.guidance.base import Guidance, GuidanceInput, GuidanceOutput, Weighting, bounded, rms, weight
-from sds3d.options import Schedule, Scheduled, evaluate
+from sds3d.guidance.base import Guidance, GuidanceInput, GuidanceOutput, Weighting, rms, weight
+from sds3d.options import Schedule, Scheduled, bounded, evaluate
 
 
 class CSD(Guidance[None]):
@@ -26,7 +24,7 @@ class CSD(Guidance[None]):
     positive_scale: Annotated[float, Field(gt=0, le=200, description="w1, the pull towards the prompt")] = 1.0
     negative_scale: Annotated[
         Scheduled,
-        bounded("[0, 200]", lambda w2: 0 <= w2 <= 200),
+        bounded("in [0, 200]", lambda w2: 0 <= w2 <= 200),
         Field(description="w2, the push away from the negative prompt; no effect without one"),
     ] = Schedule(start=0.0, end=1.0, begin_at=0.0, end_at=0.5)
     weighting: Weighting = "sigma_squared"

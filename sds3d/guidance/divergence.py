@@ -3,17 +3,16 @@
 from typing import Literal
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 from torch.nn import functional
 
 from sds3d.guidance.base import GuidanceInput
 from sds3d.priors.base import HasDensity, sample_from_eps
+from sds3d.types import Factor, Latents, PerView
 
 Divergence = Literal["reverse_kl", "forward_kl", "jensen_shannon"]
 
 
-def log_weight(divergence: Divergence, log_ratio: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+def log_weight(divergence: Divergence, log_ratio: PerView) -> PerView:
     """log h(r) with r = p_t / q_t at x_t, for f-divergences (Xu et al. 2025, f-distill, arXiv 2502.15681):
 
     d/dtheta D_f(p || q) = -E_q[ h(r) (grad log p - grad log q) dx/dtheta ],   h(r) = f''(r) r^2
@@ -29,9 +28,7 @@ def log_weight(divergence: Divergence, log_ratio: Float[Tensor, "B"]) -> Float[T
     return weights[divergence]
 
 
-def divergence_weight(
-    divergence: Divergence, inputs: GuidanceInput, critic: object, x_t: Float[Tensor, "B C h w"]
-) -> Float[Tensor, "B 1 1 1"]:
+def divergence_weight(divergence: Divergence, inputs: GuidanceInput, critic: object, x_t: Latents) -> Factor:
     """h(p_t / q_t) of each view, divided by its mean over the views.
 
     Pitfall: densities of whole images differ so much that nearly all of the weight falls on one view.
@@ -45,13 +42,7 @@ def divergence_weight(
     return len(x_t) * shares[:, None, None, None]
 
 
-def dmd_scale(
-    inputs: GuidanceInput,
-    eps_w: Float[Tensor, "B C h w"],
-    x_t: Float[Tensor, "B C h w"],
-    alpha: Float[Tensor, "B 1 1 1"],
-    sigma: Float[Tensor, "B 1 1 1"],
-) -> Float[Tensor, "B 1 1 1"]:
+def dmd_scale(inputs: GuidanceInput, eps_w: Latents, x_t: Latents, alpha: Factor, sigma: Factor) -> Factor:
     """mean |x - x0_hat_w| of each view, the divisor of Distribution Matching Distillation (Yin et al. 2024, arXiv
     2311.18828)."""
     distance = inputs.x.detach() - sample_from_eps(eps_w, x_t, alpha, sigma)

@@ -6,11 +6,11 @@ from itertools import pairwise
 from typing import Annotated
 
 import torch
-from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
 from sds3d.priors.base import Prior, sample_from_eps
+from sds3d.types import Latents, PerView
 
 Predict = Callable[[Tensor, Tensor], Tensor]  # (x_t, t) -> eps_hat
 InversionSteps = Annotated[int, Field(ge=1, le=1000, description="steps of an inversion from t = 0 to t = 1")]
@@ -19,27 +19,14 @@ InversionStart = Annotated[
 ]
 
 
-def ddim_step(
-    prior: Prior,
-    x_t: Float[Tensor, "B C h w"],
-    eps: Float[Tensor, "B C h w"],
-    t: Float[Tensor, "B"],
-    to: Float[Tensor, "B"],
-) -> Float[Tensor, "B C h w"]:
+def ddim_step(prior: Prior, x_t: Latents, eps: Latents, t: PerView, to: PerView) -> Latents:
     """x_to = alpha_to x0_hat(x_t, eps) + sigma_to eps (DDIM with eta = 0, Song et al. 2020, arXiv 2010.02502); `to` may
     be above or below t."""
     alpha_to, sigma_to = prior.alpha_sigma(to)
     return alpha_to * sample_from_eps(eps, x_t, *prior.alpha_sigma(t)) + sigma_to * eps
 
 
-def invert(
-    prior: Prior,
-    x_start: Float[Tensor, "B C h w"],
-    start: Float[Tensor, "B"],
-    end: Float[Tensor, "B"],
-    steps: int,
-    predict: Predict,
-) -> Float[Tensor, "B C h w"]:
+def invert(prior: Prior, x_start: Latents, start: PerView, end: PerView, steps: int, predict: Predict) -> Latents:
     """x at `end`, from x at `start`, by DDIM steps of at most 1 / steps in t.
 
     All views take as many steps as the longest inversion needs, each in equal steps of its own.

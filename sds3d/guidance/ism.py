@@ -1,14 +1,12 @@
-"""Interval Score Matching (LucidDreamer)."""
-
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
 
-from sds3d.guidance.base import Guidance, GuidanceInput, GuidanceOutput, Weighting, bounded, rms, weight
+from sds3d.guidance.base import Guidance, GuidanceInput, GuidanceOutput, Weighting, rms, weight
 from sds3d.guidance.cfg import GuidanceScale, Rescale, guided_noise
 from sds3d.guidance.inversion import InversionStart, InversionSteps, ddim_step, invert
-from sds3d.options import Schedule, Scheduled, evaluate
+from sds3d.options import Schedule, Scheduled, bounded, evaluate
 
 
 class ISM(Guidance[None]):
@@ -30,7 +28,7 @@ class ISM(Guidance[None]):
     guidance_scale: GuidanceScale = 7.5
     rescale: Rescale = 0.0
     delta_t: Annotated[
-        Scheduled, bounded("(0, 1)", lambda delta_t: 0 < delta_t < 1), Field(description="the interval t - s")
+        Scheduled, bounded("in (0, 1)", lambda delta_t: 0 < delta_t < 1), Field(description="the interval t - s")
     ] = Schedule(start=0.1, end=0.025, end_at=0.3)
     inversion_steps: InversionSteps = 5
     inversion_start: InversionStart = 0.05  # official: 0; the embedded prior predicts x0 and errs below 0.05

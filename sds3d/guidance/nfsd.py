@@ -1,5 +1,3 @@
-"""Noise-Free Score Distillation."""
-
 from typing import Annotated, Literal
 
 import torch

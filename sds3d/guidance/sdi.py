@@ -1,15 +1,13 @@
-"""Score Distillation via Inversion."""
-
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
 from sds3d.guidance.base import Guidance, GuidanceInput, GuidanceOutput, Weighting, rms, weight
 from sds3d.guidance.cfg import GuidanceScale, Rescale, guided_noise
 from sds3d.guidance.inversion import InversionStart, InversionSteps, invert
+from sds3d.types import Latents
 
 
 class SDI(Guidance[None]):
@@ -48,7 +46,7 @@ class SDI(Guidance[None]):
         grad = weight(self.weighting, alpha, sigma) * (eps_w - kappa)
         return GuidanceOutput(grad, stats={"grad_rms": rms(grad), "kappa_rms": rms(kappa)})
 
-    def inverted(self, inputs: GuidanceInput) -> Float[Tensor, "B C h w"]:
+    def inverted(self, inputs: GuidanceInput) -> Latents:
         """x_t on the DDIM path that leads to x, by cfg(eps_y, eps_base, inversion_scale) from alpha x without noise."""
         prior, t = inputs.prior, inputs.t
         start = t.clamp(max=self.inversion_start)

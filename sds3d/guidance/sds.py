@@ -1,5 +1,3 @@
-"""Score Distillation Sampling (DreamFusion)."""
-
 from typing import ClassVar, Literal
 
 from sds3d.guidance.base import Guidance, GuidanceInput, GuidanceOutput, Weighting, rms, weight

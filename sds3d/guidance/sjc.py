@@ -1,5 +1,3 @@
-"""Score Jacobian Chaining."""
-
 from typing import Literal
 
 from sds3d.guidance.base import Weighting

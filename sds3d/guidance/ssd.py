@@ -1,14 +1,11 @@
-"""Stable Score Distillation."""
-
 from typing import Annotated, Literal
 
 import torch
-from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor
 
 from sds3d.guidance.base import Guidance, GuidanceInput, GuidanceOutput, Weighting, rms, weight
 from sds3d.guidance.cfg import base_condition
+from sds3d.types import Factor, Latents
 
 ROUNDING = 1e-5  # m' shorter than this fraction of m is float32 rounding and has no direction
 
@@ -44,16 +41,16 @@ class SSD(Guidance[None]):
         return GuidanceOutput(grad, stats={"grad_rms": rms(grad)})
 
 
-def dot(a: Float[Tensor, "B C h w"], b: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 1 1 1"]:
+def dot(a: Latents, b: Latents) -> Factor:
     """<a, b> of each view."""
     return (a * b).sum(dim=(1, 2, 3), keepdim=True)
 
 
-def norm(a: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 1 1 1"]:
+def norm(a: Latents) -> Factor:
     """||a|| of each view."""
     return dot(a, a).sqrt()
 
 
-def ratio(a: Float[Tensor, "B 1 1 1"], b: Float[Tensor, "B 1 1 1"]) -> Float[Tensor, "B 1 1 1"]:
+def ratio(a: Factor, b: Factor) -> Factor:
     """a / b, and 0 where b is 0."""
     return torch.where(b == 0, 0.0, a / b)

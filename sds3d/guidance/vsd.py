@@ -1,19 +1,18 @@
-"""Variational Score Distillation (ProlificDreamer)."""
-
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
+from torch import nn
 
 from sds3d.errors import ConfigError
 from sds3d.guidance.base import Guidance, GuidanceInput, GuidanceOutput, Weighting, rms, weight
 from sds3d.guidance.cfg import GuidanceScale, Rescale, guided_noise
-from sds3d.guidance.critic import Critic, denoising_loss
 from sds3d.guidance.divergence import Divergence, divergence_weight, dmd_scale
 from sds3d.priors.base import DensityPrior, Prior, TrainablePrior
+from sds3d.types import Scalar
 
 
-class VSD(Guidance[Critic]):
+class VSD(Guidance[nn.Module]):
     """Variational Score Distillation (Wang et al. 2023, ProlificDreamer, arXiv 2305.16213).
 
     grad = w(t) (eps_w - eps_phi(x_t; y, camera)),   eps_w = eps_base + s (eps_y - eps_base)
@@ -45,7 +44,7 @@ class VSD(Guidance[Critic]):
         """For the ratio of densities in all divergences but reverse_kl."""
         return self.divergence != "reverse_kl"
 
-    def init(self, prior: Prior, generator: torch.Generator) -> Critic:
+    def init(self, prior: Prior, generator: torch.Generator) -> nn.Module:
         """The critic, which starts equal to the prior; ConfigError if the prior cannot be copied or lacks a density."""
         if not isinstance(prior, TrainablePrior):
             raise ConfigError(
@@ -61,7 +60,7 @@ class VSD(Guidance[Critic]):
             )
         return prior.trainable_copy(self.lora_rank, generator)
 
-    def step(self, inputs: GuidanceInput, state: Critic) -> GuidanceOutput:
+    def step(self, inputs: GuidanceInput, state: nn.Module) -> GuidanceOutput:
         """Two predictions of the prior per view and one of the critic; then one of the critic with gradients."""
         # Score: w(t) (eps_w - eps_phi), a gradient for the scene
         x_t, alpha, sigma = inputs.diffuse()
@@ -77,3 +76,17 @@ class VSD(Guidance[Critic]):
         # Critic: one step of its denoising loss, taken by the run's optimizer
         loss = denoising_loss(state, inputs, self.critic_weighting)
         return GuidanceOutput(grad, loss, stats={"grad_rms": rms(grad)})
+
+
+def denoising_loss(critic: nn.Module, inputs: GuidanceInput, weighting: Weighting) -> Scalar:
+    """w'(t') || eps_phi(alpha x + sigma eps'; t') - eps' ||^2 with fresh t' ~ U(0, 1), eps' ~ N(0, I); x is constant.
+
+    Summed over C h w and averaged over the views, as all gradients are: a mean over elements would leave gradients that
+    half-precision networks flush to zero.
+    """
+    x = inputs.x.detach()
+    t = torch.rand(len(x), generator=inputs.generator).to(x.device)
+    eps = torch.randn(x.shape, generator=inputs.generator).to(x)
+    alpha, sigma = inputs.prior.alpha_sigma(t)
+    eps_phi = critic(alpha * x + sigma * eps, t, inputs.cond.plain, inputs.view)
+    return (weight(weighting, alpha, sigma) * (eps_phi - eps).square()).sum() / len(x)

@@ -1,11 +1,11 @@
 """Numbers about meshes: how one is built, whether it is closed, what it encloses."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 from manifold3d import Manifold
+from manifold3d import Mesh as ManifoldMesh
 from numpy import ndarray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
@@ -19,14 +19,10 @@ class MeshStats:
     faces: int
     pieces: int
     watertight: bool
-    extent: tuple[float, float, float]  # sides of the box around it along world x, y, z
+    extent: tuple[float, ...]  # sides of the box around it along world x, y, z
     radius: float  # of the ball around the origin that holds it
     volume: float
-    mean_color: tuple[float, float, float]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for report.json."""
-        return asdict(self)
+    mean_color: tuple[float, ...]
 
 
 def mesh_statistics(
@@ -34,17 +30,15 @@ def mesh_statistics(
 ) -> MeshStats:
     """Statistics of an indexed mesh. Volume means something only where it is watertight."""
     used = vertices if len(vertices) else np.zeros((1, 3))
-    extent = (used.max(axis=0) - used.min(axis=0)).tolist()
-    mean_color = colors.mean(axis=0).tolist() if len(colors) else [0.0, 0.0, 0.0]
     return MeshStats(
         vertices=len(vertices),
         faces=len(faces),
         pieces=int(face_pieces(faces, len(vertices)).max(initial=-1)) + 1,
         watertight=is_watertight(faces),
-        extent=(extent[0], extent[1], extent[2]),
+        extent=tuple(np.ptp(used, axis=0).tolist()),
         radius=float(np.linalg.norm(used, axis=1).max()),
         volume=enclosed_volume(vertices, faces),
-        mean_color=(mean_color[0], mean_color[1], mean_color[2]),
+        mean_color=tuple(colors.mean(axis=0).tolist()) if len(colors) else (0.0, 0.0, 0.0),
     )
 
 
@@ -72,6 +66,17 @@ def enclosed_volume(vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"])
     """Signed volume by the divergence theorem: sum of v0 . (v1 x v2) / 6, positive when faces wind outwards."""
     corners = vertices.astype(np.float64)[faces]
     return float(np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6.0)
+
+
+def as_manifold(vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"]) -> Manifold:
+    """As a solid of manifold3d; an empty one if the surface is not closed."""
+    return Manifold(ManifoldMesh(np.ascontiguousarray(vertices, np.float32), np.ascontiguousarray(faces, np.uint32)))
+
+
+def triangles_of(body: Manifold) -> tuple[Float[ndarray, "V 3"], Int[ndarray, "F 3"]]:
+    """The surface of a solid: vertices, float64, and faces, int64."""
+    mesh = body.to_mesh()
+    return mesh.vert_properties[:, :3].astype(np.float64), mesh.tri_verts.astype(np.int64)
 
 
 def volume_iou(first: Manifold, second: Manifold) -> float:

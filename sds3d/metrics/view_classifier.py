@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sds3d.cameras import orbit, turn_cameras
@@ -51,13 +51,7 @@ class Janus:
 
 
 @torch.no_grad()
-def measure(
-    prior: Prior,
-    facts: PriorConfig,
-    prompt: str,
-    scene: Renderable,
-    device: torch.device,
-) -> Janus | None:
+def measure(prior: Prior, facts: PriorConfig, prompt: str, scene: Renderable, device: torch.device) -> Janus | None:
     """Calls the prior for 8 views x 3 or 4 sides x 3 times; None for flat scenes and priors that tell no sides apart.
 
     `facts` is the config of the prior: whether it reads words for views, or cameras.
@@ -65,36 +59,39 @@ def measure(
     if isinstance(scene, ImageScene) or not (facts.reads_views or facts.reads_cameras):
         return None
     cameras = turn_cameras(orbit(VIEWS, size=SIZE).select(FAR_APART), OFFSET).to(device)
-    out = scene.render(cameras, torch.full((VIEWS, 3), BACKGROUND, device=device))
-    x = prior.encode(out.image())
+    grey = torch.full((VIEWS, 3), BACKGROUND, device=device)
+    x = prior.encode(scene.render(cameras, grey).image())
     if facts.reads_cameras:
         (text,) = prior.embed([prompt])
         candidates = [turn_cameras(cameras, angle) for angle in TURNS]
-        sides = [(text.expand(VIEWS, -1, -1), _condition(candidate, device)) for candidate in candidates]
+        sides = [(text.expand(VIEWS, -1, -1), ViewCondition(candidate, grey)) for candidate in candidates]
         true = torch.zeros(VIEWS, dtype=torch.long)
-        is_front = torch.stack([_from_front(candidate) for candidate in candidates], dim=1).cpu()
+        from_front = [candidate.azimuth.cos() > math.cos(math.radians(50.0)) for candidate in candidates]
+        is_front = torch.stack(from_front, dim=1).cpu()
     else:
         words = prior.embed([f"{prompt}, {side}" for side in VIEW_WORDS[:3]])
-        sides = [(row.expand(VIEWS, -1, -1), _condition(cameras, device)) for row in words]
+        sides = [(row.expand(VIEWS, -1, -1), ViewCondition(cameras, grey)) for row in words]
         true = view_index(cameras.azimuth, cameras.elevation).cpu()
         is_front = torch.tensor([[True, False, False]]).expand(VIEWS, -1)
-    return _summary(residuals(prior, x, sides), true, is_front)
-
-
-def side_agreement(predicted: Int[Tensor, "B"], true: Int[Tensor, "B"]) -> float:
-    """Share of the views that are taken for the side that they show."""
-    return float((predicted == true).float().mean())
-
-
-def front_share(is_front: Bool[Tensor, "B"], counted: Bool[Tensor, "B"]) -> float:
-    """Share of the counted views that are taken for a front; 0 where none is counted."""
-    return float((is_front & counted).sum() / counted.sum().clamp_min(1))
+    errors, views = residuals(prior, x, sides), torch.arange(VIEWS)
+    predicted, right = errors.argmin(dim=1), errors[views, true]
+    others = (errors.sum(dim=1) - right) / (len(sides) - 1)
+    return Janus(
+        agreement=float((predicted == true).float().mean()),
+        front=float(is_front[views, predicted].float().mean()),
+        truly_front=float(is_front[views, true].float().mean()),
+        margin=float((others / right - 1.0).mean()),
+    )
 
 
 def false_front_share(is_front: Bool[Tensor, "B"], azimuth: Float[Tensor, "B"], counted: Bool[Tensor, "B"]) -> float:
-    """`front_share` of the counted views that are not from the front: what a second face raises."""
+    """Share of the counted views that are not from the front but are taken for one: what a second face raises.
+
+    0 where there are none.
+    """
     angle = torch.rad2deg((azimuth + math.pi) % (2.0 * math.pi) - math.pi).abs()
-    return front_share(is_front, counted & (angle > FRONT_DEG))
+    counted = counted & (angle > FRONT_DEG)
+    return float((is_front & counted).sum() / counted.sum().clamp_min(1))
 
 
 def residuals(
@@ -110,24 +107,3 @@ def residuals(
         predicted = [prior.predict_noise(x_t, t, [text], view)[0] for text, view in sides]
         errors.append(torch.stack([(eps - noise).square().flatten(1).mean(1) for eps in predicted], dim=1))
     return torch.stack(errors).mean(dim=0).cpu()
-
-
-def _summary(errors: Tensor, true: Tensor, is_front: Tensor) -> Janus:
-    views = torch.arange(len(errors))
-    predicted, right = errors.argmin(dim=1), errors[views, true]
-    others = (errors.sum(dim=1) - right) / (errors.shape[1] - 1)
-    every = torch.ones(len(errors), dtype=torch.bool)
-    return Janus(
-        agreement=side_agreement(predicted, true),
-        front=front_share(is_front[views, predicted], every),
-        truly_front=front_share(is_front[views, true], every),
-        margin=float((others / right - 1.0).mean()),
-    )
-
-
-def _condition(cameras: Cameras, device: torch.device) -> ViewCondition:
-    return ViewCondition(cameras, torch.full((len(cameras), 3), BACKGROUND, device=device))
-
-
-def _from_front(cameras: Cameras) -> Tensor:
-    return cameras.azimuth.cos() > math.cos(math.radians(50.0))

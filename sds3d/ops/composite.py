@@ -5,18 +5,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from sds3d.ops.extension import compiled, has_kernels
+from sds3d.ops.extension import has_kernels, register
 
 MAX_CHANNELS = 8  # of the kernels
 
+PerSample = Float[Tensor, "S"]
+PerRay = Float[Tensor, "R"]
+Offsets = Int[Tensor, "O"]  # O = R + 1; samples of ray r are offsets[r] to offsets[r + 1]
+Composited = tuple[Float[Tensor, "R C"], Float[Tensor, "R 1"], Float[Tensor, "R 1"], PerSample]
+
 
 def composite(
-    densities: Float[Tensor, "S"],
-    features: Float[Tensor, "S C"],
-    t_starts: Float[Tensor, "S"],
-    t_ends: Float[Tensor, "S"],
-    offsets: Int[Tensor, "O"],
-) -> tuple[Float[Tensor, "R C"], Float[Tensor, "R 1"], Float[Tensor, "R 1"], Float[Tensor, "S"]]:
+    densities: PerSample, features: Float[Tensor, "S C"], t_starts: PerSample, t_ends: PerSample, offsets: Offsets
+) -> Composited:
     """Features, opacity and distance composited along each ray, and the weights w_i.
 
     features_r = sum_i w_i features_i,   opacity_r = sum_i w_i,   distance_r = sum_i w_i (t_start + t_end) / 2
@@ -32,12 +33,8 @@ def composite(
 
 
 def composite_reference(
-    densities: Float[Tensor, "S"],
-    features: Float[Tensor, "S C"],
-    t_starts: Float[Tensor, "S"],
-    t_ends: Float[Tensor, "S"],
-    offsets: Int[Tensor, "O"],
-) -> tuple[Float[Tensor, "R C"], Float[Tensor, "R 1"], Float[Tensor, "R 1"], Float[Tensor, "S"]]:
+    densities: PerSample, features: Float[Tensor, "S C"], t_starts: PerSample, t_ends: PerSample, offsets: Offsets
+) -> Composited:
     """`composite` in pure torch, for any float type, device and C."""
     rays = len(offsets) - 1
     ray_indices = torch.repeat_interleave(torch.arange(rays, device=offsets.device), offsets.diff())
@@ -49,9 +46,7 @@ def composite_reference(
     return totals[:, :-2], totals[:, -2:-1], totals[:, -1:], weights
 
 
-def exclusive_cumsum(
-    values: Float[Tensor, "S"], ray_indices: Int[Tensor, "S"], offsets: Int[Tensor, "O"]
-) -> Float[Tensor, "S"]:
+def exclusive_cumsum(values: PerSample, ray_indices: Int[Tensor, "S"], offsets: Offsets) -> PerSample:
     """For each sample, the sum over the samples in front of it on its ray.
 
     Computed in float64: it is a difference of cumulative sums over all rays.
@@ -60,7 +55,7 @@ def exclusive_cumsum(
     return (sums[:-1] - gather_rays(sums[offsets[:-1]], ray_indices)).to(values)
 
 
-def gather_rays(values: Float[Tensor, "R"], ray_indices: Int[Tensor, "S"]) -> Float[Tensor, "S"]:
+def gather_rays(values: PerRay, ray_indices: Int[Tensor, "S"]) -> PerSample:
     """The value of each sample's ray. Not by indexing, whose backward pass may sum in another order each time."""
     return values.index_select(0, ray_indices)
 
@@ -68,30 +63,16 @@ def gather_rays(values: Float[Tensor, "R"], ray_indices: Int[Tensor, "S"]) -> Fl
 def composite_fake(
     densities: Tensor, features: Tensor, t_starts: Tensor, t_ends: Tensor, offsets: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Shapes for torch.compile and export."""
     rays = offsets.shape[0] - 1
     image, column = features.new_empty(rays, features.shape[1]), features.new_empty(rays, 1)
     return image, column, torch.empty_like(column), torch.empty_like(densities)
 
 
-def composite_backward_fake(
-    densities: Tensor,
-    features: Tensor,
-    t_starts: Tensor,
-    t_ends: Tensor,
-    offsets: Tensor,
-    weights: Tensor,
-    grad_image: Tensor,
-    grad_opacity: Tensor,
-    grad_depth: Tensor,
-    grad_weights: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Shapes of the backward op."""
+def composite_backward_fake(densities: Tensor, features: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(densities), torch.empty_like(features)
 
 
 def save_for_backward(ctx, inputs: tuple, output: tuple) -> None:
-    """Keep the inputs and the weights."""
     ctx.save_for_backward(*inputs, output[3])
 
 
@@ -101,7 +82,4 @@ def composite_backward(ctx, *upstream: Tensor) -> tuple:
     return *grads, None, None, None
 
 
-if compiled():
-    torch.library.register_fake("sds3d::composite", composite_fake)
-    torch.library.register_fake("sds3d::composite_backward", composite_backward_fake)
-    torch.library.register_autograd("sds3d::composite", composite_backward, setup_context=save_for_backward)
+register("composite", composite_fake, composite_backward_fake, composite_backward, save_for_backward)

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -55,6 +56,14 @@ def compiled() -> bool:
     return backend_info().cpu != "reference"
 
 
+def register(op: str, shapes: Callable, backward_shapes: Callable, backward: Callable, save: Callable) -> None:
+    """Autograd of an op of sds3d._C: what is saved, and `op`_backward; and for torch.compile the shapes of both."""
+    if compiled():
+        torch.library.register_fake(f"sds3d::{op}", shapes)
+        torch.library.register_fake(f"sds3d::{op}_backward", backward_shapes)
+        torch.library.register_autograd(f"sds3d::{op}", backward, setup_context=save)
+
+
 def use_compiled(device: torch.device, op: str) -> bool:
     """True if `op` has compiled kernels for `device`; False means the torch reference, after one warning.
 
@@ -68,8 +77,7 @@ def use_compiled(device: torch.device, op: str) -> bool:
         return True
     if not compiled():
         warn_fallback(info.reason, BUILD_COMMAND)
-        return False
-    return True
+    return compiled()
 
 
 def has_kernels(values: Tensor) -> bool:

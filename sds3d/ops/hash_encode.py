@@ -3,13 +3,14 @@
 import itertools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from sds3d.ops.extension import compiled, has_kernels
+from sds3d.ops.extension import has_kernels, register
 
 PRIMES = (1, 2_654_435_761, 805_459_861)  # section 3 of the paper
 
@@ -85,21 +86,11 @@ def corner_entry(corners: Int[Tensor, "P 3"], cells: int, size: int) -> Int[Tens
 
 
 def hash_fake(points: Tensor, table: Tensor, resolutions: list[int], sizes: list[int]) -> Tensor:
-    """Shapes for torch.compile and export."""
     return table.new_empty(points.shape[0], len(sizes) * table.shape[1])
 
 
-def hash_backward_fake(
-    points: Tensor,
-    table: Tensor,
-    resolutions: list[int],
-    sizes: list[int],
-    grad: Tensor,
-    for_points: bool,
-    deterministic: bool,
-    largest: float,
-) -> tuple[Tensor, Tensor]:
-    """Shapes of the backward op."""
+def hash_backward_fake(points: Tensor, table: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    for_points = rest[3]
     return torch.empty_like(table), table.new_empty(points.shape[0] if for_points else 0, 3)
 
 
@@ -121,7 +112,4 @@ def hash_backward(ctx, grad: Tensor) -> tuple:
     return grad_points if for_points else None, grad_table, None, None
 
 
-if compiled():
-    torch.library.register_fake("sds3d::hash_encode", hash_fake)
-    torch.library.register_fake("sds3d::hash_encode_backward", hash_backward_fake)
-    torch.library.register_autograd("sds3d::hash_encode", hash_backward, setup_context=save_for_backward)
+register("hash_encode", hash_fake, hash_backward_fake, hash_backward, save_for_backward)

@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sds3d.ops.composite import exclusive_cumsum
+from sds3d.ops.composite import Offsets, PerRay, PerSample, exclusive_cumsum
 from sds3d.ops.extension import compiled, has_kernels
 
 
@@ -26,22 +27,22 @@ class RaySamples:
     """All rays' samples in one axis, ray after ray and front to back; a ray may have none."""
 
     ray_indices: Int[Tensor, "S"]
-    t_starts: Float[Tensor, "S"]  # distances along the ray
-    t_ends: Float[Tensor, "S"]
+    t_starts: PerSample  # distances along the ray
+    t_ends: PerSample
     points: Float[Tensor, "S 3"]  # their middles, world units
-    offsets: Int[Tensor, "O"]  # O = R + 1; samples of ray r are offsets[r] to offsets[r + 1]
+    offsets: Offsets
 
 
 @torch.no_grad()
 def march_rays(
     rays_o: Float[Tensor, "R 3"],
     rays_d: Float[Tensor, "R 3"],
-    near: Float[Tensor, "R"],
-    far: Float[Tensor, "R"],
+    near: PerRay,
+    far: PerRay,
     grid: OccupancyGrid,
     step: float,
     max_samples: int,
-    jitter: Float[Tensor, "R"] | None,
+    jitter: PerRay | None,
 ) -> RaySamples:
     """Intervals of length `step` between near and far whose middle lies in an occupied and visible cell.
 
@@ -66,12 +67,12 @@ def march_rays(
 def march_rays_reference(
     rays_o: Float[Tensor, "R 3"],
     rays_d: Float[Tensor, "R 3"],
-    near: Float[Tensor, "R"],
-    far: Float[Tensor, "R"],
+    near: PerRay,
+    far: PerRay,
     grid: OccupancyGrid,
     step: float,
     max_samples: int,
-    jitter: Float[Tensor, "R"] | None,
+    jitter: PerRay | None,
 ) -> RaySamples:
     """`march_rays` in pure torch, for any float type and device; its memory grows with R max_samples."""
     first = near if jitter is None else near + (jitter - 0.5) * step
@@ -101,27 +102,16 @@ def _packed(
     return RaySamples(ray_indices, t_starts, t_starts + step, points[ray_indices, numbers], offsets)
 
 
-def march_count_fake(
-    rays_o: Tensor,
-    rays_d: Tensor,
-    starts: Tensor,
-    far: Tensor,
-    binaries: Tensor,
-    aabb: Tensor,
-    least: Tensor,
-    step: float,
-    max_samples: int,
-    hidden_depth: float,
-) -> tuple[Tensor, Tensor]:
-    """Shapes for torch.compile and export: how many intervals of each ray are kept, and which, 64 to a word."""
+def march_count_fake(rays_o: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    """How many intervals of each ray are kept, and which, 64 to a word."""
+    *_, max_samples, _hidden_depth = rest
     rays, words = rays_o.shape[0], (max_samples + 63) // 64
     return rays_o.new_empty(rays, dtype=torch.int64), rays_o.new_empty(rays, words, dtype=torch.int64)
 
 
-def march_fill_fake(
-    rays_o: Tensor, rays_d: Tensor, starts: Tensor, kept: Tensor, offsets: Tensor, step: float, total: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Shapes of the second op: ray_indices, t_starts and points."""
+def march_fill_fake(rays_o: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """ray_indices, t_starts and points."""
+    total = rest[-1]
     return rays_o.new_empty(total, dtype=torch.int64), rays_o.new_empty(total), rays_o.new_empty(total, 3)
 
 

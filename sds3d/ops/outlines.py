@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sds3d.ops.extension import compiled, has_kernels
+from sds3d.ops.extension import compiled, has_kernels, register
 
 LEAST_SHARE = 0.02  # of the kernels
 
@@ -222,8 +222,6 @@ def blend_backward(ctx, grad: Tensor) -> tuple:
     return *(g if needed else None for g, needed in zip(grads, wanted, strict=True)), None, None, None
 
 
+register("blend_outlines", blend_fake, blend_backward_fake, blend_backward, save_blending)
 if compiled():
-    torch.library.register_fake("sds3d::outline_crossings", crossings_fake)
-    torch.library.register_fake("sds3d::blend_outlines", blend_fake)
-    torch.library.register_fake("sds3d::blend_outlines_backward", blend_backward_fake)
-    torch.library.register_autograd("sds3d::blend_outlines", blend_backward, setup_context=save_blending)
+    torch.library.register_fake("sds3d::outline_crossings", crossings_fake)  # it has no gradient

@@ -1,16 +1,18 @@
 """Projection of 3D Gaussians to 2D: EWA splatting (Zwicker et al. 2001; Kerbl et al. 2023)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sds3d.ops.extension import Rasterizer, backend_info, choose_rasterizer, compiled
+from sds3d.ops.extension import Rasterizer, backend_info, choose_rasterizer, register
 from sds3d.types import Cameras
 
 ALPHA_CUT = 1.0 / 255.0  # a splat ends where its alpha falls below one step of an 8-bit image
 JACOBIAN_MARGIN = 0.15  # share of the image size by which it is widened on each side for the Jacobian
+NEAR = 0.01  # world units: nothing nearer to the camera is drawn
+DILATION = 0.3  # pixels^2, so that no splat falls between the pixels
 MIN_QUAT_NORM_SQUARED = 1e-20
 
 
@@ -29,35 +31,22 @@ def project_gaussians(
     scales: Float[Tensor, "N 3"],
     opacities: Float[Tensor, "N"],
     cameras: Cameras,
-    near: float = 0.01,
-    dilation: float = 0.3,
     rasterizer: Rasterizer = "auto",
 ) -> ProjectedGaussians:
     """Project Gaussians to the image plane of each camera.
 
-    covariance2d = J W R S S^T R^T W^T J^T + dilation I,   radii = sqrt(2 ln(255 opacity) diag(covariance2d))
-    quats are wxyz and need not have unit length; dilation is in pixels^2. J is the Jacobian of the perspective division
-    at the nearest point inside the image widened by 15%: outside, the linear approximation makes splats far too large.
-    Culled: depth <= near, 255 opacity <= 1, box off the image, zero quaternion, non-finite input. Differentiable in
-    means, quats and scales. With rasterizer "gsplat" the projection is still our own: only compositing is gsplat's.
+    covariance2d = J W R S S^T R^T W^T J^T + DILATION I,   radii = sqrt(2 ln(255 opacity) diag(covariance2d))
+    quats are wxyz and need not have unit length. J is the Jacobian of the perspective division at the nearest point
+    inside the image widened by 15%: outside, the linear approximation makes splats far too large. Culled: depth <=
+    NEAR, 255 opacity <= 1, box off the image, zero quaternion, non-finite input. Differentiable in means, quats and
+    scales. With rasterizer "gsplat" the projection is still our own: only compositing is gsplat's.
     """
     chosen = choose_rasterizer(rasterizer, means.device, "project_gaussians")
     if chosen == "torch" or (chosen == "gsplat" and not backend_info().cuda):
-        return project_gaussians_reference(means, quats, scales, opacities, cameras, near, dilation)
-    return ProjectedGaussians(
-        *torch.ops.sds3d.project_gaussians(
-            means,
-            quats,
-            scales,
-            opacities.detach(),
-            cameras.camera_to_world.detach(),
-            cameras.intrinsics.detach(),
-            cameras.height,
-            cameras.width,
-            near,
-            dilation,
-        )
-    )
+        return project_gaussians_reference(means, quats, scales, opacities, cameras)
+    fixed = opacities.detach(), cameras.camera_to_world.detach(), cameras.intrinsics.detach()
+    size = cameras.height, cameras.width
+    return ProjectedGaussians(*torch.ops.sds3d.project_gaussians(means, quats, scales, *fixed, *size, NEAR, DILATION))
 
 
 def project_gaussians_reference(
@@ -66,8 +55,6 @@ def project_gaussians_reference(
     scales: Float[Tensor, "N 3"],
     opacities: Float[Tensor, "N"],
     cameras: Cameras,
-    near: float = 0.01,
-    dilation: float = 0.3,
 ) -> ProjectedGaussians:
     """`project_gaussians` in pure torch, for any float type and device; computes in the type of `means`."""
     camera_to_world = cameras.camera_to_world.to(means)
@@ -84,7 +71,7 @@ def project_gaussians_reference(
 
     rotation = camera_to_world[:, :3, :3]  # [B, 3, 3]
     points = (means[None] - camera_to_world[:, None, :3, 3]) @ rotation  # [B, N, 3] = R^T (mean - origin)
-    visible = usable & (points[..., 2] > near)  # [B, N]
+    visible = usable & (points[..., 2] > NEAR)  # [B, N]
     points = torch.where(visible[..., None], points, torch.ones_like(points))
     x, y, depths = points.unbind(-1)
 
@@ -100,10 +87,10 @@ def project_gaussians_reference(
     focal = torch.stack([fx / depths, fy / depths], dim=-1)  # [B, N, 2]
     slopes = torch.stack([slope_x, slope_y], dim=-1)
     with torch.no_grad():  # once only to find what overflows, for the same reason as above
-        determinant = covariance2d(axes, focal, slopes, dilation)[3]
+        determinant = covariance2d(axes, focal, slopes)[3]
         visible = visible & torch.isfinite(determinant) & (determinant > 0)
     axes = torch.where(visible[..., None, None], axes, torch.ones_like(axes))
-    cov_xx, cov_xy, cov_yy, determinant = covariance2d(axes, focal, slopes, dilation)
+    cov_xx, cov_xy, cov_yy, determinant = covariance2d(axes, focal, slopes)
     conics = torch.stack([cov_yy, -cov_xy, cov_xx], dim=-1) / determinant[..., None]
 
     cut = 2.0 * torch.log(opacities / ALPHA_CUT)  # [N]
@@ -122,15 +109,15 @@ def project_gaussians_reference(
 
 
 def covariance2d(
-    axes: Float[Tensor, "B N 3 3"], focal: Float[Tensor, "B N 2"], slopes: Float[Tensor, "B N 2"], dilation: float
+    axes: Float[Tensor, "B N 3 3"], focal: Float[Tensor, "B N 2"], slopes: Float[Tensor, "B N 2"]
 ) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"], Float[Tensor, "B N"], Float[Tensor, "B N"]]:
-    """xx, xy, yy and determinant of A A^T + dilation I, where A = J W R S; `axes` is W R S and `focal` is f / z."""
+    """xx, xy, yy and determinant of A A^T + DILATION I, where A = J W R S; `axes` is W R S and `focal` is f / z."""
     row_x, row_y = (focal[..., None] * (axes[..., :2, :] - slopes[..., None] * axes[..., 2:, :])).unbind(-2)
-    xx = row_x.square().sum(-1) + dilation
-    yy = row_y.square().sum(-1) + dilation
+    xx = row_x.square().sum(-1) + DILATION
+    yy = row_y.square().sum(-1) + DILATION
     # Lagrange's identity: the same as xx yy - xy^2, as a sum of terms that cannot cancel.
     cross = torch.linalg.cross(row_x, row_y).square().sum(-1)
-    return xx, (row_x * row_y).sum(-1), yy, cross + dilation * (xx + yy - dilation)
+    return xx, (row_x * row_y).sum(-1), yy, cross + DILATION * (xx + yy - DILATION)
 
 
 def rotation_matrices(quats: Float[Tensor, "N 4"]) -> Float[Tensor, "N 3 3"]:
@@ -146,26 +133,14 @@ def rotation_matrices(quats: Float[Tensor, "N 4"]) -> Float[Tensor, "N 3 3"]:
     ).view(-1, 3, 3)  # fmt: skip
 
 
-def project_fake(
-    means: Tensor,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
-    camera_to_world: Tensor,
-    intrinsics: Tensor,
-    height: int | torch.SymInt,
-    width: int | torch.SymInt,
-    near: float,
-    dilation: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Shapes of `project_gaussians` for torch.compile and export."""
+def project_fake(means: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    camera_to_world = rest[3]
     shape = (camera_to_world.shape[0], means.shape[0])
     new = means.new_empty
     return new(*shape, 2), new(*shape, 3), new(*shape), new(*shape, 2)
 
 
 def project_backward_fake(means: Tensor, quats: Tensor, scales: Tensor, *rest: object) -> tuple[Tensor, Tensor, Tensor]:
-    """Shapes of the backward op."""
     return torch.empty_like(means), torch.empty_like(quats), torch.empty_like(scales)
 
 
@@ -186,7 +161,4 @@ def project_backward(ctx, grad_means2d: Tensor, grad_conics: Tensor, grad_depths
     return *grads, *[None] * 7
 
 
-if compiled():
-    torch.library.register_fake("sds3d::project_gaussians", project_fake)
-    torch.library.register_fake("sds3d::project_gaussians_backward", project_backward_fake)
-    torch.library.register_autograd("sds3d::project_gaussians", project_backward, setup_context=save_for_backward)
+register("project_gaussians", project_fake, project_backward_fake, project_backward, save_for_backward)

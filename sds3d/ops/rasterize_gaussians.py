@@ -1,14 +1,14 @@
 """Compositing of projected Gaussians, front to back (Kerbl et al. 2023)."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sds3d.ops.extension import Rasterizer, choose_rasterizer, compiled
-from sds3d.ops.gsplat_rasterizer import ALPHA_CUT, drawable, rasterize_with_gsplat
+from sds3d.ops.extension import Rasterizer, choose_rasterizer, register
 
 TILE = 16  # pixels
 SPLAT_FLOATS = 6  # per packed splat, see cuda_ext/rasterize_gaussians/rasterize_gaussians.h
+ALPHA_CUT = 1.0 / 255.0  # fainter splats are not drawn
 ALPHA_MAX = 0.999
 TRANSMITTANCE_STOP = 1e-4
 
@@ -48,19 +48,42 @@ def rasterize_gaussians(
     if chosen != "native":
         compute = rasterize_with_gsplat if chosen == "gsplat" else rasterize_gaussians_reference
         return compute(means2d, conics, opacities, features, radii, depths, background, height, width)
+    boxes, order = radii.detach(), depths.detach()
     image, transmittance, *_ = torch.ops.sds3d.rasterize_gaussians(
-        means2d,
-        conics,
-        opacities,
-        features,
-        radii.detach(),
-        depths.detach(),
-        background,
-        height,
-        width,
-        max_intersections,
+        means2d, conics, opacities, features, boxes, order, background, height, width, max_intersections
     )
     return image, 1.0 - transmittance
+
+
+def rasterize_with_gsplat(
+    means2d: Float[Tensor, "B N 2"],
+    conics: Float[Tensor, "B N 3"],
+    opacities: Float[Tensor, "N"],
+    features: Float[Tensor, "B N C"],
+    radii: Float[Tensor, "B N 2"],
+    depths: Float[Tensor, "B N"],
+    background: Float[Tensor, "B C"],
+    height: int,
+    width: int,
+) -> tuple[Float[Tensor, "B H W C"], Float[Tensor, "B H W 1"]]:
+    """`rasterize_gaussians` by gsplat's CUDA kernels (Apache-2.0), which are compiled on the first call of a machine.
+
+    A check on our kernels, and the ones to compare speed with. Both have the same conventions: pixel centres at +0.5,
+    alpha cut at 1/255 and clamped at 0.999, a pixel ends before the splat that would bring T to 1e-4 or below. gsplat
+    sorts by depth alone, so it may order equal depths differently.
+    """
+    from gsplat import isect_offset_encode, isect_tiles, rasterize_to_pixels
+
+    views = means2d.shape[0]
+    tiles = (-(-width // TILE), -(-height // TILE))
+    usable = torch.stack([drawable(means2d[v], conics[v], opacities, radii[v], depths[v]) for v in range(views)])
+    # gsplat skips radius 0 without looking at the rest
+    tile_radii = torch.where(usable[..., None], radii.detach(), 0).clamp(max=2.0**30).ceil().int()
+    _, keys, hits = isect_tiles(means2d.detach(), tile_radii, depths.detach(), TILE, *tiles)
+    offsets = isect_offset_encode(keys, views, *tiles)
+    return rasterize_to_pixels(
+        means2d, conics, features, opacities.expand(views, -1), width, height, TILE, offsets, hits, background
+    )
 
 
 def rasterize_gaussians_reference(
@@ -89,12 +112,8 @@ def rasterize_gaussians_reference(
                 inside = (low[:, 0] < left + tile_width) & (high[:, 0] > left)
                 inside &= (low[:, 1] < top + tile_height) & (high[:, 1] > top)
                 hits = order[inside]
-                y, x = torch.meshgrid(
-                    torch.arange(top, top + tile_height, device=means2d.device) + 0.5,
-                    torch.arange(left, left + tile_width, device=means2d.device) + 0.5,
-                    indexing="ij",
-                )
-                pixels = torch.stack([x, y], dim=-1).view(-1, 2).to(means2d)  # [P, 2]
+                y, x = torch.arange(top, top + tile_height), torch.arange(left, left + tile_width)
+                pixels = torch.cartesian_prod(y, x).flip(-1).to(means2d) + 0.5  # [P, 2]
                 alphas = splat_alphas(pixels, means2d[view, hits], conics[view, hits], opacities[hits])
                 tile = composite(alphas, features[view, hits], background[view])
                 row.append(tile.view(tile_height, tile_width, -1))
@@ -102,6 +121,19 @@ def rasterize_gaussians_reference(
         views.append(torch.cat(rows, dim=0))
     result = torch.stack(views)  # [B, H, W, C + 1]
     return result[..., :-1], 1.0 - result[..., -1:]
+
+
+def drawable(
+    means2d: Float[Tensor, "N 2"],
+    conics: Float[Tensor, "N 3"],
+    opacities: Float[Tensor, "N"],
+    radii: Float[Tensor, "N 2"],
+    depths: Float[Tensor, "N"],
+) -> Bool[Tensor, "N"]:
+    """Which splats of one view are drawn: not culled, finite, with a positive definite conic."""
+    finite = torch.isfinite(torch.cat([means2d, conics, radii, opacities[:, None], depths[:, None]], dim=1)).all(1)
+    definite = (conics[:, 0] > 0) & (conics[:, 0] * conics[:, 2] > conics[:, 1].square())
+    return (finite & definite & (radii > 0).all(1) & (opacities > ALPHA_CUT)).detach()
 
 
 def splat_alphas(
@@ -143,12 +175,11 @@ def rasterize_fake(
     width: int | torch.SymInt,
     max_intersections: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Shapes for torch.compile and export: image, transmittance, then what the backward pass reads."""
+    """Image, transmittance, then what the backward pass reads."""
     views, splats, channels = features.shape
     tiles = (-(-height // TILE)) * (-(-width // TILE))
-    hits = (
-        max_intersections if features.is_cuda and max_intersections > 0 else torch.library.get_ctx().new_dynamic_size()
-    )
+    is_known = features.is_cuda and max_intersections > 0
+    hits = max_intersections if is_known else torch.library.get_ctx().new_dynamic_size()
     new = means2d.new_empty
     return (
         new((views, height, width, channels)),
@@ -163,7 +194,6 @@ def rasterize_fake(
 def rasterize_backward_fake(
     conics: Tensor, opacities: Tensor, features: Tensor, *rest: object
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Shapes of the backward op."""
     views, splats, _ = features.shape
     grads = conics.new_empty(views, splats, 2), conics.new_empty(views, splats, 3)
     return *grads, opacities.new_empty(splats), conics.new_empty(features.shape)
@@ -184,13 +214,8 @@ def rasterize_backward(ctx, grad_image: Tensor, grad_transmittance: Tensor, *_: 
         *inputs, image, transmittance, *lists, grad_image, grad_transmittance,
         torch.are_deterministic_algorithms_enabled(),
     )  # fmt: skip
-    grad_background = None
-    if ctx.needs_input_grad[6]:
-        grad_background = (transmittance * grad_image).sum(dim=(1, 2))
+    grad_background = (transmittance * grad_image).sum(dim=(1, 2)) if ctx.needs_input_grad[6] else None
     return *grads, None, None, grad_background, None, None, None
 
 
-if compiled():
-    torch.library.register_fake("sds3d::rasterize_gaussians", rasterize_fake)
-    torch.library.register_fake("sds3d::rasterize_gaussians_backward", rasterize_backward_fake)
-    torch.library.register_autograd("sds3d::rasterize_gaussians", rasterize_backward, setup_context=save_for_backward)
+register("rasterize_gaussians", rasterize_fake, rasterize_backward_fake, rasterize_backward, save_for_backward)

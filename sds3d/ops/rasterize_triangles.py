@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sds3d.ops.extension import compiled, has_kernels
+from sds3d.ops.extension import has_kernels, register
 
 MIN_DEPTH = 1e-6  # of the kernels
 REFERENCE_PAIRS = 4_000_000  # (face, pixel) pairs that the reference looks at together
@@ -186,10 +186,5 @@ def interpolate_backward(ctx, grad: Tensor) -> tuple:
     return for_attributes, None, None, for_barycentric
 
 
-if compiled():
-    torch.library.register_fake("sds3d::rasterize_triangles", rasterize_fake)
-    torch.library.register_fake("sds3d::rasterize_triangles_backward", rasterize_backward_fake)
-    torch.library.register_fake("sds3d::interpolate", interpolate_fake)
-    torch.library.register_fake("sds3d::interpolate_backward", interpolate_backward_fake)
-    torch.library.register_autograd("sds3d::rasterize_triangles", triangles_backward, setup_context=save_triangles)
-    torch.library.register_autograd("sds3d::interpolate", interpolate_backward, setup_context=save_interpolation)
+register("rasterize_triangles", rasterize_fake, rasterize_backward_fake, triangles_backward, save_triangles)
+register("interpolate", interpolate_fake, interpolate_backward_fake, interpolate_backward, save_interpolation)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sds3d.ops.extension import Rasterizer, backend_info, choose_rasterizer, compiled
+from sds3d.ops.extension import Rasterizer, backend_info, choose_rasterizer, register
 
 SH_C0 = 0.5 / math.sqrt(math.pi)  # the constant harmonic
 MIN_DISTANCE_SQUARED = 1e-20
@@ -65,14 +65,10 @@ def harmonics(directions: Float[Tensor, "*S 3"], terms: int) -> Float[Tensor, "*
 
 
 def harmonics_fake(coefficients: Tensor, means: Tensor, camera_to_world: Tensor) -> Tensor:
-    """Shapes for torch.compile and export."""
     return means.new_empty(camera_to_world.shape[0], means.shape[0], 3)
 
 
-def harmonics_backward_fake(
-    coefficients: Tensor, means: Tensor, camera_to_world: Tensor, grad_colors: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Shapes of the backward op."""
+def harmonics_backward_fake(coefficients: Tensor, means: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(coefficients), torch.empty_like(means)
 
 
@@ -87,7 +83,4 @@ def harmonics_backward(ctx, grad_colors: Tensor) -> tuple:
     return *grads, None
 
 
-if compiled():
-    torch.library.register_fake("sds3d::spherical_harmonics", harmonics_fake)
-    torch.library.register_fake("sds3d::spherical_harmonics_backward", harmonics_backward_fake)
-    torch.library.register_autograd("sds3d::spherical_harmonics", harmonics_backward, setup_context=save_for_backward)
+register("spherical_harmonics", harmonics_fake, harmonics_backward_fake, harmonics_backward, save_for_backward)

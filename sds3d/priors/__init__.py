@@ -3,7 +3,8 @@
 from sds3d.priors.analytic import AnalyticConfig
 from sds3d.priors.base import PriorConfig
 from sds3d.priors.embedded.config import EmbeddedConfig
-from sds3d.priors.hub.config import DiffusersConfig, MultiViewConfig, Zero123Config
+from sds3d.priors.hub.prior import DiffusersConfig, MultiViewConfig
+from sds3d.priors.hub.zero123_prior import Zero123Config
 
 PRIORS: dict[str, type[PriorConfig]] = {
     "embedded": EmbeddedConfig,

@@ -15,9 +15,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sds3d.priors.base import PriorConfig, split_words
+from sds3d.priors.base import Factors, Images, Latents, Prior, PriorConfig, Times, split_words
 from sds3d.types import ViewCondition
 
+Shares = Float[Tensor, "B 1 K"]  # an embedding: how much of the mixture each mode is
 TICKS = 1000
 DISC_RADIUS = 0.6  # in units of half the image
 GAIN = 100.0  # scale of a copy's parameters: at LoRA's learning rate of 1e-4 a mean would take 1e4 steps to move by 1
@@ -46,9 +47,11 @@ class AnalyticConfig(PriorConfig):
     std: Annotated[float, Field(gt=0, le=1, description="spread of each mode, images in [-1, 1]")] = 0.2
 
     def build(self, device: torch.device | str) -> "AnalyticPrior":
-        """One mode per colour, all equally likely under the empty text."""
+        """One mode per colour, a centred disc; all equally likely under the empty text."""
         colors = 2 * torch.tensor(list(COLORS.values())) - 1
-        mask = _disc(self.size)
+        place = torch.arange(self.size) + 0.5 - self.size / 2
+        radius = (place[:, None].square() + place[None, :].square()).sqrt()
+        mask = (0.5 + DISC_RADIUS * self.size / 2 - radius).clamp(0, 1)  # its edge is one pixel wide
         count = len(colors)
         means = colors[:, :, None, None] * mask
         stds, weights = torch.full((count,), self.std), torch.full((count,), 1 / count)
@@ -63,7 +66,7 @@ class AnalyticConfig(PriorConfig):
         return _unknown_words(text, COLORS)
 
 
-class AnalyticPrior:
+class AnalyticPrior(Prior):
     """p(x | y) = sum_k weight_k(y) N(mean_k, std_k^2 I), diffused on Stable Diffusion's schedule.
 
     An embedding is the vector of mixture weights. A text selects the modes whose words it contains; a text with none
@@ -102,55 +105,37 @@ class AnalyticPrior:
         """Every word that names neither a mode nor a ball."""
         return _unknown_words(text, self.words)
 
-    def cautions(self, text: str) -> list[str]:
-        """None: it draws every colour equally well."""
-        return []
-
-    def encode(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+    def encode(self, image: Images) -> Latents:
         """To [-1, 1], resized to the prior's size."""
         size = self.latent_shape[1:]
         if image.shape[2:] != size:
             image = F.interpolate(image, size=size, mode="bilinear", antialias=True)
         return 2 * image - 1
 
-    def decode(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:
+    def decode(self, x: Latents) -> Images:
         """Back to [0, 1]."""
         return ((x + 1) / 2).clamp(0, 1)
 
-    def alpha_sigma(self, t: Float[Tensor, "B"]) -> tuple[Float[Tensor, "B 1 1 1"], Float[Tensor, "B 1 1 1"]]:
+    def alpha_sigma(self, t: Times) -> tuple[Factors, Factors]:
         """sqrt(alphas_cumprod) and sqrt(1 - alphas_cumprod) at the nearest of 1000 ticks; always float32."""
         tick = (t.double() * TICKS).round().long().clamp(0, TICKS - 1).to(self.alphas_cumprod.device)
         alpha_squared = self.alphas_cumprod[tick][:, None, None, None]
         return alpha_squared.sqrt(), (1 - alpha_squared).sqrt()
 
     def log_density(
-        self,
-        x_t: Float[Tensor, "B C h w"],
-        t: Float[Tensor, "B"],
-        embeddings: Float[Tensor, "B 1 K"],
-        view: ViewCondition | None = None,
+        self, x_t: Latents, t: Times, embeddings: Shares, view: ViewCondition | None = None
     ) -> Float[Tensor, "B"]:
         """log p_t(x_t | y) up to a constant: the log-sum over modes of their diffused densities; differentiable."""
         return torch.logsumexp(self._log_modes(x_t, t, embeddings, view)[0], dim=1)
 
     @torch.no_grad()
     def predict_noise(
-        self,
-        x_t: Float[Tensor, "B C h w"],
-        t: Float[Tensor, "B"],
-        embeddings: Sequence[Float[Tensor, "B 1 K"]],
-        view: ViewCondition | None = None,
-    ) -> list[Float[Tensor, "B C h w"]]:
+        self, x_t: Latents, t: Times, embeddings: Sequence[Shares], view: ViewCondition | None = None
+    ) -> list[Latents]:
         """eps_hat of each condition by `noise`."""
         return [self.noise(x_t, t, embedding, view) for embedding in embeddings]
 
-    def noise(
-        self,
-        x_t: Float[Tensor, "B C h w"],
-        t: Float[Tensor, "B"],
-        embeddings: Float[Tensor, "B 1 K"],
-        view: ViewCondition | None = None,
-    ) -> Float[Tensor, "B C h w"]:
+    def noise(self, x_t: Latents, t: Times, embeddings: Shares, view: ViewCondition | None = None) -> Latents:
         """eps_hat = -sigma grad log p_t(x_t | y) = sigma sum_k r_k (x_t - alpha mean_k) / v_k; differentiable.
 
         v_k = alpha^2 std_k^2 + sigma^2; r_k is the posterior probability of mode k.
@@ -199,32 +184,15 @@ class MixtureCopy(nn.Module):
         moved.stds = self.prior.stds * (GAIN * self.growth).exp()
         return moved
 
-    def forward(
-        self,
-        x_t: Float[Tensor, "B C h w"],
-        t: Float[Tensor, "B"],
-        embeddings: Float[Tensor, "B 1 K"],
-        view: ViewCondition | None = None,
-    ) -> Float[Tensor, "B C h w"]:
+    def forward(self, x_t: Latents, t: Times, embeddings: Shares, view: ViewCondition | None = None) -> Latents:
         """eps_hat of one condition."""
         return self.mixture().noise(x_t, t, embeddings, view)
 
     def log_density(
-        self,
-        x_t: Float[Tensor, "B C h w"],
-        t: Float[Tensor, "B"],
-        embeddings: Float[Tensor, "B 1 K"],
-        view: ViewCondition | None = None,
+        self, x_t: Latents, t: Times, embeddings: Shares, view: ViewCondition | None = None
     ) -> Float[Tensor, "B"]:
         """log q_t(x_t | y), up to the prior's constant."""
         return self.mixture().log_density(x_t, t, embeddings, view)
-
-
-def _disc(size: int) -> Float[Tensor, "h w"]:
-    """Coverage of a centred disc with an edge one pixel wide."""
-    place = torch.arange(size) + 0.5 - size / 2
-    radius = (place[:, None].square() + place[None, :].square()).sqrt()
-    return (0.5 + DISC_RADIUS * size / 2 - radius).clamp(0, 1)
 
 
 def _unknown_words(text: str, modes: Iterable[str]) -> list[str]:

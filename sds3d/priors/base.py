@@ -12,6 +12,13 @@ from torch import Tensor, nn
 from sds3d.options import Options
 from sds3d.types import ViewCondition
 
+# Shapes; the axes are those of sds3d/types.py.
+Times = Float[Tensor, "B"]  # t, in (0, 1)
+Images = Float[Tensor, "B 3 H W"]  # [0, 1]
+Latents = Float[Tensor, "B C h w"]  # in the prior's space
+Embeddings = Float[Tensor, "B N D"]
+Factors = Float[Tensor, "B 1 1 1"]  # alpha or sigma
+
 
 @runtime_checkable
 class Prior(Protocol):
@@ -30,31 +37,27 @@ class Prior(Protocol):
 
     def unknown_words(self, text: str) -> list[str]:
         """Words of `text` that the prior would ignore, in order, each once; empty for priors that read free text."""
-        ...
+        return []
 
     def cautions(self, text: str) -> list[str]:
         """Known weaknesses that `text` runs into, each as a short phrase; usually none."""
-        ...
+        return []
 
-    def encode(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+    def encode(self, image: Images) -> Latents:
         """Images in [0, 1], of any size, to the prior's space; differentiable."""
         ...
 
-    def decode(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:
+    def decode(self, x: Latents) -> Images:
         """The prior's space to images in [0, 1]."""
         ...
 
-    def alpha_sigma(self, t: Float[Tensor, "B"]) -> tuple[Float[Tensor, "B 1 1 1"], Float[Tensor, "B 1 1 1"]]:
+    def alpha_sigma(self, t: Times) -> tuple[Factors, Factors]:
         """alpha(t) and sigma(t)."""
         ...
 
     def predict_noise(
-        self,
-        x_t: Float[Tensor, "B C h w"],
-        t: Float[Tensor, "B"],
-        embeddings: Sequence[Float[Tensor, "B N D"]],
-        view: ViewCondition | None = None,
-    ) -> list[Float[Tensor, "B C h w"]]:
+        self, x_t: Latents, t: Times, embeddings: Sequence[Embeddings], view: ViewCondition | None = None
+    ) -> list[Latents]:
         """eps_hat for each of the conditions, in one batched network call, without gradient."""
         ...
 
@@ -78,11 +81,7 @@ class HasDensity(Protocol):
     """A prior, or a trainable copy of one, that can evaluate its density and not only the score."""
 
     def log_density(
-        self,
-        x_t: Float[Tensor, "B C h w"],
-        t: Float[Tensor, "B"],
-        embeddings: Float[Tensor, "B N D"],
-        view: ViewCondition | None = None,
+        self, x_t: Latents, t: Times, embeddings: Embeddings, view: ViewCondition | None = None
     ) -> Float[Tensor, "B"]:
         """log p_t(x_t | y), up to a constant that the copies share."""
         ...
@@ -150,41 +149,21 @@ def split_words(text: str) -> list[str]:
     return re.findall(r"[^\W_]+", text.lower())
 
 
-def eps_from_sample(
-    x0: Float[Tensor, "B C h w"],
-    x_t: Float[Tensor, "B C h w"],
-    alpha: Float[Tensor, "B 1 1 1"],
-    sigma: Float[Tensor, "B 1 1 1"],
-) -> Float[Tensor, "B C h w"]:
+def eps_from_sample(x0: Latents, x_t: Latents, alpha: Factors, sigma: Factors) -> Latents:
     """eps = (x_t - alpha x0) / sigma."""
     return (x_t - alpha * x0) / sigma
 
 
-def eps_from_v(
-    v: Float[Tensor, "B C h w"],
-    x_t: Float[Tensor, "B C h w"],
-    alpha: Float[Tensor, "B 1 1 1"],
-    sigma: Float[Tensor, "B 1 1 1"],
-) -> Float[Tensor, "B C h w"]:
+def eps_from_v(v: Latents, x_t: Latents, alpha: Factors, sigma: Factors) -> Latents:
     """eps = alpha v + sigma x_t, for v = alpha eps - sigma x (Salimans & Ho 2022)."""
     return alpha * v + sigma * x_t
 
 
-def eps_from_velocity(
-    velocity: Float[Tensor, "B C h w"],
-    x_t: Float[Tensor, "B C h w"],
-    alpha: Float[Tensor, "B 1 1 1"],
-    sigma: Float[Tensor, "B 1 1 1"],
-) -> Float[Tensor, "B C h w"]:
+def eps_from_velocity(velocity: Latents, x_t: Latents, alpha: Factors, sigma: Factors) -> Latents:
     """eps = (x_t + alpha velocity) / (alpha + sigma), for velocity = eps - x (Liu et al. 2022, rectified flow)."""
     return (x_t + alpha * velocity) / (alpha + sigma)
 
 
-def sample_from_eps(
-    eps: Float[Tensor, "B C h w"],
-    x_t: Float[Tensor, "B C h w"],
-    alpha: Float[Tensor, "B 1 1 1"],
-    sigma: Float[Tensor, "B 1 1 1"],
-) -> Float[Tensor, "B C h w"]:
+def sample_from_eps(eps: Latents, x_t: Latents, alpha: Factors, sigma: Factors) -> Latents:
     """x0 = (x_t - sigma eps) / alpha (Tweedie's formula)."""
     return (x_t - sigma * eps) / alpha

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sds3d.priors.base import Embeddings, Latents, Times
 from sds3d.types import ViewCondition
 
 Predict = Callable[..., list[Tensor]]  # (network, x_t, t, embeddings, view): eps_hat for each of the embeddings
@@ -54,13 +55,7 @@ class LowRankCopy(nn.Module):
         self._network = (copy,)  # in a tuple, so that its frozen weights are not parameters of this module
         self._predict = predict
 
-    def forward(
-        self,
-        x_t: Float[Tensor, "B C h w"],
-        t: Float[Tensor, "B"],
-        embeddings: Float[Tensor, "B N D"],
-        view: ViewCondition | None = None,
-    ) -> Float[Tensor, "B C h w"]:
+    def forward(self, x_t: Latents, t: Times, embeddings: Embeddings, view: ViewCondition | None = None) -> Latents:
         """eps_hat of one condition."""
         return self._predict(self._network[0], x_t, t, [embeddings], view)[0]
 

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,26 +15,17 @@ from PIL import Image as PIL
 from sds3d.atomic import writing
 from sds3d.config.run_config import RunConfig
 from sds3d.errors import ConfigError, OutputError
-from sds3d.export import (
-    MESH_FORMATS,
-    Mesh,
-    SceneViews,
-    arrange,
-    draw_comparison,
-    extract_mesh,
-    read_info,
-    render_sheet,
-    to_uint8,
-    verification_views,
-    write_orbit,
-    write_png,
-    write_splat,
-    write_splats_ply,
-    write_turntable,
-    write_verified,
-)
-from sds3d.export.verify_splats import check_splat, check_splats_ply, write_verified_splats
-from sds3d.scenes import ImageScene, Scene
+from sds3d.export.contact_sheet import arrange, draw_comparison, render_sheet
+from sds3d.export.extract import extract_mesh
+from sds3d.export.formats import MESH_FORMATS, verification_views, write_verified
+from sds3d.export.info import read_info
+from sds3d.export.mesh import Mesh
+from sds3d.export.png import to_uint8, write_png
+from sds3d.export.splat_files import check_splat, check_splats_ply, write_splat, write_splats_ply, write_verified_splats
+from sds3d.export.video import write_orbit, write_turntable
+from sds3d.export.views import SceneViews
+from sds3d.scenes.base import Scene
+from sds3d.scenes.image import ImageScene
 
 
 class SceneExport:
@@ -206,7 +197,7 @@ def _mesh(file_format: str) -> Callable[[SceneExport, Path], dict[str, Any]]:
     def write(made: SceneExport, path: Path) -> dict[str, Any]:
         stats, figures = write_verified(made.mesh, file_format, path, made.metadata(), made.truth)
         how = {"surface": made.mesh.surface, "level": round(made.mesh.level, 5), "colored_by": made.mesh.colored_by}
-        return {**stats.to_dict(), **figures.to_dict(), **how, "dropped_share": round(made.mesh.dropped_share, 4)}
+        return {**asdict(stats), **figures.to_dict(), **how, "dropped_share": round(made.mesh.dropped_share, 4)}
 
     return write
 

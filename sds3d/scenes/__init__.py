@@ -1,10 +1,12 @@
 """What can be optimized. A new scene is one file and one line here."""
 
-from sds3d.scenes.base import ParamGroup, RenderContext, Scene, SceneConfig
-from sds3d.scenes.gaussians import Gaussians, GaussiansConfig
-from sds3d.scenes.image import ImageConfig, ImageScene
-from sds3d.scenes.mesh import Mesh, MeshConfig
-from sds3d.scenes.nerf import Nerf, NerfConfig
+from sds3d.scenes.base import Scene, SceneConfig
+from sds3d.scenes.gaussians import GaussiansConfig
+from sds3d.scenes.image import ImageConfig
+from sds3d.scenes.mesh import MeshConfig
+from sds3d.scenes.nerf import NerfConfig
+
+__all__ = ["SCENES", "GaussiansConfig", "ImageConfig", "MeshConfig", "NerfConfig", "Scene", "SceneConfig"]
 
 SCENES: dict[str, type[SceneConfig]] = {
     "gaussians": GaussiansConfig,
@@ -12,19 +14,3 @@ SCENES: dict[str, type[SceneConfig]] = {
     "mesh": MeshConfig,
     "image": ImageConfig,
 }
-
-__all__ = [
-    "SCENES",
-    "Gaussians",
-    "GaussiansConfig",
-    "ImageConfig",
-    "ImageScene",
-    "Mesh",
-    "MeshConfig",
-    "Nerf",
-    "NerfConfig",
-    "ParamGroup",
-    "RenderContext",
-    "Scene",
-    "SceneConfig",
-]

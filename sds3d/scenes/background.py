@@ -12,9 +12,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sds3d.cameras import camera_rays
 from sds3d.options import Fraction, Options
-from sds3d.scenes.rays import camera_rays
-from sds3d.types import Cameras, RenderOutput
+from sds3d.types import Cameras, RenderOutput, ViewColors
 
 Color = tuple[Fraction, Fraction, Fraction]
 ROWS = 16  # of the environment map, from up to down; twice as many columns: coarse, so that it holds no object
@@ -26,7 +26,7 @@ class SolidBackground(Options):
     name: Literal["solid"] = "solid"
     color: Annotated[Color, Field(description="sRGB colour")] = (0.5, 0.5, 0.5)
 
-    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "B 3"]:
+    def sample(self, count: int, generator: torch.Generator) -> ViewColors:
         """`count` copies of the colour; draws nothing from the generator."""
         return torch.tensor(self.color).expand(count, 3).contiguous()
 
@@ -38,7 +38,7 @@ class RandomBackground(Options):
     color: Annotated[Color, Field(description="sRGB colour of the views without a drawn one")] = (0.5, 0.5, 0.5)
     random_share: Annotated[Fraction, Field(description="Share of views over a drawn colour")] = 0.5
 
-    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "B 3"]:
+    def sample(self, count: int, generator: torch.Generator) -> ViewColors:
         """One colour per view; always draws 4 * count numbers, so that later draws do not depend on the outcome."""
         drawn = torch.rand(count, 3, generator=generator)
         is_random = torch.rand(count, 1, generator=generator) < self.random_share
@@ -56,7 +56,7 @@ class LearnedBackground(Options):
     random_share: Annotated[Fraction, Field(description="Share of views over a drawn colour instead")] = 0.5
     lr: Annotated[Fraction, Field(description="Learning rate of the colour logits")] = 0.01
 
-    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "B 3"]:
+    def sample(self, count: int, generator: torch.Generator) -> ViewColors:
         """A drawn colour for each view, used by those that do not show the map."""
         return torch.rand(count, 3, generator=generator)
 
@@ -80,7 +80,7 @@ class EnvironmentMap(nn.Module):
         return colors[0, :, 0].T
 
     def behind(
-        self, out: RenderOutput, cameras: Cameras, colors: Float[Tensor, "B 3"], generator: torch.Generator
+        self, out: RenderOutput, cameras: Cameras, colors: ViewColors, generator: torch.Generator
     ) -> Float[Tensor, "B H W 3"]:
         """A render over `colors` with the map put behind it, in all views but a random share of them.
 

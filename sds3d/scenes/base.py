@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from sds3d.options import Options
 from sds3d.scenes.background import Background, RandomBackground
-from sds3d.types import Cameras, RenderOutput
+from sds3d.types import Cameras, RenderOutput, Scalar, ViewColors
 
 INIT_COLOR_JITTER = 0.1  # start colours are drawn from 0.5 +- this: grey, but not one flat colour
 
@@ -46,34 +46,26 @@ PICTURE = RenderContext()
 class Scene(Protocol):
     """An nn.Module that can be rendered, optimized and asked for its density."""
 
-    def render(
-        self, cameras: Cameras, background: Float[Tensor, "B 3"], context: RenderContext = PICTURE
-    ) -> RenderOutput:
+    def render(self, cameras: Cameras, background: ViewColors, context: RenderContext = PICTURE) -> RenderOutput:
         """All cameras at once, composited over one solid colour per view."""
-        ...
 
     def param_groups(self) -> list[ParamGroup]:
         """Parameters with their learning rates, for the optimizer."""
-        ...
 
-    def regularizers(self, out: RenderOutput) -> Mapping[str, Float[Tensor, ""]]:
+    def regularizers(self, out: RenderOutput) -> Mapping[str, Scalar]:
         """Named scalar losses on a render or on the parameters, to be weighted by `loss_weights`.
 
         Has at least those that the render's `context.losses` named; expensive ones may be missing otherwise.
         """
-        ...
 
     def after_step(self, step: int, steps: int, out: RenderOutput, optimizer: Optimizer) -> None:
         """Structural updates after the optimizer's step number `step` (from 0) of `steps`: densification, occupancy."""
-        ...
 
     def density(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P"]:
         """Density at world points, >= 0; its unit is the scene's own."""
-        ...
 
     def color(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P 3"]:
         """Diffuse sRGB colour at world points, [0, 1]."""
-        ...
 
 
 @runtime_checkable
@@ -82,7 +74,6 @@ class SplitRendering(Protocol):
 
     def reduce_memory(self) -> str | None:
         """Render in smaller parts from now on, to the same result; says how. None: the parts are as small as can be."""
-        ...
 
 
 class SceneConfig(Options, ABC):

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from sds3d.ops.project_gaussians import rotation_matrices
 from sds3d.options import Fraction, Options, ordered
+from sds3d.types import PerPixel
 
 WARM_UP = 2  # intervals of refine_every without refinement: the first splats have to find their places
 GROW_SCALE3D = 0.02  # world units: splats up to this size are cloned, larger ones split
@@ -43,6 +44,16 @@ class DensifyConfig(Options):
 
     _in_order = ordered("refine_start", "refine_stop")
 
+    def is_due(self, step: int, steps: int) -> bool:
+        """Whether splats are refined after step `step` (from 0) of `steps`.
+
+        At every multiple of refine_every, without the first WARM_UP of them, and never so late that the children would
+        have less than one interval left to be optimized in.
+        """
+        done, every = step + 1, self.refine_every
+        in_time = WARM_UP * every < done <= steps - every
+        return in_time and done % every == 0 and self.refine_start <= step / steps < self.refine_stop
+
 
 @dataclass(frozen=True)
 class SplatTrace:
@@ -54,7 +65,7 @@ class SplatTrace:
     width: int  # pixels
     height: int
     # sum_i w_i d_i and sum_i w_i d_i^2 of each pixel, d = z - distance of the camera; only where "z_variance" was asked
-    depth_sums: tuple[Float[Tensor, "B H W 1"], Float[Tensor, "B H W 1"]] | None = None
+    depth_sums: tuple[PerPixel, PerPixel] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,68 +77,27 @@ class Refinement:
     is_split: Bool[Tensor, "M"]  # children that shrink
 
 
-class Densifier(nn.Module):
-    """The thresholds, accumulators and clock of one scene's densification.
+@torch.no_grad()
+def refine(
+    splats: Mapping[str, nn.Parameter],
+    scores: Float[Tensor, "N"],
+    config: DensifyConfig,
+    optimizer: Optimizer,
+    generator: torch.Generator,
+) -> dict[str, nn.Parameter]:
+    """Clone, split and prune once; returns the splats from now on, which are new objects: keep them, not the old ones.
 
-    The score of a splat is the mean over the views that showed it of |d loss / d means2d|, in units of half the image:
-    sum of norms / number of views. The accumulators are buffers and so part of the checkpoint: a resumed run refines at
-    the same places with the same draws.
+    The score of a splat is the mean over the views that showed it of |d loss / d means2d|, in units of half the image.
     """
-
-    grad_sum: Tensor
-    view_count: Tensor
-    seed: Tensor
-
-    def __init__(self, config: DensifyConfig, count: int, generator: torch.Generator) -> None:
-        super().__init__()
-        self.config = config
-        self.register_buffer("grad_sum", torch.zeros(count))
-        self.register_buffer("view_count", torch.zeros(count))
-        self.register_buffer("seed", torch.randint(2**31, (), generator=generator))
-
-    def is_due(self, step: int, steps: int) -> bool:
-        """Whether splats are refined after step `step` (from 0) of `steps`.
-
-        At every multiple of refine_every, without the first WARM_UP of them, and never so late that the children would
-        have less than one interval left to be optimized in.
-        """
-        config, done = self.config, step + 1
-        every = config.refine_every
-        in_time = WARM_UP * every < done <= steps - every
-        return in_time and done % every == 0 and config.refine_start <= step / steps < config.refine_stop
-
-    @torch.no_grad()
-    def after_step(
-        self, splats: Mapping[str, nn.Parameter], trace: SplatTrace, optimizer: Optimizer, step: int, steps: int
-    ) -> dict[str, nn.Parameter]:
-        """Accumulate the gradients of a step and refine when it is time; returns the splats from now on.
-
-        The parameters returned are new objects where the splats were refined: keep them, and not the old ones.
-        """
-        if trace.means2d.grad is not None:
-            # losses are means over views: undo that, and measure in half images so that the resolution drops out
-            size, views = trace.means2d.new_tensor([trace.width, trace.height]), len(trace.means2d)
-            self.grad_sum += (trace.means2d.grad * size * (0.5 * views)).norm(dim=-1).sum(dim=0)
-            self.view_count += trace.visible.sum(dim=0)
-        return self.refine(splats, optimizer, step) if self.is_due(step, steps) else dict(splats)
-
-    @torch.no_grad()
-    def refine(self, splats: Mapping[str, nn.Parameter], optimizer: Optimizer, step: int) -> dict[str, nn.Parameter]:
-        """Clone, split and prune once. The draws depend on (seed, step) alone."""
-        scores = self.grad_sum / self.view_count.clamp_min(1)
-        plan = plan_refinement(scores, splats["raw_scales"].exp(), splats["raw_opacities"].sigmoid(), self.config)
-        generator = torch.Generator().manual_seed(int(self.seed) * 1_000_003 + step)
-        values, child = {name: parameter[plan.source] for name, parameter in splats.items()}, plan.is_child
-        values["raw_means"][child] += child_offsets(
-            values["raw_quats"][child], values["raw_scales"][child].exp(), generator
-        )
-        values["raw_scales"][plan.is_split] -= torch.tensor(SPLIT_SHRINK).log()
-        # two of opacity 1 - sqrt(1 - o) in line cover as much as the one they replace (Rota Bulo et al. 2024)
-        opacity = values["raw_opacities"][child].sigmoid()
-        values["raw_opacities"][child] = (1 - (1 - opacity).sqrt()).clamp(1e-6, 1 - 1e-6).logit()
-        self.grad_sum = torch.zeros_like(values["raw_opacities"])
-        self.view_count = torch.zeros_like(self.grad_sum)
-        return replace_parameters(values, splats, plan, optimizer)
+    plan = plan_refinement(scores, splats["raw_scales"].exp(), splats["raw_opacities"].sigmoid(), config)
+    values, child = {name: parameter[plan.source] for name, parameter in splats.items()}, plan.is_child
+    scales = values["raw_scales"][child].exp()
+    values["raw_means"][child] += child_offsets(values["raw_quats"][child], scales, generator)
+    values["raw_scales"][plan.is_split] -= torch.tensor(SPLIT_SHRINK).log()
+    # two of opacity 1 - sqrt(1 - o) in line cover as much as the one they replace (Rota Bulo et al. 2024)
+    opacity = values["raw_opacities"][child].sigmoid()
+    values["raw_opacities"][child] = (1 - (1 - opacity).sqrt()).clamp(1e-6, 1 - 1e-6).logit()
+    return replace_parameters(values, splats, plan, optimizer)
 
 
 def plan_refinement(
@@ -174,20 +144,12 @@ def replace_parameters(
         fresh = nn.Parameter(new_values[name], requires_grad=parameter.requires_grad)
         for group in optimizer.param_groups:
             group["params"] = [fresh if p is parameter else p for p in group["params"]]
-        state = optimizer.state.pop(parameter, None)
-        if state is not None:
-            optimizer.state[fresh] = {
-                key: _follow(value, plan) if _is_per_splat(value, parameter) else value for key, value in state.items()
-            }
+        if parameter in optimizer.state:
+            state = optimizer.state.pop(parameter)
+            for key, value in state.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    state[key] = value[plan.source]
+                    state[key][plan.is_child] = 0
+            optimizer.state[fresh] = state
         replaced[name] = fresh
     return replaced
-
-
-def _is_per_splat(value: object, parameter: nn.Parameter) -> bool:
-    return isinstance(value, Tensor) and value.shape == parameter.shape
-
-
-def _follow(value: Tensor, plan: Refinement) -> Tensor:
-    moved = value[plan.source]
-    moved[plan.is_child] = 0
-    return moved

@@ -17,16 +17,12 @@ from sds3d.ops.rasterize_gaussians import rasterize_gaussians
 from sds3d.ops.spherical_harmonics import SH_C0, spherical_harmonics
 from sds3d.options import ordered
 from sds3d.scenes.base import INIT_COLOR_JITTER, PICTURE, ParamGroup, RenderContext, SceneConfig
-from sds3d.scenes.densify import Densifier, DensifyConfig, SplatTrace
-from sds3d.scenes.init import ball_points, ball_spacing
+from sds3d.scenes.densify import DensifyConfig, SplatTrace, refine
 from sds3d.scenes.regularizers import depth_spread, opacity_entropy, opacity_sparsity
-from sds3d.scenes.splat_field import SplatField, field_at_points, splat_field, splat_to_grid
-from sds3d.types import Cameras, RenderOutput
+from sds3d.scenes.splat_field import SplatField
+from sds3d.types import Cameras, RenderOutput, Scalar, ViewColors
 
 Rate = Annotated[float, Field(ge=0, le=1)]
-NAMES = ("raw_means", "raw_quats", "raw_scales", "raw_opacities", "raw_colors")
-HARMONICS = "raw_harmonics"  # only with sh_degree > 0
-ACCUMULATORS = ("grad_sum", "view_count", "seed")  # of the densifier; saved beside the parameters
 SURFACE = 0.1  # world units: splats in a pixel farther apart than this may be two surfaces
 BOUND_RADIUS = 1.05  # world units: means stay inside this ball; splats of an object in the unit ball reach beyond it
 MAX_ASPECT = 3.0  # longest over shortest axis: needles thinner than a pixel of the training views grow long unseen
@@ -68,19 +64,11 @@ class GaussiansConfig(SceneConfig):
     _in_order = ordered("min_scale", "max_scale")
 
     def build(self, generator: torch.Generator) -> "Gaussians":
-        """A fresh scene on the CPU; every random number it will ever need descends from `generator`."""
         return Gaussians(self, generator)
 
 
 class Gaussians(nn.Module):
     """A Scene of splats. The optimizer moves `raw_*`; the properties are the same values after activation."""
-
-    raw_means: nn.Parameter
-    raw_quats: nn.Parameter
-    raw_scales: nn.Parameter
-    raw_opacities: nn.Parameter
-    raw_colors: nn.Parameter
-    raw_harmonics: nn.Parameter
 
     def __init__(self, config: GaussiansConfig, generator: torch.Generator) -> None:
         super().__init__()
@@ -93,20 +81,20 @@ class Gaussians(nn.Module):
         self.raw_scales = nn.Parameter(torch.full((count, 3), scale).log())
         self.raw_opacities = nn.Parameter(torch.full((count,), config.init_opacity).logit())
         self.raw_colors = nn.Parameter((0.5 + jitter).logit())
-        self.names: tuple[str, ...] = NAMES
         if config.sh_degree > 0:
-            self.names = (*NAMES, HARMONICS)
             self.raw_harmonics = nn.Parameter(torch.zeros(count, (config.sh_degree + 1) ** 2 - 1, 3))
-        self.densifier = Densifier(config.densify, count, generator)
-        self.register_state_dict_post_hook(_flatten_state)
-        self.register_load_state_dict_pre_hook(_prepare_loading)
+        # of densification; in the checkpoint, so that a resumed run refines at the same places with the same draws
+        self.grad_sum: Tensor = nn.Buffer(torch.zeros(count))
+        self.view_count: Tensor = nn.Buffer(torch.zeros(count))
+        self.seed: Tensor = nn.Buffer(torch.randint(2**31, (), generator=generator))
+        self.register_load_state_dict_pre_hook(_take_on_the_saved_number)
 
     def __len__(self) -> int:
         return len(self.raw_means)
 
     def splats(self) -> dict[str, nn.Parameter]:
         """The parameters by name, one row per splat each."""
-        return {name: getattr(self, name) for name in self.names}
+        return dict(self.named_parameters())
 
     @property
     def means(self) -> Float[Tensor, "N 3"]:
@@ -142,9 +130,7 @@ class Gaussians(nn.Module):
         offsets = spherical_harmonics(coefficients, self.means, cameras.camera_to_world, self.config.rasterizer)
         return (0.5 + offsets).clamp(0, 1)
 
-    def render(
-        self, cameras: Cameras, background: Float[Tensor, "B 3"], context: RenderContext = PICTURE
-    ) -> RenderOutput:
+    def render(self, cameras: Cameras, background: ViewColors, context: RenderContext = PICTURE) -> RenderOutput:
         """Project and composite all splats, front to back, into every view.
 
         With w_i the compositing weight of splat i: rgb = sum w_i c_i + (1 - sum w_i) background, depth = sum w_i z_i,
@@ -189,7 +175,7 @@ class Gaussians(nn.Module):
         named = {name.removeprefix("raw_"): parameter for name, parameter in self.splats().items()}
         return [ParamGroup(name, [parameter], rates[f"lr_{name}"]) for name, parameter in named.items()]
 
-    def regularizers(self, out: RenderOutput) -> Mapping[str, Float[Tensor, ""]]:
+    def regularizers(self, out: RenderOutput) -> Mapping[str, Scalar]:
         """Losses against haze, specks and needles.
 
         `sparsity` and `opaque` (entropy) of the rendered opacity; the splats' mean `opacity` and `scale` (world units);
@@ -210,7 +196,7 @@ class Gaussians(nn.Module):
 
     @torch.no_grad()
     def after_step(self, step: int, steps: int, out: RenderOutput, optimizer: Optimizer) -> None:
-        """Keep splats inside the bounds, then densify: see Densifier."""
+        """Keep splats inside the bounds, add up how hard the image pulls at each, and refine when it is time."""
         config = self.config
         norm = self.raw_means.norm(dim=-1, keepdim=True)
         self.raw_means.mul_((BOUND_RADIUS / norm.clamp_min(1e-12)).clamp_max(1.0))
@@ -218,48 +204,63 @@ class Gaussians(nn.Module):
         shortest = self.raw_scales.amin(dim=-1, keepdim=True)
         self.raw_scales.clamp_(max=shortest + math.log(MAX_ASPECT))
         assert isinstance(out.aux, SplatTrace), f"not a render of this scene: {type(out.aux)}"
-        for name, parameter in self.densifier.after_step(self.splats(), out.aux, optimizer, step, steps).items():
+        pulls = out.aux.means2d.grad
+        if pulls is not None:
+            # losses are means over views: undo that, and measure in half images so that the resolution drops out
+            size = pulls.new_tensor([out.aux.width, out.aux.height])
+            self.grad_sum += (pulls * size * (0.5 * len(pulls))).norm(dim=-1).sum(dim=0)
+            self.view_count += out.aux.visible.sum(dim=0)
+        if config.densify.is_due(step, steps):
+            self.refine(optimizer, step)
+
+    def refine(self, optimizer: Optimizer, step: int) -> None:
+        """Clone, split and prune by the gradients since the last time. The draws depend on (seed, step) alone."""
+        scores = self.grad_sum / self.view_count.clamp_min(1)
+        generator = torch.Generator().manual_seed(int(self.seed) * 1_000_003 + step)
+        for name, parameter in refine(self.splats(), scores, self.config.densify, optimizer, generator).items():
             setattr(self, name, parameter)
+        self.grad_sum = torch.zeros_like(self.opacities)
+        self.view_count = torch.zeros_like(self.grad_sum)
 
     @torch.no_grad()
     def field(self) -> SplatField:
         """The splats as a field in space, without gradient."""
-        return splat_field(self.means, self.quats, self.scales, self.opacities, self.colors)
+        return SplatField(self.means, self.quats, self.scales, self.opacities, self.colors)
 
     @torch.no_grad()
     def density(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P"]:
         """sum_i opacity_i exp(-1/2 d^T Sigma_i^-1 d), without unit; about 1 and above inside solid parts."""
-        return field_at_points(self.field(), points)[0]
+        return self.field().at_points(points)[0]
 
     @torch.no_grad()
     def color(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P 3"]:
         """Density-weighted mean of the splats' colours; defined everywhere, also far from all splats."""
-        return field_at_points(self.field(), points)[1]
+        return self.field().at_points(points)[1]
 
     @torch.no_grad()
     def density_grid(
         self, origin: Float[Tensor, "3"], spacing: float, shape: tuple[int, int, int]
     ) -> Float[Tensor, "X Y Z"]:
         """Density on a regular grid, much faster than point by point; cut off at 3 sigma."""
-        return splat_to_grid(self.field(), origin, spacing, shape)
+        return self.field().on_grid(origin, spacing, shape)
 
 
-def _flatten_state(scene: Gaussians, state: dict[str, Any], prefix: str, _: object) -> None:
-    """The densifier's accumulators are saved as if they were the scene's own."""
-    for name in ACCUMULATORS:
-        state[prefix + name] = state.pop(f"{prefix}densifier.{name}")
-
-
-def _prepare_loading(scene: Gaussians, state: dict[str, Any], prefix: str, *_: object) -> None:
-    """Undo `_flatten_state` and take on the saved number of splats.
-
-    Parameters stay the same objects, so an optimizer that holds them stays valid.
-    """
-    for name in ACCUMULATORS:
-        if prefix + name in state:
-            state[f"{prefix}densifier.{name}"] = state.pop(prefix + name)
+def _take_on_the_saved_number(scene: Gaussians, state: dict[str, Any], prefix: str, *_: object) -> None:
+    """Of splats. Parameters stay the same objects, so an optimizer that holds them stays valid."""
     for name, current in (*scene.named_parameters(), *scene.named_buffers()):
         saved = state.get(prefix + name)
         if isinstance(saved, Tensor) and saved.shape[1:] == current.shape[1:]:
             current.grad = None
             current.data = current.data.new_empty(saved.shape)
+
+
+def ball_points(count: int, radius: float, generator: torch.Generator) -> Float[Tensor, "N 3"]:
+    """Points drawn uniformly from a ball around the origin."""
+    directions = torch.randn(count, 3, generator=generator)
+    directions = directions / directions.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+    return directions * radius * torch.rand(count, 1, generator=generator).pow(1.0 / 3.0)
+
+
+def ball_spacing(count: int, radius: float) -> float:
+    """Edge of the cube that each of `count` points has to itself in a ball: (4/3 pi radius^3 / count)^(1/3)."""
+    return (4.0 / 3.0 * math.pi * radius**3 / count) ** (1.0 / 3.0)

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from sds3d.scenes.background import Background, SolidBackground
 from sds3d.scenes.base import INIT_COLOR_JITTER, PICTURE, ParamGroup, RenderContext, SceneConfig
 from sds3d.scenes.regularizers import total_variation
-from sds3d.types import Cameras, RenderOutput
+from sds3d.types import Cameras, RenderOutput, Scalar, ViewColors
 
 
 class ImageConfig(SceneConfig):
@@ -32,7 +32,6 @@ class ImageConfig(SceneConfig):
     lr_pixels: Annotated[float, Field(ge=0, le=1, description="Learning rate of the colour logits")] = 0.05
 
     def build(self, generator: torch.Generator) -> "ImageScene":
-        """A noisy grey image on the CPU."""
         return ImageScene(self, generator)
 
 
@@ -50,9 +49,7 @@ class ImageScene(nn.Module):
         """sRGB colours in [0, 1]."""
         return self.raw_pixels.sigmoid()
 
-    def render(
-        self, cameras: Cameras, background: Float[Tensor, "B 3"], context: RenderContext = PICTURE
-    ) -> RenderOutput:
+    def render(self, cameras: Cameras, background: ViewColors, context: RenderContext = PICTURE) -> RenderOutput:
         """The image for each camera, resized (antialiased) to the camera's size; the background never shows."""
         shape = (cameras.height, cameras.width)
         image = self.pixels.permute(2, 0, 1)[None]
@@ -63,10 +60,9 @@ class ImageScene(nn.Module):
         return RenderOutput(rgb, torch.ones_like(depth), depth)
 
     def param_groups(self) -> list[ParamGroup]:
-        """The pixels."""
         return [ParamGroup("pixels", [self.raw_pixels], self.config.lr_pixels)]
 
-    def regularizers(self, out: RenderOutput) -> Mapping[str, Float[Tensor, ""]]:
+    def regularizers(self, out: RenderOutput) -> Mapping[str, Scalar]:
         """`smooth`: total variation of the image."""
         return {"smooth": total_variation(self.pixels[None])}
 

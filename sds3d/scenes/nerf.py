@@ -6,25 +6,34 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float
-from pydantic import Field, field_validator
+from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
+from torch.utils.checkpoint import checkpoint
 
-from sds3d.options import Fraction, Schedule, Scheduled, evaluate
+from sds3d.cameras import Rays, camera_rays
+from sds3d.ops.composite import composite
+from sds3d.ops.march_rays import march_rays
+from sds3d.options import Fraction, Schedule, Scheduled, bounded, evaluate
 from sds3d.scenes import regularizers
 from sds3d.scenes.base import PICTURE, ParamGroup, RenderContext, SceneConfig
 from sds3d.scenes.nerf_field import FieldConfig, NerfField
-from sds3d.scenes.nerf_render import RAY_LOSSES, RayRequest, render_rays
 from sds3d.scenes.occupancy import Occupancy
-from sds3d.scenes.rays import camera_rays
-from sds3d.scenes.shading import ShadingConfig, draw_light
-from sds3d.types import Cameras, RenderOutput
+from sds3d.scenes.shading import Light, ShadingConfig, draw_light
+from sds3d.types import Cameras, RenderOutput, Scalar, ViewColors
 
 BOUND_RADIUS = 1.0  # world units: the field is 0 outside this ball, the one that cameras are placed around
 SOLID = 0.5  # opacity from which on a ray counts as one that hits the surface
 MIN_CHUNK = 256  # rays; smaller chunks save no memory that matters
+IMAGE_LOSSES = {  # what each is computed from
+    "sparsity": (regularizers.opacity_sparsity, "opacity"),
+    "opaque": (regularizers.opacity_entropy, "opacity"),
+    "total_variation": (regularizers.anisotropic_variation, "rgb"),
+    "normal_smoothness": (regularizers.total_variation, "normal"),
+}
+RAY_LOSSES = ("orientation", "z_variance", "distortion")
 
 
 class NerfConfig(SceneConfig):
@@ -40,10 +49,7 @@ class NerfConfig(SceneConfig):
             "z_variance": {"start": 0.0, "end": 2000.0, "begin_at": 0.1, "end_at": 0.4},
         }
     }
-    losses: ClassVar[tuple[str, ...]] = (
-        *("sparsity", "opaque", "total_variation", "normal_smoothness"),
-        *RAY_LOSSES,
-    )
+    losses: ClassVar[tuple[str, ...]] = (*IMAGE_LOSSES, *RAY_LOSSES)
     artifacts: ClassVar[tuple[str, ...]] = ("sheet", "orbit", "glb")
     field: FieldConfig = FieldConfig()
     occupancy_resolution: Annotated[
@@ -52,7 +58,9 @@ class NerfConfig(SceneConfig):
     shading: Annotated[ShadingConfig | None, Field(description="Light in training; null for none")] = None
     # longer at first: haze has a long way on every ray and no detail to miss
     step: Annotated[
-        Scheduled, Field(description="Distance between samples of a ray, world units; half of its end in pictures")
+        Scheduled,
+        bounded(f"above 0 and below {BOUND_RADIUS:g}, the radius of the scene", lambda step: 0 < step < BOUND_RADIUS),
+        Field(description="Distance between samples of a ray, world units; half of its end in pictures"),
     ] = Schedule(start=0.09, end=0.045, begin_at=0.1, end_at=0.3)
     chunk: Annotated[
         int, Field(ge=1, description="Rays at once: bounds the memory, and costs time if below a view's")
@@ -60,15 +68,7 @@ class NerfConfig(SceneConfig):
     lr_table: Annotated[Fraction, Field(description="Learning rate of the hash grid's entries")] = 0.02
     lr_network: Annotated[Fraction, Field(description="Learning rate of the network")] = 0.01
 
-    @field_validator("step")
-    @classmethod
-    def _inside_the_ball(cls, value: float | Schedule) -> float | Schedule:
-        if not all(0 < evaluate(value, progress) < BOUND_RADIUS for progress in (0.0, 1.0)):
-            raise ValueError(f"it must be above 0 and below {BOUND_RADIUS:g}, the radius of the scene")
-        return value
-
     def build(self, generator: torch.Generator) -> "Nerf":
-        """A fresh scene on the CPU; every random number it will ever need descends from `generator`."""
         return Nerf(self, generator)
 
 
@@ -98,9 +98,7 @@ class Nerf(nn.Module):
         self.chunk = max(MIN_CHUNK, self.chunk // 2)
         return f"{self.chunk} rays at once"
 
-    def render(
-        self, cameras: Cameras, background: Float[Tensor, "B 3"], context: RenderContext = PICTURE
-    ) -> RenderOutput:
+    def render(self, cameras: Cameras, background: ViewColors, context: RenderContext = PICTURE) -> RenderOutput:
         """March all rays through what is occupied and composite front to back.
 
         With w_i the weight of sample i on its ray: rgb = sum w_i c_i + (1 - sum w_i) background, depth = sum w_i z_i,
@@ -115,26 +113,63 @@ class Nerf(nn.Module):
             jitter = torch.rand(len(rays), generator=context.generator).to(background)
             if self.config.shading is not None and context.lit:
                 light = draw_light(self.config.shading, cameras, context.progress, context.generator)
-        names = [name for name in RAY_LOSSES if name in context.losses]
-        normals = context.normals or "normal_smoothness" in context.losses
-        request = RayRequest(step, math.ceil(2 * BOUND_RADIUS / step) + 1, normals, names, light)
         views = torch.arange(len(cameras), device=background.device).repeat_interleave(len(rays) // len(cameras))
-        maps = render_rays(self.field, self.occupancy, rays, views, jitter, request, self.chunk)
+        # With more than one chunk each keeps only its rays and is rendered again in the backward pass (Chen et al.
+        # 2016): the samples of one chunk exist at a time, for a third more time. The result is the same.
+        recompute, parts = torch.is_grad_enabled() and len(rays) > self.chunk, []
+        for start in range(0, len(rays), self.chunk):
+            part = slice(start, start + self.chunk)
+            inputs = (rays.part(part), views[part], None if jitter is None else jitter[part], step, light, context)
+            if recompute:
+                parts.append(checkpoint(self._render_chunk, *inputs, use_reentrant=False, preserve_rng_state=False))
+            else:
+                parts.append(self._render_chunk(*inputs))
+        maps = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         opacity = maps["opacity"].view(shape)
         rgb = maps["color"].view(shape) + (1 - opacity) * background[:, None, None]
-        normal = F.normalize(maps["normal"], dim=-1, eps=1e-6).view(shape) if normals else None
-        trace = NerfTrace(context, {name: maps[name] for name in names})
+        normal = F.normalize(maps["normal"], dim=-1, eps=1e-6).view(shape) if "normal" in maps else None
+        trace = NerfTrace(context, {name: maps[name] for name in RAY_LOSSES if name in maps})
         return RenderOutput(rgb, opacity, maps["depth"].view(shape), normal, trace)
 
-    def param_groups(self) -> list[ParamGroup]:
-        """The hash grid's table and the network."""
-        field, config = self.field, self.config
-        return [
-            ParamGroup("table", [field.table], config.lr_table),
-            ParamGroup("network", list(field.network), config.lr_network),
-        ]
+    def _render_chunk(
+        self,
+        rays: Rays,
+        views: Int[Tensor, "R"],
+        jitter: Float[Tensor, "R"] | None,
+        step: float,
+        light: Light | None,
+        context: RenderContext,
+    ) -> dict[str, Tensor]:
+        """[R, C] each: color (premultiplied), opacity, depth, and normal if wanted; [R] each of RAY_LOSSES."""
+        losses, maps = context.losses, {}
+        shows_normals = context.normals or "normal_smoothness" in losses
+        near, far = ball_interval(rays, BOUND_RADIUS)
+        most = math.ceil(2 * BOUND_RADIUS / step) + 1  # samples of a ray
+        samples = march_rays(rays.origins, rays.directions, near, far, self.occupancy.grid, step, most, jitter)
+        points, indices = samples.points, samples.ray_indices
+        density, features = self.field(points)
+        if shows_normals or light is not None or "orientation" in losses:
+            normals = self.field.normals(points)
+            if light is not None:
+                features = light.shade(features, normals, points, views[indices])
+            if shows_normals:
+                features = torch.cat([features, normals], dim=-1)
+        image, opacity, depth, weights = composite(density, features, samples.t_starts, samples.t_ends, samples.offsets)
+        if "orientation" in losses:
+            directions = rays.directions.index_select(0, indices)
+            maps["orientation"] = regularizers.orientation(weights, normals, directions, samples)
+        if "z_variance" in losses:
+            maps["z_variance"] = regularizers.z_variance(weights, samples)
+        if "distortion" in losses:
+            maps["distortion"] = regularizers.distortion(weights, samples)
+        maps |= {"color": image[:, :3], "opacity": opacity, "depth": depth * rays.depth_scale[:, None]}
+        return maps | {"normal": image[:, 3:]} if shows_normals else maps
 
-    def regularizers(self, out: RenderOutput) -> Mapping[str, Float[Tensor, ""]]:
+    def param_groups(self) -> list[ParamGroup]:
+        table = ParamGroup("table", [self.field.table], self.config.lr_table)
+        return [table, ParamGroup("network", list(self.field.network), self.config.lr_network)]
+
+    def regularizers(self, out: RenderOutput) -> Mapping[str, Scalar]:
         """Those that the render's context named.
 
         Of the image: `sparsity`, `opaque` (entropy; late in the run, or it freezes haze), `total_variation` and
@@ -142,7 +177,14 @@ class Nerf(nn.Module):
         over all.
         """
         assert isinstance(out.aux, NerfTrace), f"not a render of this scene: {type(out.aux)}"
-        return {name: _regularizer(name, out, out.aux) for name in self.config.losses if name in out.aux.context.losses}
+        losses = {}
+        for name, (loss, shown) in IMAGE_LOSSES.items():
+            if name in out.aux.context.losses:
+                losses[name] = loss(getattr(out, shown))
+        hit = (out.opacity.detach() > SOLID).flatten()
+        for name, value in out.aux.ray_losses.items():
+            losses[name] = value.mean() if name == "distortion" else (value * hit).sum() / hit.sum().clamp_min(1)
+        return losses
 
     @torch.no_grad()
     def after_step(self, step: int, steps: int, out: RenderOutput, optimizer: Optimizer) -> None:
@@ -162,18 +204,14 @@ class Nerf(nn.Module):
         return self.field(points)[1]
 
 
-def _regularizer(name: str, out: RenderOutput, trace: NerfTrace) -> Float[Tensor, ""]:
-    if name == "sparsity":
-        return regularizers.opacity_sparsity(out.opacity)
-    if name == "opaque":
-        return regularizers.opacity_entropy(out.opacity)
-    if name == "total_variation":
-        return regularizers.anisotropic_variation(out.rgb)
-    if name == "normal_smoothness":
-        assert out.normal is not None, "it was rendered without normals"
-        return regularizers.total_variation(out.normal)
-    value = trace.ray_losses[name]
-    if name == "distortion":
-        return value.mean()
-    hit = (out.opacity.detach() > SOLID).flatten()
-    return (value * hit).sum() / hit.sum().clamp_min(1)
+def ball_interval(rays: Rays, radius: float) -> tuple[Float[Tensor, "R"], Float[Tensor, "R"]]:
+    """Distances at which each ray enters and leaves the ball around the origin; (0, 0) for a ray that misses it.
+
+    The roots t of |o + t d|^2 = radius^2, the near one clamped to 0 for a camera inside the ball.
+    """
+    middle = -(rays.origins * rays.directions).sum(dim=-1)
+    nearest = (rays.origins + middle[:, None] * rays.directions).square().sum(dim=-1)
+    half = (radius**2 - nearest).clamp_min(0).sqrt()
+    near, far = (middle - half).clamp_min(0), middle + half
+    missed = (half == 0) | (far <= near)
+    return torch.where(missed, 0.0, near), torch.where(missed, 0.0, far)

@@ -42,14 +42,7 @@ class FieldConfig(Options):
     _in_order = ordered("base_resolution", "finest_resolution")
 
     def grid(self) -> HashGrid:
-        """The table's layout."""
-        return HashGrid(
-            levels=self.levels,
-            features=FEATURES,
-            base_resolution=self.base_resolution,
-            finest_resolution=self.finest_resolution,
-            log2_table=self.log2_table,
-        )
+        return HashGrid(self.levels, FEATURES, self.base_resolution, self.finest_resolution, self.log2_table)
 
 
 class NerfField(nn.Module):
@@ -59,8 +52,6 @@ class NerfField(nn.Module):
     m(p) is the output of a small network on the hash grid's features at p; density and colour share its hidden layer.
     The last term, a soft ball around the origin (Lin et al. 2023, Magic3D), stays for the whole run.
     """
-
-    level_weights: Tensor
 
     def __init__(self, config: FieldConfig, radius: float, generator: torch.Generator) -> None:
         super().__init__()
@@ -72,7 +63,7 @@ class NerfField(nn.Module):
             nn.Parameter(math.sqrt(6 / inputs) * (2 * torch.rand(outputs, inputs, generator=generator) - 1))
             for inputs, outputs in itertools.pairwise(sizes)  # He et al. 2015; without biases, as in instant-ngp
         )
-        self.register_buffer("level_weights", torch.zeros(config.levels))
+        self.level_weights: Tensor = nn.Buffer(torch.zeros(config.levels))
         self.show_levels(0.0)
 
     def show_levels(self, progress: float) -> None:
@@ -98,7 +89,6 @@ class NerfField(nn.Module):
         return self._activated(raw.squeeze(-1), points), color.sigmoid()
 
     def density(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P"]:
-        """The density alone."""
         return self._activated(self._hidden(points) @ self.network[-1][0], points)
 
     def _hidden(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P K"]:

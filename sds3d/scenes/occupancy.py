@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from nerfacc import OccGridEstimator
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,9 +11,7 @@ from torch.nn import functional as F
 from sds3d.ops.march_rays import OccupancyGrid
 
 EVERY = 16  # steps between updates (Mueller et al. 2022, appendix E.2)
-THRESHOLD = (
-    0.01  # occupied: above this opacity of one marching step, or above the mean of all cells (nerfacc's occ_thre)
-)
+THRESHOLD = 0.01  # occupied: above this opacity of one marching step, or the mean of all cells (nerfacc's occ_thre)
 DECAY = 0.5  # what remains of a cell's old value at an update; 0.95 (nerfacc) keeps what has gone for a whole short run
 HIDDEN_DEPTH = 6.0  # samples behind this optical depth are left out: exp(-6) = 0.2% of the light gets through
 AT_ONCE = 1 << 18  # points; bounds the memory of an update
@@ -27,40 +25,19 @@ class Occupancy(nn.Module):
     (`least`).
     """
 
-    seed: Tensor
-    least: Tensor
-
-    def __init__(
-        self,
-        resolution: int,
-        radius: float,
-        step: float,
-        seed: Tensor,
-        every: int = EVERY,
-        threshold: float = THRESHOLD,
-        decay: float = DECAY,
-        hidden_depth: float = HIDDEN_DEPTH,
-    ) -> None:
+    def __init__(self, resolution: int, radius: float, step: float, seed: Tensor) -> None:
         """resolution^3 cells over the ball's box; the opacity of a `step` (world units) decides what is occupied."""
         super().__init__()
-        self.radius, self.step, self.every = radius, step, every
-        self.threshold, self.decay, self.hidden_depth = threshold, decay, hidden_depth
-        low, high = [-radius] * 3, [radius] * 3
-        self.estimator = OccGridEstimator(low + high, resolution, levels=1)
-        self.register_buffer("seed", seed)
-        # the least density of each cell and its neighbours
-        self.register_buffer("least", torch.zeros(resolution**3))
-
-    @property
-    def box(self) -> Float[Tensor, "6"]:
-        """Low and high corner of the grid in the world."""
-        box: Tensor = self.estimator.aabbs[0]
-        return box
+        self.step = step
+        self.estimator = OccGridEstimator([-radius] * 3 + [radius] * 3, resolution, levels=1)
+        self.seed: Tensor = nn.Buffer(seed)
+        self.least: Tensor = nn.Buffer(torch.zeros(resolution**3))  # density of a cell and its neighbours
 
     @property
     def grid(self) -> OccupancyGrid:
         """The grid as `march_rays` takes it."""
-        return OccupancyGrid(self.binaries, self.box, self.least.view(self.binaries.shape), self.hidden_depth)
+        least = self.least.view(self.binaries.shape)
+        return OccupancyGrid(self.binaries, self.estimator.aabbs[0], least, HIDDEN_DEPTH)
 
     @property
     def binaries(self) -> Bool[Tensor, "G G G"]:
@@ -69,29 +46,25 @@ class Occupancy(nn.Module):
         return occupied
 
     def update(self, step: int, density: Callable[[Tensor], Tensor]) -> None:
-        """Every `every` steps: evaluate the density at one random point of every cell.
+        """Every EVERY steps: evaluate the density at one random point of every cell.
 
         nerfacc draws from the global generators: their state is saved, seeded by (seed, step), and restored.
         """
-        if step % self.every:
+        if step % EVERY:
             return
+
+        def opacity(points: Tensor) -> Tensor:
+            """Of one marching step."""
+            densities = torch.cat([density(part) for part in points.split(AT_ONCE)])
+            return -torch.expm1(-self.step * densities)[:, None]
+
         device = self.seed.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(int(self.seed) * 1_000_003 + step)
             self.estimator.update_every_n_steps(
-                step,
-                lambda points: -torch.expm1(-self.step * in_parts(density, points))[:, None],
-                occ_thre=self.threshold,
-                ema_decay=self.decay,
-                warmup_steps=EVERY_CELL,
-                n=1,
+                step, opacity, occ_thre=THRESHOLD, ema_decay=DECAY, warmup_steps=EVERY_CELL, n=1
             )
         shape = (1, 1, *self.binaries.shape)
         densities = -torch.log1p(-self.estimator.occs.clamp(max=1 - 1e-6)) / self.step
         # a cell's value is the largest seen in it, not a bound from below: the least of its neighbours' is safe
         self.least.copy_(-F.max_pool3d(-densities.view(shape), 3, stride=1, padding=1).flatten())
-
-
-def in_parts(density: Callable[[Tensor], Tensor], points: Float[Tensor, "P 3"]) -> Float[Tensor, "P"]:
-    """The density at many points, AT_ONCE at a time."""
-    return torch.cat([density(part) for part in points.split(AT_ONCE)])

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import torch
 from jaxtyping import Bool
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sds3d.ops.selective_adam import selective_adam_
-from sds3d.options import Options, Schedule, Scheduled, evaluate
+from sds3d.options import Options, Schedule, Scheduled, bounded, evaluate
 from sds3d.scenes.base import ParamGroup, Scene
 from sds3d.scenes.densify import SplatTrace
 from sds3d.scenes.particles import Particles
@@ -36,6 +36,7 @@ class OptimConfig(Options):
     ] = {}
     clip_gradient: Annotated[
         Scheduled | None,
+        bounded("above 0", lambda limit: limit > 0),
         Field(description="limit for each element of the guidance's gradient on a view; no limit if not given"),
     ] = None
     selective: Annotated[
@@ -43,19 +44,9 @@ class OptimConfig(Options):
     ] = False
     guidance_lr: Annotated[float, Field(ge=0, description="learning rate of a guidance's own network")] = 1e-4
 
-    @field_validator("clip_gradient")
-    @classmethod
-    def _positive(cls, value: float | Schedule | None) -> float | Schedule | None:
-        if value is not None and min(evaluate(value, 0.0), evaluate(value, 1.0)) <= 0:
-            raise ValueError("it must be above 0")
-        return value
-
 
 def build_optimizer(
-    config: OptimConfig,
-    scene: Scene | Particles,
-    state: nn.Module | None,
-    others: Sequence[ParamGroup] = (),
+    config: OptimConfig, scene: Scene | Particles, state: nn.Module | None, others: Sequence[ParamGroup] = ()
 ) -> torch.optim.Adam:
     """Adam with the scene's parameter groups, `others`, and a group for the guidance's own parameters if it has any.
 
@@ -147,17 +138,12 @@ def take_step(optimizer: Optimizer, renders: Sequence[RenderOutput]) -> None:
 def visible_rows(renders: Sequence[RenderOutput]) -> dict[Tensor, Bool[Tensor, "N"]]:
     """For each parameter of splats, the rows that some view of some render shows; empty for other scenes."""
     rows: dict[Tensor, Tensor] = {}
-    for trace in _traces(renders):
+    each = [part for out in renders for part in (out.aux if isinstance(out.aux, list) else [out])]  # of particles too
+    for trace in (out.aux for out in each if isinstance(out.aux, SplatTrace)):
         visible = trace.visible.any(dim=0)
         for parameter in trace.parameters:
             rows[parameter] = rows[parameter] | visible if parameter in rows else visible
     return rows
-
-
-def _traces(renders: Sequence[RenderOutput]) -> list[SplatTrace]:
-    """Those of the renders themselves, and of the particles' renders that one is made of."""
-    traces = [out.aux for out in renders if isinstance(out.aux, SplatTrace)]
-    return traces + [trace for out in renders if isinstance(out.aux, list) for trace in _traces(out.aux)]
 
 
 def set_learning_rates(config: OptimConfig, optimizer: Optimizer, progress: float, rate: float = 1.0) -> None:

@@ -5,12 +5,12 @@ from dataclasses import replace
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sds3d.scenes.base import PICTURE, ParamGroup, RenderContext, Scene, SceneConfig
-from sds3d.types import Cameras, RenderOutput
+from sds3d.types import Cameras, RenderOutput, Scalar, ViewColors
 
 MAPS = ("rgb", "opacity", "depth", "normal")
 
@@ -24,20 +24,16 @@ class Particles(nn.Module):
     independent runs; otherwise they share the guidance's state, such as the critic of VSD.
     """
 
-    turn: Tensor
-
     def __init__(self, scenes: list[Scene]) -> None:
         super().__init__()
         self.scenes = nn.ModuleList([cast(nn.Module, scene) for scene in scenes])
-        self.register_buffer("turn", torch.zeros((), dtype=torch.long))  # k mod n
+        self.turn: Tensor = nn.Buffer(torch.zeros((), dtype=torch.long))  # k mod n
 
     def each(self) -> list[Scene]:
         """The particles."""
         return [cast(Scene, scene) for scene in self.scenes]
 
-    def render(
-        self, cameras: Cameras, background: Float[Tensor, "B 3"], context: RenderContext = PICTURE
-    ) -> RenderOutput:
+    def render(self, cameras: Cameras, background: ViewColors, context: RenderContext = PICTURE) -> RenderOutput:
         """Each particle in its own views, in the order of `cameras`; `aux` holds the particles' own renders.
 
         Losses are means over all B views, so gradients are multiplied by n on their way back to the particles.
@@ -64,7 +60,7 @@ class Particles(nn.Module):
             for alike in zip(*groups, strict=True)
         ]
 
-    def regularizers(self, out: RenderOutput) -> Mapping[str, Float[Tensor, ""]]:
+    def regularizers(self, out: RenderOutput) -> Mapping[str, Scalar]:
         """Sums over the particles, each with its own render."""
         each = [scene.regularizers(part) for scene, part in zip(self.each(), _parts(out), strict=True)]
         return {name: torch.stack([losses[name] for losses in each]).sum() for name in each[0]}

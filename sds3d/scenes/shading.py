@@ -19,8 +19,6 @@ from sds3d.types import Cameras
 AMBIENT = 0.1  # share of the light that comes from everywhere (DreamFusion: 0.1)
 LAMP_DISTANCE = 3.0  # world units from the origin, about that of the cameras
 
-Mode = Literal["lambertian", "textureless"]
-
 
 class ShadingConfig(Options):
     """DreamFusion's schedule: colours alone at first, then one of three kinds of shading in each step."""
@@ -56,7 +54,7 @@ class Sun(Options):
 class Light:
     """The light of one step: one lamp per view, one mode for all views."""
 
-    mode: Mode
+    mode: Literal["lambertian", "textureless"]
     positions: Float[Tensor, "B 3"]
 
     def shade(

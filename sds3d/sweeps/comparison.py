@@ -9,8 +9,8 @@ import torch
 from sds3d.atomic import write_atomic, write_json, writing
 from sds3d.cameras import orbit
 from sds3d.config import RunConfig
-from sds3d.export import arrange, azimuth_label, write_png
-from sds3d.export.contact_sheet import BACKGROUND, to_uint8
+from sds3d.export.contact_sheet import BACKGROUND, arrange, azimuth_label, to_uint8
+from sds3d.export.png import write_png
 from sds3d.export.views import render_views
 from sds3d.metrics.image import diversity
 from sds3d.run.artifacts import ARTIFACTS

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from sds3d.cameras import sample_cameras
 from sds3d.config.run_config import OWN_LOSSES, RunConfig
 from sds3d.errors import NumericsError
-from sds3d.guidance.base import GuidanceInput
-from sds3d.guidance.inject import clip_gradient, inject_gradient
+from sds3d.guidance.base import GuidanceInput, clip_gradient, inject_gradient
 from sds3d.guidance.noise import NoiseRequest
 from sds3d.metrics import view_classifier
 from sds3d.options import evaluate
@@ -24,9 +23,8 @@ from sds3d.prompts import Prompts
 from sds3d.reference_image import REFERENCE_WEIGHTS, ReferenceImage
 from sds3d.run.checkpoint import Checkpoint, pack, unpack
 from sds3d.run.events import StepDone
-from sds3d.scenes import ParamGroup, RenderContext, Scene
 from sds3d.scenes.background import EnvironmentMap, LearnedBackground
-from sds3d.scenes.base import SplitRendering
+from sds3d.scenes.base import ParamGroup, RenderContext, Scene, SplitRendering
 from sds3d.scenes.optimizer import build_optimizer, set_learning_rates, take_step
 from sds3d.scenes.particles import Particles, scenes_of
 from sds3d.scenes.regularizers import weighted_sum
@@ -86,7 +84,7 @@ class Trainer:
             losses = dict(scene.regularizers(out))
             if self.environment_map is not None:
                 out = replace(out, rgb=self.environment_map.behind(out, cameras, background, generator))
-        request = NoiseRequest(cameras, out, prior.latent_shape, generator, progress)
+        request = NoiseRequest(cameras, out, prior.latent_shape, generator)
         noise = config.noise.sample(request, self.noise_state).to(self.device)
         with self._timed("prior"):
             x = prior.encode(out.image())

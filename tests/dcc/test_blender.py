@@ -7,6 +7,7 @@ import json
 import math
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,8 @@ import torch
 from PIL import Image
 
 from sds3d.cameras import orbit
-from sds3d.export import MESH_FORMATS
-from sds3d.export.obj_ply_stl import WORLD_TO_Z_UP, without_texture
+from sds3d.export.formats import MESH_FORMATS
+from sds3d.export.obj_ply_stl import WORLD_TO_Z_UP
 from sds3d.export.render_mesh import render_mesh
 
 PYTHON = os.environ.get("SDS3D_BPY", "")
@@ -38,7 +39,8 @@ def found(tmp_path_factory, textured_body, camera):
     for name, chosen in MESH_FORMATS.items():
         (folder / name).mkdir()
         files.append(folder / name / f"mesh.{name}")
-        chosen.write(textured_body if chosen.textured else without_texture(textured_body), files[-1], {"seed": 0})
+        body = textured_body if chosen.textured else replace(textured_body, texture=None)
+        chosen.write(body, files[-1], {"seed": 0})
     pose = camera.camera_to_world[0].numpy().astype(float)
     pose[:3] = WORLD_TO_Z_UP @ pose[:3]
     pose[:, 1:3] *= -1  # Blender's cameras look along -z with +y up

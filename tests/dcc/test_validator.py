@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from sds3d.export import write_glb, write_gltf
+from sds3d.export.glb import write_glb, write_gltf
 
 MODULE = os.environ.get("SDS3D_GLTF_VALIDATOR", "")
 pytestmark = pytest.mark.skipif(

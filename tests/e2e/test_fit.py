@@ -9,7 +9,8 @@ import torch
 from sds3d.cameras import CamerasConfig, orbit, sample_cameras
 from sds3d.priors.embedded.captions import build, parse
 from sds3d.priors.embedded.render import over, render_solids
-from sds3d.scenes import GaussiansConfig, NerfConfig, RenderContext, SceneConfig
+from sds3d.scenes import GaussiansConfig, NerfConfig, SceneConfig
+from sds3d.scenes.base import RenderContext
 
 VIEWS, SIZE, BATCH = 32, 40, 4
 GREY = 0.5

@@ -6,7 +6,9 @@ import pytest
 
 from sds3d import Session
 from sds3d.errors import ConfigError
-from sds3d.export import check_geometry, read_glb, render_sheet
+from sds3d.export.contact_sheet import render_sheet
+from sds3d.export.formats import check_geometry
+from sds3d.export.glb import read_glb
 from sds3d.run.events import Stop
 from sds3d.scenes import NerfConfig
 

@@ -2,8 +2,7 @@
 
 import torch
 
-from sds3d.evaluation.alignment import SIZE, VIEWS, align, silhouette_cameras
-from sds3d.evaluation.ground_truth import draw_truths
+from sds3d.evaluation.ground_truth import SIZE, VIEWS, align, draw_truths, silhouette_cameras
 from sds3d.priors.embedded.captions import parse
 from sds3d.priors.embedded.render import render_solids
 
@@ -20,7 +19,7 @@ def test_the_truth_covers_itself():
     assert found.silhouette_iou > 0.99
     assert found.draw == 5
     assert found.yaw_deg == 0.0
-    assert found.scale == 1.0
+    assert found.scales[found.draw] == 1.0
 
 
 def test_turn_and_scale_are_found():

@@ -9,7 +9,6 @@ from sds3d.evaluation.classifier import LABELS, Prediction, attributes_of, load_
 from sds3d.evaluation.classifier_scores import (
     agreement,
     captions_for,
-    distractors,
     has_front,
     is_retrieved,
     score_renders,
@@ -88,7 +87,7 @@ def certain(text: str) -> Prediction:
 
 
 def test_retrieval_is_by_the_likeliest_caption():
-    captions = distractors([parse("a red mug"), parse("a blue mug")], count=20)
+    captions = captions_for(["a red mug", "a blue mug"], count=20)
     assert len(captions) == 20
     assert is_retrieved(certain("a red mug"), parse("a red mug"), captions).all()
     assert not is_retrieved(certain("a red mug"), parse("a blue mug"), captions).any()

@@ -16,7 +16,7 @@ from sds3d.evaluation.ground_truth import (
     solid_body,
     surface_points,
 )
-from sds3d.export import Mesh
+from sds3d.export.mesh import Mesh
 from sds3d.metrics.mesh import volume_iou
 from sds3d.priors.embedded.captions import Description, Thing, build, parse
 from sds3d.priors.embedded.object_kinds import KINDS

@@ -5,7 +5,7 @@ import pytest
 import trimesh
 
 from sds3d.export.mesh import Mesh, Texture
-from sds3d.export.rasterize_mesh import rasterize_triangles
+from sds3d.export.render_mesh import rasterize_triangles
 from sds3d.export.texture import unwrap
 
 RED, BLUE = (220, 40, 30), (30, 60, 200)
@@ -34,9 +34,10 @@ def textured_body() -> Mesh:
     body = solid()
     vertices, faces = np.asarray(body.vertices, dtype=np.float32), np.asarray(body.faces, dtype=np.int64)
     atlas = unwrap((vertices.astype(np.float64), faces), 200)
-    places = (atlas.uvs * [atlas.width, atlas.height]).astype(np.float64)
-    seen = rasterize_triangles(places, np.ones(len(places)), atlas.faces, atlas.height, atlas.width)
+    height, width = atlas.image.shape[:2]
+    places = (atlas.uvs * [width, height]).astype(np.float64)
+    seen = rasterize_triangles(places, np.ones(len(places)), atlas.faces, height, width)
     points = (vertices[faces[seen.face.clip(0)]] * seen.barycentric[..., None]).sum(axis=2)
-    image = (paint(points.reshape(-1, 3)) * 255).round().astype(np.uint8).reshape(atlas.height, atlas.width, 3)
+    image = (paint(points.reshape(-1, 3)) * 255).round().astype(np.uint8).reshape(height, width, 3)
     texture = Texture(image, atlas.uvs, atlas.faces, atlas.vertices, 0.5)
     return Mesh(vertices, faces, paint(vertices).astype(np.float32), texture, roughness=0.6, metallic=0.1)

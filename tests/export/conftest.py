@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from sds3d.export import ExportConfig, Mesh, extract_mesh
-from sds3d.scenes import Gaussians, GaussiansConfig
+from sds3d.export.extract import ExportConfig, extract_mesh
+from sds3d.export.mesh import Mesh
+from sds3d.scenes.gaussians import Gaussians, GaussiansConfig
 
 BOX_LOW, BOX_HIGH = (-0.3, -0.2, -0.5), (0.3, 0.2, 0.0)
 BALL_CENTER, BALL_RADIUS = (0.1, -0.05, 0.17), 0.2

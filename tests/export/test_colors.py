@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from sds3d.export.colors import field_colors, projector, vertex_colors
+from sds3d.export.colors import Projector, field_colors, vertex_colors
 from sds3d.export.surface import closed_surface
 from sds3d.export.views import views_all_around
 
@@ -16,7 +16,7 @@ def sphere_surface(radius):
 
 def seen_colors(scene, vertices, faces, size):
     surface = (vertices, faces)
-    projected = projector(surface, views_all_around(scene, size))
+    projected = Projector(surface, views_all_around(scene, size))
     return vertex_colors(surface, projected, field_colors(scene, vertices))
 
 

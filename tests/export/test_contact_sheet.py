@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from sds3d.export import render_sheet, write_png
-from sds3d.export.contact_sheet import BACKGROUND, arrange, azimuth_label, to_uint8
+from sds3d.export.contact_sheet import BACKGROUND, arrange, azimuth_label, render_sheet, to_uint8
+from sds3d.export.png import write_png
 
 
 def test_shows_every_view_on_a_light_ground(scene):

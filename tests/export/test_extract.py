@@ -6,9 +6,10 @@ import torch
 
 from sds3d.cameras import orbit
 from sds3d.errors import ExportError
-from sds3d.export import ExportConfig, check_geometry, extract_mesh
+from sds3d.export.extract import ExportConfig, extract_mesh
+from sds3d.export.formats import check_geometry
 from sds3d.export.grid import Grid, sample_density
-from sds3d.export.rasterize_mesh import rasterize_mesh
+from sds3d.export.render_mesh import rasterize_mesh
 from sds3d.export.surface import is_solid
 from sds3d.export.surface_search import KINDS, best_choices, candidates, fit_to
 from sds3d.export.views import render_views

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from sds3d.errors import ConfigError, ExportError, OutputError
-from sds3d.export import MESH_FORMATS, read_info, write_verified
+from sds3d.export.formats import MESH_FORMATS, verification_cameras, write_verified
+from sds3d.export.info import read_info
 from sds3d.export.read_mesh import welded
 from sds3d.export.render_mesh import render_mesh
-from sds3d.export.verify_mesh import verification_cameras
 
 from .body import textured_body
 
@@ -33,8 +33,8 @@ def test_the_body_comes_back_as_it_was(tmp_path, textured_body, truth, name):
     again = MESH_FORMATS[name].read(path)
     assert np.abs(np.sort(again.vertices, axis=0) - np.sort(textured_body.vertices, axis=0)).max() < 1e-5
     assert figures.silhouette_iou > 0.999
-    assert figures.watertight
-    assert (figures.pieces, figures.faces, figures.warnings) == (1, len(textured_body.faces), ())
+    assert stats.watertight
+    assert (stats.pieces, stats.faces, figures.warnings) == (1, len(textured_body.faces), [])
     assert stats.volume == pytest.approx(0.36 * 0.3 + 0.1 * 1.0 + 0.3 * 0.25 * 0.2, abs=1e-3)
     if MESH_FORMATS[name].textured:
         assert figures.psnr > 50

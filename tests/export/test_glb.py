@@ -8,8 +8,8 @@ import pytest
 import trimesh
 
 from sds3d.errors import ExportError, OutputError
-from sds3d.export import Mesh, read_glb, write_glb
-from sds3d.export.glb import glb_bytes
+from sds3d.export.glb import glb_bytes, read_glb, write_glb
+from sds3d.export.mesh import Mesh
 from sds3d.export.read_mesh import linear_from_srgb, srgb_from_linear
 
 

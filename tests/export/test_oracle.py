@@ -8,8 +8,8 @@ import torch
 import trimesh
 from scipy.spatial import cKDTree
 
-from sds3d.export import ExportConfig, extract_mesh, verification_views, write_verified
-from sds3d.export.formats import MESH_FORMATS
+from sds3d.export.extract import ExportConfig, extract_mesh
+from sds3d.export.formats import MESH_FORMATS, verification_views, write_verified
 
 from .body import paint, solid
 from .conftest import cluster, scene_of

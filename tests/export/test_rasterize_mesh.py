@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from sds3d.cameras import orbit
-from sds3d.export import rasterize_mesh as module
-from sds3d.export.rasterize_mesh import project_points, rasterize_mesh
+from sds3d.export import render_mesh as module
+from sds3d.export.render_mesh import project_points, rasterize_mesh
 
 CAMERAS = orbit(2, elevation_deg=0, distance=3.0, size=65)
 

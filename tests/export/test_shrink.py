@@ -1,17 +1,17 @@
 """The surface is shrunk by how whole images compare: outline and colours."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import trimesh
 
 from sds3d.cameras import orbit
-from sds3d.export.colors import Colors
-from sds3d.export.shrink import INSETS, best_inset, is_better, moved_inwards, with_colors
-from sds3d.export.similarity import render_error
+from sds3d.export.colors import INSETS, Colored, best_inset, is_better, moved_inwards, with_colors
 from sds3d.export.surface import Surface, is_solid
 from sds3d.export.views import SceneViews, render_views
-from sds3d.scenes import Gaussians
+from sds3d.scenes.gaussians import Gaussians
 
 from .conftest import ball_points, cluster, scene_of
 
@@ -31,6 +31,12 @@ def striped_ball() -> Gaussians:
     return scene_of(cluster(points[odd], (0.9, 0.9, 0.9), 0.2), cluster(points[~odd], (0.8, 0.1, 0.1), 0.2))
 
 
+@pytest.fixture(scope="module")
+def coloured(striped_ball: Gaussians) -> Colored:
+    views = render_views(striped_ball, orbit(1, size=8))
+    return with_colors(striped_ball, ball_mesh(RADIUS), views, views)
+
+
 def test_moving_inwards_keeps_a_ball_a_ball() -> None:
     surface = ball_mesh(RADIUS)
     moved = moved_inwards(surface, 0.01)
@@ -47,7 +53,7 @@ def test_a_surface_too_far_outside_is_moved_to_what_is_seen(striped_ball: Gaussi
     outline = radius / float(reference.cameras.intrinsics[0, 0, 0]) * 3.0  # world units, from 3 away
     outside = ball_mesh(outline * 1.012)
     found = best_inset(striped_ball, outside, views, reference)
-    assert found.colors.error < with_colors(striped_ball, outside, views, reference).colors.error
+    assert found.error < with_colors(striped_ball, outside, views, reference).error
     size = np.ptp(found.surface[0][:, 2]) / np.ptp(outside[0][:, 2])
     assert 1 - 2 * INSETS[-1] - 1e-4 <= size < 1 - 1e-3
     inside = ball_mesh(outline * 0.9)
@@ -64,9 +70,11 @@ def test_a_surface_too_far_outside_is_moved_to_what_is_seen(striped_ball: Gaussi
         ((3e-3, 20, 0.96), (2e-3, 21, 0.94), True),
     ],
 )
-def test_a_step_inwards_is_worth_a_better_picture_or_colours_that_become_good(outer, inner, better) -> None:
-    none = np.zeros((0, 3), dtype=np.float32)
-    assert is_better(Colors(none, "field", *map(float, inner)), Colors(none, "field", *map(float, outer))) == better
+def test_a_step_inwards_is_worth_a_better_picture_or_colours_that_become_good(coloured, outer, inner, better) -> None:
+    def scored(error: float, psnr: float, silhouette_iou: float) -> Colored:
+        return replace(coloured, error=float(error), psnr=float(psnr), silhouette_iou=float(silhouette_iou))
+
+    assert is_better(scored(*inner), scored(*outer)) == better
 
 
 def test_the_pictures_error_sees_outlines_and_colours() -> None:
@@ -80,8 +88,8 @@ def test_the_pictures_error_sees_outlines_and_colours() -> None:
             np.full((1, 2, 2), np.inf, dtype=np.float32),
         )
 
-    assert render_error(views(0.5, 1.0), views(0.5, 1.0)) == 0
-    assert render_error(views(0.5, 1.0), views(0.3, 1.0)) == pytest.approx(0.2**2)
+    assert views(0.5, 1.0).error(views(0.5, 1.0)) == 0
+    assert views(0.5, 1.0).error(views(0.3, 1.0)) == pytest.approx(0.2**2)
     # something black where nothing is shows before grey and white; something white before black and grey
-    assert render_error(views(0.0, 1.0), views(0.0, 0.0)) == pytest.approx((0 + 0.25 + 1) / 3)
-    assert render_error(views(1.0, 1.0), views(1.0, 0.0)) == pytest.approx((1 + 0.25 + 0) / 3)
+    assert views(0.0, 1.0).error(views(0.0, 0.0)) == pytest.approx((0 + 0.25 + 1) / 3)
+    assert views(1.0, 1.0).error(views(1.0, 0.0)) == pytest.approx((1 + 0.25 + 0) / 3)

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from sds3d.errors import ConfigError, ExportError
-from sds3d.export import read_splats_ply, write_splats_ply
-from sds3d.export.splat_files import COLUMNS, SH_C0
+from sds3d.export.splat_files import COLUMNS, SH_C0, write_splats_ply
 from sds3d.ops.spherical_harmonics import harmonics
 from sds3d.scenes import GaussiansConfig
 from sds3d.types import Cameras
 
 from .conftest import cluster, scene_of
+from .splat_reader import read_splats_ply
 
 MADE = {"prompt": "a \N{SNOWMAN}\nx"}
 

@@ -3,9 +3,11 @@
 import imageio_ffmpeg
 import numpy as np
 
-from sds3d.export import draw_comparison, write_splat, write_turntable
+from sds3d.export.contact_sheet import draw_comparison
+from sds3d.export.formats import verification_cameras
 from sds3d.export.render_mesh import render_mesh
-from sds3d.export.verify_mesh import verification_cameras
+from sds3d.export.splat_files import write_splat
+from sds3d.export.video import write_turntable
 
 from .body import textured_body
 from .conftest import cluster, scene_of

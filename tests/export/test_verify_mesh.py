@@ -1,10 +1,11 @@
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 from sds3d.errors import ExportError
-from sds3d.export import check_geometry, read_glb, write_glb
+from sds3d.export.formats import check_geometry
+from sds3d.export.glb import read_glb, write_glb
 from sds3d.export.mesh import Mesh
 
 
@@ -15,7 +16,7 @@ def test_statistics_of_a_file_are_those_of_the_mesh(tmp_path, mesh):
     assert stats.extent == pytest.approx(direct.extent)
     assert stats.volume == pytest.approx(direct.volume)
     assert stats.mean_color == pytest.approx(direct.mean_color, abs=1e-4)
-    assert set(stats.to_dict()) >= {"vertices", "faces", "pieces", "watertight", "extent", "volume", "mean_color"}
+    assert set(asdict(stats)) >= {"vertices", "faces", "pieces", "watertight", "extent", "volume", "mean_color"}
 
 
 def test_empty_is_refused():

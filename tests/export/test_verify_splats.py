@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from sds3d.errors import ExportError
-from sds3d.export import write_splat, write_splats_ply
-from sds3d.export.verify_splats import check_splat, check_splats_ply, write_verified_splats
+from sds3d.export.splat_files import check_splat, check_splats_ply, write_splat, write_splats_ply, write_verified_splats
 
 from .conftest import cluster, scene_of
 

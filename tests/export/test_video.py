@@ -4,8 +4,8 @@ import pytest
 
 from sds3d.cameras import orbit
 from sds3d.errors import ExportError, OutputError
-from sds3d.export import write_orbit
 from sds3d.export.contact_sheet import BACKGROUND
+from sds3d.export.video import write_orbit
 from sds3d.export.views import render_views
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 
 from sds3d.cameras import orbit
-from sds3d.export.views import batches, join_views, render_views, views_all_around
+from sds3d.export.views import batches, render_views, views_all_around
 
 
 def test_parts_of_a_batch_are_the_batch(scene):
@@ -12,9 +12,13 @@ def test_parts_of_a_batch_are_the_batch(scene):
     assert (len(first), len(second)) == (4, 2)
     alone = render_views(scene, second)
     assert np.array_equal(alone.rgb[1], whole.rgb[5])
-    joined = join_views([first, second])
-    assert (joined.camera_to_world == cameras.camera_to_world).all()
-    assert len(joined) == 6
+
+
+def test_rings_are_joined_in_their_order(scene):
+    seen = views_all_around(scene, 24, {20: 4, 75: 2})
+    rings = [render_views(scene, orbit(count, elevation_deg=tilt, size=24)) for tilt, count in ((20, 4), (75, 2))]
+    assert np.array_equal(seen.rgb, np.concatenate([ring.rgb for ring in rings]))
+    assert np.array_equal(seen.cameras.azimuth, np.concatenate([ring.cameras.azimuth for ring in rings]))
 
 
 def test_depth_is_the_mean_of_what_is_seen(clean_scene):

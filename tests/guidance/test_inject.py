@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sds3d.guidance.inject import clip_gradient, inject_gradient
+from sds3d.guidance.base import clip_gradient, inject_gradient
 
 
 def test_the_injected_gradient_is_summed_over_elements_and_averaged_over_views() -> None:  # T17

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from sds3d.cameras import orbit
 from sds3d.errors import ConfigError, NumericsError
 from sds3d.guidance import SDS
-from sds3d.guidance.base import GuidanceInput
-from sds3d.guidance.inject import inject_gradient
+from sds3d.guidance.base import GuidanceInput, inject_gradient
 from sds3d.guidance.vsd import VSD
 from sds3d.priors.analytic import AnalyticPrior
 from sds3d.training.trainer import Trainer

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sds3d.ops import project_gaussians, project_gaussians_reference, rasterize_gaussians
+from sds3d.ops.project_gaussians import project_gaussians, project_gaussians_reference
+from sds3d.ops.rasterize_gaussians import rasterize_gaussians
 from tests.ops.splat_cases import assert_agrees, random_splats, ring_of_cameras
 
 CPU = torch.ops.sds3d  # while a test's kernels are emulated, torch.ops.sds3d names those

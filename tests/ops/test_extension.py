@@ -13,7 +13,9 @@ from sds3d.ops.extension import INSTRUCTION_SETS, backend_info, use_compiled
 FALLBACK = """
 import warnings
 import torch
-from sds3d.ops import backend_info, project_gaussians, rasterize_gaussians
+from sds3d.ops.extension import backend_info
+from sds3d.ops.project_gaussians import project_gaussians
+from sds3d.ops.rasterize_gaussians import rasterize_gaussians
 from sds3d.types import Cameras
 
 one = torch.ones(1)

@@ -7,10 +7,16 @@ from gsplat.cuda import _torch_impl
 from torch import Tensor
 
 from sds3d.errors import ConfigError, ExtensionUnavailable
-from sds3d.ops import project_gaussians, rasterize_gaussians, rasterize_gaussians_reference
 from sds3d.ops.extension import backend_info, choose_rasterizer, compiled
-from sds3d.ops.gsplat_rasterizer import TILE, rasterize_with_gsplat
-from sds3d.ops.rasterize_gaussians import composite, splat_alphas
+from sds3d.ops.project_gaussians import project_gaussians
+from sds3d.ops.rasterize_gaussians import (
+    TILE,
+    composite,
+    rasterize_gaussians,
+    rasterize_gaussians_reference,
+    rasterize_with_gsplat,
+    splat_alphas,
+)
 from tests.ops.splat_cases import assert_agrees, random_splats, ring_of_cameras
 from tests.ops.test_rasterize_gaussians import NAMES, Case
 

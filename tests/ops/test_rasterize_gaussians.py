@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sds3d.ops import project_gaussians_reference, rasterize_gaussians, rasterize_gaussians_reference
 from sds3d.ops.extension import compiled
+from sds3d.ops.project_gaussians import project_gaussians_reference
+from sds3d.ops.rasterize_gaussians import rasterize_gaussians, rasterize_gaussians_reference
 from tests.ops.splat_cases import assert_agrees, gradients, leaves, on_threshold, random_splats, ring_of_cameras
 
 needs_kernels = pytest.mark.skipif(not compiled(), reason="sds3d._C is not built")

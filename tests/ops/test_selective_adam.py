@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sds3d.ops import selective_adam_, selective_adam_reference_
 from sds3d.ops.extension import compiled
+from sds3d.ops.selective_adam import selective_adam_, selective_adam_reference_
 from tests.ops.splat_cases import assert_agrees
 
 BOTH = pytest.mark.parametrize("update", [selective_adam_, selective_adam_reference_])

@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sds3d.ops import spherical_harmonics, spherical_harmonics_reference
 from sds3d.ops.extension import compiled
-from sds3d.ops.spherical_harmonics import harmonics
+from sds3d.ops.spherical_harmonics import harmonics, spherical_harmonics, spherical_harmonics_reference
 from tests.ops.splat_cases import assert_agrees, gradients, leaves, ring_of_cameras
 
 needs_kernels = pytest.mark.skipif(not compiled(), reason="sds3d._C is not built")

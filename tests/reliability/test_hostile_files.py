@@ -16,7 +16,6 @@ import pytest
 from sds3d import Session, load_config
 from sds3d.errors import Sds3dError
 from sds3d.export.info import read_info
-from sds3d.export.splat_files import read_splats_ply
 from sds3d.jobs import Queue
 from sds3d.jobs.job_list import read_job_list
 from sds3d.jobs.processes import WorkerId
@@ -24,6 +23,7 @@ from sds3d.priors.embedded.prior import load_embedded
 from sds3d.reference_image import read_image
 from sds3d.run.checkpoint import checkpoints_in, load_checkpoint
 from sds3d.run.folder import RunFolder
+from tests.export.splat_reader import read_splats_ply
 
 LISTS = {
     "list.csv": b"prompt,seed,guidance.guidance_scale\na red ball,3,7.5\na blue ball,,\n",

@@ -4,7 +4,6 @@ from torch import nn
 
 from sds3d.config.presets import PRESETS
 from sds3d.scenes.densify import (
-    Densifier,
     DensifyConfig,
     Refinement,
     child_offsets,
@@ -101,8 +100,8 @@ def test_bad_options_are_refused(options, message):
 
 def refinements(steps: int, **options) -> list[int]:
     """After how many steps a run refines."""
-    densifier = Densifier(DensifyConfig(**options), 1, torch.Generator())
-    return [step + 1 for step in range(steps) if densifier.is_due(step, steps)]
+    config = DensifyConfig(**options)
+    return [step + 1 for step in range(steps) if config.is_due(step, steps)]
 
 
 def test_the_default_run_refines_every_fifty_steps_from_150_to_550():
@@ -125,7 +124,6 @@ def test_no_preset_ends_on_a_refinement(preset: str):
 
 
 def test_a_run_that_is_continued_with_more_steps_goes_on_refining():
-    densifier = Densifier(DensifyConfig(), 1, torch.Generator())
-    assert not densifier.is_due(599, 600)
-    assert densifier.is_due(649, 1200)
+    assert not DensifyConfig().is_due(599, 600)
+    assert DensifyConfig().is_due(649, 1200)
     assert refinements(600, refine_stop=0.0) == []

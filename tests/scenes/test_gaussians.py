@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from sds3d.cameras import orbit
-from sds3d.scenes import SCENES, Gaussians, GaussiansConfig, Scene
+from sds3d.scenes import SCENES, GaussiansConfig, Scene
 from sds3d.scenes.base import RenderContext
 from sds3d.scenes.densify import DensifyConfig
+from sds3d.scenes.gaussians import Gaussians
 
 
 def make_scene(seed=0, **options):
@@ -159,10 +160,9 @@ def test_refinement_keeps_what_the_views_show():
     scene = make_scene(count=500, init_opacity=0.3, densify=DensifyConfig(grow_share=0.3))
     cameras = orbit(2, size=32)
     before = scene.render(cameras, torch.zeros(2, 3))
-    scene.densifier.grad_sum.fill_(1)
-    scene.densifier.view_count.fill_(1)
-    for name, parameter in scene.densifier.refine(scene.splats(), make_optimizer(scene), 0).items():
-        setattr(scene, name, parameter)
+    scene.grad_sum.fill_(1)
+    scene.view_count.fill_(1)
+    scene.refine(make_optimizer(scene), 0)
     after = scene.render(cameras, torch.zeros(2, 3))
     assert len(scene) == 650
     assert (after.opacity - before.opacity).abs().mean() < 0.03
@@ -173,10 +173,10 @@ def test_gradients_of_hidden_splats_do_not_count():
     with torch.no_grad():
         scene.raw_means[0] = torch.tensor([0.0, 0.0, 60.0])  # outside every view, before the bound pulls it in
     train(scene, make_optimizer(scene), 1)
-    assert scene.densifier.view_count[0] == 0
-    assert scene.densifier.grad_sum[0] == 0
-    assert scene.densifier.view_count[1:].max() == 2
-    assert scene.densifier.grad_sum[1:].max() > 0
+    assert scene.view_count[0] == 0
+    assert scene.grad_sum[0] == 0
+    assert scene.view_count[1:].max() == 2
+    assert scene.grad_sum[1:].max() > 0
 
 
 def test_refinement_waits_for_its_steps():

@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from sds3d.scenes.init import ball_points, ball_spacing
+from sds3d.scenes.gaussians import ball_points, ball_spacing
 
 
 def test_ball_points_fill_the_ball_evenly():

@@ -9,8 +9,9 @@ import trimesh
 from torch import nn
 
 from sds3d.cameras import CamerasConfig, orbit, sample_cameras
-from sds3d.scenes import SCENES, Mesh, MeshConfig, RenderContext, Scene
-from sds3d.scenes.mesh import BOUND_RADIUS, face_normals, vertex_normals
+from sds3d.scenes import SCENES, MeshConfig, Scene
+from sds3d.scenes.base import RenderContext
+from sds3d.scenes.mesh import BOUND_RADIUS, Mesh, face_normals, vertex_normals
 from sds3d.scenes.optimizer import OptimConfig, build_optimizer
 from sds3d.scenes.shading import ShadingConfig, Sun
 

@@ -10,10 +10,12 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from sds3d.cameras import orbit
-from sds3d.export import ExportConfig, check_geometry, extract_mesh
-from sds3d.scenes import SCENES, Nerf, NerfConfig, RenderContext, Scene
+from sds3d.export.extract import ExportConfig, extract_mesh
+from sds3d.export.formats import check_geometry
+from sds3d.scenes import SCENES, NerfConfig, Scene
+from sds3d.scenes.base import RenderContext
+from sds3d.scenes.nerf import RAY_LOSSES, Nerf
 from sds3d.scenes.nerf_field import FieldConfig
-from sds3d.scenes.nerf_render import RAY_LOSSES
 from tests.ops.splat_cases import assert_agrees
 
 SMALL = {"levels": 4, "finest_resolution": 32, "log2_table": 12, "hidden": 8}
@@ -125,11 +127,11 @@ def test_normals_are_those_of_the_surface_by_either_way(monkeypatch) -> None:
     assert scene.field.table.grad.abs().max() > 0
 
 
-def test_samples_that_nobody_sees_are_left_out() -> None:
+def test_samples_that_nobody_sees_are_left_out(monkeypatch) -> None:
     seen, rendered = [], []
     for depth in (6.0, 1e9):
         scene = ball_scene(density=100.0)
-        scene.occupancy.hidden_depth = depth
+        monkeypatch.setattr("sds3d.scenes.occupancy.HIDDEN_DEPTH", depth)
         forward = scene.field.forward
         scene.field.forward = lambda points, forward=forward: seen.append(len(points)) or forward(points)
         with torch.no_grad():
@@ -139,10 +141,10 @@ def test_samples_that_nobody_sees_are_left_out() -> None:
         assert (getattr(rendered[0], name) - getattr(rendered[1], name)).abs().max() < 0.003 * 3
 
 
-def test_fog_is_marched_in_longer_steps_and_pictures_in_shorter_ones() -> None:
+def test_fog_is_marched_in_longer_steps_and_pictures_in_shorter_ones(monkeypatch) -> None:
     step = {"start": 0.1, "end": 0.05, "begin_at": 0.5, "end_at": 0.5}
     scene, seen = make_scene(step=step), []
-    scene.occupancy.hidden_depth = 1e9
+    monkeypatch.setattr("sds3d.scenes.occupancy.HIDDEN_DEPTH", 1e9)
     forward = scene.field.forward
     scene.field.forward = lambda points: seen.append(len(points)) or forward(points)
     for when in (training(), training(progress=0.5), RenderContext()):
@@ -238,10 +240,10 @@ def test_finer_grids_come_in_one_after_the_other() -> None:
     assert make_scene().field.level_weights.tolist() == [1] * 4
 
 
-def test_resume_is_bit_equal() -> None:
+def test_resume_is_bit_equal(monkeypatch) -> None:
     options = {"field": {"start_levels": 2}, "occupancy_resolution": 16}
     scene = make_scene(**options)
-    scene.occupancy.every = 3
+    monkeypatch.setattr("sds3d.scenes.occupancy.EVERY", 3)
     optimizer = make_optimizer(scene)
     train(scene, optimizer, 5)
     saved = copy.deepcopy((scene.state_dict(), optimizer.state_dict()))
@@ -249,7 +251,6 @@ def test_resume_is_bit_equal() -> None:
     torch.testing.assert_close(scene.field.level_weights, torch.tensor([1, 1, 1, 0.8]))  # after 9/20 of the run
 
     resumed = make_scene(seed=9, **options)
-    resumed.occupancy.every = 3
     again = make_optimizer(resumed)
     resumed.load_state_dict(saved[0])
     again.load_state_dict(saved[1])

@@ -1,11 +1,17 @@
+import pytest
 import torch
 
 from sds3d.ops.march_rays import march_rays
 from sds3d.scenes.occupancy import Occupancy
 
 
-def occupancy(seed=3, **options):
-    return Occupancy(8, 1.0, 0.1, torch.tensor(seed), **{"every": 4, **options})
+@pytest.fixture(autouse=True)
+def every_four_steps(monkeypatch) -> None:
+    monkeypatch.setattr("sds3d.scenes.occupancy.EVERY", 4)
+
+
+def occupancy(seed=3):
+    return Occupancy(8, 1.0, 0.1, torch.tensor(seed))
 
 
 def upper_half(points):
@@ -15,21 +21,21 @@ def upper_half(points):
 def test_cells_are_occupied_where_there_is_something_in_the_ball_that_was_asked_for() -> None:
     grid = Occupancy(8, 0.5, 0.1, torch.tensor(0))
     assert not grid.binaries.any()
-    assert grid.box.tolist() == [-0.5] * 3 + [0.5] * 3
+    assert grid.grid.aabb.tolist() == [-0.5] * 3 + [0.5] * 3
     grid.update(0, lambda points: (points[:, 0] > 0.25).float())
     assert grid.binaries[6:].all()
     assert not grid.binaries[:6].any()
 
 
 def test_a_cell_is_occupied_above_the_opacity_of_one_step() -> None:
-    grid = occupancy(threshold=0.01)
+    grid = occupancy()
     grid.update(0, lambda points: torch.where(points[:, 2] > 0, 0.12, 0.08))  # times 0.1: opacities 0.0119 and 0.008
     assert grid.binaries[..., 4:].all()
     assert not grid.binaries[..., :4].any()
 
 
 def test_samples_behind_what_is_dense_all_around_are_left_out() -> None:
-    grid = occupancy(hidden_depth=6.0)
+    grid = occupancy()
     grid.update(0, lambda points: 31.0 * (points[:, 0] < 0.5))  # 6 of 8 cells along x
     origin, direction = torch.tensor([[1.02, 0.1, 0.1]]), torch.tensor([[-1.0, 0.0, 0.0]])
     found = march_rays(origin, direction, torch.zeros(1), torch.tensor([2.0]), grid.grid, 0.1, 100, None)
@@ -38,8 +44,10 @@ def test_samples_behind_what_is_dense_all_around_are_left_out() -> None:
     torch.testing.assert_close(middles, torch.tensor([0.47, 0.37, 0.27, 0.17, 0.07]))
 
 
-def test_it_looks_every_few_steps_and_forgets_slowly() -> None:
-    grid = occupancy(threshold=0.5, decay=0.8)
+def test_it_looks_every_few_steps_and_forgets_slowly(monkeypatch) -> None:
+    monkeypatch.setattr("sds3d.scenes.occupancy.THRESHOLD", 0.5)
+    monkeypatch.setattr("sds3d.scenes.occupancy.DECAY", 0.8)
+    grid = occupancy()
     grid.update(0, upper_half)
     for step in range(1, 4):
         grid.update(step, lambda points: 1e4 - upper_half(points))

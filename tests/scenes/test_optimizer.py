@@ -6,7 +6,6 @@ from torch import nn
 from sds3d.options import Schedule
 from sds3d.scenes import GaussiansConfig
 from sds3d.scenes.densify import SplatTrace
-from sds3d.scenes.gaussians import NAMES
 from sds3d.scenes.optimizer import (
     BETAS,
     OptimConfig,
@@ -57,7 +56,7 @@ def test_betas_arrive() -> None:
 
 def render_of(splats: nn.Module, visible: list[bool]) -> RenderOutput:
     """A render that shows those splats, with a gradient on every parameter."""
-    parameters = tuple(getattr(splats, name) for name in NAMES)
+    parameters = tuple(splats.splats().values())
     for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)
     trace = SplatTrace(torch.zeros(1, len(visible), 2), torch.tensor([visible]), parameters, 2, 2)
@@ -87,14 +86,14 @@ def test_a_selective_step_on_all_splats_is_adams(parts: bool) -> None:
 
 def test_a_selective_step_leaves_unseen_splats_alone_and_moves_everything_else() -> None:
     visible = [True, False] * 5
-    before = [getattr(scene(), name).detach() for name in NAMES]
+    before = [parameter.detach() for parameter in scene().parameters()]
     got = after(True, [visible])
     for old, new in zip(before, got[::4], strict=False):  # parameter, step, two moments
         changed = (new != old).view(10, -1).all(dim=1)
         assert changed.tolist() == visible
-    *_, weight, step, _, _ = got[: 4 * len(NAMES) + 4]
+    *_, weight, step, _, _ = got[: 4 * len(before) + 4]
     assert step == 1
-    assert not torch.equal(weight, after(True, [])[len(NAMES)])
+    assert not torch.equal(weight, after(True, [])[len(before)])
 
 
 def test_what_any_render_of_a_step_shows_is_moved() -> None:

@@ -80,7 +80,7 @@ def test_particles_start_apart_and_one_is_a_scene_as_ever(small_config) -> None:
     config = small_config(particles=2)
     first, second = particles(config).each()
     assert not torch.equal(first.raw_means, second.raw_means)
-    assert first.densifier.seed != second.densifier.seed
+    assert first.seed != second.seed
     only = build_scene(config.scene, 1, torch.Generator().manual_seed(config.seed))
     assert scenes_of(only) == [only]
     assert torch.equal(only.raw_means, first.raw_means)

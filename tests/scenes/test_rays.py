@@ -1,7 +1,7 @@
 import torch
 
-from sds3d.cameras import CamerasConfig, orbit, sample_cameras
-from sds3d.scenes.rays import Rays, ball_interval, camera_rays
+from sds3d.cameras import CamerasConfig, Rays, camera_rays, orbit, sample_cameras
+from sds3d.scenes.nerf import ball_interval
 
 
 def test_a_ray_goes_through_its_pixel_and_depth_is_along_the_cameras_z() -> None:

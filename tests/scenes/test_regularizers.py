@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from sds3d.ops.march_rays import RaySamples
 from sds3d.scenes.regularizers import (
     anisotropic_variation,
     depth_spread,
@@ -79,11 +80,18 @@ def test_normals_that_turn_by_a_right_angle_are_not_smooth() -> None:
     assert total_variation(normal) == pytest.approx(2 / 3)  # squares of (1, -1, 0), a mean over three channels
 
 
-RAYS = torch.tensor([0, 0, 0, 2, 2])  # the ray in the middle has no samples
+def samples(counts: tuple[int, ...], starts: torch.Tensor, ends: torch.Tensor) -> RaySamples:
+    """Of rays with these numbers of samples."""
+    indices = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    return RaySamples(indices, starts, ends, torch.zeros(len(starts), 3), torch.tensor([0, *counts]).cumsum(0))
+
+
+DISTANCES = torch.tensor([1.0, 2, 3, 5, 5])
+RAYS = samples((3, 0, 2), DISTANCES - 0.5, DISTANCES + 0.5)  # the ray in the middle has no samples
 
 
 def test_per_ray_sums_and_leaves_empty_rays_at_zero() -> None:
-    torch.testing.assert_close(segment_sum(torch.tensor([1.0, 2, 4, 8, 16]), RAYS, 3), torch.tensor([7.0, 0, 24]))
+    torch.testing.assert_close(segment_sum(torch.tensor([1.0, 2, 4, 8, 16]), RAYS), torch.tensor([7.0, 0, 24]))
 
 
 def test_only_what_faces_away_counts_for_orientation_and_it_is_turned_not_removed() -> None:
@@ -91,7 +99,7 @@ def test_only_what_faces_away_counts_for_orientation_and_it_is_turned_not_remove
     away, edge, towards = [1.0, 0, 0], [0.6, 0.8, 0], [-1.0, 0, 0]
     normals = torch.tensor([towards, edge, away, towards, towards], requires_grad=True)
     weights = torch.tensor([0.5, 0.25, 0.125, 0.5, 0.5], requires_grad=True)
-    value = orientation(weights, normals, directions, RAYS, 3)
+    value = orientation(weights, normals, directions, RAYS)
     torch.testing.assert_close(value, torch.tensor([0.25 * 0.36 + 0.125, 0, 0]))
     value.sum().backward()
     assert weights.grad is None
@@ -99,13 +107,12 @@ def test_only_what_faces_away_counts_for_orientation_and_it_is_turned_not_remove
 
 
 def test_z_variance_is_that_of_the_distances_whatever_the_rays_opacity() -> None:
-    distances = torch.tensor([1.0, 2, 3, 5, 5])
     weights = torch.tensor([0.25, 0.5, 0.25, 0.1, 0.1])
     expected = torch.tensor([0.5, 0, 0])
-    torch.testing.assert_close(z_variance(weights, distances, RAYS, 3), expected)
-    torch.testing.assert_close(z_variance(weights * 1e-3, distances, RAYS, 3), expected)
+    torch.testing.assert_close(z_variance(weights, RAYS), expected)
+    torch.testing.assert_close(z_variance(weights * 1e-3, RAYS), expected)
     weights.requires_grad_()
-    z_variance(weights, distances, RAYS, 3).sum().backward()
+    z_variance(weights, RAYS).sum().backward()
     assert weights.grad[1] < 0 < weights.grad[0]  # downhill: more in the middle, less at the ends
 
 
@@ -122,7 +129,7 @@ def test_distortion_equals_the_double_sum() -> None:
         w, m = weights[indices == ray], middles[indices == ray]
         pairs = (w[:, None] * w * (m[:, None] - m).abs()).sum()
         expected.append(pairs + (w.square() * 0.1).sum() / 3)
-    value = distortion(weights, starts, ends, indices, torch.tensor([0, 4, 4, 11]))
+    value = distortion(weights, samples(counts, starts, ends))
     torch.testing.assert_close(value, torch.stack(expected))
     mine, theirs = (torch.autograd.grad(v.sum(), weights, retain_graph=True)[0] for v in (value, torch.stack(expected)))
     torch.testing.assert_close(mine, theirs)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sds3d.ops.project_gaussians import rotation_matrices
-from sds3d.scenes.splat_field import field_at_points, splat_field, splat_to_grid
+from sds3d.scenes.splat_field import SplatField
 
 
 @pytest.fixture
@@ -32,14 +32,14 @@ def slow_field(splats, points):
 
 def test_points_match_the_definition(splats):
     points = torch.rand(300, 3, generator=torch.Generator().manual_seed(1)) - 0.5
-    density, color = field_at_points(splat_field(**splats), points, chunk=128)
+    density, color = SplatField(**splats).at_points(points, chunk=128)
     expected_density, expected_color = slow_field(splats, points)
     assert torch.allclose(density, expected_density, rtol=1e-3, atol=1e-5)
     assert torch.allclose(color, expected_color, atol=1e-3)
 
 
 def test_far_points_have_a_colour_and_no_density(splats):
-    density, color = field_at_points(splat_field(**splats), torch.tensor([[50.0, 0.0, 0.0]]))
+    density, color = SplatField(**splats).at_points(torch.tensor([[50.0, 0.0, 0.0]]))
     assert density == 0
     assert torch.isfinite(color).all()
     assert color.min() >= 0
@@ -47,7 +47,7 @@ def test_far_points_have_a_colour_and_no_density(splats):
 
 
 def test_no_points_give_no_values(splats):
-    density, color = field_at_points(splat_field(**splats), torch.zeros(0, 3))
+    density, color = SplatField(**splats).at_points(torch.zeros(0, 3))
     assert density.shape == (0,)
     assert color.shape == (0, 3)
 
@@ -55,9 +55,9 @@ def test_no_points_give_no_values(splats):
 @pytest.mark.parametrize("shape", [(17, 9, 24), (1, 1, 1), (8, 8, 8)])
 def test_grid_matches_points_up_to_the_cutoff(splats, shape):
     origin, spacing = torch.tensor([-0.6, -0.3, -0.7]), 0.06
-    grid = splat_to_grid(splat_field(**splats), origin, spacing, shape)
+    grid = SplatField(**splats).on_grid(origin, spacing, shape)
     index = torch.stack(torch.meshgrid(*(torch.arange(n) for n in shape), indexing="ij"), dim=-1)
-    density, _ = field_at_points(splat_field(**splats), (origin + spacing * index).reshape(-1, 3))
+    density, _ = SplatField(**splats).at_points((origin + spacing * index).reshape(-1, 3))
     assert grid.shape == shape
     assert (density.reshape(shape) - grid).max() < 40 * 0.0112  # every splat is cut where it adds under e^-4.5
     assert (grid - density.reshape(shape)).max() < 1e-4
@@ -65,5 +65,5 @@ def test_grid_matches_points_up_to_the_cutoff(splats, shape):
 
 
 def test_grid_leaves_out_splats_that_miss_it(splats):
-    grid = splat_to_grid(splat_field(**splats), torch.tensor([3.0, 3.0, 3.0]), 0.1, (10, 10, 10))
+    grid = SplatField(**splats).on_grid(torch.tensor([3.0, 3.0, 3.0]), 0.1, (10, 10, 10))
     assert (grid == 0).all()

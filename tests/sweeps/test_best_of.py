@@ -10,7 +10,7 @@ import torch
 from sds3d import RunConfig, Session
 from sds3d.errors import ConfigError, NumericsError
 from sds3d.evaluation.classifier import load_classifier
-from sds3d.evaluation.ranking import score_by_classifier, scorer_for
+from sds3d.evaluation.scores import score_by_classifier, scorer_for
 from sds3d.priors.analytic import AnalyticPrior
 from sds3d.priors.embedded.captions import parse
 from sds3d.run.events import Finished, StepDone

@@ -7,7 +7,8 @@ import pytest
 
 from sds3d import Session
 from sds3d.errors import CheckpointError, ConfigError, OutputError
-from sds3d.export import read_glb, read_info
+from sds3d.export.glb import read_glb
+from sds3d.export.info import read_info
 from sds3d.training.export_run import export_run
 
 pytestmark = pytest.mark.exports

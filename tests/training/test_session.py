@@ -12,7 +12,7 @@ import torch
 
 from sds3d import Session
 from sds3d.errors import CheckpointError, ConfigError, ExportError, OutputError, PriorUnavailable
-from sds3d.export import read_glb
+from sds3d.export.glb import read_glb
 from sds3d.run.events import (
     CheckpointSaved,
     Exported,

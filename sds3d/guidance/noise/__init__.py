@@ -1,7 +1,6 @@
 """The noise axis: which eps is added to each view before the prior judges it. A new kind is one line here."""
 
-from sds3d.guidance.noise.base import Noise, NoiseRequest
-from sds3d.guidance.noise.image_space import Fixed, Fresh
+from sds3d.guidance.noise.base import Fixed, Fresh, Noise, NoiseRequest
 from sds3d.guidance.noise.surface import Surface
 
 __all__ = ["NOISE", "Fixed", "Fresh", "Noise", "NoiseRequest", "Surface"]

@@ -1,16 +1,17 @@
-"""The interface of a kind of noise."""
+"""The interface of a kind of noise, and the kinds in image space, which are independent of the scene."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Generic, cast
+from typing import Annotated, Generic, Literal, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
+from pydantic import Field
 from torch import Tensor
 
 from sds3d.guidance.base import State
 from sds3d.options import Options
-from sds3d.types import Cameras, RenderOutput
+from sds3d.types import Cameras, Latents, RenderOutput
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,6 @@ class NoiseRequest:
     out: RenderOutput  # for noise attached to the surface
     shape: tuple[int, int, int]
     generator: torch.Generator  # on the CPU whatever the device, so that a seed means the same everywhere
-    progress: float = 0.0  # fraction of the run that is done
 
     @property
     def particle(self) -> Int[Tensor, "B"]:
@@ -40,5 +40,30 @@ class Noise(Options, ABC, Generic[State]):
         return cast(State, None)
 
     @abstractmethod
-    def sample(self, request: NoiseRequest, state: State) -> Float[Tensor, "B C h w"]:
+    def sample(self, request: NoiseRequest, state: State) -> Latents:
         """eps ~ N(0, I) for each view, on any device; `state` is what `init` returned."""
+
+
+class Fresh(Noise[None]):
+    """New noise for every view and step, as in DreamFusion."""
+
+    name: Literal["fresh"] = "fresh"
+
+    def sample(self, request: NoiseRequest, state: None) -> Latents:
+        """Draws one number per element."""
+        return torch.randn(len(request.cameras), *request.shape, generator=request.generator)
+
+
+class Fixed(Noise[None]):
+    """One noise image for all views and the whole run, each particle its own.
+
+    Pitfall: less variance between steps, but also less variety between runs, because the seed is not the run's.
+    """
+
+    name: Literal["fixed"] = "fixed"
+    seed: Annotated[int, Field(ge=0, lt=2**63, description="seed of the noise image")] = 0
+
+    def sample(self, request: NoiseRequest, state: None) -> Latents:
+        """The same eps for each view of a particle; draws nothing from the run's generator."""
+        own, particle = torch.Generator().manual_seed(self.seed), request.particle.cpu()
+        return torch.randn(int(particle.max()) + 1, *request.shape, generator=own)[particle]

@@ -1,7 +1,7 @@
 """Noise attached to the surface of the scene, so that the prior judges a place with the same noise in all views."""
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sds3d.guidance.noise.base import Noise, NoiseRequest
+from sds3d.types import Latents
 
 TEXELS_PER_PIXEL = 2  # along the cube map's side, per pixel along the view's side
 SHELLS = 8  # of distance from the origin; thick, so small depth errors (fog) usually fall into the same texel
@@ -24,26 +25,21 @@ class Atlas(nn.Module):
     from `seed`, the only tensor that is saved.
     """
 
-    seed: Tensor
-    sides: Tensor
-    first: Tensor
-    texels: Tensor
-    background: Tensor
-
     def __init__(self, shape: tuple[int, int, int], seed: Int[Tensor, ""], particles: int = 1) -> None:
         super().__init__()
         channels, height, width = shape
         # inner shells have fewer texels, so that texels have about the same size in space in all shells
         sides = torch.arange(1, SHELLS + 1) * TEXELS_PER_PIXEL * max(height, width) // SHELLS
         sizes = 6 * sides.square()
-        self.register_buffer("seed", seed)
-        self.register_buffer("sides", sides, persistent=False)
-        self.register_buffer("first", sizes.cumsum(0) - sizes, persistent=False)
-        self.register_buffer("texels", torch.empty(particles, int(sizes.sum()), channels), persistent=False)
-        self.register_buffer("background", torch.empty(particles, height * width, channels), persistent=False)
+        self.seed: Tensor = nn.Buffer(seed)
+        self.sides: Tensor = nn.Buffer(sides, persistent=False)
+        self.first: Tensor = nn.Buffer(sizes.cumsum(0) - sizes, persistent=False)
+        self.texels: Tensor = nn.Buffer(torch.empty(particles, int(sizes.sum()), channels), persistent=False)
+        self.background: Tensor = nn.Buffer(torch.empty(particles, height * width, channels), persistent=False)
         self._draw()
+        self.register_load_state_dict_post_hook(Atlas._draw)  # again, from the seed that was loaded
 
-    def _draw(self) -> None:
+    def _draw(self, *_: object) -> None:
         own = torch.Generator().manual_seed(int(self.seed))
         for noise in (self.texels, self.background):
             noise.copy_(torch.randn(noise.shape, generator=own))
@@ -60,11 +56,6 @@ class Atlas(nn.Module):
         column, row = ((face + 1) / 2 * side[:, None]).long().clamp_min(0).minimum(side[:, None] - 1).unbind(1)
         chart = 2 * axis[:, 0] + (major[:, 0] > 0)
         return self.first[shell] + (chart * side + row) * side + column
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        """Draws the noise again from the seed that was loaded."""
-        super()._load_from_state_dict(*args, **kwargs)  # type: ignore[no-untyped-call]
-        self._draw()
 
 
 class Surface(Noise[Atlas]):
@@ -89,7 +80,7 @@ class Surface(Noise[Atlas]):
         return Atlas(shape, torch.randint(2**62, (), generator=generator), particles)
 
     @torch.no_grad()
-    def sample(self, request: NoiseRequest, state: Atlas) -> Float[Tensor, "B C h w"]:
+    def sample(self, request: NoiseRequest, state: Atlas) -> Latents:
         """eps of each view; draws from the generator only if the background is fresh."""
         (channels, height, width), views = request.shape, len(request.cameras)
         pixels, texels = views * height * width, state.texels.shape[1]

@@ -1,8 +1,7 @@
 """The timestep axis: the diffusion time at which each view is judged. A new rule is one line here."""
 
-from sds3d.guidance.timesteps.base import Timesteps
+from sds3d.guidance.timesteps.base import Annealed, Timesteps, Uniform
 from sds3d.guidance.timesteps.descending import Descending, DreamTime, HiFA
-from sds3d.guidance.timesteps.random import Annealed, Uniform
 
 __all__ = ["TIMESTEPS", "Annealed", "Descending", "DreamTime", "HiFA", "Timesteps", "Uniform"]
 

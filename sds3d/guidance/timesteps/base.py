@@ -1,17 +1,15 @@
-"""The interface of a rule for diffusion times."""
+"""The interface of a rule for diffusion times, and the rules that draw them for each view independently."""
 
 from abc import ABC, abstractmethod
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
-from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor
 
-from sds3d.options import Options, ordered
+from sds3d.options import Options, Schedule, bounded, ordered
+from sds3d.types import PerView
 
 MinTime = Annotated[float, Field(gt=0, lt=1, description="lower end of the times")]
-MaxTime = Annotated[float, Field(gt=0, lt=1, description="upper end of the times")]
 
 
 class Timesteps(Options, ABC):
@@ -21,7 +19,7 @@ class Timesteps(Options, ABC):
     is_monotonic: ClassVar[bool] = False  # one time for all views, which never rises
 
     @abstractmethod
-    def sample(self, progress: float, count: int, generator: torch.Generator) -> Float[Tensor, "B"]:
+    def sample(self, progress: float, count: int, generator: torch.Generator) -> PerView:
         """One time per view, on the CPU; `progress` is the fraction of the run that is done."""
 
 
@@ -29,5 +27,34 @@ class TimeRange(Timesteps):
     """Times in [t_min, t_max]."""
 
     t_min: MinTime = 0.02
-    t_max: MaxTime = 0.98
+    t_max: Annotated[float, Field(gt=0, lt=1, description="upper end of the times")] = 0.98
     _times_are_ordered = ordered("t_min", "t_max")
+
+
+class Uniform(TimeRange):
+    """t ~ U(t_min, t_max), independently for each view."""
+
+    name: Literal["uniform"] = "uniform"
+
+    def sample(self, progress: float, count: int, generator: torch.Generator) -> PerView:
+        """Draws one number per view; the same distribution over the whole run."""
+        return self.t_min + (self.t_max - self.t_min) * torch.rand(count, generator=generator)
+
+
+class Annealed(Timesteps):
+    """t ~ U(t_min, t_max(progress)): coarse shape first, details later.
+
+    The upper end follows a schedule. With begin_at = end_at it jumps, for example from 0.98 to 0.5 at half of the run,
+    as many papers do.
+    """
+
+    name: Literal["annealed"] = "annealed"
+    t_min: MinTime = 0.02
+    t_max: Annotated[
+        Schedule, bounded("in (0, 1)", lambda t: 0 < t < 1), Field(description="upper end of the times over the run")
+    ] = Schedule(start=0.98, end=0.5, begin_at=0.0, end_at=0.5)
+    _times_are_ordered = ordered("t_min", "t_max")
+
+    def sample(self, progress: float, count: int, generator: torch.Generator) -> PerView:
+        """Draws one number per view."""
+        return self.t_min + (self.t_max.at(progress) - self.t_min) * torch.rand(count, generator=generator)

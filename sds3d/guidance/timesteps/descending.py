@@ -1,13 +1,12 @@
-"""One time for all views that only falls over the run: the noise level of a sampler."""
+"""One time for all views that only falls over the run, without a draw: the noise level of a sampler."""
 
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor
 
 from sds3d.guidance.timesteps.base import MinTime, TimeRange
+from sds3d.types import PerView
 
 # W(t) of DreamTime is 1 between LOW and HIGH, with Gaussian tails of these widths. The values are those of other
 # people's code (800, 500, 300 and 100 of 1000 steps), not checked against the paper.
@@ -32,8 +31,7 @@ class Descending(TimeRange):
     t_min: MinTime = 0.25
     halfway: Annotated[float, Field(gt=0, lt=1, description="fraction of the fall done at half of the run")] = 0.5
 
-    def sample(self, progress: float, count: int, generator: torch.Generator) -> Float[Tensor, "B"]:
-        """Draws nothing."""
+    def sample(self, progress: float, count: int, generator: torch.Generator) -> PerView:
         first, second = 2 * min(progress, 0.5), 2 * max(progress - 0.5, 0.0)
         f = self.halfway * first + (1 - self.halfway) * second
         return torch.full((count,), self.t_max - (self.t_max - self.t_min) * f)
@@ -51,8 +49,7 @@ class HiFA(TimeRange):
     is_monotonic: ClassVar[bool] = True
     t_min: MinTime = 0.3
 
-    def sample(self, progress: float, count: int, generator: torch.Generator) -> Float[Tensor, "B"]:
-        """Draws nothing."""
+    def sample(self, progress: float, count: int, generator: torch.Generator) -> PerView:
         return torch.full((count,), self.t_max - (self.t_max - self.t_min) * progress**0.5)
 
 
@@ -67,8 +64,8 @@ class DreamTime(TimeRange):
     name: Literal["dreamtime"] = "dreamtime"
     is_monotonic: ClassVar[bool] = True
 
-    def sample(self, progress: float, count: int, generator: torch.Generator) -> Float[Tensor, "B"]:
-        """Draws nothing; t is one of a thousand values between t_max and t_min."""
+    def sample(self, progress: float, count: int, generator: torch.Generator) -> PerView:
+        """t is one of a thousand values between t_max and t_min."""
         t = torch.linspace(self.t_max, self.t_min, 1000)
         above, below = (t - HIGH).clamp_min(0) / HIGH_STD, (t - LOW).clamp_max(0) / LOW_STD
         integral = (-0.5 * (above.square() + below.square())).exp().double().cumsum(0)

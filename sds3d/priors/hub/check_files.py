@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,22 +24,27 @@ MAX_HEADER = 100 << 20
 
 
 @dataclass(frozen=True)
-class ModelFiles:
-    """What is in a model's folder."""
+class LocalModel:
+    """A model on this machine, checked."""
 
+    folder: Path
+    revision: str  # the hub's commit; "local" for a folder that was named
     pipeline: str  # diffusers' class
     family: Family
     components: Mapping[str, tuple[str, str]]  # name: (library, class)
     variants: Mapping[str, str | None]  # of the weights of each network: None, "fp16", ...
     pickled: tuple[str, ...]  # networks that come as pickles only
 
+    def read_config(self, name: str) -> dict[str, Any]:
+        """A component's config.json."""
+        return read_object(self.folder / name / "config.json")
 
-def inspect_model(folder: Path, allow_pickle: bool = False) -> ModelFiles:
+
+def inspect_model(folder: Path, allow_pickle: bool = False, revision: str = "local") -> LocalModel:
     """Check every file that will be loaded, without reading weights. PriorUnavailable names the first problem."""
     pipeline, family = family_in(folder)
-    components = _components(folder, _index(folder), family)
+    components = _components(folder, family)
     variants: dict[str, str | None] = {}
-    pickled = []
     for name in components:
         if name.startswith(("tokenizer", "scheduler")):
             if not any((folder / name).glob("*.json")):
@@ -47,43 +53,38 @@ def inspect_model(folder: Path, allow_pickle: bool = False) -> ModelFiles:
         if not (folder / name / "config.json").is_file():
             raise _missing(folder / name, "config.json")
         variants[name] = _variant(folder / name, allow_pickle)
-        if not _safe(folder / name):
-            pickled.append(name)
-    return ModelFiles(pipeline, family, components, variants, tuple(pickled))
+    pickled = tuple(name for name in variants if not matching(folder / name, WEIGHTS))
+    return LocalModel(folder, revision, pipeline, family, components, variants, pickled)
 
 
 def family_in(folder: Path) -> tuple[str, Family]:
     """(diffusers' pipeline class, family) of a model's folder, from its index; PriorUnavailable if there is none."""
-    pipeline = _index(folder).get("_class_name")
+    if not (folder / INDEX).is_file():
+        raise PriorUnavailable(
+            f"{folder} is not a diffusers model: it has no {INDEX}",
+            "give a folder written by diffusers' save_pretrained",
+        )
+    pipeline = read_object(folder / INDEX).get("_class_name")
     if not isinstance(pipeline, str) or pipeline not in FAMILIES:
         supported = ", ".join(FAMILIES)
         raise PriorUnavailable(f"{folder} is a {pipeline}, which is not supported", f"supported: {supported}")
-    return pipeline, family_of(pipeline, _network_config(folder, FAMILIES[pipeline].network))
+    network_config: dict[str, Any] = {}
+    with suppress(PriorUnavailable):  # if it cannot be read, `inspect_model` says so
+        network_config = read_object(folder / FAMILIES[pipeline].network / "config.json")
+    return pipeline, family_of(pipeline, network_config)
 
 
 def is_wanted(name: str) -> bool:
     """Whether a file of a repository, such as "unet/config.json", can be part of a model."""
     file = name.rsplit("/", maxsplit=1)[-1]
-    if file.endswith((".safetensors", *PICKLES)):
-        return bool(WEIGHTS.fullmatch(file)) or (
-            is_pickle(file) and file.startswith(("diffusion_pytorch_", "pytorch_"))
-        )
-    return file.endswith(PLAIN)
+    if is_pickle(file):
+        return file.startswith(("diffusion_pytorch_", "pytorch_"))
+    return bool(WEIGHTS.fullmatch(file)) if file.endswith(".safetensors") else file.endswith(PLAIN)
 
 
 def is_pickle(name: str) -> bool:
     """By its suffix."""
     return name.endswith(PICKLES)
-
-
-def _index(folder: Path) -> dict[str, Any]:
-    path = folder / INDEX
-    if not path.is_file():
-        raise PriorUnavailable(
-            f"{folder} is not a diffusers model: it has no {INDEX}",
-            "give a folder written by diffusers' save_pretrained",
-        )
-    return read_object(path)
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -97,17 +98,9 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _network_config(folder: Path, name: str) -> dict[str, Any]:
-    """The network's config.json; empty if it cannot be read, which `inspect_model` reports."""
-    try:
-        return read_object(folder / name / "config.json")
-    except PriorUnavailable:
-        return {}
-
-
-def _components(folder: Path, index: Mapping[str, Any], family: Family) -> dict[str, tuple[str, str]]:
+def _components(folder: Path, family: Family) -> dict[str, tuple[str, str]]:
     """The components that the family needs, with their classes; the index may leave text encoders out."""
-    components: dict[str, tuple[str, str]] = {}
+    index, components = read_object(folder / INDEX), dict[str, tuple[str, str]]()
     for name in (family.network, "scheduler", *(("vae",) if family.latent else ()), *family.encoders):
         entry = index.get(name)
         if name in family.encoders and (entry is None or entry == [None, None]):
@@ -130,7 +123,7 @@ def _components(folder: Path, index: Mapping[str, Any], family: Family) -> dict[
 
 def _variant(folder: Path, allow_pickle: bool) -> str | None:
     """Which set of weights to load: the plain one if there is one, else the first variant by name."""
-    safe = _safe(folder)
+    safe = matching(folder, WEIGHTS)
     if not safe:
         pickles = sorted(path.name for path in folder.iterdir() if is_pickle(path.name))
         if pickles and allow_pickle:
@@ -141,27 +134,26 @@ def _variant(folder: Path, allow_pickle: bool) -> str | None:
                 "use a version with safetensors, or --allow-pickle if you trust whoever made it",
             )
         raise _missing(folder, "its weights")
-    variants = sorted({match["variant"] for match in safe.values()}, key=lambda name: (name is not None, name))
-    chosen: str | None = variants[0]
+    chosen: str | None = min((match["variant"] for match in safe.values()), key=lambda name: name or "")
     names = {name for name, match in safe.items() if match["variant"] == chosen}
-    for index in folder.glob("*.json"):
-        match = SHARDS.fullmatch(index.name)
-        if match and match["variant"] == chosen:
-            try:
-                shards = set(json.loads(index.read_text())["weight_map"].values())
-            except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-                raise PriorUnavailable(f"{index} is damaged: {error}", "fetch the model again") from error
-            if shards - names:
-                raise _missing(folder, min(shards - names))
-    if any(safe[name]["shard"] for name in names) and not any(SHARDS.fullmatch(p.name) for p in folder.glob("*.json")):
+    indexes = [file for file, match in matching(folder, SHARDS).items() if match["variant"] == chosen]
+    if any(safe[name]["shard"] for name in names) and not indexes:
         raise _missing(folder, "the index of its shards")
+    for index in indexes:
+        try:
+            shards = set(json.loads((folder / index).read_text())["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            raise PriorUnavailable(f"{folder / index} is damaged: {error}", "fetch the model again") from error
+        if shards - names:
+            raise _missing(folder, min(shards - names))
     for name in names:
         _check_whole(folder / name)
     return chosen
 
 
-def _safe(folder: Path) -> dict[str, re.Match[str]]:
-    matches = {path.name: WEIGHTS.fullmatch(path.name) for path in folder.iterdir()}
+def matching(folder: Path, pattern: re.Pattern[str]) -> dict[str, re.Match[str]]:
+    """The names of a folder's files that are of the pattern, with their parts."""
+    matches = {path.name: pattern.fullmatch(path.name) for path in folder.iterdir()}
     return {name: match for name, match in matches.items() if match}
 
 

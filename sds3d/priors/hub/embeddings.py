@@ -6,18 +6,21 @@ The encoders (T5 and Gemma have billions of weights) are loaded only for texts t
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from sds3d.atomic import write_atomic
+from sds3d.errors import OutputError
 from sds3d.priors.hub.adapters import Adapters
+from sds3d.priors.hub.check_files import LocalModel
 from sds3d.priors.hub.loading import load_pipeline
-from sds3d.priors.hub.locate import LocalModel
 
 CACHE = "SDS3D_CACHE"  # environment variable: a folder
 VERSION = 1  # of the embeddings' layout; a new number invalidates the cache
@@ -32,16 +35,8 @@ def cache_folder() -> Path:
 class TextReader:
     """Text embeddings of one model."""
 
-    def __init__(
-        self,
-        local: LocalModel,
-        network_config: Mapping[str, Any],
-        adapters: Adapters,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        self._local, self._network_config, self._adapters = local, network_config, adapters
-        self._dtype, self._device = dtype, device
+    def __init__(self, local: LocalModel, adapters: Adapters, dtype: torch.dtype, device: torch.device) -> None:
+        self._local, self._adapters, self._dtype, self._device = local, adapters, dtype, device
         self._fingerprint = fingerprint(local, adapters, dtype)
 
     def __call__(self, texts: Sequence[str]) -> Float[Tensor, "T N D"]:
@@ -54,10 +49,11 @@ class TextReader:
 
     @torch.no_grad()
     def _read(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        family = self._local.files.family
+        family = self._local.family
         pipeline = load_pipeline(self._local, family.encoders, self._dtype, self._device)
         self._adapters.add_words(pipeline)
-        embeddings = {text: family.embed(pipeline, text, self._network_config, self._device).cpu() for text in texts}
+        config = self._local.read_config(family.network)
+        embeddings = {text: family.embed(pipeline, text, config, self._device).cpu() for text in texts}
         for text, embedding in embeddings.items():
             self._save(text, embedding)
         return embeddings
@@ -68,9 +64,6 @@ class TextReader:
 
     def _load(self, text: str) -> Tensor | None:
         """None if the cache has no readable file for the text."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         try:
             return load_file(self._path(text))["embedding"]
         except (OSError, SafetensorError, KeyError):
@@ -78,16 +71,10 @@ class TextReader:
 
     def _save(self, text: str, embedding: Tensor) -> None:
         """A cache that cannot be written only costs time."""
-        from safetensors.torch import save
-
-        from sds3d.errors import OutputError
-
         data = save({"embedding": embedding.contiguous()}, {"model": self._local.folder.name, "text": text})
-        try:
+        with suppress(OSError, OutputError):
             self._path(text).parent.mkdir(parents=True, exist_ok=True)
             write_atomic(self._path(text), data)
-        except (OSError, OutputError):
-            return
 
 
 def fingerprint(local: LocalModel, adapters: Adapters, dtype: torch.dtype) -> str:
@@ -95,11 +82,10 @@ def fingerprint(local: LocalModel, adapters: Adapters, dtype: torch.dtype) -> st
 
     In the Hugging Face cache a file is a link to one that is named by its content's hash: that name replaces the time.
     """
-    rows: list[list[object]] = [[local.files.family.name, local.revision, str(dtype), *adapters.words_key()]]
-    for name in sorted(set(local.files.family.encoders) & set(local.files.components)):
+    rows: list[list[object]] = [[local.family.name, local.revision, str(dtype), *adapters.words_key()]]
+    for name in sorted(set(local.family.encoders) & set(local.components)):
         for path in sorted((local.folder / name).iterdir()):
             stat = path.stat()
-            rows.append(
-                [f"{name}/{path.name}", stat.st_size, path.resolve().name if path.is_symlink() else stat.st_mtime_ns]
-            )
+            content = path.resolve().name if path.is_symlink() else stat.st_mtime_ns
+            rows.append([f"{name}/{path.name}", stat.st_size, content])
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

@@ -1,16 +1,16 @@
 """Loads a model's components, each with the class that the model's index names: diffusers' and transformers' only."""
 
+import importlib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from sds3d.errors import PriorUnavailable, first_line
-from sds3d.priors.hub.check_files import OURS, WEIGHTS, read_object
-from sds3d.priors.hub.locate import LocalModel
+from sds3d.priors.hub.check_files import OURS, WEIGHTS, LocalModel, matching
 
 KINDS = {
     "tokenizer": ("transformers", "PreTrainedTokenizerBase"),
@@ -40,8 +40,8 @@ def load_pipeline(local: LocalModel, names: Sequence[str], dtype: torch.dtype, d
     with _quiet():
         import diffusers
 
-        kind = getattr(diffusers, local.files.family.built_as or local.files.pipeline)
-    loaded = {name: load_component(local, name, dtype, device) for name in names if name in local.files.components}
+        kind = getattr(diffusers, local.family.built_as or local.pipeline)
+    loaded = {name: load_component(local, name, dtype, device) for name in names if name in local.components}
     return pipeline_of(kind, loaded)
 
 
@@ -52,11 +52,6 @@ def pipeline_of(kind: Any, components: Mapping[str, Any]) -> Any:
     if any(p.name == "requires_safety_checker" for p in parameters):
         arguments["requires_safety_checker"] = False
     return kind(**arguments)
-
-
-def read_config(local: LocalModel, name: str) -> dict[str, Any]:
-    """A network's config.json."""
-    return read_object(local.folder / name / "config.json")
 
 
 @contextmanager
@@ -76,41 +71,37 @@ def _quiet() -> Iterator[None]:
 
 
 def _load(local: LocalModel, name: str, dtype: torch.dtype, device: torch.device) -> Any:
-    folder: Path = local.folder / name
-    if local.files.components[name][0] == OURS:
-        network = local.files.family.make(name, read_config(local, name), _tensors(local, name))
-        return network.to(device, dtype).eval().requires_grad_(False)
-    kind = _class(local, name)
-    if name.startswith(("tokenizer", "scheduler")):
-        return kind.from_pretrained(folder)
-    precision = {"dtype": dtype} if local.files.components[name][0] == "transformers" else {"torch_dtype": dtype}
-    safe = name not in local.files.pickled
-    network = kind.from_pretrained(
-        folder, use_safetensors=safe, variant=local.files.variants[name], local_files_only=True, **precision
-    )
+    folder, library = local.folder / name, local.components[name][0]
+    if library == OURS:
+        network = local.family.make(name, local.read_config(name), _tensors(local, name)).to(dtype)
+    elif name.startswith(("tokenizer", "scheduler")):
+        return _class(local, name).from_pretrained(folder)
+    else:
+        network = _class(local, name).from_pretrained(
+            folder,
+            use_safetensors=name not in local.pickled,
+            variant=local.variants[name],
+            local_files_only=True,
+            **{"dtype" if library == "transformers" else "torch_dtype": dtype},
+        )
     return network.to(device).eval().requires_grad_(False)
 
 
 def _tensors(local: LocalModel, name: str) -> dict[str, torch.Tensor]:
     """The weights of a component, by their names in the file."""
-    from safetensors.torch import load_file
-
     folder, tensors = local.folder / name, dict[str, torch.Tensor]()
-    if name in local.files.pickled:
+    if name in local.pickled:
         for path in sorted(folder.glob("*.bin")):
             tensors |= torch.load(path, map_location="cpu", weights_only=True)
-    for path in sorted(folder.iterdir()):
-        match = WEIGHTS.fullmatch(path.name)
-        if match and match["variant"] == local.files.variants[name]:
-            tensors |= load_file(path)
+    for file, match in matching(folder, WEIGHTS).items():
+        if match["variant"] == local.variants[name]:
+            tensors |= load_file(folder / file)
     return tensors
 
 
 def _class(local: LocalModel, name: str) -> Any:
     """The component's class; PriorUnavailable if a component of this name cannot be of that class."""
-    import importlib
-
-    library, class_name = local.files.components[name]
+    library, class_name = local.components[name]
     component = getattr(importlib.import_module(library), class_name, None)
     package, base = KINDS.get(name.rstrip("_0123456789"), NETWORK)
     if not (inspect.isclass(component) and issubclass(component, getattr(importlib.import_module(package), base))):

@@ -4,26 +4,15 @@ import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from sds3d.errors import PriorUnavailable, first_line
-from sds3d.priors.hub.check_files import INDEX, ModelFiles, family_in, inspect_model, is_pickle, is_wanted
-from sds3d.priors.hub.families.base import Family
+from sds3d.priors.hub.check_files import INDEX, LocalModel, family_in, inspect_model, is_pickle, is_wanted
 from sds3d.priors.hub.model_list import MODELS
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 OFFLINE, ALLOW_PICKLE = "HF_HUB_OFFLINE", "SDS3D_ALLOW_PICKLE"  # environment variables; --offline and --allow-pickle
 GIVE = "give a folder written by diffusers' save_pretrained, or a hub id such as stabilityai/sd-turbo"
-
-
-@dataclass(frozen=True)
-class LocalModel:
-    """A model on this machine, checked."""
-
-    folder: Path
-    revision: str  # the hub's commit; "local" for a folder that was named
-    files: ModelFiles
 
 
 def find_model(model: str, revision: str = "") -> LocalModel:
@@ -32,38 +21,46 @@ def find_model(model: str, revision: str = "") -> LocalModel:
     `model` is a folder, or OWNER/NAME on the hub at `revision` (a commit, branch or tag; by default the one pinned in
     `MODELS`, else main). PriorUnavailable says in one line what is missing, damaged or refused, and what to do.
     """
-    folder = Path(model).expanduser()
-    if folder.exists():
-        return LocalModel(folder, "local", inspect_model(folder, allows_pickle()))
-    if model.startswith((".", "/", "~")) or not HUB_ID.fullmatch(model):
-        raise PriorUnavailable(f"there is no folder {model}, and that is not a hub id", GIVE)
-    return _cached_or_downloaded(model, revision)
+    try:
+        return find_here(model, revision)
+    except PriorUnavailable as error:
+        if Path(model).expanduser().exists() or not HUB_ID.fullmatch(model):
+            raise
+        if _is_set(OFFLINE):
+            raise PriorUnavailable(
+                f"cannot load {model} offline: {error.args[0]}", f"go online once: sds3d priors pull {model}"
+            ) from error
+    folder = _download(model, _revision(model, revision))
+    return inspect_model(folder, _is_set(ALLOW_PICKLE), folder.name)
 
 
 def find_here(model: str, revision: str = "") -> LocalModel:
     """As `find_model`, but never asks the hub."""
     folder = Path(model).expanduser()
-    if not folder.exists() and HUB_ID.fullmatch(model):
-        here = cached(model, revision)
-        if here is None:
-            raise PriorUnavailable(f"{model} is not in the Hugging Face cache", f"sds3d priors pull {model}")
-        return LocalModel(here, here.name, inspect_model(here, allows_pickle()))
-    return find_model(model)
+    if folder.exists():
+        return inspect_model(folder, _is_set(ALLOW_PICKLE))
+    if not HUB_ID.fullmatch(model):
+        raise PriorUnavailable(f"there is no folder {model}, and that is not a hub id", GIVE)
+    here = cached(model, revision)
+    if here is None:
+        raise PriorUnavailable(f"{model} is not in the Hugging Face cache", f"sds3d priors pull {model}")
+    return inspect_model(here, _is_set(ALLOW_PICKLE), here.name)
 
 
-def family_of_model(model: str, revision: str = "") -> Family | None:
-    """The family of a folder, of a model in the cache, or of one in `MODELS`; None for others. Never asks the hub.
+def prior_name_of(model: str, revision: str = "") -> str:
+    """The `prior.name` for a model, by the family of its folder or in the table of known models. Never asks the hub.
 
-    PriorUnavailable if `model` is a folder, but not of a model.
+    A model of the hub that is neither in the cache nor in the table counts as text to image; if it turns out to be of
+    another family, `build` says which `prior.name` it needs. PriorUnavailable if a local folder is no model.
     """
     folder = Path(model).expanduser()
     if folder.exists():
-        return family_in(folder)[1]
+        return family_in(folder)[1].prior
     here = cached(model, revision) if HUB_ID.fullmatch(model) else None
     if here is not None:
         with suppress(PriorUnavailable):  # an interrupted download
-            return family_in(here)[1]
-    return MODELS[model].family if model in MODELS else None
+            return family_in(here)[1].prior
+    return MODELS[model].family.prior if model in MODELS else "diffusers"
 
 
 def cached(model: str, revision: str = "") -> Path | None:
@@ -77,30 +74,8 @@ def cached(model: str, revision: str = "") -> Path | None:
         return None
 
 
-def is_offline() -> bool:
-    """Whether nothing may be downloaded (--offline)."""
-    return _is_set(OFFLINE)
-
-
-def allows_pickle() -> bool:
-    """Whether pickled weights may be loaded, which can run code (--allow-pickle)."""
-    return _is_set(ALLOW_PICKLE)
-
-
 def _is_set(variable: str) -> bool:
     return os.environ.get(variable, "").upper() in {"1", "ON", "YES", "TRUE"}
-
-
-def _cached_or_downloaded(model: str, revision: str) -> LocalModel:
-    try:
-        return find_here(model, revision)
-    except PriorUnavailable as error:
-        if is_offline():
-            raise PriorUnavailable(
-                f"cannot load {model} offline: {error.args[0]}", f"go online once: sds3d priors pull {model}"
-            ) from error
-    folder = _download(model, _revision(model, revision))
-    return LocalModel(folder, folder.name, inspect_model(folder, allows_pickle()))
 
 
 def _revision(model: str, revision: str) -> str | None:
@@ -138,7 +113,7 @@ def _download(model: str, revision: str | None) -> Path:
 def _fetch(model: str, revision: str | None) -> Path:
     from huggingface_hub import HfApi, snapshot_download
 
-    files = choose(HfApi().list_repo_files(model, revision=revision), allows_pickle())
+    files = choose(HfApi().list_repo_files(model, revision=revision), _is_set(ALLOW_PICKLE))
     return Path(snapshot_download(model, revision=revision, allow_patterns=files))
 
 
@@ -148,15 +123,14 @@ def choose(files: Iterable[str], with_pickles: bool) -> list[str]:
     Of weights that are there in fp16 as well, fp16 is taken: half the download.
     """
     files = [name for name in files if name == INDEX or (name.count("/") == 1 and is_wanted(name))]
-    half = {name.split("/")[0] for name in files if ".fp16" in name and name.endswith(".safetensors")}
-    safe = {name.split("/")[0] for name in files if name.endswith(".safetensors")}
-    chosen = []
-    for name in files:
-        component = name.split("/")[0]
-        if is_pickle(name) and (not with_pickles or component in safe):
-            continue
+    half = {name.partition("/")[0] for name in files if ".fp16" in name and name.endswith(".safetensors")}
+    safe = {name.partition("/")[0] for name in files if name.endswith(".safetensors")}
+
+    def is_needed(name: str) -> bool:
+        component = name.partition("/")[0]
+        if is_pickle(name):
+            return with_pickles and component not in safe
         is_weights = name.endswith((".safetensors", ".index.json", ".index.fp16.json"))
-        if is_weights and component in half and ".fp16" not in name:
-            continue
-        chosen.append(name)
-    return chosen
+        return not (is_weights and component in half and ".fp16" not in name)
+
+    return [name for name in files if is_needed(name)]

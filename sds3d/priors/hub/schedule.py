@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sds3d.errors import PriorUnavailable
-from sds3d.priors.base import eps_from_sample, eps_from_v, eps_from_velocity
+from sds3d.priors.base import Factors, Times, eps_from_sample, eps_from_v, eps_from_velocity
 
 TO_EPS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "epsilon": lambda out, x_t, alpha, sigma: out,
@@ -30,11 +30,11 @@ class Schedule(ABC):
     prediction: str  # a key of TO_EPS
 
     @abstractmethod
-    def alpha_sigma(self, t: Float[Tensor, "B"]) -> tuple[Float[Tensor, "B 1 1 1"], Float[Tensor, "B 1 1 1"]]:
+    def alpha_sigma(self, t: Times) -> tuple[Factors, Factors]:
         """At the scheduler's tick nearest to t; alpha^2 + sigma^2 = 1."""
 
     @abstractmethod
-    def timestep(self, t: Float[Tensor, "B"]) -> Tensor:
+    def timestep(self, t: Times) -> Tensor:
         """The network's time input for t: [B], in thousandths."""
 
     def network_input(self, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -52,11 +52,11 @@ class Discrete(Schedule):
     def __init__(self, alphas_cumprod: Float[Tensor, "T"], prediction: str) -> None:
         self.alphas_cumprod, self.prediction = alphas_cumprod.float(), prediction
 
-    def timestep(self, t: Float[Tensor, "B"]) -> Tensor:
+    def timestep(self, t: Times) -> Tensor:
         count = len(self.alphas_cumprod)
         return (t.double() * count).round().long().clamp(0, count - 1).to(self.alphas_cumprod.device)
 
-    def alpha_sigma(self, t: Float[Tensor, "B"]) -> tuple[Float[Tensor, "B 1 1 1"], Float[Tensor, "B 1 1 1"]]:
+    def alpha_sigma(self, t: Times) -> tuple[Factors, Factors]:
         alpha_squared = self.alphas_cumprod[self.timestep(t)][:, None, None, None]
         return alpha_squared.sqrt(), (1.0 - alpha_squared).sqrt()
 
@@ -72,14 +72,14 @@ class Flow(Schedule):
     def __init__(self, shift: float, device: torch.device) -> None:
         self.shift, self.device = shift, device
 
-    def _u(self, t: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+    def _u(self, t: Times) -> Float[Tensor, "B"]:
         t = t.float().to(self.device)
         return self.shift * t / (1.0 + (self.shift - 1.0) * t)
 
-    def timestep(self, t: Float[Tensor, "B"]) -> Tensor:
+    def timestep(self, t: Times) -> Tensor:
         return 1000.0 * self._u(t)
 
-    def alpha_sigma(self, t: Float[Tensor, "B"]) -> tuple[Float[Tensor, "B 1 1 1"], Float[Tensor, "B 1 1 1"]]:
+    def alpha_sigma(self, t: Times) -> tuple[Factors, Factors]:
         u = self._u(t)[:, None, None, None]
         length = ((1.0 - u).square() + u.square()).sqrt()
         return (1.0 - u) / length, u / length

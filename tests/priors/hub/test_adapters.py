@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from sds3d.errors import PriorUnavailable
-from sds3d.priors.hub.config import DiffusersConfig
+from sds3d.priors import DiffusersConfig
 
 
 def build(folder, **options):

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sds3d.errors import PriorUnavailable
+from sds3d.priors import DiffusersConfig
 from sds3d.priors.hub.check_files import inspect_model
-from sds3d.priors.hub.config import DiffusersConfig
 
 
 @pytest.fixture

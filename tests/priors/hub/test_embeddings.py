@@ -5,8 +5,8 @@ import shutil
 import pytest
 import torch
 
+from sds3d.priors import DiffusersConfig
 from sds3d.priors.hub import embeddings
-from sds3d.priors.hub.config import DiffusersConfig
 from sds3d.priors.hub.loading import load_component
 from tests.priors.hub.tiny_models import MODELS
 

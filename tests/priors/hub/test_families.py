@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from sds3d.guidance.inject import inject_gradient
+from sds3d.guidance.base import inject_gradient
+from sds3d.priors import DiffusersConfig
 from sds3d.priors.base import Prior, TrainablePrior
-from sds3d.priors.hub.config import DiffusersConfig
 from sds3d.priors.hub.families import FAMILIES
 from tests.priors.hub.tiny_models import CAMERA_AWARE, MODELS
 

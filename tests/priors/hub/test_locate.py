@@ -9,9 +9,8 @@ import pytest
 
 from sds3d.errors import PriorUnavailable
 from sds3d.priors.hub import locate
-from sds3d.priors.hub.config import DiffusersConfig, MultiViewConfig, config_for
 from sds3d.priors.hub.families.sd import StableDiffusion
-from sds3d.priors.hub.locate import choose, find_model
+from sds3d.priors.hub.locate import choose, find_model, prior_name_of
 from sds3d.priors.hub.model_list import MODELS, ModelEntry
 
 MODEL, COMMIT = "someone/some-model", "a" * 40
@@ -187,19 +186,19 @@ def test_the_table_of_known_models_names_real_families_and_options():
     for model, entry in MODELS.items():
         assert locate.HUB_ID.fullmatch(model)
         assert entry.revision == "" or len(entry.revision) == 40
-        prior = {"name": config_for(model).model_fields["name"].default, "model": model}
+        prior = {"name": prior_name_of(model), "model": model}
         load_config(overrides={"prompt": "a mug", "prior": prior, **entry.options})
     assert {entry.family.name for entry in MODELS.values()} == families
 
 
-def test_the_config_of_a_model_goes_by_its_family_and_asks_no_hub(hub, hub_cache, model_folder, tmp_path):
-    assert config_for(str(model_folder("mvdream"))) is MultiViewConfig
-    assert config_for("ashawkey/mvdream-sd2.1-diffusers") is MultiViewConfig
-    assert config_for(MODEL) is DiffusersConfig
+def test_the_prior_name_of_a_model_goes_by_its_family_and_asks_no_hub(hub, hub_cache, model_folder, tmp_path):
+    assert prior_name_of(str(model_folder("mvdream"))) == "multiview"
+    assert prior_name_of("ashawkey/mvdream-sd2.1-diffusers") == "multiview"
+    assert prior_name_of(MODEL) == "diffusers"
     snapshot = put_into_cache(hub_cache, model_folder("mvdream"))
-    assert config_for(MODEL) is MultiViewConfig
+    assert prior_name_of(MODEL) == "multiview"
     (snapshot / "model_index.json").unlink()  # an interrupted download
-    assert config_for(MODEL) is DiffusersConfig
+    assert prior_name_of(MODEL) == "diffusers"
     with pytest.raises(PriorUnavailable, match=r"model_index.json"):
-        config_for(str(tmp_path))
+        prior_name_of(str(tmp_path))
     assert hub[1] == []

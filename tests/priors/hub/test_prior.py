@@ -5,10 +5,9 @@ import torch
 
 from sds3d.cameras import orbit
 from sds3d.errors import PriorUnavailable
-from sds3d.guidance.base import GuidanceInput
-from sds3d.guidance.inject import inject_gradient
+from sds3d.guidance.base import GuidanceInput, inject_gradient
 from sds3d.guidance.vsd import VSD
-from sds3d.priors.hub.config import DiffusersConfig
+from sds3d.priors import DiffusersConfig
 from sds3d.priors.hub.locate import find_model
 from sds3d.prompts import Prompts
 from sds3d.types import ViewCondition

@@ -10,6 +10,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sds3d.priors.base import Embeddings, Latents
 from sds3d.types import ViewCondition
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
@@ -19,9 +20,9 @@ ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "ad
 class NetworkInput:
     """One call of a network."""
 
-    x: Float[Tensor, "B C h w"]  # `Schedule.network_input`, in the network's precision
+    x: Latents  # `Schedule.network_input`, in the network's precision
     timestep: Shaped[Tensor, "B"]  # the time, in thousandths
-    embedding: Float[Tensor, "B N D"]  # of `embed`, in the network's precision
+    embedding: Embeddings  # of `embed`, in the network's precision
     side: int  # of the image, in pixels
     view: ViewCondition | None = None  # for networks that read the camera
     guidance: float = 1.0  # for networks that take a guidance scale as an input ("guidance-distilled")
@@ -47,9 +48,14 @@ class Family(ABC):
     def embed(self, pipeline: Any, text: str, network_config: Mapping[str, Any], device: torch.device) -> Tensor:
         """[N, D] of one text, by the pipeline's own encode_prompt; for the empty text, its own null condition."""
 
-    @abstractmethod
-    def call(self, network: Any, inputs: NetworkInput) -> Float[Tensor, "B C h w"]:
-        """The network's raw prediction, whatever it parametrizes."""
+    def arguments(self, network: Any, inputs: NetworkInput) -> dict[str, Any]:
+        """What `call` gives to the network beside x."""
+        return {"timestep": inputs.timestep, "encoder_hidden_states": inputs.embedding}
+
+    def call(self, network: Any, inputs: NetworkInput) -> Latents:
+        """The network's raw prediction, whatever it parametrizes, without the variance that some learn beside it."""
+        out = network(inputs.x, **self.arguments(network, inputs), return_dict=False)[0]
+        return out[:, : inputs.x.shape[1]]
 
     def recognises(self, pipeline: str, network_config: Mapping[str, Any]) -> bool:
         """Whether a folder is of this family although its pipeline's class belongs to another."""
@@ -97,8 +103,3 @@ def with_mask(hidden: Float[Tensor, "N D"], mask: Tensor) -> Float[Tensor, "N E"
 def split_mask(embedding: Float[Tensor, "B N E"]) -> tuple[Float[Tensor, "B N D"], Tensor]:
     """The inverse of `with_mask`; after interpolation a word is kept if any of the texts had it."""
     return embedding[..., :-1], (embedding[..., -1] > 0).to(embedding.dtype)
-
-
-def first_half(out: Tensor, channels: int) -> Tensor:
-    """The prediction without the learned variance, if the network puts it out too."""
-    return out[:, :channels] if out.shape[1] == 2 * channels else out

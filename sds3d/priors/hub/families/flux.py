@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from sds3d.priors.base import Latents
 from sds3d.priors.hub.families.base import Family, NetworkInput, split_rows, with_rows
 
 BLOCK = 2
@@ -24,10 +24,11 @@ class Flux(Family):
         hidden, pooled, _ = pipeline.encode_prompt([text], device=device)
         return with_rows(hidden[0], pooled[0])
 
-    def call(self, network: Any, inputs: NetworkInput) -> Float[Tensor, "B C h w"]:
-        batch, _, height, width = inputs.x.shape
+    def call(self, network: Any, inputs: NetworkInput) -> Latents:
+        rows, columns = inputs.x.shape[2] // BLOCK, inputs.x.shape[3] // BLOCK
         hidden, pooled = split_rows(inputs.embedding, network.config.pooled_projection_dim)
-        scale = inputs.x.new_full((batch,), inputs.guidance) if network.config.guidance_embeds else None
+        scale = inputs.x.new_full((len(inputs.x),), inputs.guidance) if network.config.guidance_embeds else None
+        places = torch.cartesian_prod(torch.arange(1), torch.arange(rows), torch.arange(columns))  # (0, row, column)
         out = network(
             hidden_states=functional.pixel_unshuffle(inputs.x, BLOCK).flatten(2).transpose(1, 2),
             timestep=inputs.timestep / 1000.0,
@@ -35,11 +36,10 @@ class Flux(Family):
             pooled_projections=pooled,
             encoder_hidden_states=hidden,
             txt_ids=hidden.new_zeros(hidden.shape[1], 3),
-            img_ids=_token_ids(height // BLOCK, width // BLOCK, inputs.x),
+            img_ids=places.to(inputs.x),
             return_dict=False,
         )[0]
-        blocks = out.transpose(1, 2).unflatten(2, (height // BLOCK, width // BLOCK))
-        return functional.pixel_shuffle(blocks, BLOCK)
+        return functional.pixel_shuffle(out.transpose(1, 2).unflatten(2, (rows, columns)), BLOCK)
 
     def own_side(self, network_config: Mapping[str, Any]) -> int:
         return 128  # the pipeline's default_sample_size: nothing in the network says it
@@ -49,9 +49,3 @@ class Flux(Family):
 
     def patch(self, network_config: Mapping[str, Any]) -> int:
         return BLOCK
-
-
-def _token_ids(height: int, width: int, like: Tensor) -> Float[Tensor, "N 3"]:
-    """(0, row, column) of each token."""
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    return torch.stack([torch.zeros_like(rows), rows, columns], dim=-1).reshape(-1, 3).to(like)

@@ -52,11 +52,9 @@ class MVDream(StableDiffusion):
                 module.set_processor(AcrossViews())
         return network
 
-    def call(self, network: Any, inputs: NetworkInput) -> Float[Tensor, "B C h w"]:
+    def arguments(self, network: Any, inputs: NetworkInput) -> dict[str, Any]:
         camera = camera_numbers(inputs.view, len(inputs.x)).to(inputs.x)
-        return network(
-            inputs.x, inputs.timestep, encoder_hidden_states=inputs.embedding, class_labels=camera, return_dict=False
-        )[0]
+        return super().arguments(network, inputs) | {"class_labels": camera}
 
 
 class AcrossViews:
@@ -79,8 +77,7 @@ def camera_numbers(view: ViewCondition | None, batch: int) -> Float[Tensor, "B 1
     if view is None:
         return torch.zeros(batch, CAMERA_NUMBERS)
     pose = view.cameras.camera_to_world * torch.tensor([1.0, -1.0, -1.0, 1.0], device=view.cameras.azimuth.device)
-    place = functional.normalize(pose[:, :3, 3], dim=1)
-    pose = torch.cat([torch.cat([pose[:, :3, :3], place[:, :, None]], dim=2), pose[:, 3:]], dim=1)
+    pose[:, :3, 3] = functional.normalize(pose[:, :3, 3], dim=1)
     return pose.flatten(1)
 
 

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from sds3d.priors.hub.families.base import Family, NetworkInput, first_half, split_mask, with_mask
+from sds3d.priors.hub.families.base import Family, NetworkInput, split_mask, with_mask
 
 
 class PixArt(Family):
@@ -22,19 +21,12 @@ class PixArt(Family):
         hidden, mask, null, null_mask = pipeline.encode_prompt([text], device=device)
         return with_mask(hidden[0], mask[0]) if text else with_mask(null[0], null_mask[0])
 
-    def call(self, network: Any, inputs: NetworkInput) -> Float[Tensor, "B C h w"]:
+    def arguments(self, network: Any, inputs: NetworkInput) -> dict[str, Any]:
         hidden, mask = split_mask(inputs.embedding)
+        words = {"encoder_hidden_states": hidden, "encoder_attention_mask": mask}
         sizes: dict[str, Tensor | None] = {"resolution": None, "aspect_ratio": None}
         if network.use_additional_conditions:
             batch = len(inputs.x)
             sizes["resolution"] = inputs.x.new_full((batch, 2), float(inputs.side))
             sizes["aspect_ratio"] = inputs.x.new_ones(batch, 1)
-        out = network(
-            inputs.x,
-            encoder_hidden_states=hidden,
-            encoder_attention_mask=mask,
-            timestep=inputs.timestep,
-            added_cond_kwargs=sizes,
-            return_dict=False,
-        )[0]
-        return first_half(out, inputs.x.shape[1])
+        return {"timestep": inputs.timestep, **words, "added_cond_kwargs": sizes}

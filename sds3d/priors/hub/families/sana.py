@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from sds3d.priors.hub.families.base import Family, NetworkInput, first_half, split_mask, with_mask
+from sds3d.priors.hub.families.base import Family, NetworkInput, split_mask, with_mask
 
 
 class Sana(Family):
@@ -26,13 +25,7 @@ class Sana(Family):
         )
         return with_mask(hidden[0], mask[0]) if text else with_mask(null[0], null_mask[0])
 
-    def call(self, network: Any, inputs: NetworkInput) -> Float[Tensor, "B C h w"]:
+    def arguments(self, network: Any, inputs: NetworkInput) -> dict[str, Any]:
         hidden, mask = split_mask(inputs.embedding)
-        out = network(
-            inputs.x,
-            encoder_hidden_states=hidden,
-            encoder_attention_mask=mask,
-            timestep=inputs.timestep * network.config.timestep_scale,
-            return_dict=False,
-        )[0]
-        return first_half(out, inputs.x.shape[1])
+        time = inputs.timestep * network.config.timestep_scale
+        return {"timestep": time, "encoder_hidden_states": hidden, "encoder_attention_mask": mask}

@@ -1,10 +1,9 @@
 """Stable Diffusion 1.x and 2.x (Rombach et al. 2022): a UNet that attends to CLIP's last hidden states."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from sds3d.priors.hub.families.base import Family, NetworkInput
@@ -14,17 +13,13 @@ class StableDiffusion(Family):
     name = "Stable Diffusion 1.x, 2.x"
     pipelines = ("StableDiffusionPipeline",)
     network = "unet"
-    encoders = ("text_encoder", "tokenizer")
+    encoders: ClassVar[tuple[str, ...]] = ("text_encoder", "tokenizer")
 
     def embed(self, pipeline: Any, text: str, network_config: Mapping[str, Any], device: torch.device) -> Tensor:
-        positive, null = pipeline.encode_prompt([text], device, 1, True)
+        positive, null = pipeline.encode_prompt(
+            [text], device=device, num_images_per_prompt=1, do_classifier_free_guidance=True
+        )
         return (positive if text else null)[0]
 
-    def call(self, network: Any, inputs: NetworkInput) -> Float[Tensor, "B C h w"]:
-        return network(
-            inputs.x,
-            inputs.timestep,
-            encoder_hidden_states=inputs.embedding,
-            class_labels=inputs.camera,
-            return_dict=False,
-        )[0]
+    def arguments(self, network: Any, inputs: NetworkInput) -> dict[str, Any]:
+        return super().arguments(network, inputs) | {"class_labels": inputs.camera}

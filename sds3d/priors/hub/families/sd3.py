@@ -5,7 +5,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from sds3d.priors.hub.families.base import Family, NetworkInput, split_rows, with_rows
@@ -26,12 +25,6 @@ class StableDiffusion3(Family):
         hidden, null, pooled, null_pooled = pipeline.encode_prompt([text], None, None, device=device)
         return with_rows(hidden[0], pooled[0]) if text else with_rows(null[0], null_pooled[0])
 
-    def call(self, network: Any, inputs: NetworkInput) -> Float[Tensor, "B C h w"]:
+    def arguments(self, network: Any, inputs: NetworkInput) -> dict[str, Any]:
         hidden, pooled = split_rows(inputs.embedding, network.config.pooled_projection_dim)
-        return network(
-            hidden_states=inputs.x,
-            timestep=inputs.timestep,
-            encoder_hidden_states=hidden,
-            pooled_projections=pooled,
-            return_dict=False,
-        )[0]
+        return super().arguments(network, inputs) | {"encoder_hidden_states": hidden, "pooled_projections": pooled}

@@ -1,6 +1,5 @@
 """Zero-1-to-3 (Liu et al. 2023): novel views of an image, conditioned on it and a relative pose, not on words."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -10,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sds3d.priors.base import Latents
 from sds3d.priors.hub.families.base import Family, NetworkInput
 from sds3d.types import Cameras
 
@@ -54,9 +54,9 @@ class Zero123(Family):
         projection.load_state_dict({key.removeprefix("projection."): value for key, value in tensors.items()})
         return projection
 
-    def call(self, network: Any, inputs: NetworkInput) -> Float[Tensor, "B C h w"]:
-        assert self.images is not None, "the prior was built without its image"
-        assert self.projection is not None, "the prior was built without its projection"
+    def call(self, network: Any, inputs: NetworkInput) -> Latents:
+        assert self.images, "the prior was built without its image"
+        assert self.projection, "the prior was built without its projection"
         assert inputs.view is not None, "a novel view needs a camera"
         cameras, flag = inputs.view.cameras, inputs.embedding[:, 0]
         nearest = self.images.nearest(cameras)
@@ -88,8 +88,3 @@ def directions(cameras: Cameras) -> Float[Tensor, "B 3"]:
     """Unit vectors from the origin towards the cameras."""
     level = cameras.elevation.cos()
     return torch.stack([level * cameras.azimuth.cos(), level * cameras.azimuth.sin(), cameras.elevation.sin()], dim=1)
-
-
-def anchor_azimuths(count: int) -> list[float]:
-    """Azimuths of the anchors relative to the reference image, evenly around the object; radians."""
-    return [2 * math.pi * number / (count + 1) for number in range(1, count + 1)]
