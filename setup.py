@@ -27,7 +27,7 @@ SOURCES = [
     "cuda_ext/project_gaussians/project_baseline.cpp",
     "cuda_ext/rasterize_gaussians/bin_cpu.cpp",
     "cuda_ext/rasterize_gaussians/rasterize_baseline.cpp",
-    "cuda_ext/rasterize_triangles/rasterize_triangles_cpu.cpp",
+    "cuda_ext/rasterize_triangles/triangles_baseline.cpp",
     "cuda_ext/selective_adam/selective_adam_cpu.cpp",
     "cuda_ext/spherical_harmonics/spherical_harmonics_cpu.cpp",
 ]
@@ -40,6 +40,7 @@ X86_SOURCES = {
     "cuda_ext/project_gaussians/project_avx512.cpp": AVX512,
     "cuda_ext/rasterize_gaussians/rasterize_avx2.cpp": AVX2,
     "cuda_ext/rasterize_gaussians/rasterize_avx512.cpp": AVX512,
+    "cuda_ext/rasterize_triangles/triangles_avx2.cpp": AVX2,
 }
 CUDA_SOURCES = [
     "cuda_ext/bindings_cuda.cpp",

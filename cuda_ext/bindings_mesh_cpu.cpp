@@ -2,6 +2,7 @@
 // shared out among the threads; what is added up is added up in one order, whatever their number.
 #include <algorithm>
 
+#include "cpu_features.h"
 #include "mesh_arguments.h"
 
 namespace sds3d {
@@ -10,6 +11,13 @@ namespace {
 
 constexpr int64_t PIXEL_GRAIN = 4096;
 
+const TriangleKernels& triangle_kernels() {
+#if SDS3D_X86
+  if (instruction_set() >= InstructionSet::AVX2) return TRIANGLE_KERNELS_AVX2;
+#endif
+  return TRIANGLE_KERNELS_BASELINE;
+}
+
 std::tuple<Tensor, Tensor, Tensor> rasterize_triangles_cpu(Tensor points, Tensor faces, int64_t height,
                                                            int64_t width) {
   const TriangleArguments a(points, faces, height, width);
@@ -17,12 +25,11 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_triangles_cpu(Tensor points, Tensor
   const int64_t threads = torch::stable::get_num_threads(), views = std::max<int64_t>(a.shape.views, 1);
   // Each band goes through all faces of its view, so there are only as many as threads need.
   const int64_t bands = std::clamp<int64_t>((threads + views - 1) / views, 1, height);
-  std::vector<float> inverse_depth(a.shape.views * a.shape.pixels());
+  const auto rasterize = triangle_kernels().forward;
   torch::stable::parallel_for(0, a.shape.views * bands, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t view = task / bands, band = task % bands;
-      rasterize_triangles(a.shape, a.in, r.out, inverse_depth.data() + view * a.shape.pixels(), view,
-                          int(band * height / bands), int((band + 1) * height / bands));
+      rasterize(a.shape, a.in, r.out, view, int(band * height / bands), int((band + 1) * height / bands));
     }
   });
   return {r.face, r.barycentric, r.depth};
@@ -36,9 +43,10 @@ Tensor rasterize_triangles_backward_cpu(Tensor points, Tensor faces, Tensor face
   const Tensor grad = checked(grad_barycentric, "grad_barycentric", FLOAT,
                               {a.shape.views, a.shape.height, a.shape.width, 3}, a.points);
   const Tensor grad_points = torch::stable::new_zeros(a.points, {a.shape.views, a.shape.vertices, 3});
+  const auto backward = triangle_kernels().backward;
   torch::stable::parallel_for(0, a.shape.views, 1, [&](int64_t begin, int64_t end) {
     for (int64_t view = begin; view < end; ++view) {
-      rasterize_triangles_backward(a.shape, a.in, ints(seen), floats(grad), floats_out(grad_points), view);
+      backward(a.shape, a.in, ints(seen), floats(grad), floats_out(grad_points), view);
     }
   });
   return grad_points;

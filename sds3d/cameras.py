@@ -125,10 +125,13 @@ def project(points: Float[Tensor, "V 3"], cameras: Cameras) -> Float[Tensor, "B 
     Differentiable in the points. Behind the camera depth is negative and (x, y) means nothing.
     """
     pose = cameras.camera_to_world
-    local = (points - pose[:, None, :3, 3]) @ pose[:, :3, :3]
-    image = local @ cameras.intrinsics.mT
-    depth = local[..., 2:]
-    return torch.cat([image[..., :2] / torch.where(depth == 0, 1e-12, depth), depth], dim=-1)
+    to_image = cameras.intrinsics @ pose[:, :3, :3].mT
+    shift = to_image @ pose[:, :3, 3:]
+    # One product for all views, coordinates apart: several times as fast as a small product for each view.
+    image = torch.addmm(-shift.flatten()[:, None], to_image.flatten(0, 1), points.mT)
+    x, y, depth = image.view(len(pose), 3, -1).unbind(1)
+    divisor = torch.where(depth == 0, 1e-12, depth)
+    return torch.stack([x / divisor, y / divisor, depth], dim=-1)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,12 @@ namespace sds3d {
 
 void outline_crossings(const TriangleShape& shape, const OutlineInputs& in, int64_t view, int64_t edges,
                        std::vector<int32_t>* index, std::vector<float>* value) {
+  const float* points = in.mesh.points + view * shape.vertices * 3;
+  std::vector<uint8_t> front(shape.faces);  // once per face, because most edges end here
+  for (int64_t face = 0; face < shape.faces; ++face) front[face] = faces_camera(in.mesh, points, face);
   for (int64_t edge = 0; edge < edges; ++edge) {
+    const int32_t *row = in.edges + 4 * edge;
+    if (row[3] >= 0 && front[row[2]] == front[row[3]]) continue;
     const int32_t third = outline_corner(shape, in, view, edge);
     if (third < 0) continue;
     for (const bool steep : {false, true}) {

@@ -1,5 +1,5 @@
 // Triangles on CUDA. A warp per view and face takes the pixels of the face's box; the nearest face of a pixel is the
-// largest of 64-bit keys, 1/depth above and the face's index, inverted, below: the order of the threads does not matter.
+// largest of 64-bit keys, the depth above and the face's index below, both inverted: the order of the threads does not matter.
 #include "../exact_sums_cuda.h"
 #include "rasterize_triangles_cuda.h"
 #include "triangle_math.h"
@@ -18,12 +18,9 @@ __global__ void nearest_faces_kernel(TriangleShape shape, TriangleInputs in, uns
   const int64_t box = int64_t(width) * (t.y1 - t.y0 + 1);
   for (int64_t k = threadIdx.x % WARP; k < box; k += WARP) {
     const int x = t.x0 + int(k % width), y = t.y0 + int(k / width);
-    const Coverage c = coverage_at(t, float(x) + 0.5f, float(y) + 0.5f);
-    if (c.total == 0.0f) continue;
-    const float inverse_depth = c.over_depth / c.total;
-    if (!(inverse_depth > 0.0f)) continue;
-    const unsigned long long key =
-        (static_cast<unsigned long long>(__float_as_uint(inverse_depth)) << 32) | (0xffffffffu - unsigned(face));
+    const Sample s = sample_at(t, float(x) + 0.5f, float(y) + 0.5f);
+    if (!(s.depth < INFINITY)) continue;
+    const unsigned long long key = (static_cast<unsigned long long>(~__float_as_uint(s.depth)) << 32) | ~unsigned(face);
     atomicMax(nearest + view * shape.pixels() + int64_t(y) * shape.width + x, key);
   }
 }
@@ -34,8 +31,15 @@ __global__ void write_pixels_kernel(TriangleShape shape, TriangleInputs in, cons
   if (item >= shape.views * shape.pixels()) return;
   const int64_t view = item / shape.pixels(), pixel = item % shape.pixels();
   const unsigned long long key = nearest[item];
-  const int32_t face = key == 0 ? -1 : int32_t(0xffffffffu - unsigned(key & 0xffffffffu));
-  write_pixel(shape, in, out, view, int(pixel / shape.width), int(pixel % shape.width), face);
+  const int32_t face = key == 0 ? -1 : int32_t(~unsigned(key & 0xffffffffu));
+  Sample s = {{0.0f, 0.0f, 0.0f}, INFINITY};
+  if (face >= 0) {
+    s = sample_at(triangle_at(shape, in, view, face), float(pixel % shape.width) + 0.5f,
+                  float(pixel / shape.width) + 0.5f);
+  }
+  out.face[item] = face;
+  for (int i = 0; i < 3; ++i) out.barycentric[3 * item + i] = s.barycentric[i];
+  out.depth[item] = s.depth;
 }
 
 template <class Add>
@@ -45,8 +49,8 @@ __global__ void triangle_gradient_kernel(TriangleShape shape, TriangleInputs in,
   if (item >= shape.views * shape.pixels() || face[item] < 0) return;
   const int64_t view = item / shape.pixels(), pixel = item % shape.pixels();
   float result[3][3];
-  pixel_gradient(shape, in, view, int(pixel / shape.width), int(pixel % shape.width), face[item],
-                 grad_barycentric + 3 * item, result);
+  pixel_gradient(triangle_at(shape, in, view, face[item]), float(pixel % shape.width) + 0.5f,
+                 float(pixel / shape.width) + 0.5f, grad_barycentric + 3 * item, result);
   for (int i = 0; i < 3; ++i) {
     const int64_t vertex = view * shape.vertices + in.faces[3 * int64_t(face[item]) + i];
     for (int k = 0; k < 3; ++k) add(3 * vertex + k, result[i][k]);

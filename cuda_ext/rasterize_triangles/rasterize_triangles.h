@@ -33,12 +33,15 @@ struct TriangleOutputs {
   float* depth;        // [B, H, W], infinite where there is none
 };
 
-// CPU. Rows [first_row, end_row) of one view; `inverse_depth` has H W numbers of scratch memory for the view.
-void rasterize_triangles(const TriangleShape& shape, const TriangleInputs& in, const TriangleOutputs& out,
-                         float* inverse_depth, int64_t view, int first_row, int end_row);
-
-// CPU. Adds the gradient of one view's barycentrics [B, H, W, 3] to that of its points [B, V, 3].
-void rasterize_triangles_backward(const TriangleShape& shape, const TriangleInputs& in, const int32_t* face,
-                                  const float* grad_barycentric, float* grad_points, int64_t view);
+// CPU; compiled once per instruction set. AVX-512 gains nothing over AVX2 here: most boxes hold a few pixels.
+struct TriangleKernels {
+  // Rows [first_row, end_row) of one view.
+  void (*forward)(const TriangleShape&, const TriangleInputs&, const TriangleOutputs&, int64_t view, int first_row,
+                  int end_row);
+  // Adds the gradient of one view's barycentrics [B, H, W, 3] to that of its points [B, V, 3].
+  void (*backward)(const TriangleShape&, const TriangleInputs&, const int32_t* face, const float* grad_barycentric,
+                   float* grad_points, int64_t view);
+};
+extern const TriangleKernels TRIANGLE_KERNELS_BASELINE, TRIANGLE_KERNELS_AVX2;
 
 }  // namespace sds3d

@@ -20,97 +20,82 @@ SDS3D_HD float most(float a, float b) { return a > b ? a : b; }
 SDS3D_HD int first_centre(float low, int count) {
   const float at = least(most(low - 0.5f, 0.0f), float(count));
   const int whole = int(at);
-  return whole + (float(whole) < at ? 1 : 0);
+  return whole + int(float(whole) < at);
 }
 SDS3D_HD int last_centre(float high, int count) {
   const float at = least(most(high - 0.5f, -1.0f), float(count - 1));
   const int whole = int(at);
-  return whole - (float(whole) > at ? 1 : 0);
+  return whole - int(float(whole) > at);
 }
 
-SDS3D_HD Triangle triangle_at(const TriangleShape& shape, const TriangleInputs& in, int64_t view, int64_t face) {
+// A face that cannot be drawn (a corner behind the camera, or nowhere) has an empty box. Without branches.
+SDS3D_HD Triangle make_triangle(const TriangleShape& shape, const float* x, const float* y, const float* z) {
   Triangle t;
-  const int32_t* corners = in.faces + 3 * face;
-  const float* points = in.points + view * shape.vertices * 3;
-  float z[3];
-  for (int i = 0; i < 3; ++i) {
-    const float* p = points + 3 * int64_t(corners[i]);
-    t.x[i] = p[0], t.y[i] = p[1], z[i] = p[2];
-  }
-  t.x0 = first_centre(least(t.x[0], least(t.x[1], t.x[2])), shape.width);
-  t.x1 = last_centre(most(t.x[0], most(t.x[1], t.x[2])), shape.width);
-  t.y0 = first_centre(least(t.y[0], least(t.y[1], t.y[2])), shape.height);
-  t.y1 = last_centre(most(t.y[0], most(t.y[1], t.y[2])), shape.height);
-  if (t.x0 > t.x1 || t.y0 > t.y1) return t;  // most faces of a fine mesh pass between the centres
+  for (int i = 0; i < 3; ++i) t.x[i] = x[i], t.y[i] = y[i], t.inverse_z[i] = 1.0f / z[i];
   // A sum is finite if all its terms are (and of a size that an image can have).
-  const bool finite = is_finite(t.x[0] + t.x[1] + t.x[2] + t.y[0] + t.y[1] + t.y[2] + z[0] + z[1] + z[2]);
-  if (!finite || z[0] <= MIN_DEPTH || z[1] <= MIN_DEPTH || z[2] <= MIN_DEPTH) {
-    t.x1 = t.x0 - 1;
-    return t;
-  }
-  for (int i = 0; i < 3; ++i) t.inverse_z[i] = 1.0f / z[i];
+  const float sum = x[0] + x[1] + x[2] + y[0] + y[1] + y[2] + z[0] + z[1] + z[2];
+  const bool drawn = is_finite(sum) & (z[0] > MIN_DEPTH) & (z[1] > MIN_DEPTH) & (z[2] > MIN_DEPTH);
+  t.x0 = first_centre(least(x[0], least(x[1], x[2])), shape.width);
+  const int x1 = last_centre(most(x[0], most(x[1], x[2])), shape.width);
+  t.x1 = int(drawn) * (x1 + 1) - 1;
+  t.y0 = first_centre(least(y[0], least(y[1], y[2])), shape.height);
+  t.y1 = last_centre(most(y[0], most(y[1], y[2])), shape.height);
   return t;
 }
 
-struct Coverage {
-  float area[3];  // e_i of rasterize_triangles.h
-  float total;    // their sum; 0: the pixel is not covered
-  float over_depth;  // sum e_i / z_i; 1 / depth is this over `total`
-};
-
-SDS3D_HD Coverage coverage_at(const Triangle& t, float cx, float cy) {
-  Coverage c;
-  const float ax = t.x[0] - cx, bx = t.x[1] - cx, dx = t.x[2] - cx;
-  const float ay = t.y[0] - cy, by = t.y[1] - cy, dy = t.y[2] - cy;
-  const float e0 = bx * dy - by * dx, e1 = dx * ay - dy * ax, e2 = ax * by - ay * bx;
-  c.area[0] = e0, c.area[1] = e1, c.area[2] = e2;
-  // Without branches: which pixels of a box are covered cannot be foreseen.
-  const bool inside = ((e0 >= 0.0f) & (e1 >= 0.0f) & (e2 >= 0.0f)) | ((e0 <= 0.0f) & (e1 <= 0.0f) & (e2 <= 0.0f));
-  c.total = inside ? e0 + e1 + e2 : 0.0f;
-  c.over_depth = e0 * t.inverse_z[0] + e1 * t.inverse_z[1] + e2 * t.inverse_z[2];
-  return c;
+SDS3D_HD Triangle triangle_at(const TriangleShape& shape, const TriangleInputs& in, int64_t view, int64_t face) {
+  float x[3], y[3], z[3];
+  for (int i = 0; i < 3; ++i) {
+    const float* p = in.points + 3 * (view * shape.vertices + in.faces[3 * face + i]);
+    x[i] = p[0], y[i] = p[1], z[i] = p[2];
+  }
+  return make_triangle(shape, x, y, z);
 }
 
-// Writes one pixel of the results from the face that it sees.
-SDS3D_HD void write_pixel(const TriangleShape& shape, const TriangleInputs& in, const TriangleOutputs& out,
-                          int64_t view, int row, int column, int32_t face) {
-  const int64_t at = view * shape.pixels() + int64_t(row) * shape.width + column;
-  out.face[at] = face;
-  if (face < 0) {
-    for (int i = 0; i < 3; ++i) out.barycentric[3 * at + i] = 0.0f;
-    out.depth[at] = INFINITY;
-    return;
-  }
-  const Triangle t = triangle_at(shape, in, view, face);
-  const Coverage c = coverage_at(t, float(column) + 0.5f, float(row) + 0.5f);
-  const float inverse = 1.0f / c.over_depth;
-  for (int i = 0; i < 3; ++i) out.barycentric[3 * at + i] = c.area[i] * t.inverse_z[i] * inverse;
-  out.depth[at] = c.total * inverse;
+// e_i of rasterize_triangles.h for the pixel's centre.
+SDS3D_HD void areas_at(const Triangle& t, float cx, float cy, float* area) {
+  const float ax = t.x[0] - cx, bx = t.x[1] - cx, dx = t.x[2] - cx;
+  const float ay = t.y[0] - cy, by = t.y[1] - cy, dy = t.y[2] - cy;
+  area[0] = bx * dy - by * dx, area[1] = dx * ay - dy * ax, area[2] = ax * by - ay * bx;
+}
+
+struct Sample {
+  float barycentric[3];
+  float depth;  // infinite where the face does not cover the pixel; the others mean nothing then
+};
+
+// Without branches: which pixels of a box are covered cannot be foreseen.
+SDS3D_HD Sample sample_at(const Triangle& t, float cx, float cy) {
+  float e[3];
+  areas_at(t, cx, cy, e);
+  const bool inside = ((e[0] >= 0.0f) & (e[1] >= 0.0f) & (e[2] >= 0.0f)) |
+                      ((e[0] <= 0.0f) & (e[1] <= 0.0f) & (e[2] <= 0.0f));
+  const float total = e[0] + e[1] + e[2];
+  for (int i = 0; i < 3; ++i) e[i] *= t.inverse_z[i];
+  const float inverse = 1.0f / (e[0] + e[1] + e[2]);
+  Sample s;
+  for (int i = 0; i < 3; ++i) s.barycentric[i] = e[i] * inverse;
+  s.depth = inside & (total != 0.0f) ? total * inverse : INFINITY;
+  return s;
 }
 
 // dL/d(x, y, z) of the three corners for dL/db of one pixel. The sum of the areas cancels: with q_i = e_i / z_i and
 // Q = sum q_i,  dL/dq_i = (g_i - sum_j g_j b_j) / Q.
-SDS3D_HD void pixel_gradient(const TriangleShape& shape, const TriangleInputs& in, int64_t view, int row, int column,
-                             int32_t face, const float* grad, float result[3][3]) {
-  const Triangle t = triangle_at(shape, in, view, face);
-  const float cx = float(column) + 0.5f, cy = float(row) + 0.5f;
-  const Coverage c = coverage_at(t, cx, cy);
-  float q[3], sum = 0.0f, mean = 0.0f;
+SDS3D_HD void pixel_gradient(const Triangle& t, float cx, float cy, const float* grad, float result[3][3]) {
+  float q[3];
+  areas_at(t, cx, cy, q);
+  for (int i = 0; i < 3; ++i) q[i] *= t.inverse_z[i];
+  const float inverse = 1.0f / (q[0] + q[1] + q[2]);
+  const float mean = (grad[0] * q[0] + grad[1] * q[1] + grad[2] * q[2]) * inverse;
+  float de[3];
   for (int i = 0; i < 3; ++i) {
-    q[i] = c.area[i] * t.inverse_z[i];
-    sum += q[i];
-    for (int k = 0; k < 3; ++k) result[i][k] = 0.0f;
+    de[i] = (grad[i] - mean) * inverse * t.inverse_z[i];
+    result[i][2] = -de[i] * q[i];
   }
-  const float inverse = 1.0f / sum;
-  for (int i = 0; i < 3; ++i) mean += grad[i] * (q[i] * inverse);
   for (int i = 0; i < 3; ++i) {
     const int j = (i + 1) % 3, k = (i + 2) % 3;
-    const float dq = (grad[i] - mean) * inverse, de = dq * t.inverse_z[i];
-    result[i][2] -= dq * q[i] * t.inverse_z[i];
-    result[j][0] += de * (t.y[k] - cy);
-    result[j][1] -= de * (t.x[k] - cx);
-    result[k][0] -= de * (t.y[j] - cy);
-    result[k][1] += de * (t.x[j] - cx);
+    result[i][0] = de[k] * (t.y[j] - cy) - de[j] * (t.y[k] - cy);
+    result[i][1] = de[j] * (t.x[k] - cx) - de[k] * (t.x[j] - cx);
   }
 }
 
