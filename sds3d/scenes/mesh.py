@@ -23,7 +23,7 @@ from sds3d.ops.outlines import blend_outlines, mesh_edges, outline_crossings
 from sds3d.ops.rasterize_triangles import interpolate, rasterize_triangles
 from sds3d.options import Options
 from sds3d.scenes.base import PICTURE, ParamGroup, RenderContext, SceneConfig
-from sds3d.scenes.shading import ShadingConfig, Sun, draw_light
+from sds3d.scenes.shading import Light, ShadingConfig, Sun, draw_light
 from sds3d.scenes.surface_color import FEATURES, ColorField
 from sds3d.types import Cameras, RenderOutput
 
@@ -118,7 +118,7 @@ class Mesh(nn.Module):
         places have no gradient to the vertices: the shape is told by outlines and by light on normals.
         """
         samples = self.config.samples if context.generator is not None else PICTURE_SAMPLES
-        lamps = None
+        lamps, sun = None, self.config.light if context.lit else None
         if self.config.shading is not None and context.lit and context.generator is not None:
             lamps = draw_light(self.config.shading, cameras, context.progress, context.generator)
         vertices = self.vertices()
@@ -127,7 +127,7 @@ class Mesh(nn.Module):
         if not torch.is_grad_enabled():
             whole = max(1, PICTURE_PIXELS // (cameras.height * cameras.width * samples**2))
         parts = [
-            self._maps(vertices, normals, cameras.select(views), lamps, views, samples)
+            self._maps(vertices, normals, cameras.select(views), lamps, sun, views, samples)
             for views in torch.arange(len(cameras), device=vertices.device).split(whole)
         ]
         maps = torch.cat(parts)
@@ -141,7 +141,8 @@ class Mesh(nn.Module):
         vertices: Float[Tensor, "V 3"],
         normals: Float[Tensor, "V 3"],
         cameras: Cameras,
-        lamps: Any,
+        lamps: Light | None,
+        sun: Sun | None,
         views: Int[Tensor, "B"],
         samples: int,
     ) -> Float[Tensor, "B H W 8"]:
@@ -156,8 +157,8 @@ class Mesh(nn.Module):
         color = self.color_field(places)
         if lamps is not None:
             color = lamps.shade(color, normal, places, views[seen // (height * width)])
-        elif self.config.light is not None:
-            color = color * self.config.light.on(normal)[:, None]
+        elif sun is not None:
+            color = color * sun.on(normal)[:, None]
         depth = image.depth.flatten()[seen][:, None]
         found = torch.cat([color, normal, depth, torch.ones_like(depth)], dim=-1)
         maps = found.new_zeros(image.face.numel(), 8).index_copy(0, seen, found).view(*image.face.shape, 8)
