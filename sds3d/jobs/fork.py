@@ -29,7 +29,7 @@ def fork(queue: Queue, run: RunFolder, changes: Mapping[str, Any], step: int | N
             f"steps = {config.steps} is not more than the checkpoint's {checkpoint.step}", hint="give more steps"
         )
     target = RunFolder(queue.folder / job_name(config) / "run")
-    if queue.has(job_name(config)):
+    if queue.named([job_name(config)]):
         raise ConfigError("a run with exactly these options exists already", hint="change something")
     if target.path.is_dir():
         target.delete()  # of a fork that was cut off before its job was added
