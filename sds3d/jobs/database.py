@@ -21,7 +21,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO, TypeVar
 
-from sds3d.atomic import writing
+from sds3d.atomic import temporary_folder, writing
 from sds3d.errors import ConfigError, OutputError
 from sds3d.jobs.processes import machine
 
@@ -97,11 +97,32 @@ class Database:
     def _connection(self) -> sqlite3.Connection:
         """This thread's connection to the database in use."""
         mine = self._threads
-        if not self._is_current():
-            if mine.pid not in (0, os.getpid()):
-                INHERITED.append(mine.connection)
-            mine.connection, mine.pid = self._connect(), os.getpid()
-        return mine.connection
+        if self._is_current():
+            return mine.connection
+        if mine.pid not in (0, os.getpid()):
+            INHERITED.append(mine.connection)
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._enter()
+        for _ in range(3):
+            name, connection = self._files()[0], None
+            try:
+                if name and (name, os.getpid()) != (mine.name, mine.pid):  # else a part was cut off or removed
+                    connection = sqlite3.connect(
+                        self.folder / name, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+                    )
+                    connection.execute("PRAGMA synchronous = NORMAL")
+                    connection.execute("PRAGMA foreign_keys = ON")
+                    if self._is_sound(connection):
+                        mine.connection, mine.pid, mine.name = connection, os.getpid(), name
+                        mine.parts = self._files()[1]
+                        return connection
+            except sqlite3.Error as error:
+                self._raise_if_refused(error)
+            if connection is not None:
+                connection.close()
+            self._rebuild(name)
+        raise OutputError(f"{self._current} cannot be opened", hint="check the disk")
 
     def leave_thread(self) -> None:
         """Close this thread's connection, which would otherwise wait for the garbage collector."""
@@ -130,30 +151,6 @@ class Database:
                 parts.append(os.stat(self.folder / (name + suffix)))
         return (name if parts else ""), parts
 
-    def _connect(self) -> sqlite3.Connection:
-        mine = self._threads
-        with writing(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._enter()
-        for _ in range(3):
-            name, connection = self._files()[0], None
-            try:
-                if name and (name, os.getpid()) != (mine.name, mine.pid):  # else a part was cut off or removed
-                    connection = sqlite3.connect(
-                        self.folder / name, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
-                    )
-                    connection.execute("PRAGMA synchronous = NORMAL")
-                    connection.execute("PRAGMA foreign_keys = ON")
-                    if self._is_sound(connection):
-                        mine.name, mine.parts = name, self._files()[1]
-                        return connection
-            except sqlite3.Error as error:
-                self._raise_if_refused(error)
-            if connection is not None:
-                connection.close()
-            self._rebuild(name)
-        raise OutputError(f"{self._current} cannot be opened", hint="check the disk")
-
     def _is_sound(self, connection: sqlite3.Connection) -> bool:
         """Whether it is of our version and, looked at once in a process, every page is whole: SQLite does not notice
         every page that is cut off in its middle."""
@@ -170,17 +167,14 @@ class Database:
                 fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
                 if self._files()[0] not in ("", damaged):
                     return
-                path = self.folder / f"queue-{secrets.token_hex(4)}.db"
-                try:
-                    self._build(path)
-                except BaseException:
-                    path.unlink(missing_ok=True)
-                    raise
-                link = path.with_suffix(".link")
-                link.symlink_to(path.name)
-                os.replace(link, self._current)
+                name = f"queue-{secrets.token_hex(4)}.db"
+                with temporary_folder(self._current) as scratch:
+                    self._build(scratch / name)
+                    os.replace(scratch / name, self.folder / name)
+                    (scratch / "link").symlink_to(name)
+                    os.replace(scratch / "link", self._current)
                 for old in self.folder.glob("queue-*"):
-                    if not old.name.startswith(path.name):
+                    if not old.name.startswith(name):
                         old.unlink(missing_ok=True)
 
     def _build(self, path: Path) -> None:
@@ -193,7 +187,7 @@ class Database:
                 connection.execute(f"PRAGMA user_version = {self._version}")
                 connection.execute("COMMIT")
         except sqlite3.Error as error:
-            raise OutputError(f"cannot write {path}: {error}") from error
+            raise OutputError(f"cannot write {self._current}: {error}") from error
 
     def _enter(self) -> None:
         """Hold the folder for this machine; ConfigError where another one has it in use.
