@@ -51,16 +51,13 @@ def machine() -> str:
 
 
 def process_start(pid: int) -> str | None:
-    """When a process of this machine began, in the kernel's words; None where it has ended (also as a zombie)."""
+    """When a process of this machine began, in the system's words; None where it has ended (also as a zombie)."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if fields[0] in "ZX" else fields[19]
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        start = fields[18]
     except OSError:
-        return None if Path("/proc/self/stat").exists() else _start_by_ps(pid)
-
-
-def _start_by_ps(pid: int) -> str | None:
-    """For systems without /proc."""
-    found = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    state, _, start = found.stdout.strip().partition(" ")
-    return None if not start or state.startswith("Z") else start.strip()
+        if Path("/proc/self/stat").exists():
+            return None
+        ps = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]  # for systems without /proc
+        state, _, start = subprocess.run(ps, capture_output=True, text=True, check=False).stdout.strip().partition(" ")
+    return None if not start or state[0] in "ZX" else start.strip()

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sds3d.atomic import remove_tree, write_atomic, write_json, writing
-from sds3d.config import RunConfig, read_json_object
-from sds3d.errors import ConfigError, Sds3dError
+from sds3d.config import LIVE, RunConfig, read_json_object
+from sds3d.errors import CheckpointError, ConfigError, Sds3dError
 from sds3d.jobs.database import Database
 from sds3d.jobs.processes import WorkerId
 from sds3d.prompts import unknown_word_warnings
@@ -35,6 +35,8 @@ ATTEMPTS = 3  # that may fail, or end with their process and no progress, before
 State = Literal["queued", "running", "paused", "stopped", "failed", "done"]
 UNFINISHED: tuple[State, ...] = ("queued", "running", "paused")
 ENDED: tuple[State, ...] = ("stopped", "failed", "done")
+
+FORKABLE = (*LIVE, "steps")  # options that a checkpoint holds no state of
 
 VERSION = 1  # of schema.sql; a database of another one is made again
 JOBS = (
@@ -198,7 +200,8 @@ class Queue:
         of the run. Workers pass commands on within a quarter of a second and a step.
         """
         if isinstance(command, Change):
-            self._check_change(job, command)
+            config = job.run.config() if job.run.exists() else job.config
+            check_words(config.with_changes(changes_of([*(made for _, made in self.commands(job)), command])))
 
         def change(connection: sqlite3.Connection) -> None:
             self._reap(connection)
@@ -212,10 +215,6 @@ class Queue:
             self._update(connection, now, **_effect(now, command))
 
         self._database.write(change)
-
-    def _check_change(self, job: Job, change: Change) -> None:
-        config = job.run.config() if job.run.exists() else job.config
-        check_words(config.with_changes(changes_of([*(made for _, made in self.commands(job)), change])))
 
     def retry(self, job: Job) -> None:
         """Queue a failed or stopped job again, at its old place; it goes on from its newest checkpoint."""
@@ -270,7 +269,7 @@ class Queue:
                 return None
             connection.execute("UPDATE about SET claims = claims + 1")
             job = self._one(connection, found)
-            attempt = {"attempts": job.attempts + 1, "began": _saved_step(job)}
+            attempt = {"attempts": job.attempts + 1, "began": max(job.run.checkpoint_steps(), default=0)}
             self._update(connection, job, state="running", worker=str(worker), intent="", **attempt)
             return self._one(connection, found)
 
@@ -329,7 +328,7 @@ class Queue:
     def _give_back(self, connection: sqlite3.Connection, name: str, failure: str, died: bool) -> None:
         job = self._one(connection, name)
         began, failures = connection.execute("SELECT began, failures FROM job WHERE name = ?", [name]).fetchone()
-        counts = _saved_step(job) <= began if died else bool(failure)
+        counts = max(job.run.checkpoint_steps(), default=0) <= began if died else bool(failure)
         if died and not failure:
             failure = "the process that worked on it ended without a word"
         failures += counts
@@ -424,6 +423,32 @@ class Queue:
         return *row, how_it_ended(run) or "queued", "", ""
 
 
+def fork(queue: Queue, run: RunFolder, changes: Mapping[str, Any], step: int | None = None) -> Job:
+    """A new job that goes on from the run's checkpoint at `step`, or its newest, with `changes`.
+
+    ConfigError if nothing is changed, or something that cannot be; CheckpointError if it has no such checkpoint. If the
+    disk is full, there is no job, and the same fork can be made later.
+    """
+    config = run.config().with_changes(changes, FORKABLE)
+    check_words(config)
+    checkpoint, problems = run.load_checkpoint(step)
+    if checkpoint is None or problems:
+        raise CheckpointError(
+            problems[0] if problems else f"{run.path} has no checkpoint yet", hint="wait for its first checkpoint"
+        )
+    if checkpoint.step >= config.steps:
+        raise ConfigError(
+            f"steps = {config.steps} is not more than the checkpoint's {checkpoint.step}", hint="give more steps"
+        )
+    target = RunFolder(queue.folder / job_name(config) / "run")
+    if queue.named([job_name(config)]):
+        raise ConfigError("a run with exactly these options exists already", hint="change something")
+    if target.path.is_dir():
+        target.delete()  # of a fork that was cut off before its job was added
+    RunFolder.create(target.path, config, checkpoint)
+    return queue.add(config)  # last: from now on a worker may take it
+
+
 def job_name(config: RunConfig) -> str:
     """<slug>-<seed>-<hash of the config>: the same config has the same name, another has another."""
     text = json.dumps(config.to_dict(), sort_keys=True).encode()
@@ -461,10 +486,6 @@ def _is_whole(job: Job) -> bool:
     """Whether job.json is there: a power cut can leave the row without the file."""
     path = job.folder / "job.json"
     return path.is_file() and path.stat().st_size > 0
-
-
-def _saved_step(job: Job) -> int:
-    return max(job.run.checkpoint_steps(), default=0)
 
 
 def _effect(job: Job, command: Command) -> dict[str, Any]:

@@ -1,9 +1,8 @@
 """A worker: takes jobs from a queue until none is left, and keeps the prior loaded from one to the next."""
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,9 +14,8 @@ from sds3d.run.events import Change, Command, Event, FinishEarly, Finished, Paus
 from sds3d.run.folder import RunFolder
 from sds3d.training.sessions import Sessions, send
 
-REST = 1.0  # seconds between looks for a job to take
-POLL = 0.25  # seconds between looks for commands
-SLICE = 0.1  # seconds until a resting worker notices that it is to stop
+REST = 0.5  # seconds between looks for a job to take, and until a worker that rests notices that it is to stop
+POLL = 0.25  # seconds between looks for commands, or a step where that takes longer: they are obeyed between steps
 
 
 @dataclass(frozen=True)
@@ -45,10 +43,8 @@ class Runner(Sessions):
             for last in session.run():
                 yield last
             assert isinstance(last, Finished), "a run ends with Finished or raises"
-            if last.interrupted:
-                self.outcome = Outcome("interrupted")
-            else:
-                self.outcome = Outcome("done" if last.report["steps"] == session.config.steps else "stopped")
+            has_all = last.report.get("steps") == session.config.steps
+            self.outcome = Outcome("interrupted" if last.interrupted else "done" if has_all else "stopped")
         except (OutputError, RunBusy):
             raise
         except Sds3dError as error:
@@ -58,15 +54,12 @@ class Runner(Sessions):
         finally:
             self._session = None
 
-    def send(self, command: Command) -> None:
-        """Tell the run that is under way, if there is one. Safe from any thread."""
-        if (session := self._session) is not None:
+    def send(self, command: Command) -> bool:
+        """Tell the run that is under way; False if there is none (yet). Safe from any thread."""
+        session = self._session
+        if session is not None:
             send(session, command)
-
-    @property
-    def is_running(self) -> bool:
-        """Whether there is a run to tell something."""
-        return self._session is not None
+        return session is not None
 
 
 class Worker:
@@ -88,7 +81,7 @@ class Worker:
             if job is not None:
                 yield from self._do(job)
             elif forever or self.queue.unfinished(self.only):
-                self._rest()
+                time.sleep(REST)
             else:
                 return
 
@@ -96,61 +89,32 @@ class Worker:
         """Save the job that is under way, give it back and take no other. Safe in any thread or signal handler."""
         self._runner.stop()
 
-    def _rest(self) -> None:
-        end = time.monotonic() + REST
-        while not self._runner.stopped and time.monotonic() < end:
-            time.sleep(SLICE)
-
     def _do(self, job: Job) -> Iterator[tuple[Job, Event]]:
         try:
             commands = standing_commands(self.queue, job)
             if commands is None:
                 return
-            with self._listening(job):
-                for event in self._runner.run(job.config, job.run, commands):
-                    yield job, event
-        except RunBusy:
-            self._leave(job)
+            heard, looked = job.heard, time.monotonic()
+            for event in self._runner.run(job.config, job.run, commands):
+                yield job, event
+                if time.monotonic() - looked > POLL:
+                    with suppress(Sds3dError):  # a disk that refuses now may answer at the next look
+                        heard, commands = new_commands(self.queue, job, heard)
+                        for command in commands:
+                            self._runner.send(command)
+                    looked = time.monotonic()
+        except RunBusy:  # somebody goes on with the run by hand: no failure of the job
+            holder = job.run.holder()
+            if holder is not None and process_start(holder.pid) is not None:
+                self.queue.leave_to(job, WorkerId.of(holder.pid))
+            else:
+                self.queue.release(job)
+                time.sleep(REST)
         except OutputError:
             self.queue.release(job)
             raise
         else:
             settle(self.queue, job, self._runner.outcome)
-
-    def _leave(self, job: Job) -> None:
-        """Somebody goes on with the run by hand."""
-        holder = job.run.holder()
-        if holder is not None and process_start(holder.pid) is not None:
-            self.queue.leave_to(job, WorkerId.of(holder.pid))
-        else:
-            self.queue.release(job)  # not a failure of the job
-            self._rest()
-
-    @contextmanager
-    def _listening(self, job: Job) -> Iterator[None]:
-        """Inside, a thread passes on what the job is told."""
-        ended = threading.Event()
-
-        def listen() -> None:
-            heard = job.heard
-            try:
-                while not ended.wait(POLL):
-                    if not self._runner.is_running:
-                        continue  # commands are read when there is somebody to tell
-                    with suppress(Sds3dError):  # a disk that refuses now may answer at the next look
-                        heard, commands = new_commands(self.queue, job, heard)
-                        for command in commands:
-                            self._runner.send(command)
-            finally:
-                self.queue.leave_thread()
-
-        thread = threading.Thread(target=listen, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
 
 
 def standing_commands(queue: Queue, job: Job) -> list[Command] | None:

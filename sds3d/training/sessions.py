@@ -16,18 +16,14 @@ from sds3d.training.session import Session
 class Sessions:
     """At most one prior is in memory; sessions of the same prior and device share it."""
 
-    def __init__(self) -> None:
-        self.stopped = False
+    def __init__(self, strict: bool = False) -> None:
+        """`strict` refuses words of new runs that the prior does not know, instead of warning of them."""
+        self.strict, self.stopped = strict, False
         self._session: Session | None = None
         self._prior: tuple[object, Prior] | None = None
 
     def open(
-        self,
-        config: RunConfig,
-        folder: RunFolder,
-        step: int | None = None,
-        strict: bool = False,
-        commands: Sequence[Command] = (),
+        self, config: RunConfig, folder: RunFolder, step: int | None = None, commands: Sequence[Command] = ()
     ) -> Session:
         """The run of a folder, which is made if there is none. The session has `commands` before it can be stopped.
 
@@ -41,7 +37,7 @@ class Sessions:
             self._prior = key, config.prior.build(find_device(config.device))
         prior = self._prior[1]
         if not folder.exists():
-            check_words(prior, config.prior, config.prompt, config.negative_prompt, strict)
+            check_words(prior, config.prior, config.prompt, config.negative_prompt, self.strict)
             begin(config, folder)
         session = Session.resume(folder.path, prior, step)
         for command in commands:
