@@ -21,8 +21,8 @@ class RunSet(Sessions):
 
     def __init__(self, configs: Mapping[Path, RunConfig], strict: bool = False) -> None:
         """ConfigError if a folder holds a run with another config, or other files; nothing is written yet."""
-        super().__init__()
-        self.configs, self.strict = dict(configs), strict
+        super().__init__(strict)
+        self.configs = dict(configs)
         for path in self.configs:
             self._check(path)
 
@@ -56,7 +56,7 @@ class RunSet(Sessions):
     def session(self, path: Path, step: int | None = None) -> Session:
         """The session of one run, begun or resumed. `step` is a checkpoint."""
         self._check(path)  # another process may have begun it since
-        return self.open(self.configs[path], RunFolder(path), step, self.strict)
+        return self.open(self.configs[path], RunFolder(path), step)
 
     def finished(self) -> bool:
         """Whether every run has its results."""
