@@ -4,7 +4,6 @@ OUT/{seed-0/, seed-1/, ..., ranking.json}     run folders; all but the best are 
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -83,14 +82,13 @@ class BestOf:
 
     def _begin(self, path: Path) -> Iterator[Event]:
         session = self.runs.session(path)
-        with suppress(NumericsError):
+        try:
             for event in until_released(session):
                 if isinstance(event, StepDone) and event.step >= self.until:
                     session.send(Stop())
                 yield event
-                if isinstance(event, Finished):
-                    return
-        yield Finished(interrupted=True)
+        except NumericsError:
+            yield Finished(interrupted=True)
 
     def _scored_step(self, path: Path) -> int | None:
         """The first checkpoint from `until` on: a later one if just that step was skipped. None if there is none."""

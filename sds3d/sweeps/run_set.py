@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sds3d.config import RunConfig
 from sds3d.errors import ConfigError, ExportError, NumericsError
-from sds3d.run.events import Event, Failed, FinishEarly, Finished, StepDone
+from sds3d.run.events import Event, Failed, FinishEarly, Finished, StepDone, latest
 from sds3d.run.folder import RunFolder
 from sds3d.training.session import Session
 from sds3d.training.sessions import Sessions
@@ -81,11 +81,9 @@ def failure(run: Path) -> str | None:
     report = folder.report()
     if report is None or report["steps"] >= folder.config().steps:
         return None
-    reason, reader = None, folder.reader()
-    while batch := reader.read():
-        for _, event in batch:
-            if isinstance(event, Failed) and event.kind != ExportError.__name__:
-                reason = event.reason
-            elif isinstance(event, StepDone):  # it went on after that failure
-                reason = None
-    return reason or "a person ended it early"
+    for _, event in latest(folder.reader().path):
+        if isinstance(event, Failed) and event.kind != ExportError.__name__:
+            return event.reason
+        if isinstance(event, StepDone):  # it went on after any failure before
+            break
+    return "a person ended it early"
