@@ -113,6 +113,7 @@ class Database:
                     )
                     connection.execute("PRAGMA synchronous = NORMAL")
                     connection.execute("PRAGMA foreign_keys = ON")
+                    connection.execute("PRAGMA temp_store = MEMORY")  # the tables of selections
                     if self._is_sound(connection):
                         mine.connection, mine.pid, mine.name = connection, os.getpid(), name
                         mine.parts = self._files()[1]
