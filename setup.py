@@ -182,6 +182,7 @@ setup(
     package_data={
         "sds3d": ["py.typed"],
         "sds3d.priors.hub": ["models.json"],
+        "sds3d.jobs": ["*.sql"],
         "sds3d.sweeps.pages": ["*.html"],
         "sds3d_app.ui": ["*.css", "*.js"],
         "sds3d_assets": [

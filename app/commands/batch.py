@@ -115,14 +115,14 @@ def pool_maker(
 
 def work(queue: "Queue", jobs: "Sequence[Job]", make_pool: Callable[[], Any], as_json: bool) -> int:
     """Everything of the list that is not done yet; the exit code."""
-    from sds3d.jobs.gallery import PAGE, SUMMARY, outcomes, write_summary
+    from sds3d.jobs.gallery import PAGE, SUMMARY, write_summary
 
     view = BatchView(queue, jobs)
     with stopped_by_signals() as interruption, display(as_json) as show, at_work(make_pool) as pool:
         while not interruption.requested and pool.at_work():
             show(view)
             interruption.wait(LOOK_EVERY)
-    results = outcomes(queue, view.look())
+    results = view.look()
     write_summary(queue.folder, results)
     counts = Counter(result.state for result in results)
     if as_json:

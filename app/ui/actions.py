@@ -7,7 +7,7 @@ import gradio as gr
 
 from sds3d.config import LIVE, RunConfig
 from sds3d.errors import ConfigError, Sds3dError
-from sds3d.jobs.fork import fork
+from sds3d.jobs.queue import fork
 from sds3d.prompts import unknown_word_warnings
 from sds3d.run.events import Change, Command, FinishEarly, Pause, Resume, Stop
 

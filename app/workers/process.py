@@ -49,13 +49,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line on stdout for each event")
     arguments = parser.parse_args()
     stop = Stopper()
-    if (
-        arguments.parent is not None
-    ):  # before torch is loaded: the parent may end in those seconds, or has ended already
+    if arguments.parent is not None:  # now, before torch is loaded: it may end meanwhile, or has ended already
         threading.Thread(target=stop.watch, args=(arguments.parent,), daemon=True).start()
     with stopped_by_signals(stop, second_ends=False):
-        code = guarded(lambda: work(arguments, stop))
-    sys.exit(code)
+        sys.exit(guarded(lambda: work(arguments, stop)))
 
 
 def work(arguments: argparse.Namespace, stop: Stopper) -> int:

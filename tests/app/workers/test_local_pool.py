@@ -68,13 +68,19 @@ def queue(tmp_path: Path) -> Queue:
     return Queue(tmp_path / "queue")
 
 
+def pids(pool: WorkerPool) -> list[int]:
+    """The workers that are there now."""
+    processes = [place.process for place in pool._places]
+    return [process.pid for process in processes if process is not None and process.poll() is None]
+
+
 def test_a_worker_that_is_killed_is_replaced_and_all_end_with_the_pool(queue: Queue) -> None:
     pool = WorkerPool(queue, 2, forever=True)
     pool.start()
     try:
-        first = wait_for(lambda: len(pool.pids()) == 2 and pool.pids())
+        first = wait_for(lambda: len(pids(pool)) == 2 and pids(pool))
         os.kill(first[0], signal.SIGKILL)
-        second = wait_for(lambda: set(pool.pids()) - set(first) and pool.pids())
+        second = wait_for(lambda: set(pids(pool)) - set(first) and pids(pool))
         assert len(second) == 2
         assert first[1] in second
         assert pool.at_work()
@@ -118,6 +124,8 @@ def test_those_that_die_at_once_are_replaced_less_and_less_often(
     assert len(starts) == (6 if not forever else len(starts)) < 15
     assert pool.at_work() == forever
     assert pool.problem() == problem
+    pool._places[0].fast_deaths = 5000  # half a day later: 2 to the power of that is no number
+    pool._plan_next(pool._places[0], code)
     pool._scratch.cleanup()
 
 
@@ -140,7 +148,7 @@ from sds3d.jobs import Queue
 from sds3d_app.workers.local_pool import WorkerPool
 pool = WorkerPool(Queue(sys.argv[1]), 1, forever=True)
 pool.start()
-print(*pool.pids(), flush=True)
+print(pool._places[0].process.pid, flush=True)
 time.sleep(600)
 """
 
