@@ -1,22 +1,22 @@
 """The options of a run as controls, made from the very models that the command line reads: nothing is listed twice."""
 
-import html
 import re
-import types
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
-
-from pydantic.fields import FieldInfo
+from typing import Any
 
 from sds3d.config import PARTS, RunConfig, load_config, local_files
 from sds3d.errors import ConfigError
 from sds3d.options import Options
 
+from . import fragments
+
 GROUPS = ("guidance", "scene", "timesteps", "noise", "cameras", "view_prompting", "optim", "export")
 OWN = "run"  # the run's own options, such as its steps
 HIDDEN = {"name", "prompt", "negative_prompt", "seed", "preview_seconds"}  # have a control of their own, or none
+KINDS = {"integer": "number", "number": "number", "boolean": "switch"}  # of control, by JSON schema's kinds of value
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
@@ -26,59 +26,45 @@ class Control:
 
     key: str  # dotted, as --set takes it
     label: str
-    kind: Literal["number", "switch", "choice"]
+    kind: str  # one of KINDS, or "choice"
     value: Any  # what the run would have; None where the option is not set
     info: str
     choices: tuple[str, ...] = ()
 
 
 def controls_of(group: str, config: RunConfig) -> list[Control]:
-    """The options of a group, or of the run itself, that are plain values, as the config has them."""
+    """The options of a group, or of the run itself, that are plain values, as the config has them.
+
+    What needs more than one plain value has no control: such options are given as KEY=VALUE.
+    """
     options: Options = config if group == OWN else getattr(config, group)
+    schema = _schema(type(options))
     controls = []
-    for name, field in type(options).model_fields.items():
-        if name not in HIDDEN and not field.is_required():
-            key = name if group == OWN else f"{group}.{name}"
-            control = _control(key, name, field, getattr(options, name))
-            controls += [control] if control is not None else []
+    for name, declared in schema["properties"].items():
+        kinds = [each for each in declared.get("anyOf", ()) if each != {"type": "null"}]
+        about = {**declared, **kinds[0]} if len(kinds) == 1 else declared  # as of int for `int | None`
+        kind = "choice" if "enum" in about else KINDS.get(about.get("type"))
+        if kind is not None and name not in (*HIDDEN, *schema.get("required", ())):
+            key, info = name if group == OWN else f"{group}.{name}", _info(about)
+            choices = tuple(map(str, about.get("enum", ())))
+            controls.append(Control(key, name.replace("_", " "), kind, getattr(options, name), info, choices))
     return controls
 
 
-def _control(key: str, name: str, field: FieldInfo, value: Any) -> Control | None:
-    """None for what needs more than one plain value: such options are given as KEY=VALUE."""
-    annotation = _without_none(field.annotation)
-    label, info = name.replace("_", " "), _info(field)
-    if get_origin(annotation) is Literal:
-        return Control(key, label, "choice", value, info, tuple(map(str, get_args(annotation))))
-    if annotation is bool:
-        return Control(key, label, "switch", value, info)
-    if annotation in (int, float) and (value is None or isinstance(value, int | float)):
-        return Control(key, label, "number", value, info)
-    return None
+@cache
+def _schema(kind: type[Options]) -> dict[str, Any]:
+    return kind.model_json_schema()
 
 
-def _without_none(annotation: Any) -> Any:
-    """int of `int | None`; None means that the option is not set."""
-    if get_origin(annotation) in (Union, types.UnionType):
-        rest = [part for part in get_args(annotation) if part is not type(None)]
-        annotation = rest[0] if len(rest) == 1 else annotation
-    while hasattr(annotation, "__metadata__"):
-        annotation = get_args(annotation)[0]
-    return annotation
-
-
-def _info(field: FieldInfo) -> str:
-    low, high = _bound(field, ("ge", "gt")), _bound(field, ("le", "lt"))
+def _info(about: Mapping[str, Any]) -> str:
+    low = about.get("minimum", about.get("exclusiveMinimum"))
+    high = about.get("maximum", about.get("exclusiveMaximum"))
     limits = ""
     if low is not None:
         limits = f"from {low:g}" if high is None else f"{low:g} to {high:g}"
     elif high is not None:
         limits = f"up to {high:g}"
-    return ". ".join(part for part in (field.description or "", limits) if part)
-
-
-def _bound(field: FieldInfo, sides: tuple[str, str]) -> float | None:
-    return next((float(getattr(m, s)) for m in field.metadata for s in sides if getattr(m, s, None) is not None), None)
+    return ". ".join(part for part in (about.get("description", ""), limits) if part)
 
 
 def controls_html(fields: Mapping[str, object], more: object) -> str:
@@ -94,35 +80,9 @@ def controls_html(fields: Mapping[str, object], more: object) -> str:
         except ConfigError:  # a mistake in the further options is told at Generate, beside the control that it is about
             config = config_of(chosen, "")
     except ConfigError as error:
-        return f'<p class="none">{html.escape(str(error))}</p>'
-    sections = []
-    for group in (OWN, *GROUPS):
-        rows = "".join(_row(control) for control in controls_of(group, config))
-        name = group.replace("_", " ")
-        sections += [f"<details{' open' if group == OWN else ''}><summary>{name}</summary>{rows}</details>"] * bool(
-            rows
-        )
-    return "".join(sections)
-
-
-def _row(control: Control) -> str:
-    default = _shown(control.value)
-    attributes = f'data-option="{control.key}" data-default="{html.escape(default)}"'
-    if control.kind == "switch":
-        field = f'<input type="checkbox" {attributes}>'
-    elif control.kind == "choice":
-        names = dict.fromkeys([*([""] if default == "" else []), *control.choices])
-        field = f"<select {attributes}>{''.join(f'<option>{html.escape(name)}</option>' for name in names)}</select>"
-    else:
-        field = f'<input type="text" inputmode="decimal" maxlength="40" placeholder="not set" {attributes}>'
-    about = f"<small>{html.escape(control.info)}</small>" if control.info else ""
-    return (
-        f'<label class="option" id="{control.key.replace(".", "-")}"><span>{control.label}</span>{field}{about}</label>'
-    )
-
-
-def _shown(value: object) -> str:
-    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        return fragments.render("nothing", error)
+    groups = {group.replace("_", " "): controls_of(group, config) for group in (OWN, *GROUPS)}
+    return fragments.render("controls", groups)
 
 
 def examples_of(prior: object) -> list[list[str]]:

@@ -77,12 +77,10 @@ def quiet_environment() -> None:
 
 
 def is_taken(host: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return True
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError:
+        return True
     return False
 
 
@@ -95,7 +93,7 @@ def make_app(index: RunIndex, pool: WorkerPool | None, login: tuple[str, str] | 
     from .export_files import FileMaker
     from .guard import Guard
     from .live_stream import LiveStreams, message_of
-    from .page import CSS, HEAD, make_page
+    from .page import CSS, HEAD, THEME, make_page
     from .routes import add_routes
 
     maker, streams = FileMaker(), LiveStreams(lambda name: message_of(index, name))
@@ -122,14 +120,5 @@ def make_app(index: RunIndex, pool: WorkerPool | None, login: tuple[str, str] | 
     return gr.mount_gradio_app(
         app, blocks, path="/", footer_links=[], run_history=False, allowed_paths=[], show_error=False,
         max_file_size="5mb", ssr_mode=False, enable_monitoring=False, pwa=False, mcp_server=False, css=CSS, head=HEAD,
-        theme=make_theme(), app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
+        theme=THEME, app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
     )  # fmt: skip
-
-
-def make_theme() -> Any:
-    """System fonts only: nothing is fetched."""
-    import gradio as gr
-
-    fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
-    mono = ["ui-monospace", "SFMono-Regular", "Menlo", "monospace"]
-    return gr.themes.Base(font=fonts, font_mono=mono, primary_hue="emerald", neutral_hue="slate", radius_size="md")
