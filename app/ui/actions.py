@@ -10,23 +10,24 @@ from sds3d.config import RunConfig
 from sds3d.errors import ConfigError, Sds3dError
 from sds3d.jobs.fork import FORKABLE, fork
 from sds3d.prompts import unknown_word_warnings
-from sds3d.run.events import Change, FinishEarly, Pause, Resume, Stop
+from sds3d.run.events import Change, Command, FinishEarly, Pause, Resume, Stop
 
 from . import fragments
 from .controls import check_files, config_of
 from .export_files import FileMaker
 from .run_index import RunEntry, RunIndex
 
-COMMANDS = {"pause": Pause(), "resume": Resume(), "stop": FinishEarly()}
+COMMANDS: dict[str, Command] = {"pause": Pause(), "resume": Resume(), "stop": FinishEarly()}
 PREVIEW_SECONDS = 1.1  # with the time until the stream looks: a new picture within two seconds
 Words = str  # HTML that answers a click
 
 
-def start(index: RunIndex, entered: object, more: object, fields: Mapping[str, object]) -> tuple[Any, Words, Words]:
+def start(
+    index: RunIndex, entered: Mapping[str, Any] | None, more: str | None, fields: Mapping[str, Any]
+) -> tuple[Any, Words, Words]:
     """Queue what the page describes: (its name, what to know about its words, what is wrong)."""
     try:
-        options = {"preview_seconds": PREVIEW_SECONDS, **(entered if isinstance(entered, Mapping) else {}), **fields}
-        config = config_of(options, more)
+        config = config_of({"preview_seconds": PREVIEW_SECONDS, **(entered or {}), **fields}, more)
         check_files(config, index.files)
         warnings = word_warnings(config)
         return index.add(config).name, warnings, ""

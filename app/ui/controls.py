@@ -43,7 +43,7 @@ def controls_of(group: str, config: RunConfig) -> list[Control]:
     for name, declared in schema["properties"].items():
         kinds = [each for each in declared.get("anyOf", ()) if each != {"type": "null"}]
         about = {**declared, **kinds[0]} if len(kinds) == 1 else declared  # as of int for `int | None`
-        kind = "choice" if "enum" in about else KINDS.get(about.get("type"))
+        kind = "choice" if "enum" in about else KINDS.get(about.get("type", ""))
         if kind is not None and name not in (*HIDDEN, *schema.get("required", ())):
             key, info = name if group == OWN else f"{group}.{name}", _info(about)
             choices = tuple(map(str, about.get("enum", ())))
@@ -67,13 +67,13 @@ def _info(about: Mapping[str, Any]) -> str:
     return ". ".join(part for part in (about.get("description", ""), limits) if part)
 
 
-def controls_html(fields: Mapping[str, object], more: object) -> str:
+def controls_html(fields: Mapping[str, Any], more: str | None) -> str:
     """A control for each plain option of the run that the page describes, or why there can be no such run.
 
     `data-default` is the value that the run has without the control. page.js fills the controls in, and sends only
     those that a person has changed.
     """
-    chosen = {"prompt": "-", **{key: value for key, value in fields.items() if value}}
+    chosen = {"prompt": "-", **fields}
     try:
         try:
             config = config_of(chosen, more)
@@ -91,17 +91,13 @@ def examples_of(prior: object) -> list[list[str]]:
     return [[prompt] for prompt in kind.examples]  # type: ignore[attr-defined]
 
 
-def config_of(fields: Mapping[str, object], more: object) -> RunConfig:
+def config_of(fields: Mapping[str, Any], more: str | None) -> RunConfig:
     """The run that the page describes; ConfigError names the first thing that is wrong with it.
 
     `fields` are dotted options; those that are None or empty keep their defaults. `more` has KEY=VALUE lines.
     """
     options = {key: value for key, value in fields.items() if value is not None and value != ""}
     preset = options.pop("preset", None)
-    if preset is not None and not isinstance(preset, str):
-        raise ConfigError(f"preset = {preset!r} is not a name", field="preset")
-    if not isinstance(more, str | None):
-        raise ConfigError("further options are not text", field="more")
     for line in (more or "").splitlines():
         key, equals, value = line.partition("=")
         if line.strip() and not (key.strip() and equals):
@@ -118,14 +114,10 @@ def check_files(config: RunConfig, allowed: Path | None) -> None:
 
     The id of a model on the hub is no file, unless a folder of that name lies where the server was started.
     """
+    hint = "use one below --files" if allowed else "sds3d ui --files DIR allows those below a folder"
     for key, value in local_files(config).items():
         for name in [value] if isinstance(value, str) else value:
             is_id = key == "prior.model" and HUB_ID.fullmatch(name) and not Path(name).exists()
-            below = allowed is not None and Path(name).resolve().is_relative_to(allowed.resolve())
-            if not is_id and not below:
-                where = (
-                    "sds3d ui --files DIR allows those below a folder" if allowed is None else "use one below --files"
-                )
-                raise ConfigError(
-                    f"{key} = {name[:80]!r} is a file of the server, which visitors may not name", where, key
-                )
+            if not is_id and not (allowed and Path(name).resolve().is_relative_to(allowed.resolve())):
+                problem = f"{key} = {name[:80]!r} is a file of the server, which visitors may not name"
+                raise ConfigError(problem, hint, key)

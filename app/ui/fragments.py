@@ -21,14 +21,9 @@ NO_LOG = RunLog()
 CARDS = 300  # that are shown at most
 
 
-def address(entry: RunEntry, *parts: str) -> str:
+def address(entry: RunEntry, *parts: object) -> str:
     """Of a file of a run, as routes.py serves it; percent-quoted, so it needs no escaping."""
-    return "/".join(["/run", *(quote(part, safe="") for part in (entry.name, *parts))])
-
-
-def result_address(entry: RunEntry, name: str, step: int | None = None) -> str:
-    """Of a result, or of a file that was exported from the checkpoint of a step."""
-    return address(entry, name) if step is None else address(entry, "exports", str(step), name)
+    return "/".join(["/run", *(quote(str(part), safe="") for part in (entry.name, *parts))])
 
 
 def preview_address(entry: RunEntry, log: RunLog) -> str:
@@ -39,7 +34,7 @@ def preview_address(entry: RunEntry, log: RunLog) -> str:
 def result_picture(entry: RunEntry) -> str:
     """Address of the picture that stands for an ended run; empty where there is none."""
     path = None if entry.active else entry.folder.picture()
-    return f"{result_address(entry, path.name)}?v={path.stat().st_mtime_ns}" if path is not None else ""
+    return f"{address(entry, path.name)}?v={path.stat().st_mtime_ns}" if path is not None else ""
 
 
 @lru_cache(4096)
@@ -72,7 +67,7 @@ def when(added: float) -> str:
     return time.strftime("%d %b %H:%M", time.localtime(added))
 
 
-USED = (command, duration, files_at, models_version, preview_address, prompt_of, result_address, result_picture, when)
+USED = (address, command, duration, files_at, models_version, preview_address, prompt_of, result_picture, when)
 ENVIRONMENT = Environment(
     loader=PackageLoader("sds3d_app.ui", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
     lstrip_blocks=True, auto_reload=False,

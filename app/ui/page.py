@@ -32,7 +32,12 @@ ANY: dict[str, Any] = {"allow_custom_value": True}  # a dropdown whose choices c
 FOLLOW = "sds3dFollow(element, props, watch, () => trigger('state_changed'))"
 SHOW_MODELS = "sds3dModels(element, watch, () => trigger('models_changed'))"
 WITH_OPTIONS = "(options, ...fields) => [sds3dOptions(), ...fields]"
-STOPS = {"queued": "Leave the queue", "running": "Stop and keep it", "paused": "Stop and keep it"}
+# What can be done to a job in a state, in the words of the button. Fourth is "again": see fragments.
+BUTTONS = {
+    "pause": {"running": "Pause"},
+    "resume": {"paused": "Go on"},
+    "stop": {"queued": "Leave the queue", "running": "Stop and keep it", "paused": "Stop and keep it"},
+}
 
 
 class Page(gr.Blocks):
@@ -80,11 +85,11 @@ def _parts(
 ) -> dict[str, tuple[Any, Callable[[], Any]]]:
     """(key, what makes the value) of each part that changes. A key is cheap, and another whenever the value is."""
     entries, under_way, version = index.all()
-    log, export, place, name, state, is_job, formats = fragments.NO_LOG, None, 0, "", "", False, ()
+    log, export, place, name, state, is_job, formats = fragments.NO_LOG, None, 0, "", "", False, list[str]()
     if entry is not None:
         log, export, place = index.log(entry), maker.last(entry), index.place(entry)
         name, state, is_job = entry.name, entry.state, entry.job is not None
-        formats = tuple(artifacts_of(entry.config)) if not entry.active and entry.folder.exists() else ()
+        formats = artifacts_of(entry.config) if not entry.active and entry.folder.exists() else []
 
     def of(make: Callable[[Any], Any], value: Any) -> tuple[Any, Callable[[], Any]]:
         return value, partial(make, value)
@@ -97,11 +102,9 @@ def _parts(
         "results": of(str, fragments.results(entry, log)),
         "active": of(str, fragments.cards(cards, name)),
         "history": ((version, name, find), partial(fragments.history, entries, find, name)),
-        "pause": of(_button, "Pause" if is_job and state == "running" else ""),
-        "resume": of(_button, "Go on" if is_job and state == "paused" else ""),
-        "stop": of(_button, STOPS.get(state, "") if is_job else ""),
+        **{order: of(_button, labels.get(state, "") if is_job else "") for order, labels in BUTTONS.items()},
         "again": of(_button, fragments.again(entry)),
-        "format": of(_choices, formats),
+        "format": of(gr.Dropdown, formats),
         "exported": of(str, fragments.exported(entry, export)),
         **dict.fromkeys(("first", "second", "doomed"), (version, partial(_runs, entries))),
         "viewers": of(_visible, entry is not None and bool(models_version(entry))),
@@ -112,10 +115,6 @@ def _parts(
 
 def _button(label: str) -> gr.Button:
     return gr.Button(label or "-", visible=bool(label))
-
-
-def _choices(names: Sequence[str]) -> gr.Dropdown:
-    return gr.Dropdown(choices=list(names))
 
 
 def _runs(entries: Sequence[RunEntry]) -> gr.Dropdown:
@@ -192,7 +191,7 @@ def _form(index: RunIndex, chosen: gr.State) -> Any:
         changes: list[Any] = [*(field.change for field in parts.values()), more.blur]
         gr.on(changes, controls, [more, *parts.values()], options, **PRIVATE)
 
-    def start(entered: object, more: object, *values: object) -> Any:
+    def start(entered: Any, more: str | None, *values: Any) -> Any:
         return actions.start(index, entered, more, dict(zip(fields, values, strict=True)))
 
     inputs = [options, more, *fields.values()]
@@ -207,7 +206,7 @@ def _view(index: RunIndex, maker: FileMaker, chosen: gr.State) -> tuple[dict[str
             order: gr.Button(
                 "-", visible=False, elem_id=order, size="sm", variant="stop" if order == "stop" else "secondary"
             )
-            for order in ("pause", "resume", "stop", "again")
+            for order in (*BUTTONS, "again")
         }
     acted = [
         button.click(partial(actions.command, index, order=order), chosen, answer, **PRIVATE)

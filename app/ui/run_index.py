@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sds3d.config import RunConfig
 from sds3d.errors import ConfigError, Sds3dError
-from sds3d.jobs import Job, Queue
+from sds3d.jobs.queue import UNFINISHED, Job, Queue
 from sds3d.run.folder import RunFolder
 
 from .run_log import RunLog, RunLogs
@@ -82,7 +82,7 @@ class RunIndex:
         """Queue a run; ConfigError if the queue is full. The same options again are the same run."""
         with self._lock:
             counts = self.queue.counts()
-            active = sum(counts.get(state, 0) for state in ("queued", "running", "paused"))
+            active = sum(counts.get(state, 0) for state in UNFINISHED)
             if active >= self.limit:
                 raise ConfigError(f"the queue is full: {active} runs wait or are under way", hint="try again later")
             job = self.queue.add(config)
