@@ -71,7 +71,7 @@ def command(index: RunIndex, entry: RunEntry, order: str) -> Words:
 def make_format(index: RunIndex, entry: RunEntry, file_format: object, maker: FileMaker) -> Words:
     """Begin to write a run in another format."""
     maker.start(entry, file_format)
-    return fragments.exported(entry, maker.last(entry))
+    return fragments.exported(entry, maker.last.get(entry.name))
 
 
 @told

@@ -25,7 +25,6 @@ class Control:
     """One option that a control can show."""
 
     key: str  # dotted, as --set takes it
-    label: str
     kind: str  # one of KINDS, or "choice"
     value: Any  # what the run would have; None where the option is not set
     info: str
@@ -47,7 +46,7 @@ def controls_of(group: str, config: RunConfig) -> list[Control]:
         if kind is not None and name not in (*HIDDEN, *schema.get("required", ())):
             key, info = name if group == OWN else f"{group}.{name}", _info(about)
             choices = tuple(map(str, about.get("enum", ())))
-            controls.append(Control(key, name.replace("_", " "), kind, getattr(options, name), info, choices))
+            controls.append(Control(key, kind, getattr(options, name), info, choices))
     return controls
 
 
@@ -98,12 +97,11 @@ def config_of(fields: Mapping[str, Any], more: str | None) -> RunConfig:
     """
     options = {key: value for key, value in fields.items() if value is not None and value != ""}
     preset = options.pop("preset", None)
-    for line in (more or "").splitlines():
+    for line in filter(str.strip, (more or "").splitlines()):
         key, equals, value = line.partition("=")
-        if line.strip() and not (key.strip() and equals):
+        if not (key.strip() and equals):
             raise ConfigError(f"further options: {line.strip()[:60]!r} is not KEY=VALUE", field="more")
-        if line.strip():
-            options[key.strip()] = value.strip()
+        options[key.strip()] = value.strip()
     if "prompt" not in options:
         raise ConfigError("prompt is empty", "say what to make", "prompt")
     return load_config(preset=preset, overrides=options)

@@ -33,21 +33,13 @@ def files_at(entry: RunEntry, step: int | None) -> dict[str, Path]:
     return RunFolder(entry.folder.results_folder(step=step)).files()
 
 
-def check_format(entry: RunEntry, file_format: object) -> str:
-    """The name of one of the formats that a run's scene can be written in; ConfigError for anything else."""
-    known = artifacts_of(entry.config)
-    if not isinstance(file_format, str) or file_format not in known:
-        raise ConfigError("choose one of the formats of this run", hint=", ".join(known))
-    return file_format
-
-
-def make_file(entry: RunEntry, file_format: object) -> tuple[int | None, list[str]]:
+def make_file(entry: RunEntry, file_format: str) -> tuple[int | None, list[str]]:
     """Write one more format: (step of the checkpoint it comes from, None for that of a finished run; names of its file
     and of those it refers to).
 
     Blocks until the export has ended; ConfigError says in one line what went wrong.
     """
-    file_format, step = check_format(entry, file_format), None
+    step = None
     command = [sys.executable, "-m", "sds3d_app", "export", str(entry.folder.path), "--format", file_format]
     if entry.folder.report() is None:
         step = next(iter(entry.folder.checkpoint_steps()), None)
@@ -80,21 +72,20 @@ class FileMaker:
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="sds3d-export")
-        self._lock, self._last, self._waiting = threading.Lock(), dict[str, Export](), 0
+        self.last = dict[str, Export]()  # by the name of the run
+        self._lock, self._waiting = threading.Lock(), 0
 
     def start(self, entry: RunEntry, file_format: object) -> None:
         """Begin; ConfigError for what is no format of the run, or if too many wait."""
-        file_format = check_format(entry, file_format)
+        known = artifacts_of(entry.config)
+        if not isinstance(file_format, str) or file_format not in known:
+            raise ConfigError("choose one of the formats of this run", hint=", ".join(known))
         with self._lock:
             if self._waiting >= WAITING:
                 raise ConfigError(f"{WAITING} files are being made already", hint="try again later")
             self._waiting += 1
-            self._last[entry.name] = Export(file_format)
+            self.last[entry.name] = Export(file_format)
         self._executor.submit(self._make, entry, file_format)
-
-    def last(self, entry: RunEntry) -> Export | None:
-        """The file that was asked for last, made or not."""
-        return self._last.get(entry.name)
 
     def close(self) -> None:
         """Begin nothing more."""
@@ -108,7 +99,7 @@ class FileMaker:
             result = Export(file_format, problem=str(error))
         with self._lock:
             self._waiting -= 1
-            self._last[entry.name] = result
+            self.last[entry.name] = result
 
 
 def copy_for_viewer(source: Path, folder: Path) -> str | None:

@@ -1,10 +1,10 @@
 """Parts of the page as HTML: the macros of fragments.html. Addresses are of our own routes only, and quoted."""
 
 import shlex
-import time
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import islice
+from time import localtime, strftime
 from typing import Any
 from urllib.parse import quote
 
@@ -57,17 +57,7 @@ def command(entry: RunEntry) -> str:
     return shlex.join(["sds3d", "generate", entry.prompt, "--config", str(entry.folder.config_file.resolve())])
 
 
-def duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def when(added: float) -> str:
-    return time.strftime("%d %b %H:%M", time.localtime(added))
-
-
-USED = (address, command, duration, files_at, models_version, preview_address, prompt_of, result_picture, when)
+USED = (address, command, files_at, models_version, preview_address, prompt_of, result_picture, localtime, strftime)
 ENVIRONMENT = Environment(
     loader=PackageLoader("sds3d_app.ui", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
     lstrip_blocks=True, auto_reload=False,

@@ -38,6 +38,7 @@ BUTTONS = {
     "resume": {"paused": "Go on"},
     "stop": {"queued": "Leave the queue", "running": "Stop and keep it", "paused": "Stop and keep it"},
 }
+Part = tuple[Any, Callable[[], Any]]  # (a key, what makes the value)
 
 
 class Page(gr.Blocks):
@@ -80,18 +81,16 @@ def refresh(index: RunIndex, maker: FileMaker, name: str, before: dict[str, Any]
     return [{part: key for part, (key, _) in parts.items()}, *values]
 
 
-def _parts(
-    index: RunIndex, maker: FileMaker, entry: RunEntry | None, find: str
-) -> dict[str, tuple[Any, Callable[[], Any]]]:
-    """(key, what makes the value) of each part that changes. A key is cheap, and another whenever the value is."""
+def _parts(index: RunIndex, maker: FileMaker, entry: RunEntry | None, find: str) -> dict[str, Part]:
+    """Each part of the page that changes. Its key is cheap, and another whenever the value is."""
     entries, under_way, version = index.all()
     log, export, place, name, state, is_job, formats = fragments.NO_LOG, None, 0, "", "", False, list[str]()
     if entry is not None:
-        log, export, place = index.log(entry), maker.last(entry), index.place(entry)
+        log, export, place = index.log(entry), maker.last.get(entry.name), index.place(entry)
         name, state, is_job = entry.name, entry.state, entry.job is not None
         formats = artifacts_of(entry.config) if not entry.active and entry.folder.exists() else []
 
-    def of(make: Callable[[Any], Any], value: Any) -> tuple[Any, Callable[[], Any]]:
+    def of(make: Callable[[Any], Any], value: Any) -> Part:
         return value, partial(make, value)
 
     watched = (name, state, 0 if state in ("running", "queued") else version)  # those two have a stream
@@ -149,14 +148,9 @@ def _form(index: RunIndex, chosen: gr.State) -> Any:
     words = gr.HTML(elem_id="words")
     negative = gr.Textbox(label="What it should not look like", max_length=500, elem_id="negative", lines=1)
     with gr.Row():
-        guidance, scene, preset = (
-            gr.Dropdown(names, value=value, label=label, elem_id=label.lower(), min_width=140)
-            for label, names, value in (
-                ("Guidance", sorted(PARTS["guidance"]), "sds"),
-                ("Scene", sorted(PARTS["scene"]), "gaussians"),
-                ("Preset", list(PRESETS), "default"),
-            )
-        )
+        guidance = _choice("Guidance", sorted(PARTS["guidance"]), "sds")
+        scene = _choice("Scene", sorted(PARTS["scene"]), "gaussians")
+        preset = _choice("Preset", list(PRESETS), "default")
     with gr.Row():
         prior = gr.Textbox(
             value="embedded", label="Prior", info="embedded, or a model's folder or hub id", elem_id="prior",
@@ -169,10 +163,8 @@ def _form(index: RunIndex, chosen: gr.State) -> Any:
     problem = gr.HTML(elem_id="problem")
     with gr.Accordion("Advanced", open=False, elem_id="advanced"):
         with gr.Row():
-            timesteps, noise = (
-                gr.Dropdown([("as it suits", ""), *sorted(PARTS[part])], value="", label=label, elem_id=part)
-                for label, part in (("Timesteps", "timesteps"), ("Noise", "noise"))
-            )
+            timesteps = _choice("Timesteps", [("as it suits", ""), *sorted(PARTS["timesteps"])], "")
+            noise = _choice("Noise", [("as it suits", ""), *sorted(PARTS["noise"])], "")
         more = gr.Textbox(
             label="Further options", placeholder="optim.lr_scale=0.5", lines=2, max_length=4000, elem_id="more",
             info="KEY=VALUE, one a line: anything that sds3d generate --set takes",
@@ -198,32 +190,30 @@ def _form(index: RunIndex, chosen: gr.State) -> Any:
     return go.click(start, inputs, [chosen, words, problem], js=WITH_OPTIONS, **PRIVATE)
 
 
+def _choice(label: str, names: Sequence[Any], value: str) -> gr.Dropdown:
+    return gr.Dropdown(names, value=value, label=label, elem_id=label.lower(), min_width=140)
+
+
 def _view(index: RunIndex, maker: FileMaker, chosen: gr.State) -> tuple[dict[str, Any], list[Any]]:
     """The chosen run, large, and what can be done with it: (its parts, the events that do something)."""
     live, answer = gr.HTML(elem_id="live", js_on_load=FOLLOW), gr.HTML(elem_id="answer")
+    buttons, acted = dict[str, Any](), list[Any]()
     with gr.Row():
-        buttons = {
-            order: gr.Button(
-                "-", visible=False, elem_id=order, size="sm", variant="stop" if order == "stop" else "secondary"
-            )
-            for order in (*BUTTONS, "again")
-        }
-    acted = [
-        button.click(partial(actions.command, index, order=order), chosen, answer, **PRIVATE)
-        for order, button in buttons.items()
-    ]
+        for order in (*BUTTONS, "again"):
+            variant: Any = "stop" if order == "stop" else "secondary"
+            button = buttons[order] = gr.Button("-", visible=False, elem_id=order, size="sm", variant=variant)
+            acted.append(button.click(partial(actions.command, index, order=order), chosen, answer, **PRIVATE))
     with gr.Column(visible=False) as viewers, gr.Tabs() as tabs:
         with gr.Tab("Mesh", id="mesh"):
             mesh = gr.Model3D(label=ARTIFACTS["glb"].file_name, height=360, elem_id="mesh", interactive=False)
         with gr.Tab("Splats", id="splats") as behind:
             splats = gr.Model3D(label=ARTIFACTS["ply"].file_name, height=360, elem_id="splats", interactive=False)
     results = gr.HTML(elem_id="results", js_on_load=SHOW_MODELS)
-    results.models_changed(
-        lambda name: (model(index, "glb", name), None, gr.Tabs(selected="mesh")),
-        chosen,
-        [mesh, splats, tabs],
-        **PRIVATE,
-    )
+
+    def show_mesh(name: str) -> Any:
+        return model(index, "glb", name), None, gr.Tabs(selected="mesh")
+
+    results.models_changed(show_mesh, chosen, [mesh, splats, tabs], **PRIVATE)
     behind.select(partial(model, index, "ply"), chosen, splats, **PRIVATE)  # out of sight nothing is drawn
     with gr.Column(visible=False) as about:
         with gr.Accordion("Curves and log", open=True, elem_id="curves"):
@@ -234,9 +224,8 @@ def _view(index: RunIndex, maker: FileMaker, chosen: gr.State) -> tuple[dict[str
         file_format = gr.Dropdown([], label="Another format", elem_id="format", min_width=160, **ANY)
         make = gr.Button("Make the file", elem_id="make", size="sm", min_width=140)
     exported = gr.HTML(elem_id="made")
-    acted.append(
-        make.click(partial(actions.make_format, index, maker=maker), [chosen, file_format], exported, **PRIVATE)
-    )
+    make_format = partial(actions.make_format, index, maker=maker)
+    acted.append(make.click(make_format, [chosen, file_format], exported, **PRIVATE))
     parts = {
         "live": live, "details": details, "results": results, "format": file_format,
         "exported": exported, "viewers": viewers, "about": about, "formats": formats, **buttons,

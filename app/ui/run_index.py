@@ -1,6 +1,5 @@
 """Every run below the outputs folder, by name: an index that follows changes, so that a look does not cost a scan."""
 
-import os
 import threading
 import time
 from dataclasses import dataclass
@@ -147,29 +146,23 @@ class RunIndex:
         self._token = changes.token
 
     def _look_at_folders(self) -> None:
+        """Take up new folders, forget those that are gone, and see how others are."""
         changed = _time_of(self.outputs)
         if changed != self._listed:
             settled = time.time_ns() - changed > 1e9 * SETTLED
             self._listed = changed if settled else 0
-            self._list()
+            found = {path.name for path in self.outputs.glob("[!.]*") if path.is_dir()} - {QUEUE}
+            for name in self._folders.keys() - found:
+                self.version += self._folders.pop(name) is not None
+            for name in sorted(found):
+                if self._folders.get(name) is None:
+                    self._read(name)
         names = list(self._folders)
         in_turn = (names * 2)[self._turn : self._turn + REVISITED]
         self._turn = (self._turn + REVISITED) % max(1, len(names))
         for name in names:
             entry = self._folders[name]
             if name in in_turn or (entry is not None and entry.state in UNDER_WAY):
-                self._read(name)
-
-    def _list(self) -> None:
-        """Take up new folders, and forget those that are gone."""
-        try:
-            names = {item.name for item in os.scandir(self.outputs) if item.is_dir()} - {QUEUE}
-        except OSError:
-            names = set()
-        for name in self._folders.keys() - names:
-            self.version += self._folders.pop(name) is not None
-        for name in sorted(names):
-            if self._folders.get(name) is None and not name.startswith("."):
                 self._read(name)
 
     def _read(self, name: str) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from sds3d.run import events
-from sds3d.run.events import Event, EventReader
 from sds3d.run.folder import RunFolder
 
 KEPT = 64  # runs whose logs stay in memory
@@ -41,10 +40,14 @@ class RunLog:
         pace = self.pace()
         return max(0, self.steps - self.step) / pace if pace else None
 
-    def add(self, when: float, event: Event) -> None:
+    def add(self, when: float, event: events.Event) -> None:
         """Take account of one event."""
         if isinstance(event, events.Started):
-            self._start(when, event)
+            if event.step == 0:  # from the beginning: nothing before it counts
+                vars(self).update(vars(RunLog()))
+            elif self.steps == 0:
+                self.altered = "it began from a checkpoint of another run"
+            self.steps, self.started, self.started_step = event.steps, when, event.step
         self.seen = when or self.seen
         self.step = getattr(event, "step", self.step)
         if isinstance(event, events.StepDone):
@@ -63,15 +66,8 @@ class RunLog:
             repeats = self.lines and line.endswith(SAVED) and self.lines[-1].endswith(SAVED)
             self.lines = [*(self.lines[:-1] if repeats else self.lines), line][-LINES:]
 
-    def _start(self, when: float, event: events.Started) -> None:
-        if event.step == 0:  # from the beginning: nothing before it counts
-            vars(self).update(vars(RunLog()))
-        elif self.steps == 0:
-            self.altered = "it began from a checkpoint of another run"
-        self.steps, self.started, self.started_step = event.steps, when, event.step
 
-
-def line_of(event: Event) -> str:
+def line_of(event: events.Event) -> str:
     """What an event adds to the log that people read; "" for most."""
     line = ""
     match event:
@@ -112,5 +108,5 @@ class RunLogs:
             return log
 
 
-def _opened(run: Path) -> tuple[EventReader, RunLog]:
+def _opened(run: Path) -> tuple[events.EventReader, RunLog]:
     return RunFolder(run).reader(), RunLog()

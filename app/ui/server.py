@@ -99,7 +99,6 @@ def make_app(index: RunIndex, pool: WorkerPool | None, login: tuple[str, str] | 
         if pool is not None:
             pool.start()
         yield
-        streams.close()
         maker.close()
         if pool is not None:
             pool.end()

@@ -271,9 +271,11 @@ def test_a_fork_of_a_run_of_the_command_line(ball: SimpleNamespace) -> None:
 def test_another_format_is_made_and_others_are_refused(ball: SimpleNamespace) -> None:
     assert make_file(ball.entry, "stl") == (None, ["mesh.stl"])
     assert (ball.run / "mesh.stl").stat().st_size > 1000
+    maker = FileMaker()
     for name in ("exe", "../x", None, "--help", ["stl"], ""):
         with pytest.raises(ConfigError, match="choose one of the formats"):
-            make_file(ball.entry, name)
+            maker.start(ball.entry, name)
+    maker.close()
 
 
 @pytest.mark.exports

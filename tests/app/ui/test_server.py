@@ -113,7 +113,7 @@ def test_a_format_is_made_in_the_background(page: Any, run: str) -> None:
     assert "choose one of the formats" in make_format(page.index, run, None, maker)
     assert "making stl" in make_format(page.index, run, "stl", maker)
     deadline = time.monotonic() + 120
-    while not (export := maker.last(entry)).names:
+    while not (export := maker.last[run]).names:
         assert not export.problem, export
         assert time.monotonic() < deadline
         time.sleep(0.1)
