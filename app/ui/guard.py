@@ -188,5 +188,5 @@ def is_plain(value: object) -> bool:
     if isinstance(value, str):
         return len(value) <= MAX_LENGTH
     if type(value) in (int, float):
-        return abs(value) < 1e300  # type: ignore[arg-type]  # nor is nan
+        return abs(value) < 1e300  # type: ignore[arg-type]  # which nan is not either
     return value is None or isinstance(value, bool)
