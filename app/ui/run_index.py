@@ -158,7 +158,7 @@ class RunIndex:
                 if self._folders.get(name) is None:
                     self._read(name)
         names = list(self._folders)
-        in_turn = (names * 2)[self._turn : self._turn + REVISITED]
+        in_turn = {*(names * 2)[self._turn : self._turn + REVISITED]}
         self._turn = (self._turn + REVISITED) % max(1, len(names))
         for name in names:
             entry = self._folders[name]
