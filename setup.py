@@ -181,6 +181,7 @@ setup(
     package_dir={"sds3d_app": "app", "sds3d_assets": "assets"},
     package_data={
         "sds3d": ["py.typed"],
+        "sds3d.priors.embedded": ["*.json"],
         "sds3d.sweeps.pages": ["*.html"],
         "sds3d_app.ui": ["*.css", "*.js"],
         "sds3d_assets": [

@@ -14,7 +14,6 @@ from random import Random
 
 import torch
 
-from sds3d.priors.base import split_words
 from sds3d.priors.embedded.object_kinds import (
     BOTTOMS,
     COLORS,
@@ -22,25 +21,18 @@ from sds3d.priors.embedded.object_kinds import (
     MATERIALS,
     PARTS,
     PATTERNS,
+    SIZES,
     SOLIDS,
-    SYNONYMS,
     TOPS,
     USUAL,
     Color,
 )
-from sds3d.priors.embedded.placing import box, fit
 from sds3d.priors.embedded.shading import Surface
-from sds3d.priors.embedded.solids import Solid
+from sds3d.priors.embedded.solids import Solid, box, fit
+from sds3d.priors.embedded.words import words_of
 
 RADIUS = 0.92  # objects are scaled to fit a ball of this radius, which every camera sees whole
-SIZES = {"small": 0.62, "big": 1.0}
 RELATIONS = ("on", "beside", "two")
-ARTICLES = {"a", "an", "the"}
-# Two words that make one: "ice cream", the hyphenated "two-tone", and letters ("a letter L" is a kind).
-PHRASES = {("ice", "cream"): "icecream", ("two", "tone"): "two-tone"}
-PHRASES |= {("letter", kind[-1]): kind for kind in KINDS if kind.startswith("letter_")}
-WORDS = [*COLORS, *KINDS, "on", "with", *sorted(set(PARTS.values()) - set(KINDS))]
-WORDS += [*PATTERNS, *MATERIALS, *SIZES, "and", "beside", "two"]
 
 # Pairs of colour and kind that appear in no caption of the training data ...
 HELD_OUT = {
@@ -186,7 +178,7 @@ def _solids(thing: Thing, rng: Random) -> list[Solid]:
     usual = _vary(COLORS[thing.part_color], rng) if thing.part_color else USUAL.get(thing.kind, main)
     other = _vary(COLORS[thing.second or ("black" if thing.color == "white" else "white")], rng)
     by_part = thing.pattern == "two-tone" and thing.kind in PARTS
-    solids = KINDS[thing.kind](main, other if by_part else usual, rng)
+    solids = list(KINDS[thing.kind](main, other if by_part else usual, rng))
     if thing.pattern != "plain" or thing.material != "matte":
         low, high = box(solids)
         extent = (high - low) * torch.tensor((1.0, 1.0, 1.2))  # stripes are level unless the thing is long
@@ -217,30 +209,6 @@ def _beside(left: list[Solid], right: list[Solid], rng: Random) -> list[list[Sol
 def _vary(color: Color, rng: Random) -> Color:
     r, g, b = (min(1.0, max(0.0, c + rng.uniform(-0.035, 0.035))) for c in color)
     return r, g, b
-
-
-def words_of(text: str) -> list[str]:
-    """Normalised words of a prompt: no articles, synonyms and plurals replaced by the known word, phrases joined."""
-    joined: list[str] = []
-    for word in split_words(text):
-        if joined and (joined[-1], _singular(word)) in PHRASES:
-            joined[-1] = PHRASES[(joined[-1], _singular(word))]
-        else:
-            joined.append(word)
-    return [_known_form(word) for word in joined if word not in ARTICLES]
-
-
-def _singular(word: str) -> str:
-    return word.removesuffix("s")
-
-
-def _known_form(word: str) -> str:
-    """The known word for this one (singular, or a synonym); the word itself if there is none."""
-    for form in (word, word.removesuffix("s"), word.removesuffix("es")):
-        known = SYNONYMS.get(form, form)
-        if known in WORDS:
-            return known
-    return word
 
 
 def parse(text: str) -> Description | None:

@@ -17,8 +17,8 @@ from torch import Tensor
 from sds3d.cameras import orbit_cameras
 from sds3d.errors import CheckpointError
 from sds3d.priors.embedded.captions import build_things, random_description
-from sds3d.priors.embedded.placing import frame
 from sds3d.priors.embedded.render import render_depths, render_solids
+from sds3d.priors.embedded.solids import frame
 from sds3d.types import Cameras
 
 SIZE = 64  # pixels

@@ -17,10 +17,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sds3d.priors.embedded.captions import WORDS
 from sds3d.priors.embedded.render import camera_rays
 from sds3d.priors.embedded.texture_head import FRONT, TextureHead
-from sds3d.priors.embedded.tokens import MAX_WORDS
 from sds3d.priors.embedded.word_attention import (
     FIELD_PLANES,
     FRAME,
@@ -31,6 +29,7 @@ from sds3d.priors.embedded.word_attention import (
     WordAttention,
     ray_planes,
 )
+from sds3d.priors.embedded.words import MAX_WORDS, WORDS
 from sds3d.types import Cameras
 
 BLOCK = 4  # pixels per side of an unshuffled block

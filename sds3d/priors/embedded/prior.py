@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from sds3d.errors import PriorUnavailable, first_line
 from sds3d.priors.base import eps_from_sample
-from sds3d.priors.embedded.captions import parse, words_of
+from sds3d.priors.embedded.captions import parse
 from sds3d.priors.embedded.data import SIZE
 from sds3d.priors.embedded.network import (
     BLOCK,
@@ -29,7 +29,8 @@ from sds3d.priors.embedded.network import (
     predict_clean,
     ray_maps,
 )
-from sds3d.priors.embedded.tokens import token_batch
+from sds3d.priors.embedded.object_kinds import COLORS, KINDS, MATERIALS, PATTERNS
+from sds3d.priors.embedded.words import token_batch, words_of
 from sds3d.priors.lora import LowRankCopy
 from sds3d.types import ViewCondition
 
@@ -227,8 +228,6 @@ def weak_kinds(figures: Path) -> list[str]:
 
 def known_things(folder: str | None = None) -> str:
     """One line about what the weights in `folder` can draw."""
-    from sds3d.priors.embedded.object_kinds import COLORS, KINDS, MATERIALS, PATTERNS
-
     with _weights(folder) as path:
         words = set(json.loads((path / "text" / "config.json").read_text())["words"])
     groups: dict[str, Iterable[str]] = {

@@ -83,10 +83,26 @@ class Solid:
             local = torch.cat([torch.cat([r * circle, torch.full((24, 1), z)], dim=-1) for r, z in rings])
         return (local * torch.tensor(self.size)) @ self.rotation().T + torch.tensor(self.center)
 
-    def bounds(self) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
-        """Lowest and highest coordinates of the solid."""
-        points = self.outline()
-        return points.amin(0), points.amax(0)
+
+def box(solids: list[Solid]) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
+    """The lowest and the highest corner of their common bounding box."""
+    points = torch.cat([solid.outline() for solid in solids])
+    return points.amin(0), points.amax(0)
+
+
+def fit(solids: list[Solid], radius: float) -> list[Solid]:
+    """The same object, its bounding box centred on the origin and its farthest point at `radius`."""
+    x, y, z, reach = frame(solids)
+    scale = radius / reach
+    return [solid.moved(scale, (-scale * x, -scale * y, -scale * z)) for solid in solids]
+
+
+def frame(solids: list[Solid]) -> tuple[float, float, float, float]:
+    """The centre of the bounding box (x, y, z), and the distance of the farthest point from it."""
+    points = torch.cat([solid.outline() for solid in solids])
+    center = (points.amin(0) + points.amax(0)) / 2.0
+    x, y, z = center.tolist()
+    return x, y, z, float((points - center).norm(dim=-1).max())
 
 
 def intersect(

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sds3d.errors import CheckpointError
-from sds3d.priors.embedded.captions import RADIUS, words_of
+from sds3d.priors.embedded.captions import RADIUS
 from sds3d.priors.embedded.data import Batch, Dataset, random_backgrounds, shard_cameras
 from sds3d.priors.embedded.network import (
     BLOCK,
@@ -36,7 +36,7 @@ from sds3d.priors.embedded.network import (
     ray_maps,
 )
 from sds3d.priors.embedded.render import over
-from sds3d.priors.embedded.tokens import token_batch
+from sds3d.priors.embedded.words import WORDS, token_batch, words_of
 
 # Factors by which captions with these words are shown more often: what they mean is learned late.
 SHOWN = {"striped": 2.0, "checkered": 2.5, "dotted": 1.5, "two": 1.3, "apple": 2.0}
@@ -191,6 +191,18 @@ class Trainer:
         loaded["state"] = _optimizer_state(_under("optimizer.", tensors))
         trainer.optimizer.load_state_dict(loaded)
         return trainer
+
+
+def save_weights(networks: Networks, folder: Path, training: Mapping[str, Any] | None = None) -> None:
+    """Write unet/, text/ and scheduler/ as float16 safetensors that diffusers loads, and training.json."""
+    networks.unet.half().save_pretrained(folder / "unet", safe_serialization=True)
+    make_scheduler().save_pretrained(folder / "scheduler")
+    text = folder / "text"
+    text.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.half().contiguous() for k, v in networks.text.state_dict().items()}, text / "model.safetensors")
+    (text / "config.json").write_text(json.dumps({**TEXT, "words": WORDS}, indent=1) + "\n")
+    if training is not None:
+        (folder / "training.json").write_text(json.dumps(training, indent=1) + "\n")
 
 
 def warm_start(trainer: Trainer, folder: Path) -> None:

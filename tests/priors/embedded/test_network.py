@@ -18,8 +18,8 @@ from sds3d.priors.embedded.network import (
 )
 from sds3d.priors.embedded.render import camera_rays
 from sds3d.priors.embedded.texture_head import FRONT
-from sds3d.priors.embedded.tokens import MAX_WORDS
 from sds3d.priors.embedded.word_attention import FRAME, in_frame, ray_planes
+from sds3d.priors.embedded.words import MAX_WORDS
 
 SLOTS = TEXT["slots"]
 
