@@ -7,6 +7,7 @@ Some combinations are held out of training, so that samples of them measure gene
 the random state that is passed in.
 """
 
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -211,6 +212,13 @@ def _vary(color: Color, rng: Random) -> Color:
     return r, g, b
 
 
+# [SIZE] [PATTERN] COLOR [and COLOR] [MATERIAL] KIND
+_THING = re.compile(
+    f"((?P<size>{'|'.join(SIZES)}) )?((?P<pattern>{'|'.join(PATTERNS)}) )?(?P<color>{'|'.join(COLORS)}) "
+    f"(and (?P<second>{'|'.join(COLORS)}) )?((?P<material>{'|'.join(MATERIALS)}) )?(?P<kind>{'|'.join(KINDS)})"
+)
+
+
 def parse(text: str) -> Description | None:
     """The description of a caption in the grammar above; None for any other sentence."""
     words = words_of(text)
@@ -236,19 +244,10 @@ def parse(text: str) -> Description | None:
 
 
 def _parse_thing(words: list[str]) -> Thing | None:
-    """[SIZE] [PATTERN] COLOR [and COLOR] [MATERIAL] KIND."""
-    left = list(words)
-    size = left.pop(0) if left and left[0] in SIZES else None
-    pattern = left.pop(0) if left and left[0] in PATTERNS else "plain"
-    color = left.pop(0) if left and left[0] in COLORS else None
-    second = None
-    if left[:1] == ["and"]:
-        second, left = (left[1] if len(left) > 1 else None), left[2:]
-        if second not in COLORS:
-            return None
-    material = left.pop(0) if left and left[0] in MATERIALS else "matte"
-    if color is None or len(left) != 1 or left[0] not in KINDS:
+    match = _THING.fullmatch(" ".join(words))
+    if match is None:
         return None
-    if second and pattern == "plain":
-        pattern = "two-tone"
-    return Thing(left[0], color, pattern, second, material, size=size)
+    found = {name: word for name, word in match.groupdict().items() if word}
+    if "second" in found and found.get("pattern", "plain") == "plain":
+        found["pattern"] = "two-tone"
+    return Thing(**found)

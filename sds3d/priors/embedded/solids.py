@@ -19,11 +19,11 @@ Shape = Literal["ball", "box", "frustum", "cup", "ring", "pyramid", "roof"]
 NEVER = math.inf
 _TINY = 1e-9
 
-# Half-spaces n.p <= k of the convex shapes other than the box. The pyramid has its base at z = -1 and its tip at
-# z = +1; the roof is a prism whose ridge runs along y.
+# Normals n of the half-spaces n.p <= 1 of the convex shapes other than the box. The pyramid has its base at z = -1 and
+# its tip at z = +1; the roof is a prism whose ridge runs along y.
 _HALF_SPACES = {
-    "pyramid": ([(2, 0, 1), (-2, 0, 1), (0, 2, 1), (0, -2, 1), (0, 0, -1)], [1, 1, 1, 1, 1]),
-    "roof": ([(2, 0, 1), (-2, 0, 1), (0, 1, 0), (0, -1, 0), (0, 0, -1)], [1, 1, 1, 1, 1]),
+    "pyramid": [(2, 0, 1), (-2, 0, 1), (0, 2, 1), (0, -2, 1), (0, 0, -1)],
+    "roof": [(2, 0, 1), (-2, 0, 1), (0, 1, 0), (0, -1, 0), (0, 0, -1)],
 }
 _BASE = [(x, y, -1) for x in (-1, 1) for y in (-1, 1)]
 _CORNERS = {
@@ -125,7 +125,7 @@ def intersect(
     elif solid.shape == "ring":
         distance, normal = _ring(o, d, solid.tube)
     else:
-        distance, normal = _convex(o, d, *_HALF_SPACES[solid.shape])
+        distance, normal = _convex(o, d, _HALF_SPACES[solid.shape])
     world = (normal / size) @ rotation.T
     return distance, world / world.norm(dim=-1, keepdim=True).clamp_min(_TINY)
 
@@ -135,11 +135,7 @@ def _ball(o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
     root = b * b - a * c
     distance = (-b - root.clamp_min(0).sqrt()) / a
     distance = torch.where((root > 0) & (distance > 0), distance, NEVER)
-    return distance, _at(o, d, distance)
-
-
-def _at(o: Tensor, d: Tensor, distance: Tensor) -> Tensor:
-    return o + d * torch.where(distance.isfinite(), distance, 0.0)[:, None]
+    return distance, o + d * torch.where(distance.isfinite(), distance, 0.0)[:, None]
 
 
 def _box(o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,11 +148,10 @@ def _box(o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(hit, enter, NEVER), normal
 
 
-def _convex(o: Tensor, d: Tensor, normals: list[tuple[int, int, int]], offsets: list[int]) -> tuple[Tensor, Tensor]:
-    n = torch.tensor(normals, dtype=o.dtype, device=o.device)
-    k = torch.tensor(offsets, dtype=o.dtype, device=o.device)
+def _convex(o: Tensor, d: Tensor, normals: list[tuple[int, int, int]]) -> tuple[Tensor, Tensor]:
+    n = torch.tensor(normals).to(o)
     slope = d @ n.T
-    distance = (k - o @ n.T) / torch.where(slope.abs() < _TINY, _TINY, slope)
+    distance = (1.0 - o @ n.T) / torch.where(slope.abs() < _TINY, _TINY, slope)
     enter, plane = torch.where(slope < 0, distance, -NEVER).max(-1)
     leave = torch.where(slope >= 0, distance, NEVER).amin(-1)
     return torch.where((enter < leave) & (enter > 0), enter, NEVER), n[plane]

@@ -14,6 +14,7 @@ from sds3d.cameras import orbit
 from sds3d.errors import CheckpointError
 from sds3d.priors.embedded.captions import RADIUS, build_things, parse
 from sds3d.priors.embedded.data import FIRST_OF_PAIRS, Dataset, make_shard, random_backgrounds, read_shard, write_shard
+from sds3d.priors.embedded.layers import FIELD_PLANES, FRAME, READ_PLANES
 from sds3d.priors.embedded.network import BLOCK, pixel_rays
 from sds3d.priors.embedded.render import render_depths, render_solids
 from sds3d.priors.embedded.solids import frame
@@ -29,7 +30,6 @@ from sds3d.priors.embedded.training import (
     save_weights,
     warm_start,
 )
-from sds3d.priors.embedded.word_attention import FIELD_PLANES, FRAME, READ_PLANES
 
 CPU = torch.device("cpu")
 
