@@ -9,7 +9,6 @@ the random state that is passed in.
 
 import re
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -103,12 +102,10 @@ class Description:
     def held_out(self) -> bool:
         """Whether training never shows it: a pair of HELD_OUT, or one pair in HELD_OUT_SHARE of "beside" and "two"."""
         pairs = [(thing.color, thing.kind) for thing in self.things()]
-        if any(pair in HELD_OUT for pair in pairs):
-            return True
         if self.relation not in ("beside", "two"):
-            return False
+            return not HELD_OUT.isdisjoint(pairs)
         keys = [f"{color} {kind} {self.relation}" for color, kind in pairs]
-        return any(zlib.crc32(key.encode()) % HELD_OUT_SHARE == 0 for key in keys)
+        return not HELD_OUT.isdisjoint(pairs) or any(zlib.crc32(key.encode()) % HELD_OUT_SHARE == 0 for key in keys)
 
 
 def _article(text: str) -> str:
@@ -117,16 +114,16 @@ def _article(text: str) -> str:
 
 def random_description(rng: Random, held_out: bool = False) -> Description:
     """About 62% single things, half of them plain; none of them held out or, with `held_out`, all."""
-    weights = [HARD.get(kind, 1.0) for kind in KINDS]
     while True:
-        description = _any_description(rng, weights)
+        description = _any_description(rng)
         if description.held_out() is held_out:
             return description
 
 
-def _any_description(rng: Random, weights: Sequence[float]) -> Description:
+def _any_description(rng: Random) -> Description:
     # Pairs and patterns are learned last and shown most: 16% beside, 9% two, 28% decorated.
     roll, (color, other) = rng.random(), rng.sample(list(COLORS), 2)
+    weights = [HARD.get(kind, 1.0) for kind in KINDS]
     kind = rng.choices(list(KINDS), weights)[0]
     if roll < 0.24:
         return Description(Thing(kind, color, size="small" if rng.random() < 0.08 else None))
@@ -221,30 +218,24 @@ _THING = re.compile(
 
 def parse(text: str) -> Description | None:
     """The description of a caption in the grammar above; None for any other sentence."""
-    words = words_of(text)
-    if words[:1] == ["two"]:
-        thing = _parse_thing(words[1:])
-        return Description(thing, "two") if thing and thing.size is None else None
-    for i, word in enumerate(words):
-        if word in ("on", "beside", "with"):
-            left, right = _parse_thing(words[:i]), words[i + 1 :]
-            break
-    else:
-        single = _parse_thing(words)
-        return Description(single) if single else None
-    if left is None:
+    sentence = " ".join(words_of(text))
+    [(two, first, link, rest)] = re.findall("^(two )?(.*?)(?: (on|beside|with) (.*))?$", sentence)
+    thing, other = _parse_thing(first), _parse_thing(rest)
+    if thing is None or (two and (link or thing.size)):
         return None
-    if word == "with":
-        good = len(right) == 2 and right[0] in COLORS and PARTS.get(left.kind) == right[1]
-        return Description(replace(left, part_color=right[0])) if good else None
-    other = _parse_thing(right)
-    if other is None or (word == "on" and other.kind not in BOTTOMS):
+    if two or not link:
+        return Description(thing, "two" if two else None)
+    if link == "with":
+        color, _, part = rest.partition(" ")
+        good = color in COLORS and PARTS.get(thing.kind) == part
+        return Description(replace(thing, part_color=color)) if good else None
+    if other is None or (link == "on" and other.kind not in BOTTOMS):
         return None
-    return Description(left, word, other)
+    return Description(thing, link, other)
 
 
-def _parse_thing(words: list[str]) -> Thing | None:
-    match = _THING.fullmatch(" ".join(words))
+def _parse_thing(text: str) -> Thing | None:
+    match = _THING.fullmatch(text)
     if match is None:
         return None
     found = {name: word for name, word in match.groupdict().items() if word}

@@ -217,18 +217,13 @@ def warm_start(trainer: Trainer, folder: Path) -> None:
             rows[VOCABULARY[word]] = released["text.words.weight"][number + 1]
     released["text.words.weight"] = rows
     for name in ("unet.conv_in.weight", "unet.conv_out.weight", "unet.conv_out.bias"):
-        released[name] = _grown(released[name], fresh[name])
+        grown = torch.zeros_like(fresh[name])
+        grown[tuple(slice(size) for size in released[name].shape)] = released[name]
+        released[name] = grown
     released = {name: value for name, value in released.items() if name in fresh or name.startswith("unet.")}
     released = {name: value for name, value in fresh.items() if name.startswith("text.")} | released
     for networks in (trainer.networks, trainer.average):
         networks.load_state_dict(released)
-
-
-def _grown(old: Tensor, like: Tensor) -> Tensor:
-    """`old` padded with zeros at the end of every dimension, to the shape of `like`."""
-    grown = torch.zeros_like(like)
-    grown[tuple(slice(size) for size in old.shape)] = old
-    return grown
 
 
 def _details(image: Float[Tensor, "B 3 H W"], cover: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 3 H W"]:
