@@ -183,6 +183,7 @@ setup(
         "sds3d": ["py.typed"],
         "sds3d.priors.hub": ["models.json"],
         "sds3d.jobs": ["*.sql"],
+        "sds3d.priors.embedded": ["*.json"],
         "sds3d.sweeps.pages": ["*.html"],
         "sds3d_app.ui": ["*.css", "*.html", "*.js"],
         "sds3d_assets": [

@@ -40,8 +40,7 @@ def main() -> None:
             print(write_shard(arguments.folder / "data", index), flush=True)
     elif arguments.release:
         from sds3d.priors.embedded.data import Dataset
-        from sds3d.priors.embedded.export_weights import save_weights
-        from sds3d.priors.embedded.training import Trainer
+        from sds3d.priors.embedded.training import Trainer, save_weights
 
         trainer = Trainer.load(arguments.folder, torch.device("cpu"))
         settings = {"steps": trainer.step, "images": trainer.images, "settings": asdict(trainer.config)}

@@ -14,10 +14,10 @@ import torch
 from sds3d.errors import CheckpointError, OutputError
 from sds3d.priors.analytic import AnalyticConfig
 from sds3d.priors.base import Prior
-from sds3d.priors.embedded.captions import WORDS
 from sds3d.priors.embedded.network import make_scheduler
 from sds3d.priors.embedded.prior import EmbeddedPrior
 from sds3d.priors.embedded.training import Networks
+from sds3d.priors.embedded.words import WORDS
 from sds3d.run.checkpoint import (
     MANIFEST,
     STATE,
