@@ -8,25 +8,32 @@ import math
 import sys
 import time
 from collections.abc import Iterable
-from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sds3d.run.events import Event, Exported, Finished, Started, StepDone, Warned
+from sds3d.sweeps.run_set import RunSet
+
+from .exit_codes import say_note
+from .signals import stopped_by_signals
 
 PLAIN_LINE_EVERY = 5.0  # seconds
+SAID_EVERY = 50  # steps
 
 
-class Display(Protocol):
-    """Shows the events of one run."""
+class WarningsOnly:
+    """Shows of a run's events nothing but the warnings, on stderr. The other displays are made from it."""
 
-    def show(self, event: Event) -> None: ...
+    def show(self, event: Event) -> None:
+        if isinstance(event, Warned):
+            say_note(f"warning: {event.message}")
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Called after the last event, or when the run has failed."""
 
 
-def follow(events: Iterable[Event], display: Display) -> Finished:
+def follow(events: Iterable[Event], display: WarningsOnly) -> Finished:
     """Show every event of a run and return the last one."""
     try:
         for event in events:
@@ -38,7 +45,22 @@ def follow(events: Iterable[Event], display: Display) -> Finished:
     raise AssertionError("a run ends with Finished or raises")
 
 
-def choose_display(quiet: bool, as_json: bool) -> Display:
+def follow_all(runs: RunSet, as_json: bool) -> bool:
+    """Run the set until a signal stops it, and show how far each run is; whether all are finished."""
+    with stopped_by_signals(runs.stop):
+        for path, event in runs.run():
+            if as_json:
+                print(json.dumps({"run": str(path), **event.to_dict()}), flush=True)
+            elif isinstance(event, Warned):
+                say_note(f"warning: {path.name}: {event.message}")
+            elif isinstance(event, Started):
+                say_note(f"{path.name}: {event.prompt!r}, step {event.step} of {event.steps}")
+            elif isinstance(event, StepDone) and event.step % SAID_EVERY == 0:
+                say_note(f"{path.name}: step {event.step} of {runs.configs[path].steps}")
+    return runs.finished()
+
+
+def choose_display(quiet: bool, as_json: bool) -> WarningsOnly:
     """The display for these options and this terminal."""
     if as_json:
         return JsonLines()
@@ -47,25 +69,11 @@ def choose_display(quiet: bool, as_json: bool) -> Display:
     return ProgressBar() if sys.stderr.isatty() else PlainLines()
 
 
-class JsonLines:
+class JsonLines(WarningsOnly):
     """One event a line on stdout, as Event.to_dict gives it."""
 
     def show(self, event: Event) -> None:
         print(json.dumps(event.to_dict()), flush=True)
-
-    def close(self) -> None:
-        pass
-
-
-class WarningsOnly:
-    """Nothing but warnings, on stderr."""
-
-    def show(self, event: Event) -> None:
-        if isinstance(event, Warned):
-            print(f"warning: {event.message}", file=sys.stderr)
-
-    def close(self) -> None:
-        pass
 
 
 class PlainLines(WarningsOnly):
@@ -83,7 +91,8 @@ class PlainLines(WarningsOnly):
             self.steps = event.steps
             self.say(f"{event.prompt!r} on {event.device}, step {event.step} of {event.steps}, into {event.out_dir}")
         elif isinstance(event, StepDone):
-            self.losses = describe_losses(event) or self.losses
+            losses = "  ".join(f"{name} {value:.4g}" for name, value in event.losses.items())
+            self.losses = losses or self.losses  # there are none between log steps
             rate = self.speed.after(event)
             if event.step == self.steps or time.monotonic() - self.last_line > PLAIN_LINE_EVERY:
                 self.say(f"step {event.step}/{self.steps}  {self.losses}  {rate}")
@@ -92,10 +101,10 @@ class PlainLines(WarningsOnly):
 
     def say(self, line: str) -> None:
         self.last_line = time.monotonic()
-        print(line, file=sys.stderr, flush=True)
+        say_note(line)
 
 
-class ProgressBar:
+class ProgressBar(WarningsOnly):
     """A bar with step, loss, speed and time left; warnings stay above it."""
 
     def __init__(self) -> None:
@@ -139,8 +148,3 @@ class Speed:
     def after(self, event: StepDone) -> str:
         self.seconds = event.seconds if self.seconds is None else 0.95 * self.seconds + 0.05 * event.seconds
         return f"{1 / self.seconds:.1f} steps/s" if self.seconds else ""
-
-
-def describe_losses(event: StepDone) -> str:
-    """The losses in one short text; empty between log steps."""
-    return "  ".join(f"{name} {value:.4g}" for name, value in event.losses.items())

@@ -1,10 +1,6 @@
-"""`sds3d batch`: a list of prompts, done by workers that share a queue; the same command goes on with it.
-
-The library is imported when the command is called, as in cli.py.
-"""
+"""`sds3d batch`: a list of prompts, done by workers that share a queue; the same command goes on with it."""
 
 import json
-import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from ..arguments import parse_settings
-from ..exit_codes import DONE, FAILED, INTERRUPTED, say_note
+from ..arguments import parse_settings, require
+from ..exit_codes import DONE, FAILED, say_interrupted, say_note
+from ..shared_options import Preset
 from ..signals import stopped_by_signals
 
 if TYPE_CHECKING:
@@ -22,6 +19,9 @@ if TYPE_CHECKING:
 
     from sds3d import RunConfig
     from sds3d.jobs import Job, Queue
+
+    from ..workers.local_pool import WorkerPool
+    from ..workers.ray_pool import RayWorkerPool
 
 SOME_FAILED = 3  # besides DONE for all and FAILED for none
 LOOK_EVERY = 1.0  # seconds
@@ -43,7 +43,7 @@ def batch(
     vary: Annotated[
         list[str] | None, Option(metavar="KEY=A,B", help="each item with every value: --vary seed=0,1,2")
     ] = None,
-    preset: Annotated[str | None, Option(help="draft, default or fine")] = None,
+    preset: Preset = None,
     assignments: Annotated[
         list[str] | None, Option("--set", metavar="KEY=VALUE", help="any option of all runs; the list goes before it")
     ] = None,
@@ -64,35 +64,34 @@ def batch(
     ] = False,
 ) -> int:
     """Make everything in LIST. The same command again goes on with what is left."""
-    from sds3d.errors import ConfigError
+    require("--ray", ray is not None, {"--gpus-per-worker": gpus_per_worker is not None})
     from sds3d.jobs import Queue
     from sds3d.jobs.job_list import read_job_list
 
-    overrides = parse_settings(assignments or [])
-    configs, suffix = shard_of(read_job_list(job_list, preset, config_file, overrides, parse_vary(vary or [])), shard)
-    if gpus_per_worker is not None and ray is None:
-        raise ConfigError("--gpus-per-worker goes with --ray")
+    every = read_job_list(job_list, preset, config_file, parse_settings(assignments), parse_vary(vary or []))
+    configs, suffix = shard_of(every, shard)
     queue = Queue(out or Path("outputs") / f"batch-{job_list.stem}{suffix}", attempts)
     if dry_run:
-        return print_plan(queue, configs)
+        print_plan(queue, configs)
+        return DONE
     added = queue.add_many(configs)
     for job in added:
         if retry and job.state == "failed":
             queue.retry(job)
     devices = {config.device for config in configs}
-    make_pool = pool_maker(queue, [job.name for job in added], devices, jobs, ray, gpus_per_worker)
-    return work(queue, added, make_pool, as_json)
+    pool = make_pool(queue, [job.name for job in added], devices, jobs, ray, gpus_per_worker)
+    return work(queue, BatchView(queue, added), pool, as_json)
 
 
-def pool_maker(
+def make_pool(
     queue: "Queue",
     names: Sequence[str],
     devices: set[str],
     workers: int | None,
     ray: str | None,
     gpus_per_worker: float | None,
-) -> Callable[[], Any]:
-    """Makes the workers of these jobs: processes of this machine, or actors of the Ray cluster at an address."""
+) -> "WorkerPool | RayWorkerPool":
+    """The workers of these jobs: processes of this machine, or actors of the Ray cluster at an address."""
     from sds3d.jobs import Selection
 
     only = Selection(names)
@@ -103,25 +102,28 @@ def pool_maker(
         gpus = 0 if any(":" in device for device in devices) else gpu_count()  # "cuda:1" is for the person to choose
         if note := sharing_note(number, gpus):
             say_note(note)
-        return lambda: WorkerPool(queue, number, only, gpus=gpus)
+        return WorkerPool(queue, number, only, gpus=gpus)
     from ..workers.ray_pool import RayWorkerPool, actor_count, connect
 
     connect(ray)
     share = gpus_per_worker
     if share is None:
         share = 1.0 if any(device.startswith("cuda") for device in devices) else 0.0
-    return lambda: RayWorkerPool(queue, workers or actor_count(share), only, share)
+    return RayWorkerPool(queue, workers or actor_count(share), only, share)
 
 
-def work(queue: "Queue", jobs: "Sequence[Job]", make_pool: Callable[[], Any], as_json: bool) -> int:
+def work(queue: "Queue", view: "BatchView", pool: "WorkerPool | RayWorkerPool", as_json: bool) -> int:
     """Everything of the list that is not done yet; the exit code."""
     from sds3d.jobs.gallery import PAGE, SUMMARY, outcomes, write_summary
 
-    view = BatchView(queue, jobs)
-    with stopped_by_signals() as interruption, display(as_json) as show, at_work(make_pool) as pool:
-        while not interruption.requested and pool.at_work():
-            show(view)
-            interruption.wait(LOOK_EVERY)
+    with stopped_by_signals() as interruption, display(as_json) as show:
+        try:
+            pool.start()
+            while not interruption.requested and pool.at_work():
+                show(view)
+                interruption.wait(LOOK_EVERY)
+        finally:  # the workers save and give back what they do
+            pool.end()
     results = outcomes(queue, view.look())
     write_summary(queue.folder, results)
     counts = Counter(result.state for result in results)
@@ -132,43 +134,24 @@ def work(queue: "Queue", jobs: "Sequence[Job]", make_pool: Callable[[], Any], as
         for result in results:
             if result.state == "failed":
                 print(f"failed: {result.prompt} (seed {result.seed}, {result.guidance}): {result.reason}")
-    if any(result.state in ("queued", "running", "paused") for result in results):
-        if pool.problem() and not interruption.requested:
-            return say_problem(pool.problem())
-        say_note(f"interrupted and saved in {shlex.quote(str(queue.folder))}; the same command goes on")
-        return INTERRUPTED
-    succeeded = sum(result.state in ("done", "stopped") for result in results)
+    if counts["queued"] or counts["running"] or counts["paused"]:
+        problem = 0 if interruption.requested else pool.problem()
+        if problem < 0:
+            say_note("the workers were killed again and again, perhaps for lack of memory: try fewer --jobs")
+            return FAILED
+        return problem or say_interrupted(queue.folder)
+    succeeded = counts["done"] + counts["stopped"]
     return DONE if succeeded == len(results) else SOME_FAILED if succeeded else FAILED
 
 
-@contextmanager
-def at_work(make_pool: Callable[[], Any]) -> Iterator[Any]:
-    """A pool of workers; they are told to save and end when the block is left."""
-    pool = make_pool()
-    try:
-        pool.start()
-        yield pool
-    finally:
-        pool.end()
-
-
-def say_problem(code: int) -> int:
-    """Why workers ended before their work, if they have not said it; the exit code."""
-    if code > 0:
-        return code
-    say_note("the workers were killed again and again, perhaps for lack of memory: try fewer --jobs")
-    return FAILED
-
-
-def print_plan(queue: "Queue", configs: "Sequence[RunConfig]") -> int:
-    """What would be done; the exit code."""
+def print_plan(queue: "Queue", configs: "Sequence[RunConfig]") -> None:
+    """What would be done."""
     from sds3d.jobs.queue import job_name
 
     known = {job.name: job.state for job in queue.named(map(job_name, configs))}
     for config in configs:
         name = job_name(config)
         print(f"{known.get(name, 'new'):8} {name}  {config.prompt}")
-    return DONE
 
 
 class BatchView:
@@ -218,9 +201,8 @@ def progress_table(jobs: "Sequence[Job]") -> "Table":
     """What is running first, then what waits, then what has ended, as far as there is room."""
     from rich.table import Table
 
-    table = Table(title=describe(Counter(job.state for job in jobs)))
-    for column in ("prompt", "seed", "guidance", "state", "step"):
-        table.add_column(column)
+    title = describe(Counter(job.state for job in jobs))
+    table = Table("prompt", "seed", "guidance", "state", "step", title=title)
     for job in sorted(jobs, key=lambda job: RANK[job.state])[:ROWS]:
         step = str(job.run.status().step) if job.state in ("running", "paused") else ""
         table.add_row(job.prompt, str(job.seed), job.guidance, job.state, step)
