@@ -4,6 +4,7 @@ The commands import the library when they are called: torch takes a second, and 
 """
 
 import sys
+from importlib import metadata
 from typing import Annotated
 
 import typer
@@ -44,9 +45,7 @@ def invoke(arguments: list[str]) -> int:
 
 def print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        print(f"sds3d {version('sds3d')}")
+        print(f"sds3d {metadata.version('sds3d')}")
         raise typer.Exit
 
 
@@ -55,10 +54,8 @@ def root(
     version: Annotated[
         bool, Option("--version", callback=print_version, is_eager=True, help="print the version and stop")
     ] = False,
-    offline: Annotated[bool, Option("--offline", help="fetch nothing; with any command, anywhere on the line")] = False,
-    allow_pickle: Annotated[
-        bool, Option("--allow-pickle", help="load pickled model weights, which can run code; likewise anywhere")
-    ] = False,
-    debug: Annotated[bool, Option("--debug", help="show the traceback of an unexpected error; likewise")] = False,
+    offline: Annotated[bool, Option("--offline", help="fetch nothing; the switches go anywhere on the line")] = False,
+    allow_pickle: Annotated[bool, Option("--allow-pickle", help="load pickled weights, which can run code")] = False,
+    debug: Annotated[bool, Option("--debug", help="show the traceback of an unexpected error")] = False,
 ) -> None:
     """`take_switches` removes the three switches before Typer reads the line; they are here for --help."""

@@ -3,11 +3,12 @@
 What a run made goes to stdout; how it is getting on goes to stderr.
 """
 
+import itertools
 import json
 import math
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -19,7 +20,6 @@ from .exit_codes import say_note
 from .signals import stopped_by_signals
 
 PLAIN_LINE_EVERY = 5.0  # seconds
-SAID_EVERY = 50  # steps
 
 
 class WarningsOnly:
@@ -46,17 +46,12 @@ def follow(events: Iterable[Event], display: WarningsOnly) -> Finished:
 
 
 def follow_all(runs: RunSet, as_json: bool) -> bool:
-    """Run the set until a signal stops it, and show how far each run is; whether all are finished."""
+    """Run the set until a signal stops it, and show the events of each run; whether all are finished."""
     with stopped_by_signals(runs.stop):
-        for path, event in runs.run():
-            if as_json:
-                print(json.dumps({"run": str(path), **event.to_dict()}), flush=True)
-            elif isinstance(event, Warned):
-                say_note(f"warning: {path.name}: {event.message}")
-            elif isinstance(event, Started):
-                say_note(f"{path.name}: {event.prompt!r}, step {event.step} of {event.steps}")
-            elif isinstance(event, StepDone) and event.step % SAID_EVERY == 0:
-                say_note(f"{path.name}: step {event.step} of {runs.configs[path].steps}")
+        for path, events in itertools.groupby(runs.run(), key=lambda pair: pair[0]):
+            display = JsonLines({"run": str(path)}) if as_json else PlainLines(f"{path.name}: ")
+            for _, event in events:
+                display.show(event)
     return runs.finished()
 
 
@@ -70,23 +65,25 @@ def choose_display(quiet: bool, as_json: bool) -> WarningsOnly:
 
 
 class JsonLines(WarningsOnly):
-    """One event a line on stdout, as Event.to_dict gives it."""
+    """One event a line on stdout, as Event.to_dict gives it, after the keys that every line has."""
+
+    def __init__(self, first: Mapping[str, str] | None = None) -> None:
+        self.first = first or {}
 
     def show(self, event: Event) -> None:
-        print(json.dumps(event.to_dict()), flush=True)
+        print(json.dumps({**self.first, **event.to_dict()}), flush=True)
 
 
 class PlainLines(WarningsOnly):
-    """For logs: a line every few seconds, and one for each thing written."""
+    """For logs: a line every few seconds, and one for each thing written; each begins with the `name` of the run."""
 
-    def __init__(self) -> None:
-        self.steps = 0
+    def __init__(self, name: str = "") -> None:
+        self.name, self.steps = name, 0
         self.last_line = -math.inf
         self.losses = ""
         self.speed = Speed()
 
     def show(self, event: Event) -> None:
-        super().show(event)
         if isinstance(event, Started):
             self.steps = event.steps
             self.say(f"{event.prompt!r} on {event.device}, step {event.step} of {event.steps}, into {event.out_dir}")
@@ -98,10 +95,12 @@ class PlainLines(WarningsOnly):
                 self.say(f"step {event.step}/{self.steps}  {self.losses}  {rate}")
         elif isinstance(event, Exported):
             self.say(f"wrote {event.path}")
+        elif isinstance(event, Warned):
+            self.say(f"warning: {event.message}")
 
     def say(self, line: str) -> None:
         self.last_line = time.monotonic()
-        say_note(line)
+        say_note(self.name + line)
 
 
 class ProgressBar(WarningsOnly):

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from typer import Option
+from typer import BadParameter, Option
 
 from ..arguments import overrides_of, parse_settings, prior_option, split_names
 from ..exit_codes import DONE, say_interrupted, say_note
@@ -15,9 +15,7 @@ from ..shared_options import Device, Events, Preset, Prior, Prompt, Scene, Steps
 
 def compare(
     prompt: Prompt,
-    guidance: Annotated[
-        str, Option(metavar="NAMES", help="guidances, with commas between them")
-    ] = "sds,vsd,csd,nfsd,cfd",
+    guidance: Annotated[str, Option(metavar="NAMES", help="guidances, commas between them")] = "sds,vsd,csd,nfsd,cfd",
     seeds: Annotated[int, Option(min=1, max=100, metavar="N", help="runs of each guidance, from --seed on")] = 1,
     seed: Annotated[int, Option(min=0, metavar="N", help="the first seed")] = 0,
     preset: Preset = None,
@@ -26,8 +24,7 @@ def compare(
     scene: Scene = None,
     device: Device = None,
     assignments: Annotated[
-        list[str] | None,
-        Option("--set", metavar="KEY=VALUE", help="any option; csd.negative_scale=1 is for csd alone"),
+        list[str] | None, Option("--set", metavar="KEY=VALUE", help="any option; csd.negative_scale=1 is for csd alone")
     ] = None,
     out: Annotated[Path | None, Option(metavar="DIR", help="default: outputs/compare-PROMPT")] = None,
     as_json: Events = False,
@@ -40,7 +37,6 @@ def compare(
     from rich.table import Table
 
     from sds3d import load_config
-    from sds3d.errors import ConfigError
     from sds3d.guidance import GUIDANCE
     from sds3d.run.folder import run_name
     from sds3d.sweeps.comparison import COLUMNS, PAGE, SHEET, Comparison
@@ -49,7 +45,7 @@ def compare(
     from ..progress import follow_all
 
     if not names:
-        raise ConfigError("no guidance is named", hint="known: " + ", ".join(GUIDANCE))
+        raise BadParameter(f"no guidance is named; known: {', '.join(GUIDANCE)}")
     shared: dict[str, str] = {}
     own: dict[str, dict[str, str]] = {name: {} for name in names}  # settings that begin with a guidance's name
     for key, value in settings.items():
@@ -57,7 +53,7 @@ def compare(
         if name not in GUIDANCE:
             shared[key] = value
         elif name not in names:
-            raise ConfigError(f"{key} is set, but {name} is not compared")
+            raise BadParameter(f"{key} is set, but {name} is not compared")
         else:
             own[name][f"guidance.{option}"] = value
     configs = []

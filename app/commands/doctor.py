@@ -42,7 +42,7 @@ def doctor(
     require("--prior", prior is not None, {"--device": device})
     if prior is not None:
         return plan(prior, device or "auto", as_json)
-    with_torch = [kernels(), *cuda(), *priors()] if find_spec("torch") else []
+    with_torch = [*kernels(), *priors()] if find_spec("torch") else []
     checks = [python(), torch(), *with_torch, ffmpeg(), *packages(), output_folder()]  # in the order in which to fix it
     if as_json:
         print(json.dumps({"ready": is_ready(checks), "checks": [asdict(check) for check in checks]}, indent=2))
@@ -64,23 +64,17 @@ def torch() -> Check:
     return Check("torch", True, f"{library.__version__}, {library.get_num_threads()} threads")
 
 
-def kernels() -> Check:
-    from sds3d.ops import backend_info
-    from sds3d.ops.extension import BUILD_COMMAND
-
-    info = backend_info()
-    built = info.cpu != "reference"
-    found = f"{info.cpu} ({info.path})" if built else f"slow torch ops instead: {info.reason}"
-    return Check("kernels (CPU)", built, found, f"with a C++ compiler: {BUILD_COMMAND}", needed=False)
-
-
-def cuda() -> Iterator[Check]:
+def kernels() -> Iterator[Check]:
     """A graphics card is never needed; for one that is there, each thing that keeps it unused."""
     import torch as library
 
     from sds3d.ops import backend_info
-    from sds3d.ops.extension import CUDA_BUILD_COMMAND
+    from sds3d.ops.extension import BUILD_COMMAND, CUDA_BUILD_COMMAND
 
+    info = backend_info()
+    built = info.cpu != "reference"
+    found = f"{info.cpu} ({info.path})" if built else f"slow torch ops instead: {info.reason}"
+    yield Check("kernels (CPU)", built, found, f"with a C++ compiler: {BUILD_COMMAND}", needed=False)
     version, seen = library.version.cuda, library.cuda.is_available()
     device = f"{library.cuda.get_device_name()}, CUDA {version}" if seen else "none seen"
     if not seen:
@@ -92,8 +86,8 @@ def cuda() -> Iterator[Check]:
         fix = f"install the CUDA {version} toolkit so that nvcc is on PATH"
         yield Check("CUDA toolkit", bool(toolkit), toolkit or "no nvcc", fix, needed=False)
     if seen:
-        built = backend_info().cuda
-        yield Check("kernels (CUDA)", built, "built" if built else "not built", CUDA_BUILD_COMMAND, needed=False)
+        found = "built" if info.cuda else "not built"
+        yield Check("kernels (CUDA)", info.cuda, found, CUDA_BUILD_COMMAND, needed=False)
 
 
 def priors() -> Iterator[Check]:

@@ -3,6 +3,7 @@
 import itertools
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,23 +16,19 @@ from ..shared_options import Events
 if TYPE_CHECKING:
     from sds3d.evaluation.scores import Evaluated
 
+SuiteOption = partial(Option, rich_help_panel="With --suite")
+
 
 def evaluate(
     runs: Annotated[list[Path] | None, Argument(metavar="RUN", help="finished run folders")] = None,
     suite: Annotated[
         str | None, Option(metavar="NAME", help="run a suite of prompts first: quick, standard or seen")
     ] = None,
-    guidance: Annotated[str | None, Option(metavar="NAMES", help="with --suite: sds (default) or sds,vsd,...")] = None,
-    scene: Annotated[
-        str | None, Option(metavar="NAMES", help="with --suite: gaussians (default) or gaussians,nerf")
-    ] = None,
-    seeds: Annotated[
-        int | None, Option(min=1, max=100, metavar="N", help="with --suite: runs of each (default 1)")
-    ] = None,
-    preset: Annotated[str | None, Option(metavar="NAME", help="with --suite: draft, default or fine")] = None,
-    assignments: Annotated[
-        list[str] | None, Option("--set", metavar="KEY=VALUE", help="with --suite: any option of the runs")
-    ] = None,
+    guidance: Annotated[str | None, SuiteOption(metavar="NAMES", help="sds (default) or sds,vsd,...")] = None,
+    scene: Annotated[str | None, SuiteOption(metavar="NAMES", help="gaussians (default) or gaussians,nerf")] = None,
+    seeds: Annotated[int | None, SuiteOption(min=1, max=100, metavar="N", help="runs of each (default 1)")] = None,
+    preset: Annotated[str | None, SuiteOption(metavar="NAME", help="draft, default or fine")] = None,
+    assignments: Annotated[list[str] | None, SuiteOption("--set", metavar="KEY=VALUE", help="any option")] = None,
     clip: Annotated[Path | None, Option(metavar="DIR", help="a CLIP model's folder, for its score as well")] = None,
     out: Annotated[
         Path | None, Option(metavar="DIR", help="where the page goes; with --suite: outputs/suite-NAME")
@@ -45,8 +42,9 @@ def evaluate(
     require("--suite", suite is not None, {**of_the_suite, "--set": assignments})
     settings = parse_settings(assignments)
     guidances, scenes = split_names(guidance or "sds"), split_names(scene or "gaussians")
+    if not guidances or not scenes:
+        raise BadParameter("no guidance or no scene is named")
     from sds3d import RunFolder, load_config
-    from sds3d.errors import ConfigError
     from sds3d.evaluation.classifier import load_classifier
     from sds3d.evaluation.classifier_scores import captions_for
     from sds3d.evaluation.clip import Clip
@@ -56,8 +54,6 @@ def evaluate(
 
     from ..progress import follow_all
 
-    if not guidances or not scenes:
-        raise ConfigError("no guidance or no scene is named")
     classifier, model = load_classifier(), Clip(clip) if clip else None
     if suite is None:
         title, folders = "evaluation", runs or []

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
+from .. import shared_options as shared
 from ..arguments import overrides_of, parse_settings, prior_option, refuse_together, require
 from ..exit_codes import DONE, INTERRUPTED, say_interrupted, say_note
-from ..shared_options import Device, Events, OutputOption, PartOption, Preset, Prior, Prompt, Quiet, Run, Scene, Steps
+from ..shared_options import Output, Part
 from ..signals import stopped_by_signals
 from .export import describe_mesh
 
@@ -19,44 +20,32 @@ if TYPE_CHECKING:
 
 
 def generate(
-    prompt: Prompt,
+    prompt: shared.Prompt,
     settings: Annotated[list[str] | None, Argument(metavar="KEY=VALUE", help="the same as --set")] = None,
-    preset: Preset = None,
-    steps: Steps = None,
+    preset: shared.Preset = None,
+    steps: shared.Steps = None,
     seed: Annotated[int | None, Option(metavar="N", help="the same seed gives the same object")] = None,
     negative_prompt: Annotated[str | None, Option(metavar="TEXT", help="what it should not look like")] = None,
-    image: Annotated[
-        Path | None, Option(metavar="FILE", help="a cut-out picture that the object's front has to match")
-    ] = None,
-    config_file: Annotated[
-        Path | None, Option("--config", metavar="FILE", help="options as JSON, such as a run's config.json")
-    ] = None,
-    assignments: Annotated[
-        list[str] | None, Option("--set", metavar="KEY=VALUE", help="any option: guidance.guidance_scale=20")
-    ] = None,
-    prior: Prior = None,
-    guidance: Annotated[
-        str | None, PartOption(metavar="NAME", help="sds, sjc, csd, nfsd, ssd, ism, sdi, vsd or cfd")
-    ] = None,
-    scene: Scene = None,
+    image: Annotated[Path | None, Option(metavar="FILE", help="a cut-out picture that its front has to match")] = None,
+    config_file: shared.ConfigFile = None,
+    assignments: shared.AnyOption = None,
+    prior: shared.Prior = None,
+    guidance: Annotated[str | None, Part(metavar="NAME", help="sds, sjc, csd, nfsd, ssd, ism, sdi, vsd or cfd")] = None,
+    scene: shared.Scene = None,
     rasterizer: Annotated[
-        str | None, PartOption(metavar="NAME", help="of splats: auto, native, gsplat (CUDA), torch")
+        str | None, Part(metavar="NAME", help="of splats: auto, native, gsplat (CUDA), torch")
     ] = None,
-    device: Device = None,
-    out: Annotated[Path | None, OutputOption(metavar="DIR", help="run folder; default outputs/PROMPT-SEED")] = None,
-    best_of: Annotated[
-        int | None, OutputOption(min=2, max=64, metavar="N", help="begin N seeds, finish the best")
-    ] = None,
-    until: Annotated[
-        int | None, OutputOption(min=1, metavar="STEP", help="with --best-of: where the best is chosen")
-    ] = None,
+    device: shared.Device = None,
+    out: Annotated[Path | None, Output(metavar="DIR", help="run folder; default outputs/PROMPT-SEED")] = None,
+    best_of: Annotated[int | None, Output(min=2, max=64, metavar="N", help="begin N seeds, finish the best")] = None,
+    until: Annotated[int | None, Output(min=1, metavar="STEP", help="with --best-of: where the best is chosen")] = None,
     print_config: Annotated[
-        bool, OutputOption("--print-config", help="print each option and who set it; --json for --config")
+        bool, Output("--print-config", help="print each option and who set it; --json for --config")
     ] = False,
-    dry_run: Annotated[bool, OutputOption("--dry-run", help="check everything, write nothing")] = False,
-    strict: Annotated[bool, OutputOption("--strict", help="refuse words that the prior does not know")] = False,
-    quiet: Quiet = False,
-    as_json: Events = False,
+    dry_run: Annotated[bool, Output("--dry-run", help="check everything, write nothing")] = False,
+    strict: Annotated[bool, Output("--strict", help="refuse words that the prior does not know")] = False,
+    quiet: shared.Quiet = False,
+    as_json: shared.Events = False,
 ) -> int:
     """Make a 3D object from PROMPT."""
     runs = {"--best-of": best_of, "--out": out, "--dry-run": dry_run, "--strict": strict, "--quiet": quiet}
@@ -153,7 +142,7 @@ def run_best(best: "BestOf", quiet: bool, as_json: bool) -> int:
     return DONE
 
 
-def resume(folder: Run, quiet: Quiet = False, as_json: Events = False) -> int:
+def resume(folder: shared.Run, quiet: shared.Quiet = False, as_json: shared.Events = False) -> int:
     """Go on with a run that was interrupted."""
     refuse_together("--json", as_json, {"--quiet": quiet})
     from sds3d import Session
@@ -192,7 +181,7 @@ def summary(folder: "RunFolder") -> str:
 
 
 def render(
-    folder: Run,
+    folder: shared.Run,
     size: Annotated[int, Option(min=16, max=2048, metavar="N", help="side of each view in pixels")] = 256,
     views: Annotated[int, Option(min=1, max=64, metavar="N", help="views on the sheet")] = 8,
 ) -> None:

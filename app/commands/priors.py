@@ -56,8 +56,7 @@ def show(model: Model, as_json: AsJson = False) -> None:
 
     entry = MODELS.get(model)
     if entry is None:
-        hint = "see sds3d priors list; sds3d priors check takes any model"
-        raise ConfigError(f"{model} is not in the table", hint)
+        raise ConfigError(f"{model} is not in the table", "see sds3d priors list; sds3d priors check takes any model")
     folder, settings = cached(model), [f"{key}={value}" for key, value in entry.options.items()]
     command = shlex.join(["sds3d", "generate", "a red mug", "--prior", model, *settings])
     if as_json:
