@@ -18,7 +18,6 @@ from .run_index import RunEntry, RunIndex
 
 FIELDS = ("prompt", "negative_prompt", "prior", "guidance", "scene", "preset", "seed", "timesteps", "noise")
 COMMANDS: dict[str, Command] = {"pause": Pause(), "resume": Resume(), "stop": FinishEarly(), "leave": Stop()}
-PREVIEW_SECONDS = 1.1  # with the time until the stream looks: a new picture within two seconds
 Words = str  # HTML that answers a click
 
 
@@ -26,7 +25,7 @@ def start(index: RunIndex, entered: object, more: object, *fields: object) -> tu
     """Queue what the page describes: (its name, what to know about its words, what is wrong)."""
     try:
         options = {**_mapping(entered), **dict(zip(FIELDS, fields, strict=True))}
-        config = config_of({"preview_seconds": PREVIEW_SECONDS, **options}, more)
+        config = config_of(options, more)
         check_files(config, index.files)
         warnings = word_warnings(config)
         return index.add(config).name, fragments.note(warnings), ""

@@ -95,16 +95,11 @@ class RunConfig(Options):
         Mapping[str, Scheduled], Field(description="weight of each regularizer of the scene; 0 if not named")
     ] = {}
     export: ExportConfig = ExportConfig()
-    log_every: Annotated[int, Field(ge=1, description="steps between losses in the events")] = 10
     preview_every: Annotated[int, Field(ge=0, description="steps between previews; 0: none")] = 100
-    preview_seconds: Annotated[
-        float, Field(ge=0, le=3600, description="a preview also when so many seconds have passed since the last; 0: no")
-    ] = 0.0
     checkpoint_every: Annotated[int, Field(ge=1, description="steps between checkpoints; the newest two stay")] = 100
     milestone_every: Annotated[
-        int, Field(ge=0, description="checkpoints of every so many steps stay besides the newest; 0: none")
+        int, Field(ge=0, description="steps between checkpoints that stay, where the Janus meter looks too; 0: none")
     ] = 0
-    janus_every: Annotated[int, Field(ge=0, description="steps between Janus measurements; 0: only at the end")] = 0
 
     _said: tuple[Tree, ...] = ()
 

@@ -34,7 +34,7 @@ class Started(_Message):
 
 @dataclass(frozen=True)
 class StepDone(_Message):
-    """One optimizer step; `step` counts from 1. `losses` is empty except every `log_every` steps."""
+    """One optimizer step; `step` counts from 1. `losses` is empty but for each tenth step and the last."""
 
     step: int
     losses: Mapping[str, float] = field(default_factory=dict)

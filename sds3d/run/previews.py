@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sds3d.atomic import writing
-from sds3d.config import RunConfig
 from sds3d.run.artifacts import write_preview
 from sds3d.run.folder import RunFolder
 from sds3d.scenes import Scene
@@ -15,15 +14,18 @@ KEPT = 200
 
 
 class Previews:
-    """The previews of one run; the oldest of more than KEPT are dropped."""
+    """The previews of one run, after each `every` steps (0: none) and when `seconds` have passed since the last one.
 
-    def __init__(self, folder: RunFolder, config: RunConfig) -> None:
-        self.folder, self._every, self._seconds = folder, config.preview_every, config.preview_seconds
+    The oldest of more than KEPT are dropped.
+    """
+
+    def __init__(self, folder: RunFolder, every: int, seconds: float = math.inf) -> None:
+        self.folder, self._every, self._seconds = folder, every, seconds
         self._shown = -math.inf  # of a clock that may have begun a moment ago
 
     def due(self, step: int) -> bool:
-        """After every so many steps, and whenever so much time has passed."""
-        waited = self._seconds > 0 and time.monotonic() - self._shown >= self._seconds
+        """Whether it is time for one after this step."""
+        waited = time.monotonic() - self._shown > self._seconds
         return waited or (self._every > 0 and step % self._every == 0)
 
     def make(self, scenes: Sequence[Scene], step: int) -> Path:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from sds3d.options import Fraction, Schedule, Scheduled, evaluate
+from sds3d.options import Schedule, Scheduled, evaluate
 from sds3d.scenes import regularizers
 from sds3d.scenes.base import PICTURE, ParamGroup, RenderContext, SceneConfig
 from sds3d.scenes.nerf_field import FieldConfig, NerfField
@@ -25,10 +25,12 @@ from sds3d.types import Cameras, RenderOutput
 BOUND_RADIUS = 1.0  # world units: the field is 0 outside this ball, the one that cameras are placed around
 SOLID = 0.5  # opacity from which on a ray counts as one that hits the surface
 MIN_CHUNK = 256  # rays; smaller chunks save no memory that matters
+OCCUPANCY_RESOLUTION = 48  # cells along a side of the grid that empty space is skipped by
+TABLE_LR, NETWORK_LR = 0.02, 0.01  # learning rates of the hash grid's entries and of the network
 
 
 class NerfConfig(SceneConfig):
-    """The field, how rays are marched through it, and how fast it learns."""
+    """The field, and how rays are marched through it."""
 
     name: Literal["nerf"] = "nerf"
     default_overrides: ClassVar[Mapping[str, Any]] = {
@@ -46,9 +48,6 @@ class NerfConfig(SceneConfig):
     )
     artifacts: ClassVar[tuple[str, ...]] = ("sheet", "orbit", "glb")
     field: FieldConfig = FieldConfig()
-    occupancy_resolution: Annotated[
-        int, Field(ge=4, le=256, description="Cells along a side of the grid that empty space is skipped by")
-    ] = 48
     shading: Annotated[ShadingConfig | None, Field(description="Light in training; null for none")] = None
     # longer at first: haze has a long way on every ray and no detail to miss
     step: Annotated[
@@ -57,8 +56,6 @@ class NerfConfig(SceneConfig):
     chunk: Annotated[
         int, Field(ge=1, description="Rays at once: bounds the memory, and costs time if below a view's")
     ] = 16_384
-    lr_table: Annotated[Fraction, Field(description="Learning rate of the hash grid's entries")] = 0.02
-    lr_network: Annotated[Fraction, Field(description="Learning rate of the network")] = 0.01
 
     @field_validator("step")
     @classmethod
@@ -88,7 +85,7 @@ class Nerf(nn.Module):
         self.config, self.chunk = config, config.chunk
         self.field = NerfField(config.field, BOUND_RADIUS, generator)
         seed = torch.randint(2**31, (), generator=generator)
-        self.occupancy = Occupancy(config.occupancy_resolution, BOUND_RADIUS, evaluate(config.step, 1.0), seed)
+        self.occupancy = Occupancy(OCCUPANCY_RESOLUTION, BOUND_RADIUS, evaluate(config.step, 1.0), seed)
         self.occupancy.update(0, self.density)
 
     def reduce_memory(self) -> str | None:
@@ -128,11 +125,8 @@ class Nerf(nn.Module):
 
     def param_groups(self) -> list[ParamGroup]:
         """The hash grid's table and the network."""
-        field, config = self.field, self.config
-        return [
-            ParamGroup("table", [field.table], config.lr_table),
-            ParamGroup("network", list(field.network), config.lr_network),
-        ]
+        field = self.field
+        return [ParamGroup("table", [field.table], TABLE_LR), ParamGroup("network", list(field.network), NETWORK_LR)]
 
     def regularizers(self, out: RenderOutput) -> Mapping[str, Float[Tensor, ""]]:
         """Those that the render's context named.

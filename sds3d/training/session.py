@@ -1,6 +1,7 @@
 """A run from start to end: builds the parts, steps, saves, shows previews, exports. The only place that wires parts."""
 
 import itertools
+import math
 import time
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -70,6 +71,7 @@ class Session:
         """
         self.config, self.strict = config, strict
         self.folder = RunFolder(out_dir if out_dir is not None else Path("outputs") / run_name(config))
+        self.preview_seconds = math.inf  # since the last preview, after which another is due; for who watches the run
         self._resumed = False
         self._mailbox: deque[Command] = deque()
         self._ending: type[Stop] | type[FinishEarly] | None = None
@@ -210,7 +212,7 @@ class Session:
         return check_words(self.prior(), config.prior, config.prompt, config.negative_prompt, self.strict)
 
     def _train(self, trainer: Trainer) -> Iterator[Event]:
-        previews = Previews(self.folder, self.config)
+        previews = Previews(self.folder, self.config.preview_every, self.preview_seconds)
         recovery = Recovery(trainer, self.folder)
         self._saved_step = trainer.step if self.folder.checkpoint_steps() else None
         while trainer.step < self.config.steps:
@@ -223,7 +225,7 @@ class Session:
             is_save_due = yield from self._attempt(trainer, recovery)
             if previews.due(trainer.step):
                 yield Preview(trainer.step, previews.make(self.scenes(), trainer.step))
-            every = self.config.janus_every
+            every = self.config.milestone_every
             if every and trainer.step % every == 0 and (measured := trainer.janus()) is not None:
                 yield Measured(trainer.step, {"janus": measured.to_dict()})
             if is_save_due:

@@ -25,7 +25,7 @@ from sds3d.reference_image import REFERENCE_WEIGHTS, ReferenceImage
 from sds3d.run.checkpoint import Checkpoint, pack, unpack
 from sds3d.run.events import StepDone
 from sds3d.scenes import ParamGroup, RenderContext, Scene
-from sds3d.scenes.background import EnvironmentMap, LearnedBackground
+from sds3d.scenes.background import MAP_LEARNING_RATE, EnvironmentMap, LearnedBackground
 from sds3d.scenes.base import SplitRendering
 from sds3d.scenes.optimizer import build_optimizer, set_learning_rates, take_step
 from sds3d.scenes.particles import Particles, scenes_of
@@ -33,6 +33,7 @@ from sds3d.scenes.regularizers import weighted_sum
 from sds3d.types import RenderOutput, ViewCondition
 
 PARTS = ("prior", "render", "backward", "optimizer")
+LOG_EVERY = 10  # steps between losses in the events
 
 
 class Trainer:
@@ -56,7 +57,10 @@ class Trainer:
         self.environment_map = (
             EnvironmentMap(background).to(device) if isinstance(background, LearnedBackground) else None
         )
-        self.optimizer = build_optimizer(config.optim, scene, self.state, self._own_parameters())
+        groups = []
+        if self.environment_map is not None:
+            groups.append(ParamGroup("background", [self.environment_map.raw_colors], MAP_LEARNING_RATE))
+        self.optimizer = build_optimizer(config.optim, scene, self.state, groups)
         self.reference_image = (
             None if config.reference_image is None else ReferenceImage(config.reference_image, device)
         )
@@ -119,7 +123,7 @@ class Trainer:
             scene.after_step(self.step, config.steps, out, self.optimizer)
         self.step += 1
         shown = {}
-        if self.step % config.log_every == 0 or self.step == config.steps:
+        if self.step % LOG_EVERY == 0 or self.step == config.steps:
             shown = {name: losses[name].item() for name, weight in weights.items() if weight}
             shown |= {name: value.item() for name, value in stats.items()}
         return StepDone(self.step, shown, time.perf_counter() - started)
@@ -180,11 +184,6 @@ class Trainer:
 
     def _states(self) -> dict[str, nn.Module | None]:
         return {"guidance": self.state, "noise": self.noise_state, "background": self.environment_map}
-
-    def _own_parameters(self) -> list[ParamGroup]:
-        if self.environment_map is None:
-            return []
-        return [ParamGroup("background", [self.environment_map.raw_colors], self.environment_map.config.lr)]
 
     def _compare_with_reference(
         self, image: ReferenceImage, progress: float

@@ -13,7 +13,6 @@ from sds3d.scenes import NerfConfig
 SMALL = {
     "name": "nerf",
     "field": {"levels": 2, "finest_resolution": 16, "log2_table": 12},
-    "occupancy_resolution": 16,
     "step": 0.2,
 }
 

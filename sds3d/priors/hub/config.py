@@ -113,7 +113,6 @@ class Zero123Config(DiffusersConfig):
     anchors: Annotated[
         int, Field(ge=0, le=15, description="views sampled from the picture first; renders go by the nearest of them")
     ] = 0
-    anchor_steps: Annotated[int, Field(ge=1, le=1000, description="DDIM steps for each anchor")] = 50
 
     def build(self, device: torch.device | str) -> DiffusersPrior:
         """Load the model and the picture, and sample the anchors."""
@@ -121,7 +120,7 @@ class Zero123Config(DiffusersConfig):
             raise PriorUnavailable("prior.lora and prior.words do not go with prior.name = 'zero123'", "leave them out")
         device, local = torch.device(device), self._find()
         precision, settings = self._precision(local, device), self._settings()
-        return load_zero123(local, precision, settings, self.reference_image, self.anchors, self.anchor_steps, device)
+        return load_zero123(local, precision, settings, self.reference_image, self.anchors, device)
 
 
 CONFIGS: Mapping[str, type[DiffusersConfig]] = {

@@ -24,7 +24,7 @@ from sds3d.reference_image import ReferenceImage, ReferenceImageConfig
 from sds3d.types import PER_VIEW, Cameras, ViewCondition
 
 WHITE = torch.ones(3)  # the background of the images that the model was trained on
-ANCHOR_GUIDANCE, ANCHOR_SEED = 3.0, 0  # guidance scale as in the paper's code
+ANCHOR_GUIDANCE, ANCHOR_STEPS, ANCHOR_SEED = 3.0, 50, 0  # guidance scale as in the paper's code; DDIM steps of each
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -34,7 +34,6 @@ def load_zero123(
     settings: PriorSettings,
     reference: ReferenceImageConfig,
     anchors: int,
-    anchor_steps: int,
     device: torch.device,
 ) -> DiffusersPrior:
     """Load the model, encode the reference image, sample the anchors. The image encoder is freed again."""
@@ -47,7 +46,7 @@ def load_zero123(
     family = Zero123(images, projection)
     prior = DiffusersPrior(settings, family, pipeline, ConditionFlags(device), device, local.files.pickled)
     if anchors:
-        views, cameras = sample_anchors(prior, reference, anchors, anchor_steps, size)
+        views, cameras = sample_anchors(prior, reference, anchors, size)
         sampled = encode_images(views.to(device), cameras.to(device), encoder, pipeline.vae)
         prior.family = Zero123(concatenate(images, sampled), projection)
     return prior
@@ -75,7 +74,7 @@ def encode_images(images: Float[Tensor, "P 3 S S"], cameras: Cameras, encoder: A
 
 
 def sample_anchors(
-    prior: DiffusersPrior, reference: ReferenceImageConfig, anchors: int, steps: int, size: int
+    prior: DiffusersPrior, reference: ReferenceImageConfig, anchors: int, size: int
 ) -> tuple[Float[Tensor, "P 3 S S"], Cameras]:
     """Views evenly around the object at the reference image's elevation, each sampled from that image alone."""
     own, offsets = reference.cameras(size), torch.tensor(anchor_azimuths(anchors))
@@ -87,7 +86,7 @@ def sample_anchors(
         ["the picture"] * anchors,
         ViewCondition(around),
         guidance_scale=ANCHOR_GUIDANCE,
-        steps=steps,
+        steps=ANCHOR_STEPS,
         generator=torch.Generator().manual_seed(ANCHOR_SEED),
     )
     return views, around
