@@ -66,7 +66,7 @@ def make_file(entry: RunEntry, file_format: object) -> tuple[int | None, list[st
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or ["it failed without a message"]
         raise ConfigError(last[0].removeprefix("error: "))
-    main = ARTIFACTS[file_format].file_name
+    main = ARTIFACTS[file_format]
     folder = entry.folder.results_folder(step=step)
     return step, [main, *(path.name for path in side_files(folder / main))]
 

@@ -224,7 +224,7 @@ def _view(index: RunIndex, maker: FileMaker, chosen: gr.State) -> tuple[dict[str
     orders = {"pause": "pause", "resume": "resume", "stop": "stop", "again": "retry"}
     acted = [buttons[name].click(command(index, orders[name]), chosen, answer, **PRIVATE) for name in buttons]
     with gr.Column(visible=False) as viewers, gr.Tabs() as tabs:
-        labels = [ARTIFACTS[name].file_name for name in MODELS]
+        labels = [ARTIFACTS[name] for name in MODELS]
         with gr.Tab("Mesh", id="mesh"):
             mesh = gr.Model3D(label=labels[0], height=360, elem_id="mesh", interactive=False)
         with gr.Tab("Splats", id="splats") as behind:

@@ -16,28 +16,9 @@ from sds3d.config import RunConfig, option
 from sds3d.errors import CheckpointError, ConfigError, ExportError, NumericsError, OutputError, Sds3dError
 from sds3d.priors.base import Prior
 from sds3d.prompts import check_words
+from sds3d.run import events
 from sds3d.run.artifacts import OVERVIEW, SceneExport, checked_format, draw, write_artifact, write_preview
 from sds3d.run.checkpoint import unpack_scene
-from sds3d.run.events import (
-    Change,
-    Changed,
-    CheckpointSaved,
-    Command,
-    Event,
-    Exported,
-    Failed,
-    FinishEarly,
-    Finished,
-    Measured,
-    Pause,
-    Paused,
-    Preview,
-    Resume,
-    Resumed,
-    Started,
-    Stop,
-    Warned,
-)
 from sds3d.run.folder import RunFolder, run_name
 from sds3d.run.previews import Previews
 from sds3d.run.report import build_report
@@ -73,8 +54,8 @@ class Session:
         self.folder = RunFolder(out_dir if out_dir is not None else Path("outputs") / run_name(config))
         self.preview_seconds = math.inf  # since the last preview, after which another is due; for who watches the run
         self._resumed = False
-        self._mailbox: deque[Command] = deque()
-        self._ending: type[Stop] | type[FinishEarly] | None = None
+        self._mailbox: deque[events.Command] = deque()
+        self._ending: type[events.Stop] | type[events.FinishEarly] | None = None
         self._prior = prior
         self._scenes: list[Scene] | None = None
         self._step: int | None = None
@@ -91,7 +72,7 @@ class Session:
         """The run folder's path; a new run may take another name than it was given, see RunFolder.claim."""
         return self.folder.path
 
-    def run(self) -> Iterator[Event]:
+    def run(self) -> Iterator[events.Event]:
         """The whole run, in the caller's thread; ends with Finished or raises. Every event is in the log as well.
 
         RunBusy where another process runs it.
@@ -107,10 +88,10 @@ class Session:
             trainer, warnings = self._prepare()
             yield from self._run(trainer, warnings, begun)
 
-    def _run(self, trainer: Trainer, warnings: list[str], begun: float) -> Iterator[Event]:
+    def _run(self, trainer: Trainer, warnings: list[str], begun: float) -> Iterator[events.Event]:
         self._begun = begun - trainer.seconds.get(TOTAL, 0.0)
-        started = Started(self.config.prompt, self.out_dir, str(trainer.device), trainer.step, self.config.steps)
-        first: list[Event] = [started, *(Warned(message) for message in warnings)]
+        started = events.Started(self.config.prompt, self.out_dir, str(trainer.device), trainer.step, self.config.steps)
+        first: list[events.Event] = [started, *(events.Warned(message) for message in warnings)]
         try:
             for event in itertools.chain(first, self._train(trainer), self._finish(trainer)):
                 self.folder.append(event)
@@ -118,15 +99,15 @@ class Session:
         except Exception as error:
             reason = error.args[0] if isinstance(error, Sds3dError) else f"unexpected {type(error).__name__}: {error}"
             with suppress(OutputError):  # the disk may be what failed
-                self.folder.append(Failed(" ".join(str(reason).split())[:500], type(error).__name__))
+                self.folder.append(events.Failed(" ".join(str(reason).split())[:500], type(error).__name__))
             raise
 
-    def send(self, command: Command) -> None:
+    def send(self, command: events.Command) -> None:
         """Tell the run something: it reacts between two steps. Safe in any thread and in signal handlers.
 
         ConfigError for a Change of options that cannot be changed during a run, or to values that are not allowed.
         """
-        if isinstance(command, Change):
+        if isinstance(command, events.Change):
             self.config.with_changes(command.changes)
         self._mailbox.append(command)
 
@@ -211,23 +192,23 @@ class Session:
     def _check_words(self, config: RunConfig) -> list[str]:
         return check_words(self.prior(), config.prior, config.prompt, config.negative_prompt, self.strict)
 
-    def _train(self, trainer: Trainer) -> Iterator[Event]:
+    def _train(self, trainer: Trainer) -> Iterator[events.Event]:
         previews = Previews(self.folder, self.config.preview_every, self.preview_seconds)
         recovery = Recovery(trainer, self.folder)
         self._saved_step = trainer.step if self.folder.checkpoint_steps() else None
         while trainer.step < self.config.steps:
             for event in self._read_mailbox(trainer):
-                if isinstance(event, CheckpointSaved):
+                if isinstance(event, events.CheckpointSaved):
                     recovery.saved()
                 yield event
             if self._ending is not None:
                 break
             is_save_due = yield from self._attempt(trainer, recovery)
             if previews.due(trainer.step):
-                yield Preview(trainer.step, previews.make(self.scenes(), trainer.step))
+                yield events.Preview(trainer.step, previews.make(self.scenes(), trainer.step))
             every = self.config.milestone_every
             if every and trainer.step % every == 0 and (measured := trainer.janus()) is not None:
-                yield Measured(trainer.step, {"janus": measured.to_dict()})
+                yield events.Measured(trainer.step, {"janus": measured.to_dict()})
             if is_save_due:
                 yield self._save(trainer)
                 recovery.saved()
@@ -235,7 +216,7 @@ class Session:
         if trainer.step < self.config.steps and self._saved_step != trainer.step:
             yield self._save_last(trainer, recovery)
 
-    def _attempt(self, trainer: Trainer, recovery: Recovery) -> Generator[Event, None, bool]:
+    def _attempt(self, trainer: Trainer, recovery: Recovery) -> Generator[events.Event, None, bool]:
         """One step, or what is done about one that fails; whether a checkpoint is due. No ruined scene is saved."""
         try:
             done = trainer.advance()
@@ -243,33 +224,33 @@ class Session:
                 recovery.check()
         except Exception as error:
             message, went_back = recovery.recover(error)
-            yield Warned(message)
+            yield events.Warned(message)
             if not went_back and self._is_save_due(trainer):  # the step was skipped: look at what came before it
                 try:
                     recovery.check()
                 except NumericsError as unfit:
                     message, went_back = recovery.recover(unfit)
-                    yield Warned(message)
+                    yield events.Warned(message)
             # after going back: saved with the learning rates it goes on with, so that a resumed run is the same
             return went_back or self._is_save_due(trainer)
         recovery.succeeded()
         yield done
         return self._is_save_due(trainer)
 
-    def _save_last(self, trainer: Trainer, recovery: Recovery) -> Event:
+    def _save_last(self, trainer: Trainer, recovery: Recovery) -> events.Event:
         """A checkpoint of a run that is stopped between two; of a ruined scene none, if there is one to go on from."""
         try:
             recovery.check()
         except NumericsError as unfit:
             if self._saved_step is None:
                 raise
-            return Warned(f"{unfit.args[0]}: it is not saved, and resuming goes on from step {self._saved_step}")
+            return events.Warned(f"{unfit.args[0]}: it is not saved, and resuming goes on from step {self._saved_step}")
         return self._save(trainer)
 
     def _is_save_due(self, trainer: Trainer) -> bool:
         return trainer.step % self.config.checkpoint_every == 0 or trainer.step == self.config.steps
 
-    def _read_mailbox(self, trainer: Trainer) -> Iterator[Event]:
+    def _read_mailbox(self, trainer: Trainer) -> Iterator[events.Event]:
         """Obey the commands since the last step, in order; a pause lasts until Resume, Stop or FinishEarly."""
         paused = False
         while self._ending is None and (paused or self._mailbox):
@@ -277,18 +258,18 @@ class Session:
                 time.sleep(PAUSE_POLL)
                 continue
             command = self._mailbox.popleft()
-            if isinstance(command, Stop | FinishEarly):
+            if isinstance(command, events.Stop | events.FinishEarly):
                 self._ending = type(command)
-            elif isinstance(command, Change):
+            elif isinstance(command, events.Change):
                 yield from self._change(trainer, command)
-            elif isinstance(command, Pause) and not paused:
+            elif isinstance(command, events.Pause) and not paused:
                 paused = True
-                yield Paused(trainer.step)
-            elif isinstance(command, Resume) and paused:
+                yield events.Paused(trainer.step)
+            elif isinstance(command, events.Resume) and paused:
                 paused = False
-                yield Resumed(trainer.step)
+                yield events.Resumed(trainer.step)
 
-    def _change(self, trainer: Trainer, command: Change) -> Iterator[Event]:
+    def _change(self, trainer: Trainer, command: events.Change) -> Iterator[events.Event]:
         """Apply a change; a checkpoint is made first, so that a resumed run is the same as one that went on."""
         config = self.config.with_changes(command.changes)
         changes = {key: value for key in command.changes if (value := option(config, key)) != option(self.config, key)}
@@ -297,29 +278,29 @@ class Session:
         try:
             warnings = self._check_words(config)
         except ConfigError as error:
-            yield Warned(f"the change was refused: {error}")
+            yield events.Warned(f"the change was refused: {error}")
             return
         if self._saved_step != trainer.step:
             yield self._save(trainer)
         trainer.change(config)
         self.config = config
         self.folder.write_config(config)
-        yield Changed(trainer.step, changes)
-        yield from (Warned(warning) for warning in warnings)
+        yield events.Changed(trainer.step, changes)
+        yield from (events.Warned(warning) for warning in warnings)
 
-    def _finish(self, trainer: Trainer) -> Iterator[Event]:
-        if trainer.step < self.config.steps and self._ending is not FinishEarly:
-            yield Finished(interrupted=True)
+    def _finish(self, trainer: Trainer) -> Iterator[events.Event]:
+        if trainer.step < self.config.steps and self._ending is not events.FinishEarly:
+            yield events.Finished(interrupted=True)
             return
         scenes, seconds, refusals = self.scenes(), 0.0, list[ExportError]()
         exports = [SceneExport(scene, self.config, trainer.step) for scene in scenes]
         meshes = [dict[str, Any]() for _ in scenes]
         if len(scenes) > 1:
             write_preview(scenes, self.out_dir / OVERVIEW, size=192)
-            yield Exported(self.out_dir / OVERVIEW)
+            yield events.Exported(self.out_dir / OVERVIEW)
         for index, file_format in itertools.product(range(len(scenes)), self.config.scene.artifacts):
-            if self._ending is Stop or any(isinstance(command, Stop) for command in self._mailbox):
-                yield Finished(interrupted=True)  # the last step is saved: resuming goes on here
+            if self._ending is events.Stop or any(isinstance(command, events.Stop) for command in self._mailbox):
+                yield events.Finished(interrupted=True)  # the last step is saved: resuming goes on here
                 return
             if "refused" in meshes[index]:
                 continue
@@ -332,13 +313,13 @@ class Session:
                 refusals.append(ExportError(f"{which}{error.args[0]}", hint=error.hint))
                 continue
             seconds += time.perf_counter() - begun
-            yield Exported(path, stats)
-            yield from (Warned(f"{path.name}: {text}") for text in stats.get("warnings", []))
+            yield events.Exported(path, stats)
+            yield from (events.Warned(f"{path.name}: {text}") for text in stats.get("warnings", []))
             meshes[index] = stats if file_format == "glb" else meshes[index]
         report = self._report(trainer, seconds, meshes)
         if refusals:
             raise refusals[0]
-        yield Finished(report)
+        yield events.Finished(report)
 
     def _report(self, trainer: Trainer, export_seconds: float, meshes: list[dict[str, Any]]) -> dict[str, Any]:
         seconds = {**trainer.seconds, "export": export_seconds, TOTAL: time.perf_counter() - self._begun}
@@ -347,11 +328,11 @@ class Session:
         self.folder.write_report(report)
         return report
 
-    def _save(self, trainer: Trainer) -> CheckpointSaved:
+    def _save(self, trainer: Trainer) -> events.CheckpointSaved:
         """NumericsError, and nothing written, where the scene is not finite: the last good checkpoint stays."""
         if not trainer.is_finite():
             raise NumericsError(f"the scene is not finite at step {trainer.step}", hint="lower the learning rates")
         trainer.seconds[TOTAL] = time.perf_counter() - self._begun
         path = self.folder.save_checkpoint(trainer.checkpoint(), milestone_every=self.config.milestone_every)
         self._saved_step = trainer.step
-        return CheckpointSaved(trainer.step, path)
+        return events.CheckpointSaved(trainer.step, path)
