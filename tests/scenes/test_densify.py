@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from sds3d.config.presets import PRESETS
+from sds3d.config import PRESETS
 from sds3d.scenes.densify import (
     Densifier,
     DensifyConfig,
