@@ -1,7 +1,6 @@
 """The files a finished run hands over: their names, and who writes them."""
 
 import importlib.metadata
-from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -11,27 +10,10 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image as PIL
 
+from sds3d import export
 from sds3d.atomic import writing
 from sds3d.config.run_config import RunConfig
 from sds3d.errors import ConfigError, OutputError
-from sds3d.export import (
-    MESH_FORMATS,
-    Mesh,
-    SceneViews,
-    arrange,
-    draw_comparison,
-    extract_mesh,
-    read_info,
-    render_sheet,
-    to_uint8,
-    verification_views,
-    write_orbit,
-    write_png,
-    write_splat,
-    write_splats_ply,
-    write_turntable,
-    write_verified,
-)
 from sds3d.export.verify_splats import check_splat, check_splats_ply, write_verified_splats
 from sds3d.scenes import ImageScene, Scene
 
@@ -43,12 +25,12 @@ class SceneExport:
         self.scene, self.config, self.step = scene, config, step
 
     @cached_property
-    def mesh(self) -> Mesh:
-        return extract_mesh(self.scene, self.config.export)
+    def mesh(self) -> export.Mesh:
+        return export.extract_mesh(self.scene, self.config.export)
 
     @cached_property
-    def truth(self) -> SceneViews:
-        return verification_views(self.scene)
+    def truth(self) -> export.SceneViews:
+        return export.verification_views(self.scene)
 
     def metadata(self) -> dict[str, Any]:
         """How the files were made, for a place inside them."""
@@ -89,7 +71,7 @@ def write_artifact(
 
 def _is_ours(path: Path) -> bool:
     try:
-        return read_info(path).made is not None
+        return export.read_info(path).made is not None
     except ConfigError:
         return False
 
@@ -122,25 +104,6 @@ def side_files(path: Path) -> list[Path]:
     return [file for file in files if file.is_file()]
 
 
-def draw(scenes: list[Scene], config: RunConfig, folder_of: Callable[[int], Path], views: int, size: int) -> list[Path]:
-    """Draw the pictures of a run again: `views` views on the sheet, `size` pixels a side.
-
-    `folder_of` gives the folder of each particle, from 1.
-    """
-    names = [ARTIFACTS[name] for name in config.scene.artifacts if name in DRAWN]
-    written = []
-    for number, scene in enumerate(scenes, start=1):
-        paths = [folder_of(number) / name for name in names]
-        write_preview([scene], paths[0], views, size)
-        if len(paths) > 1:
-            write_orbit(scene, paths[1], size=size)
-        written += paths
-    if len(scenes) > 1:
-        write_preview(scenes, folder_of(1) / OVERVIEW, views, size)
-        written.append(folder_of(1) / OVERVIEW)
-    return written
-
-
 def write_preview(scenes: list[Scene], path: Path, views: int = 4, size: int = 128) -> None:
     """What the scene looks like: a sheet of views all around, or the image itself.
 
@@ -149,17 +112,19 @@ def write_preview(scenes: list[Scene], path: Path, views: int = 4, size: int = 1
     with writing(path):
         images = [_enlarged(scene, size) for scene in scenes if isinstance(scene, ImageScene)]
         if len(images) == 1:
-            write_png(images[0], path)
+            export.write_png(images[0], path)
         elif images:
-            write_png(arrange(np.stack(images), [f"particle {n + 1}" for n in range(len(images))], columns=4), path)
+            export.write_png(
+                export.arrange(np.stack(images), [f"particle {n + 1}" for n in range(len(images))], columns=4), path
+            )
         else:
             name = "particle {}: " if len(scenes) > 1 else ""
-            rows = [render_sheet(s, views, size, title=name.format(n)) for n, s in enumerate(scenes, start=1)]
-            write_png(np.concatenate(rows), path)
+            rows = [export.render_sheet(s, views, size, title=name.format(n)) for n, s in enumerate(scenes, start=1)]
+            export.write_png(np.concatenate(rows), path)
 
 
 def _enlarged(scene: ImageScene, size: int) -> UInt8[ndarray, "H W 3"]:
-    pixels = to_uint8(scene.pixels.detach().cpu().numpy())
+    pixels = export.to_uint8(scene.pixels.detach().cpu().numpy())
     return np.asarray(PIL.fromarray(pixels).resize((size, size), PIL.Resampling.NEAREST))
 
 
@@ -169,26 +134,26 @@ def _write(name: str, made: SceneExport, path: Path) -> dict[str, Any]:
     match name:
         case "image":
             assert isinstance(scene, ImageScene)
-            write_png(to_uint8(scene.pixels.detach().cpu().numpy()), path)
+            export.write_png(export.to_uint8(scene.pixels.detach().cpu().numpy()), path)
             facts = {"size": scene.config.size}
         case "sheet":
-            write_png(render_sheet(scene), path)
+            export.write_png(export.render_sheet(scene), path)
             facts = {"views": 8}
         case "orbit":
-            write_orbit(scene, path)
+            export.write_orbit(scene, path)
         case "ply":
-            write = partial(write_splats_ply, scene, metadata=made.metadata())
+            write = partial(export.write_splats_ply, scene, metadata=made.metadata())
             facts = {"splats": write_verified_splats(write, check_splats_ply, scene, path)}
         case "splat":
-            facts = {"splats": write_verified_splats(partial(write_splat, scene), check_splat, scene, path)}
+            facts = {"splats": write_verified_splats(partial(export.write_splat, scene), check_splat, scene, path)}
         case "check":
-            write_png(draw_comparison(made.mesh, made.truth), path)
+            export.write_png(export.draw_comparison(made.mesh, made.truth), path)
             facts = {"views": len(made.truth.cameras)}
         case "turntable":
-            write_turntable(scene, made.mesh, path)
+            export.write_turntable(scene, made.mesh, path)
         case _:
             mesh = made.mesh
-            stats, figures = write_verified(mesh, MESHES[name], path, made.metadata(), made.truth)
+            stats, figures = export.write_verified(mesh, MESHES[name], path, made.metadata(), made.truth)
             facts = {"surface": mesh.surface, "level": round(mesh.level, 5), "colored_by": mesh.colored_by}
             facts = {**stats.to_dict(), **figures.to_dict(), **facts, "dropped_share": round(mesh.dropped_share, 4)}
     return facts
@@ -196,8 +161,7 @@ def _write(name: str, made: SceneExport, path: Path) -> dict[str, Any]:
 
 OVERVIEW = "particles.png"  # all particles of a run that has several
 PICTURES = (OVERVIEW, "sheet.png", "image.png")  # the first that is there stands for the run
-DRAWN = ("image", "sheet", "orbit")  # artifacts that `draw` makes again
-MESHES = {"mesh-ply" if name == "ply" else name: name for name in MESH_FORMATS}  # ply alone means splats
+MESHES = {"mesh-ply" if name == "ply" else name: name for name in export.MESH_FORMATS}  # ply alone means splats
 ARTIFACTS = {  # names of files, in the order of writing: what can be refused comes last
     "image": "image.png",
     "sheet": "sheet.png",

@@ -25,7 +25,7 @@ from sds3d.atomic import remove_tree, sync_folder, write_synced, writing
 from sds3d.errors import CheckpointError
 
 FORMAT = 1
-KEPT = 2  # newest ones, where nothing else is said
+KEPT = 2  # newest ones
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 
 
@@ -88,8 +88,8 @@ def unpack_scene(tensors: Mapping[str, Tensor], scene: nn.Module) -> None:
         raise CheckpointError(f"the checkpoint does not fit this configuration: {error}") from error
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint, kept: int = KEPT, milestone_every: int = 0) -> Path:
-    """Write into `folder`/step-N and drop all but the newest `kept` and the milestones, whose step is a multiple of
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, milestone_every: int = 0) -> Path:
+    """Write into `folder`/step-N and drop all but the newest KEPT and the milestones, whose step is a multiple of
     `milestone_every` (0: there are none); OutputError where the disk refuses."""
     state = {name: getattr(checkpoint, name) for name in ("step", "seconds", "forwards", "rate")}
     contents = {TENSORS: save(dict(checkpoint.tensors)), STATE: json.dumps(state).encode()}
@@ -108,7 +108,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, kept: int = KEPT, mile
                 os.replace(final, Path(scratch) / "old")
             os.replace(new, final)
             sync_folder(folder)
-    for old in checkpoints_in(folder)[kept:]:
+    for old in checkpoints_in(folder)[KEPT:]:
         if not (milestone_every and step_of(old) % milestone_every == 0):
             remove_tree(old)
     return final
@@ -116,11 +116,11 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, kept: int = KEPT, mile
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read one checkpoint; CheckpointError names the file that is missing or damaged."""
-    manifest = _read_json(path / MANIFEST, _read(path / MANIFEST))
+    contents = {name: _read(path / name) for name in (TENSORS, STATE, MANIFEST)}
+    manifest = _read_json(path / MANIFEST, contents.pop(MANIFEST))
     files = manifest.get("files")
     if manifest.get("format") != FORMAT or not isinstance(files, dict) or set(files) != {TENSORS, STATE}:
         raise CheckpointError(f"{path / MANIFEST} is damaged or of another version")
-    contents = {name: _read(path / name) for name in (TENSORS, STATE)}
     if manifest != json.loads(_manifest(contents)):
         bad = [name for name, data in contents.items() if files[name] != _fingerprint(data)]
         raise CheckpointError(f"{path / (bad or [MANIFEST])[0]} is damaged: its checksum is not the one in {MANIFEST}")

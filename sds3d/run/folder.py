@@ -19,7 +19,6 @@ import os
 import re
 import shutil
 import socket
-import tempfile
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +28,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from sds3d.atomic import write_json, writing
+from sds3d.atomic import temporary_folder, write_json, writing
 from sds3d.config import RunConfig, read_json_object
 from sds3d.errors import CheckpointError, ConfigError, OutputError, RunBusy
 from sds3d.run.artifacts import ARTIFACTS, OVERVIEW, PICTURES, side_files
@@ -115,8 +114,8 @@ class RunFolder:
         path = Path(path)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
-                folder = cls(Path(scratch) / path.name)
+            with temporary_folder(path) as scratch:
+                folder = cls(scratch / path.name)
                 folder.path.mkdir()
                 folder.write_config(config)
                 if checkpoint is not None:
@@ -247,7 +246,7 @@ class RunFolder:
 
     def save_checkpoint(self, checkpoint: Checkpoint, milestone_every: int = 0) -> Path:
         """See sds3d.run.checkpoint.save_checkpoint."""
-        return save_checkpoint(self._checkpoints, checkpoint, milestone_every=milestone_every)
+        return save_checkpoint(self._checkpoints, checkpoint, milestone_every)
 
     def checkpoint_steps(self) -> list[int]:
         """Steps of all checkpoints, newest first."""
@@ -337,7 +336,6 @@ def _acquire(handle: int) -> bool:
 
 
 def _is_at(handle: int, path: Path) -> bool:
-    """Whether the open file still is the one at the path."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(path))
     except OSError:
