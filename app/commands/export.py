@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sds3d.export import read_info
-from sds3d.training.export_run import export_run
+from sds3d.training.session import export_run
 
 from ..exit_codes import DONE, say_note
 

@@ -8,7 +8,7 @@ import pytest
 from sds3d import Session
 from sds3d.errors import CheckpointError, ConfigError, OutputError
 from sds3d.export import read_glb, read_info
-from sds3d.training.export_run import export_run
+from sds3d.training.session import export_run
 
 pytestmark = pytest.mark.exports
 QUICK = {"resolution": 24, "color_size": 48, "texture_size": 64, "faces": 500}

@@ -209,7 +209,7 @@ def test_prompts_in_other_scripts_have_names_of_their_own(small_config) -> None:
 def test_unknown_words_are_a_warning_or_with_strict_a_refusal(small_config, tmp_path: Path) -> None:
     config = small_config(prompt="a shiny red ball", steps=1)
     session = Session(config, tmp_path / "run")
-    assert session.unknown_words() == ["shiny"]
+    assert session.prior().unknown_words(config.prompt) == ["shiny"]
     assert "shiny" in session.check()[0]
     session.send(Stop())
     assert "shiny" in next(event for event in session.run() if isinstance(event, Warned)).message
