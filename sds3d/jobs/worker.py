@@ -1,6 +1,5 @@
 """A worker: takes jobs from a queue until none is left, and keeps the prior loaded from one to the next."""
 
-import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,6 @@ from sds3d.training.session import Session
 
 REST = 1.0  # seconds between looks for a job to take
 POLL = 0.25  # seconds between looks for commands
-PREVIEW_SECONDS = 1.1  # between pictures for a page: with the time until its stream looks, under two seconds
 SLICE = 0.1  # seconds until a resting worker notices that it is to stop
 
 
@@ -36,7 +34,6 @@ class Runner:
 
     def __init__(self) -> None:
         self.outcome = Outcome("interrupted")  # of the last run
-        self.preview_seconds = math.inf  # see Session
         self._session: Session | None = None
         self._prior: tuple[object, Prior] | None = None
         self._stopped = False
@@ -53,7 +50,6 @@ class Runner:
             if self._prior is not None and self._prior[0] != key:
                 self._prior = None  # never two priors in memory
             session = Session.resume(folder.path, None if self._prior is None else self._prior[1])
-            session.preview_seconds = self.preview_seconds
             for command in commands:
                 send(session, command)
             self._session = session
@@ -108,12 +104,9 @@ class Worker:
     def run(self, forever: bool = False) -> Iterator[tuple[Job, Event]]:
         """Every event of every job that this worker does; ends when all have ended or after `stop`.
 
-        While others work on what is left it waits, because they may die; with `forever`, for a page that shows the
-        runs, also for jobs yet to come, and previews come every PREVIEW_SECONDS. A job that fails does not stop the
-        others. OutputError ends the worker: the next job would meet the same disk.
+        While others work on what is left it waits, because they may die; with `forever` also for jobs yet to come. A
+        job that fails does not stop the others. OutputError ends the worker: the next job would meet the same disk.
         """
-        if forever:
-            self._runner.preview_seconds = PREVIEW_SECONDS
         while not self._stopped:
             job = self.queue.claim(self.id, self.only)
             if job is not None:

@@ -40,6 +40,8 @@ class Session:
     next free name (`-2`, `-3`, ...); only `Session.resume` goes on in an old one.
     """
 
+    preview_seconds = math.inf  # since the last preview, after which another is due; less where somebody watches
+
     def __init__(
         self,
         config: RunConfig,
@@ -53,7 +55,6 @@ class Session:
         """
         self.config, self.strict = config, strict
         self.folder = RunFolder(out_dir if out_dir is not None else Path("outputs") / run_name(config))
-        self.preview_seconds = math.inf  # since the last preview, after which another is due; for who watches the run
         self._resumed = False
         self._mailbox: deque[events.Command] = deque()
         self._ending: type[events.Stop] | type[events.FinishEarly] | None = None
