@@ -27,7 +27,7 @@ def export(
     force: Annotated[bool, Option("--force", help="replace files that sds3d did not write")] = False,
 ) -> None:
     """Write a run's mesh, splats or pictures again, in other formats or sizes, and check what was written."""
-    from sds3d.training.export_run import export_run
+    from sds3d.training.session import export_run
 
     options = {"faces": faces, "texture_size": texture_size, "resolution": resolution, "level": level, "color": color}
     given = {key: value for key, value in options.items() if value is not None}

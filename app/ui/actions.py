@@ -18,7 +18,6 @@ from .export_files import FileMaker
 from .run_index import RunEntry, RunIndex
 
 COMMANDS: dict[str, Command] = {"pause": Pause(), "resume": Resume(), "stop": FinishEarly()}
-PREVIEW_SECONDS = 1.1  # with the time until the stream looks: a new picture within two seconds
 Words = str  # HTML that answers a click
 
 
@@ -27,7 +26,7 @@ def start(
 ) -> tuple[Any, Words, Words]:
     """Queue what the page describes: (its name, what to know about its words, what is wrong)."""
     try:
-        config = config_of({"preview_seconds": PREVIEW_SECONDS, **(entered or {}), **fields}, more)
+        config = config_of({**(entered or {}), **fields}, more)
         check_files(config, index.files)
         warnings = word_warnings(config)
         return index.add(config).name, warnings, ""

@@ -15,7 +15,7 @@ from . import fragments
 
 GROUPS = ("guidance", "scene", "timesteps", "noise", "cameras", "view_prompting", "optim", "export")
 OWN = "run"  # the run's own options, such as its steps
-HIDDEN = {"name", "prompt", "negative_prompt", "seed", "preview_seconds"}  # have a control of their own, or none
+HIDDEN = {"name", "prompt", "negative_prompt", "seed"}  # have a control of their own, or none
 KINDS = {"integer": "number", "number": "number", "boolean": "switch"}  # of control, by JSON schema's kinds of value
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 

@@ -53,7 +53,7 @@ def make_file(entry: RunEntry, file_format: str) -> tuple[int | None, list[str]]
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or ["it failed without a message"]
         raise ConfigError(last[0].removeprefix("error: "))
-    main = entry.folder.results_folder(step=step) / ARTIFACTS[file_format].file_name
+    main = entry.folder.results_folder(step=step) / ARTIFACTS[file_format]
     return step, [path.name for path in (main, *side_files(main))]
 
 

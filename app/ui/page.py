@@ -205,9 +205,9 @@ def _view(index: RunIndex, maker: FileMaker, chosen: gr.State) -> tuple[dict[str
             acted.append(button.click(partial(actions.command, index, order=order), chosen, answer, **PRIVATE))
     with gr.Column(visible=False) as viewers, gr.Tabs() as tabs:
         with gr.Tab("Mesh", id="mesh"):
-            mesh = gr.Model3D(label=ARTIFACTS["glb"].file_name, height=360, elem_id="mesh", interactive=False)
+            mesh = gr.Model3D(label=ARTIFACTS["glb"], height=360, elem_id="mesh", interactive=False)
         with gr.Tab("Splats", id="splats") as behind:
-            splats = gr.Model3D(label=ARTIFACTS["ply"].file_name, height=360, elem_id="splats", interactive=False)
+            splats = gr.Model3D(label=ARTIFACTS["ply"], height=360, elem_id="splats", interactive=False)
     results = gr.HTML(elem_id="results", js_on_load=SHOW_MODELS)
 
     def show_mesh(name: str) -> Any:

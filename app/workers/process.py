@@ -16,6 +16,7 @@ from ..exit_codes import DONE, INTERRUPTED, guarded
 from ..signals import stopped_by_signals
 
 ORPHAN_POLL = 0.5  # seconds
+PREVIEW_SECONDS = 1.1  # with the time until the page's stream looks: a new picture within two seconds
 
 
 class Stopper:
@@ -60,7 +61,10 @@ def work(arguments: argparse.Namespace, stop: Stopper) -> int:
     import torch
 
     from sds3d.jobs import Queue, Selection, Worker
+    from sds3d.training.session import Session
 
+    if arguments.forever:  # for a page
+        Session.preview_seconds = PREVIEW_SECONDS
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     only = None if arguments.only is None else Selection(arguments.only.read_text().split())

@@ -141,9 +141,12 @@ def test_an_older_checkpoint_stands_in_for_a_damaged_one(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("kept", "milestones", "stay"), [(1, 0, [50]), (3, 0, [50, 40, 30]), (2, 20, [50, 40, 20]), (1, 25, [50, 25])]
 )
-def test_the_newest_and_the_milestones_stay(tmp_path: Path, kept: int, milestones: int, stay: list[int]) -> None:
+def test_the_newest_and_the_milestones_stay(
+    tmp_path: Path, kept: int, milestones: int, stay: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sds3d.run.checkpoint.KEPT", kept)
     for step in (10, 20, 25, 30, 40, 50):
-        save_checkpoint(tmp_path, checkpoint(step), kept, milestones)
+        save_checkpoint(tmp_path, checkpoint(step), milestones)
     assert [step_of(path) for path in checkpoints_in(tmp_path)] == stay
 
 

@@ -1,6 +1,8 @@
 """Worker processes: replaced when they die, each on its GPU, and gone with whoever started them."""
 
+import argparse
 import itertools
+import math
 import os
 import signal
 import subprocess
@@ -12,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from sds3d.jobs import Queue, Selection
+from sds3d.jobs import Queue, Selection, Worker
 from sds3d.jobs.processes import process_start
+from sds3d.training.session import Session
 from sds3d_app.exit_codes import INTERRUPTED
-from sds3d_app.workers import local_pool
+from sds3d_app.workers import local_pool, process
 from sds3d_app.workers.local_pool import WorkerPool, environment_of, sharing_note
 
 PATIENCE = 120.0
@@ -183,3 +186,12 @@ def test_a_worker_that_is_told_to_end_while_it_loads_ends_at_once(queue: Queue, 
     process.send_signal(number)
     process.stderr.read()
     assert process.wait(PATIENCE) == INTERRUPTED
+
+
+@pytest.mark.parametrize("forever", [False, True])
+def test_runs_that_a_page_shows_have_a_picture_every_second(forever: bool, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(Session, "preview_seconds", math.inf)
+    monkeypatch.setattr(Worker, "run", lambda self, forever: iter(()))
+    given = {"queue": tmp_path, "attempts": 3, "forever": forever, "only": None, "threads": None, "json": False}
+    process.work(argparse.Namespace(**given), process.Stopper())
+    assert Session.preview_seconds == (process.PREVIEW_SECONDS if forever else math.inf)
