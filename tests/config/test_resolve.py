@@ -90,7 +90,7 @@ def test_a_runs_config_file_goes_with_any_other_part(key: str, tmp_path: Path) -
 
 def test_each_value_tells_who_gave_it(tmp_path: Path) -> None:
     path = tmp_path / "my.json"
-    path.write_text(json.dumps({"steps": 7, "scene": {"name": "nerf", "lr_table": 0.1}, "optim.lr_scale.end": 0.5}))
+    path.write_text(json.dumps({"steps": 7, "scene": {"name": "nerf", "step": 0.1}, "optim.lr_scale.end": 0.5}))
     overrides = {"prompt": PROMPT, "guidance": "cfd", "timesteps.t_min": "0.1", "optim.clip_gradient": "1"}
     sources = load_config(path, "fine", overrides).sources
     told = {
@@ -101,8 +101,8 @@ def test_each_value_tells_who_gave_it(tmp_path: Path) -> None:
         "cameras.views": "preset fine",
         "cameras.size": "default",
         "scene.name": str(path),
-        "scene.lr_table": str(path),
-        "scene.lr_network": "default",
+        "scene.step": str(path),
+        "scene.chunk": "default",
         "guidance.name": "you",
         "noise.name": "guidance cfd",
         "timesteps.name": "guidance cfd",
