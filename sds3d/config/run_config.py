@@ -232,7 +232,20 @@ def _layered(said: Sequence[Tree]) -> Tree:
             tree = layers.merge(tree, layers.tree_of(kind.default_overrides, f"{key} {name}"))
     for over in said:
         tree = layers.merge(tree, over)
-    return tree
+    return _lit(tree)
+
+
+def _lit(tree: Tree) -> Tree:
+    """A scene that keeps light out of its colours is lit as the prior's pictures are, unless somebody said otherwise."""
+    scene, prior = tree["scene"], PRIORS.get(str(layers.name_in(tree["prior"])))
+    if prior is None or prior.light is None or not isinstance(scene, dict) or "light" not in scene:
+        return tree
+    light, name = scene["light"], prior.model_fields["name"].default
+    if isinstance(light, Leaf) and light.is_said:
+        return tree
+    lit = layers.tree_of(prior.light, f"prior {name}")
+    light = lit if isinstance(light, Leaf) else layers.merge(lit, light)
+    return {**tree, "scene": {**scene, "light": light}}
 
 
 def _chosen(key: str, said: Sequence[Tree]) -> type[Any] | None:

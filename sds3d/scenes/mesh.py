@@ -30,6 +30,7 @@ from sds3d.types import Cameras, RenderOutput
 BOUND_RADIUS = 1.05  # world units: vertices stay inside this ball
 PICTURE_SAMPLES = 2  # along each side of a pixel, in pictures; their pixels are small already
 PICTURE_PIXELS = 4_000_000  # samples of one pass without gradient; bounds memory to about 500 MB
+START_RADIUS = 0.5  # world units: it starts as a ball
 LR_VERTICES = 0.03  # of u, in which a step spreads over the vertex's neighbours
 LR_COLORS = 0.01
 COARSEST = 8  # cells of the coarsest grid of colours
@@ -52,18 +53,20 @@ class ColorGridConfig(Options):
 
 
 class MeshConfig(SceneConfig):
-    """How stiff the surface is, how it is lit, and how fine its colours are."""
+    """How stiff the surface is, how it is lit, and how fine its colours are.
+
+    `light` is by default what the prior says of its own training pictures (PriorConfig.light).
+    """
 
     name: Literal["mesh"] = "mesh"
     losses: ClassVar[tuple[str, ...]] = ("laplacian", "normal_consistency", "edge_length")
     artifacts: ClassVar[tuple[str, ...]] = ("sheet", "orbit", "glb")
-    init_radius: Annotated[float, Field(gt=0, le=1, description="Radius of the ball it starts as, world units")] = 0.5
     smoothness: Annotated[
         float, Field(ge=0, le=1000, description="How far a step spreads over the surface: lambda of the large steps")
     ] = 10.0
     samples: Annotated[int, Field(ge=1, le=8, description="Samples along each side of a training pixel")] = 3
     light: Annotated[
-        Sun | None, Field(description="A light fixed in the world, kept out of the colours; null: colours as they are")
+        Sun | None, Field(description="A light fixed in the world, kept out of the colours; null: none")
     ] = None
     shading: Annotated[ShadingConfig | None, Field(description="Random light in training; null for none")] = None
     colors: ColorGridConfig = ColorGridConfig()
@@ -85,7 +88,7 @@ class Mesh(nn.Module):
         self.color_field = ColorField(config.colors.grid(), config.colors.hidden, BOUND_RADIUS, generator)
         import trimesh  # slow to import
 
-        ball = trimesh.creation.icosphere(4, config.init_radius)
+        ball = trimesh.creation.icosphere(4, START_RADIUS)
         self.set_surface(torch.tensor(ball.vertices, dtype=torch.float32), torch.tensor(ball.faces).int())
         self.register_load_state_dict_pre_hook(_take_on_faces)
 

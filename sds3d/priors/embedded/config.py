@@ -9,6 +9,7 @@ from pydantic import Field
 from sds3d.options import LocalFile
 from sds3d.priors.base import PriorConfig
 from sds3d.priors.embedded.prior import EmbeddedPrior, known_things, load_embedded
+from sds3d.priors.embedded.shading import AMBIENT, DIFFUSE, LIGHT
 from sds3d.priors.embedded.words import WORDS, nearest_words, words_of
 
 
@@ -22,6 +23,7 @@ class EmbeddedConfig(PriorConfig):
     name: Literal["embedded"] = "embedded"
     reads_cameras: ClassVar[bool] = True
     default_overrides: ClassVar[Mapping[str, Any]] = {"timesteps": {"name": "uniform", "t_min": 0.5}}
+    light: ClassVar[Mapping[str, Any] | None] = {"direction": LIGHT, "ambient": AMBIENT, "diffuse": DIFFUSE}
     examples: ClassVar[tuple[str, ...]] = (
         "a red mug",
         "a blue car",
