@@ -191,8 +191,10 @@ setup(
     package_data={
         "sds3d": ["py.typed"],
         "sds3d.priors.hub": ["models.json"],
+        "sds3d.jobs": ["*.sql"],
+        "sds3d.priors.embedded": ["*.json"],
         "sds3d.sweeps.pages": ["*.html"],
-        "sds3d_app.ui": ["*.css", "*.js"],
+        "sds3d_app.ui": ["*.css", "*.html", "*.js"],
         "sds3d_assets": [
             f"{depth}*.{kind}" for depth in ("", "**/") for kind in ("safetensors", "json", "md", "txt", "png")
         ],

@@ -1,15 +1,11 @@
-"""What people write on the command line, and what is shown to them in the same words: switches, KEY=VALUE, configs."""
+"""What people write on the command line: switches, KEY=VALUE, lists of names, options that exclude each other."""
 
-import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import typer
-
-if TYPE_CHECKING:
-    from sds3d.config import RunConfig
+from typer import BadParameter
 
 SWITCHES = {"--offline": "HF_HUB_OFFLINE", "--allow-pickle": "SDS3D_ALLOW_PICKLE", "--debug": "SDS3D_DEBUG"}
 
@@ -42,15 +38,15 @@ def split_names(text: str) -> list[str]:
     return list(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
 
 
-def parse_settings(assignments: list[str]) -> dict[str, str]:
+def parse_settings(assignments: Sequence[str] | None) -> dict[str, str]:
     """KEY=VALUE texts as overrides for load_config, which reads the values."""
     settings: dict[str, str] = {}
-    for assignment in assignments:
+    for assignment in assignments or []:
         key, equals, value = assignment.partition("=")
         if not (key and equals):
-            raise typer.BadParameter(f"{assignment!r} is not KEY=VALUE; put quotes around the prompt")
+            raise BadParameter(f"{assignment!r} is not KEY=VALUE; put quotes around the prompt")
         if key in settings:
-            raise typer.BadParameter(f"{key} is set twice, to {settings[key]} and to {value}")
+            raise BadParameter(f"{key} is set twice, to {settings[key]} and to {value}")
         settings[key] = value
     return settings
 
@@ -59,12 +55,10 @@ def overrides_of(options: Mapping[str, Any], settings: Mapping[str, str]) -> dic
     """The options that were given and the settings together; an error where both set the same key."""
     given = {key: value for key, value in options.items() if value is not None}
     for key, value in given.items():
-        inner = (
-            [name for name in value if name != "name"] if isinstance(value, dict) else []
-        )  # the name is only a guess
-        for same in [key, *(f"{key}.{name}" for name in inner)]:
+        inner = value if isinstance(value, dict) else {}
+        for same in [key, *(f"{key}.{name}" for name in inner if name != "name")]:  # the name is only a guess
             if same in settings:
-                raise typer.BadParameter(f"{same} is set by an option of its own and by {same}={settings[same]}")
+                raise BadParameter(f"{same} is set by an option of its own and by {same}={settings[same]}")
     return {**given, **settings}
 
 
@@ -72,21 +66,11 @@ def refuse_together(option: str, is_given: bool, others: Mapping[str, Any]) -> N
     """An error where `option` would silently ignore one of the others that are given."""
     for name, value in others.items():
         if is_given and value:
-            raise typer.BadParameter(f"{option} and {name} do not go together; leave one out")
+            raise BadParameter(f"{option} and {name} do not go together; leave one out")
 
 
 def require(option: str, is_given: bool, others: Mapping[str, Any]) -> None:
     """An error where one of the others is given, which does nothing without `option`."""
     for name, value in others.items():
         if value and not is_given:
-            raise typer.BadParameter(f"{name} goes with {option} only")
-
-
-def config_text(config: "RunConfig") -> str:
-    """One line for each option, `key = value  # source`, with values as JSON; --set takes them so, but for prompts."""
-    from sds3d.config.layers import flatten
-
-    sources = config.sources
-    rows = {key: f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in flatten(config.to_dict()).items()}
-    width = min(60, max(map(len, rows.values())))
-    return "\n".join(f"{row:{width}}  # {sources[key]}" for key, row in rows.items())
+            raise BadParameter(f"{name} goes with {option} only")

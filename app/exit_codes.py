@@ -1,10 +1,12 @@
 """The outermost line of every command: what a person reads, and what the shell gets, when something goes wrong."""
 
 import os
+import shlex
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 75  # 75: stopped early with a checkpoint, `sds3d resume` goes on
 
@@ -19,19 +21,12 @@ def guarded(command: Callable[[], int | None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:
-        return explain(error)
+        if hasattr(error, "format_message"):  # what Typer raises for a wrong option; its class moved between versions
+            message = error.format_message()  # empty after the help that a bare `sds3d` shows
+            return say_error(f"{message} (see: sds3d --help)", USER_ERROR) if message else USER_ERROR
+        from sds3d.errors import Sds3dError  # only now: with the library comes torch, and --help need not wait for it
 
-
-def explain(error: Exception) -> int:
-    """Say what happened; the exit code."""
-    if hasattr(error, "format_message"):  # what Typer raises for a wrong option; its class moved between versions
-        message = error.format_message()  # empty after the help that a bare `sds3d` shows
-        return say_error(f"{message} (see: sds3d --help)", USER_ERROR) if message else USER_ERROR
-    from sds3d.errors import Sds3dError  # only now: with the library comes torch, and --help need not wait for it
-
-    if isinstance(error, Sds3dError):
-        return say_error(str(error), error.exit_code)
-    return say_crash(error)
+        return say_error(str(error), error.exit_code) if isinstance(error, Sds3dError) else say_crash(error)
 
 
 def say_error(message: str, code: int) -> int:
@@ -43,6 +38,12 @@ def say_error(message: str, code: int) -> int:
 def say_note(message: str) -> None:
     """A line that is no error, out of the way of what stdout carries."""
     print(message, file=sys.stderr)
+
+
+def say_interrupted(folder: Path) -> int:
+    """Several runs that a signal has stopped, all of them saved; the exit code."""
+    say_note(f"interrupted and saved in {shlex.quote(str(folder))}; the same command goes on")
+    return INTERRUPTED
 
 
 def say_crash(error: Exception) -> int:

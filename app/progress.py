@@ -3,30 +3,37 @@
 What a run made goes to stdout; how it is getting on goes to stderr.
 """
 
+import itertools
 import json
 import math
 import sys
 import time
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Iterable, Mapping
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sds3d.run.events import Event, Exported, Finished, Started, StepDone, Warned
+from sds3d.sweeps.run_set import RunSet
+
+from .exit_codes import say_note
+from .signals import stopped_by_signals
 
 PLAIN_LINE_EVERY = 5.0  # seconds
 
 
-class Display(Protocol):
-    """Shows the events of one run."""
+class WarningsOnly:
+    """Shows of a run's events nothing but the warnings, on stderr. The other displays are made from it."""
 
-    def show(self, event: Event) -> None: ...
+    def show(self, event: Event) -> None:
+        if isinstance(event, Warned):
+            say_note(f"warning: {event.message}")
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Called after the last event, or when the run has failed."""
 
 
-def follow(events: Iterable[Event], display: Display) -> Finished:
+def follow(events: Iterable[Event], display: WarningsOnly) -> Finished:
     """Show every event of a run and return the last one."""
     try:
         for event in events:
@@ -38,7 +45,17 @@ def follow(events: Iterable[Event], display: Display) -> Finished:
     raise AssertionError("a run ends with Finished or raises")
 
 
-def choose_display(quiet: bool, as_json: bool) -> Display:
+def follow_all(runs: RunSet, as_json: bool) -> bool:
+    """Run the set until a signal stops it, and show the events of each run; whether all are finished."""
+    with stopped_by_signals(runs.stop):
+        for path, events in itertools.groupby(runs.run(), key=lambda pair: pair[0]):
+            display = JsonLines({"run": str(path)}) if as_json else PlainLines(f"{path.name}: ")
+            for _, event in events:
+                display.show(event)
+    return runs.finished()
+
+
+def choose_display(quiet: bool, as_json: bool) -> WarningsOnly:
     """The display for these options and this terminal."""
     if as_json:
         return JsonLines()
@@ -47,55 +64,46 @@ def choose_display(quiet: bool, as_json: bool) -> Display:
     return ProgressBar() if sys.stderr.isatty() else PlainLines()
 
 
-class JsonLines:
-    """One event a line on stdout, as Event.to_dict gives it."""
+class JsonLines(WarningsOnly):
+    """One event a line on stdout, as Event.to_dict gives it, after the keys that every line has."""
+
+    def __init__(self, first: Mapping[str, str] | None = None) -> None:
+        self.first = first or {}
 
     def show(self, event: Event) -> None:
-        print(json.dumps(event.to_dict()), flush=True)
-
-    def close(self) -> None:
-        pass
-
-
-class WarningsOnly:
-    """Nothing but warnings, on stderr."""
-
-    def show(self, event: Event) -> None:
-        if isinstance(event, Warned):
-            print(f"warning: {event.message}", file=sys.stderr)
-
-    def close(self) -> None:
-        pass
+        print(json.dumps({**self.first, **event.to_dict()}), flush=True)
 
 
 class PlainLines(WarningsOnly):
-    """For logs: a line every few seconds, and one for each thing written."""
+    """For logs: a line every few seconds, and one for each thing written; each begins with the `name` of the run."""
 
-    def __init__(self) -> None:
-        self.steps = 0
+    def __init__(self, name: str = "") -> None:
+        self.name, self.steps = name, 0
         self.last_line = -math.inf
         self.losses = ""
         self.speed = Speed()
 
     def show(self, event: Event) -> None:
-        super().show(event)
         if isinstance(event, Started):
             self.steps = event.steps
             self.say(f"{event.prompt!r} on {event.device}, step {event.step} of {event.steps}, into {event.out_dir}")
         elif isinstance(event, StepDone):
-            self.losses = describe_losses(event) or self.losses
+            losses = "  ".join(f"{name} {value:.4g}" for name, value in event.losses.items())
+            self.losses = losses or self.losses  # there are none between log steps
             rate = self.speed.after(event)
             if event.step == self.steps or time.monotonic() - self.last_line > PLAIN_LINE_EVERY:
                 self.say(f"step {event.step}/{self.steps}  {self.losses}  {rate}")
         elif isinstance(event, Exported):
             self.say(f"wrote {event.path}")
+        elif isinstance(event, Warned):
+            self.say(f"warning: {event.message}")
 
     def say(self, line: str) -> None:
         self.last_line = time.monotonic()
-        print(line, file=sys.stderr, flush=True)
+        say_note(self.name + line)
 
 
-class ProgressBar:
+class ProgressBar(WarningsOnly):
     """A bar with step, loss, speed and time left; warnings stay above it."""
 
     def __init__(self) -> None:
@@ -139,8 +147,3 @@ class Speed:
     def after(self, event: StepDone) -> str:
         self.seconds = event.seconds if self.seconds is None else 0.95 * self.seconds + 0.05 * event.seconds
         return f"{1 / self.seconds:.1f} steps/s" if self.seconds else ""
-
-
-def describe_losses(event: StepDone) -> str:
-    """The losses in one short text; empty between log steps."""
-    return "  ".join(f"{name} {value:.4g}" for name, value in event.losses.items())

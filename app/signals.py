@@ -5,19 +5,16 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from types import FrameType
 
 WAIT_POLL = 0.05  # seconds
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # the last is what Slurm sends before it ends a job
 
 
-@dataclass
 class Interruption:
     """Whether a signal asked to stop: a plain flag. `threading.Event` would not do, because its `set` takes a lock that
     the interrupted code may hold already, and then neither ever goes on."""
 
-    requested: bool = False
+    requested = False
 
     def wait(self, seconds: float) -> bool:
         """Sleep for `seconds`, or until a signal asks to stop; whether one has."""
@@ -37,7 +34,7 @@ def stopped_by_signals(stop: Callable[[], None] | None = None, second_ends: bool
     """
     interruption = Interruption()
 
-    def first(number: int, frame: FrameType | None) -> None:
+    def first(number: int, frame: object) -> None:
         if second_ends:
             restore()
             os.write(2, b"stopping after this step; once more to stop at once\n")  # print() may not be entered twice

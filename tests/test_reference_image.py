@@ -269,11 +269,12 @@ def normal_map(tmp_path, towards):
 
 
 @pytest.mark.parametrize("scene", ["gaussians", "nerf"])
-def test_a_reference_normal_acts_on_the_scene(small_config, tmp_path, path, scene):
+def test_a_reference_normal_acts_on_the_scene(small_config, tmp_path, path, scene, monkeypatch):
     """With all other weights at 0 it is what moves the scene, and its loss is reported."""
+    monkeypatch.setattr("sds3d.training.trainer.LOG_EVERY", 1)
     weights = {"guidance": 0.0, "reference_image": 0.0, "reference_mask": 0.0, "sparsity": 0.0}
     config = small_config(
-        **{"reference_image.path": path, "reference_image.size": 24, "log_every": 1, "steps": 30},
+        **{"reference_image.path": path, "reference_image.size": 24, "steps": 30},
         **{"reference_image.normal": normal_map(tmp_path, [0.6, 0.0, 0.8])},
         scene={"name": scene, **({"count": 400, "init_opacity": 0.5} if scene == "gaussians" else {})},
         loss_weights={**weights, "z_variance": 0.0, "opaque": 0.0},

@@ -1,20 +1,17 @@
-"""`sds3d batch`: a list of prompts, done by workers that share a queue; the same command goes on with it.
-
-The library is imported when the command is called, as in cli.py.
-"""
+"""`sds3d batch`: a list of prompts, done by workers that share a queue; the same command goes on with it."""
 
 import json
-import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Argument, Option
+from typer import Argument, BadParameter, Option
 
-from ..arguments import parse_settings
-from ..exit_codes import DONE, FAILED, INTERRUPTED, say_note
+from ..arguments import parse_settings, require
+from ..exit_codes import DONE, FAILED, say_interrupted, say_note
+from ..shared_options import AnyOption, ConfigFile, Events, Preset
 from ..signals import stopped_by_signals
 
 if TYPE_CHECKING:
@@ -22,6 +19,9 @@ if TYPE_CHECKING:
 
     from sds3d import RunConfig
     from sds3d.jobs import Job, Queue
+
+    from ..workers.local_pool import WorkerPool
+    from ..workers.ray_pool import RayWorkerPool
 
 SOME_FAILED = 3  # besides DONE for all and FAILED for none
 LOOK_EVERY = 1.0  # seconds
@@ -40,16 +40,10 @@ def batch(
     gpus_per_worker: Annotated[
         float | None, Option(min=0, max=64, help="with --ray, or a part of one; 1 if the jobs are for CUDA")
     ] = None,
-    vary: Annotated[
-        list[str] | None, Option(metavar="KEY=A,B", help="each item with every value: --vary seed=0,1,2")
-    ] = None,
-    preset: Annotated[str | None, Option(help="draft, default or fine")] = None,
-    assignments: Annotated[
-        list[str] | None, Option("--set", metavar="KEY=VALUE", help="any option of all runs; the list goes before it")
-    ] = None,
-    config_file: Annotated[
-        Path | None, Option("--config", metavar="FILE", help="options of all runs as a JSON object")
-    ] = None,
+    vary: Annotated[list[str] | None, Option(metavar="KEY=A,B", help="each item with every value: seed=0,1,2")] = None,
+    preset: Preset = None,
+    assignments: AnyOption = None,
+    config_file: ConfigFile = None,
     shard: Annotated[
         str | None, Option(metavar="I/N", help="only every N-th job, from the I-th on; each shard has a DIR of its own")
     ] = None,
@@ -59,70 +53,72 @@ def batch(
     out: Annotated[
         Path | None, Option(metavar="DIR", help="default: outputs/batch-LIST, with -I-of-N for a shard")
     ] = None,
-    as_json: Annotated[
-        bool, Option("--json", help="one JSON object a line on stdout, for each thing that happens")
-    ] = False,
+    as_json: Events = False,
 ) -> int:
-    """Make everything in LIST. The same command again goes on with what is left."""
-    from sds3d.errors import ConfigError
-    from sds3d.jobs import Queue
+    """Make everything in LIST, whose options win over --set. The same command again goes on with what is left."""
+    require("--ray", ray is not None, {"--gpus-per-worker": gpus_per_worker is not None})
+    from sds3d.jobs import Queue, Selection
     from sds3d.jobs.job_list import read_job_list
+    from sds3d.jobs.queue import job_name
 
-    overrides = parse_settings(assignments or [])
-    configs, suffix = shard_of(read_job_list(job_list, preset, config_file, overrides, parse_vary(vary or [])), shard)
-    if gpus_per_worker is not None and ray is None:
-        raise ConfigError("--gpus-per-worker goes with --ray")
+    every = read_job_list(job_list, preset, config_file, parse_settings(assignments), parse_vary(vary or []))
+    configs, suffix = shard_of(every, shard)
     queue = Queue(out or Path("outputs") / f"batch-{job_list.stem}{suffix}", attempts)
     if dry_run:
-        return print_plan(queue, configs)
+        known = {job.name: job.state for job in queue.named(map(job_name, configs))}
+        for config in configs:
+            name = job_name(config)
+            print(f"{known.get(name, 'new'):8} {name}  {config.prompt}")
+        return DONE
     added = queue.add_many(configs)
     for job in added:
         if retry and job.state == "failed":
             queue.retry(job)
+    view, only = BatchView(queue, added), Selection([job.name for job in added])
     devices = {config.device for config in configs}
-    make_pool = pool_maker(queue, [job.name for job in added], devices, jobs, ray, gpus_per_worker)
-    return work(queue, added, make_pool, as_json)
-
-
-def pool_maker(
-    queue: "Queue",
-    names: Sequence[str],
-    devices: set[str],
-    workers: int | None,
-    ray: str | None,
-    gpus_per_worker: float | None,
-) -> Callable[[], Any]:
-    """Makes the workers of these jobs: processes of this machine, or actors of the Ray cluster at an address."""
-    from sds3d.jobs import Selection
-
-    only = Selection(names)
     if ray is None:
         from ..workers.local_pool import WorkerPool, gpu_count, sharing_note
 
-        number = workers or 1
+        number = jobs or 1
         gpus = 0 if any(":" in device for device in devices) else gpu_count()  # "cuda:1" is for the person to choose
         if note := sharing_note(number, gpus):
             say_note(note)
-        return lambda: WorkerPool(queue, number, only, gpus=gpus)
+        return work(view, WorkerPool(queue, number, only, gpus=gpus), as_json)
     from ..workers.ray_pool import RayWorkerPool, actor_count, connect
 
     connect(ray)
     share = gpus_per_worker
     if share is None:
         share = 1.0 if any(device.startswith("cuda") for device in devices) else 0.0
-    return lambda: RayWorkerPool(queue, workers or actor_count(share), only, share)
+    return work(view, RayWorkerPool(queue, jobs or actor_count(share), only, share), as_json)
 
 
-def work(queue: "Queue", jobs: "Sequence[Job]", make_pool: Callable[[], Any], as_json: bool) -> int:
-    """Everything of the list that is not done yet; the exit code."""
-    from sds3d.jobs.gallery import PAGE, SUMMARY, outcomes, write_summary
+def work(view: "BatchView", pool: "WorkerPool | RayWorkerPool", as_json: bool) -> int:
+    """Everything that is not done yet, shown as a live table on a terminal, else as a line for each change of a job's
+    state; the exit code."""
+    from rich.console import Console
+    from rich.live import Live
 
-    view = BatchView(queue, jobs)
-    with stopped_by_signals() as interruption, display(as_json) as show, at_work(make_pool) as pool:
-        while not interruption.requested and pool.at_work():
-            show(view)
-            interruption.wait(LOOK_EVERY)
-    results = outcomes(queue, view.look())
+    from sds3d.jobs.gallery import PAGE, SUMMARY, write_summary
+
+    queue, console = view.queue, Console(stderr=True)
+    has_table = console.is_terminal and not as_json
+    live = Live(console=console, transient=True, auto_refresh=False)
+    with stopped_by_signals() as interruption, live if has_table else nullcontext():
+        try:
+            pool.start()
+            while not interruption.requested and pool.at_work():
+                rows = view.look()
+                if has_table:
+                    live.update(progress_table(rows), refresh=True)
+                else:
+                    for job in view.changed:
+                        line = {"job": job.name, "state": job.state, "reason": job.reason}
+                        print(json.dumps(line), flush=True) if as_json else say_note(f"{job.state:8} {job.name}")
+                interruption.wait(LOOK_EVERY)
+        finally:  # the workers save and give back what they do
+            pool.end()
+    results = view.look()
     write_summary(queue.folder, results)
     counts = Counter(result.state for result in results)
     if as_json:
@@ -132,43 +128,14 @@ def work(queue: "Queue", jobs: "Sequence[Job]", make_pool: Callable[[], Any], as
         for result in results:
             if result.state == "failed":
                 print(f"failed: {result.prompt} (seed {result.seed}, {result.guidance}): {result.reason}")
-    if any(result.state in ("queued", "running", "paused") for result in results):
-        if pool.problem() and not interruption.requested:
-            return say_problem(pool.problem())
-        say_note(f"interrupted and saved in {shlex.quote(str(queue.folder))}; the same command goes on")
-        return INTERRUPTED
-    succeeded = sum(result.state in ("done", "stopped") for result in results)
+    if counts["queued"] or counts["running"] or counts["paused"]:
+        problem = 0 if interruption.requested else pool.problem()
+        if problem < 0:
+            say_note("the workers were killed again and again, perhaps for lack of memory: try fewer --jobs")
+            return FAILED
+        return problem or say_interrupted(queue.folder)
+    succeeded = counts["done"] + counts["stopped"]
     return DONE if succeeded == len(results) else SOME_FAILED if succeeded else FAILED
-
-
-@contextmanager
-def at_work(make_pool: Callable[[], Any]) -> Iterator[Any]:
-    """A pool of workers; they are told to save and end when the block is left."""
-    pool = make_pool()
-    try:
-        pool.start()
-        yield pool
-    finally:
-        pool.end()
-
-
-def say_problem(code: int) -> int:
-    """Why workers ended before their work, if they have not said it; the exit code."""
-    if code > 0:
-        return code
-    say_note("the workers were killed again and again, perhaps for lack of memory: try fewer --jobs")
-    return FAILED
-
-
-def print_plan(queue: "Queue", configs: "Sequence[RunConfig]") -> int:
-    """What would be done; the exit code."""
-    from sds3d.jobs.queue import job_name
-
-    known = {job.name: job.state for job in queue.named(map(job_name, configs))}
-    for config in configs:
-        name = job_name(config)
-        print(f"{known.get(name, 'new'):8} {name}  {config.prompt}")
-    return DONE
 
 
 class BatchView:
@@ -177,50 +144,28 @@ class BatchView:
     def __init__(self, queue: "Queue", jobs: "Sequence[Job]") -> None:
         self.queue, self._token = queue, ""
         self._jobs = {job.name: job for job in jobs}
-        self.changed: list[Job] = list(jobs)  # in the last look
+        self._states: dict[str, str] = dict.fromkeys(self._jobs, "queued")
+        self.changed: list[Job] = []  # those whose state was another one before the last look
 
     def look(self) -> "list[Job]":
         """All jobs, in the order of the list."""
         changes = self.queue.changes_since(self._token)
         self._token = changes.token
-        self.changed = [job for job in changes.jobs if job.name in self._jobs]
-        self._jobs.update((job.name, job) for job in self.changed)
+        own = [job for job in changes.jobs if job.name in self._jobs]
+        self.changed = [job for job in own if job.state != self._states[job.name]]
+        self._states.update((job.name, job.state) for job in own)
+        self._jobs.update((job.name, job) for job in own)
         for name in changes.deleted:
             self._jobs.pop(name, None)
         return list(self._jobs.values())
-
-
-@contextmanager
-def display(as_json: bool) -> Iterator[Callable[[BatchView], None]]:
-    """A function that shows how far all jobs are: a live table on a terminal, else a line for each change."""
-    from rich.console import Console
-    from rich.live import Live
-
-    console = Console(stderr=True)
-    states: dict[str, str] = {}
-
-    def lines(view: BatchView) -> None:
-        view.look()
-        for job in view.changed:
-            if states.get(job.name, "queued") != job.state:
-                line = {"job": job.name, "state": job.state, "reason": job.reason}
-                print(json.dumps(line), flush=True) if as_json else say_note(f"{job.state:8} {job.name}")
-            states[job.name] = job.state
-
-    if as_json or not console.is_terminal:
-        yield lines
-        return
-    with Live(console=console, transient=True, auto_refresh=False) as live:
-        yield lambda view: live.update(progress_table(view.look()), refresh=True)
 
 
 def progress_table(jobs: "Sequence[Job]") -> "Table":
     """What is running first, then what waits, then what has ended, as far as there is room."""
     from rich.table import Table
 
-    table = Table(title=describe(Counter(job.state for job in jobs)))
-    for column in ("prompt", "seed", "guidance", "state", "step"):
-        table.add_column(column)
+    title = describe(Counter(job.state for job in jobs))
+    table = Table("prompt", "seed", "guidance", "state", "step", title=title)
     for job in sorted(jobs, key=lambda job: RANK[job.state])[:ROWS]:
         step = str(job.run.status().step) if job.state in ("running", "paused") else ""
         table.add_row(job.prompt, str(job.seed), job.guidance, job.state, step)
@@ -234,25 +179,21 @@ def describe(counts: "Counter[Any]") -> str:
 
 def shard_of(configs: "Sequence[RunConfig]", text: str | None) -> "tuple[Sequence[RunConfig], str]":
     """(every N-th config, ending of the default folder's name) for `I/N` with I from 1 to N; all of them for none."""
-    from sds3d.errors import ConfigError
-
     if text is None:
         return configs, ""
     index, slash, number = text.partition("/")
     if not (slash and index.isdecimal() and number.isdecimal() and 1 <= int(index) <= int(number)):
-        raise ConfigError(f"--shard {text[:20]!r} is not I/N with I from 1 to N", hint="for example --shard 2/8")
+        raise BadParameter(f"--shard {text[:20]!r} is not I/N with I from 1 to N, as in --shard 2/8")
     return configs[int(index) - 1 :: int(number)], f"-{int(index)}-of-{int(number)}"
 
 
 def parse_vary(texts: Sequence[str]) -> dict[str, list[str]]:
     """KEY=A,B,C texts."""
-    from sds3d.errors import ConfigError
-
     varied = {}
     for text in texts:
         key, equals, values = text.partition("=")
         each = [value.strip() for value in values.split(",") if value.strip()]
         if not (key and equals and each):
-            raise ConfigError(f"--vary {text[:60]!r} is not KEY=VALUE,VALUE,...", hint="for example --vary seed=0,1,2")
+            raise BadParameter(f"--vary {text[:60]!r} is not KEY=VALUE,VALUE,..., as in --vary seed=0,1,2")
         varied[key] = each
     return varied

@@ -1,15 +1,23 @@
 """sds3d doctor: what is installed, built and found on this machine, with one fix for each thing that is not."""
 
-import importlib.metadata
-import importlib.util
+import json
 import os
 import platform
 import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from typer import Option
+
+from ..arguments import require
+from ..exit_codes import DONE, FAILED
+from ..shared_options import AsJson
+from .priors import plan
 
 
 @dataclass(frozen=True)
@@ -23,9 +31,24 @@ class Check:
     needed: bool = True
 
 
-def all_checks() -> list[Check]:
-    """Everything, in the order in which to fix it."""
-    return [python(), torch(), *kernels(), *cuda(), *priors(), *tools(), *extras(), output_folder()]
+def doctor(
+    prior: Annotated[str | None, Option(metavar="MODEL", help="measure what a step with this model needs here")] = None,
+    device: Annotated[
+        str | None, Option(metavar="NAME", help="for --prior: auto (default), cpu, cuda or cuda:N")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Print what is installed, built and found here, and how to mend what is not."""
+    require("--prior", prior is not None, {"--device": device})
+    if prior is not None:
+        return plan(prior, device or "auto", as_json)
+    with_torch = [*kernels(), *priors()] if find_spec("torch") else []
+    checks = [python(), torch(), *with_torch, ffmpeg(), *packages(), output_folder()]  # in the order in which to fix it
+    if as_json:
+        print(json.dumps({"ready": is_ready(checks), "checks": [asdict(check) for check in checks]}, indent=2))
+    else:
+        show(checks)
+    return DONE if is_ready(checks) else FAILED
 
 
 def python() -> Check:
@@ -42,26 +65,16 @@ def torch() -> Check:
 
 
 def kernels() -> Iterator[Check]:
-    if not importlib.util.find_spec("torch"):
-        return
+    """A graphics card is never needed; for one that is there, each thing that keeps it unused."""
+    import torch as library
+
     from sds3d.ops import backend_info
-    from sds3d.ops.extension import BUILD_COMMAND
+    from sds3d.ops.extension import BUILD_COMMAND, CUDA_BUILD_COMMAND
 
     info = backend_info()
     built = info.cpu != "reference"
     found = f"{info.cpu} ({info.path})" if built else f"slow torch ops instead: {info.reason}"
     yield Check("kernels (CPU)", built, found, f"with a C++ compiler: {BUILD_COMMAND}", needed=False)
-
-
-def cuda() -> Iterator[Check]:
-    """A graphics card is never needed; for one that is there, each thing that keeps it unused."""
-    if not importlib.util.find_spec("torch"):
-        return
-    import torch as library
-
-    from sds3d.ops import backend_info
-    from sds3d.ops.extension import CUDA_BUILD_COMMAND
-
     version, seen = library.version.cuda, library.cuda.is_available()
     device = f"{library.cuda.get_device_name()}, CUDA {version}" if seen else "none seen"
     if not seen:
@@ -73,14 +86,12 @@ def cuda() -> Iterator[Check]:
         fix = f"install the CUDA {version} toolkit so that nvcc is on PATH"
         yield Check("CUDA toolkit", bool(toolkit), toolkit or "no nvcc", fix, needed=False)
     if seen:
-        built = backend_info().cuda
-        yield Check("kernels (CUDA)", built, "built" if built else "not built", CUDA_BUILD_COMMAND, needed=False)
+        found = "built" if info.cuda else "not built"
+        yield Check("kernels (CUDA)", info.cuda, found, CUDA_BUILD_COMMAND, needed=False)
 
 
 def priors() -> Iterator[Check]:
     """Every prior without required options, loaded for real."""
-    if not importlib.util.find_spec("torch"):
-        return
     from sds3d.config.run_config import RunConfig
     from sds3d.errors import Sds3dError
     from sds3d.priors import PRIORS
@@ -96,24 +107,23 @@ def priors() -> Iterator[Check]:
             yield Check(f"prior {name}", False, error.args[0], error.hint, needed=name == default)
 
 
-def tools() -> Iterator[Check]:
+def ffmpeg() -> Check:
     try:
         import imageio_ffmpeg
 
-        yield Check("ffmpeg", True, imageio_ffmpeg.get_ffmpeg_exe())
+        return Check("ffmpeg", True, imageio_ffmpeg.get_ffmpeg_exe())
     except (ImportError, RuntimeError) as error:
-        yield Check("ffmpeg", False, str(error), "pip install imageio-ffmpeg")
-    missing = missing_packages(importlib.metadata.requires("sds3d") or [], extra=None)
-    found = f"missing: {', '.join(missing)}" if missing else "all installed"
-    yield Check("packages", not missing, found, f"pip install {' '.join(missing)}")
+        return Check("ffmpeg", False, str(error), "pip install imageio-ffmpeg")
 
 
-def extras() -> Iterator[Check]:
-    """The optional parts that this version of sds3d declares, with the packages that each still lacks."""
-    for extra in importlib.metadata.metadata("sds3d").get_all("Provides-Extra") or []:
-        missing = missing_packages(importlib.metadata.requires("sds3d") or [], extra)
+def packages() -> Iterator[Check]:
+    """What this version of sds3d needs, and each optional part that it declares, with the packages that are lacking."""
+    requirements = metadata.requires("sds3d") or []
+    for extra in (None, *(metadata.metadata("sds3d").get_all("Provides-Extra") or [])):
+        missing = missing_packages(requirements, extra)
         found = f"missing: {', '.join(missing)}" if missing else "installed"
-        yield Check(f"extra {extra}", not missing, found, f'pip install "sds3d[{extra}]"', needed=False)
+        name, wanted = ("packages", " ".join(missing)) if extra is None else (f"extra {extra}", f'"sds3d[{extra}]"')
+        yield Check(name, not missing, found, f"pip install {wanted}", needed=extra is None)
 
 
 def missing_packages(requirements: list[str], extra: str | None) -> list[str]:
@@ -125,15 +135,7 @@ def missing_packages(requirements: list[str], extra: str | None) -> list[str]:
 
     parsed = [Requirement(text) for text in requirements]
     parsed = [one for one in parsed if applies(one, extra or "") and (extra is None or not applies(one, ""))]
-    return [one.name for one in parsed if not is_installed(one.name)]
-
-
-def is_installed(package: str) -> bool:
-    try:
-        importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+    return [one.name for one in parsed if not any(metadata.distributions(name=one.name))]
 
 
 def output_folder() -> Check:
@@ -142,11 +144,6 @@ def output_folder() -> Check:
     writable = os.access(here, os.W_OK)
     found = f"{here}, {free:.1f} GiB free" if writable else f"{here} is read-only"
     return Check("output folder", writable and free > 0.5, found, "change to a folder with space, or use --out")
-
-
-def report(checks: list[Check]) -> dict[str, Any]:
-    """What `sds3d doctor --json` prints."""
-    return {"ready": is_ready(checks), "checks": [asdict(check) for check in checks]}
 
 
 def show(checks: list[Check]) -> None:

@@ -1,32 +1,42 @@
-"""Exports of finished runs, and what files say of themselves, for the command line."""
+"""`sds3d export` and `sds3d info`: exports of finished runs, and what files say of themselves."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from sds3d.export.info import read_info
-from sds3d.training.export_run import export_run
+from typer import Argument, Option
 
-from ..exit_codes import DONE, say_note
+from ..arguments import split_names
+from ..exit_codes import say_note
+from ..shared_options import AsJson, Run
 
 
-def export_again(
-    folder: Path,
-    formats: Sequence[str],
-    particle: int,
-    step: int | None,
-    options: Mapping[str, Any],
-    force: bool,
-) -> int:
-    """Paths on stdout; what the check of each file found, and warnings, on stderr."""
-    for written in export_run(folder, formats, particle, step, options, force):
+def export(
+    folder: Run,
+    formats: Annotated[
+        str, Option("--format", metavar="FORMATS", help="glb, gltf, obj, ply, stl, usdz, ...; commas between them")
+    ] = "glb",
+    faces: Annotated[int | None, Option(metavar="N", help="triangles, at most about this many")] = None,
+    texture_size: Annotated[int | None, Option(metavar="N", help="longest side of the texture, in texels")] = None,
+    resolution: Annotated[int | None, Option(metavar="N", help="grid cells along the longest side")] = None,
+    level: Annotated[float | None, Option(metavar="X", help="density of the surface; default: the best found")] = None,
+    color: Annotated[str | None, Option(metavar="KIND", help="texture or vertex")] = None,
+    step: Annotated[int | None, Option(metavar="N", help="the checkpoint to export from; default: the newest")] = None,
+    particle: Annotated[int, Option(min=1, metavar="N", help="which scene of a run with several particles")] = 1,
+    force: Annotated[bool, Option("--force", help="replace files that sds3d did not write")] = False,
+) -> None:
+    """Write a run's mesh, splats or pictures again, in other formats or sizes, and check what was written."""
+    from sds3d.training.session import export_run
+
+    options = {"faces": faces, "texture_size": texture_size, "resolution": resolution, "level": level, "color": color}
+    given = {key: value for key, value in options.items() if value is not None}
+    for written in export_run(folder, split_names(formats), particle, step, given, force):
         print(written.path, flush=True)
         if "faces" in written.stats:
             say_note(f"{written.path.name}: {describe_mesh(written.stats)}")
         for warning in written.stats.get("warnings", []):
             say_note(f"warning: {written.path.name}: {warning}")
-    return DONE
 
 
 def describe_mesh(stats: Mapping[str, Any]) -> str:
@@ -44,16 +54,17 @@ def describe_mesh(stats: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def print_info(file: Path, as_json: bool) -> int:
-    """What the file's own metadata says."""
-    info = read_info(file)
+def info(file: Annotated[Path, Argument(metavar="FILE", help="a mesh or splats")], as_json: AsJson = False) -> None:
+    """Print how FILE was made."""
+    from sds3d.export.info import read_info
+
+    found = read_info(file)
     if as_json:
-        print(json.dumps({"format": info.file_format, "counts": info.counts, "made": info.made}, indent=2))
-        return DONE
-    print(f"{file}: {info.file_format}" + "".join(f", {count} {name}" for name, count in info.counts.items()))
-    if info.made is None:
+        print(json.dumps({"format": found.file_format, "counts": found.counts, "made": found.made}, indent=2))
+        return
+    print(f"{file}: {found.file_format}" + "".join(f", {count} {name}" for name, count in found.counts.items()))
+    if found.made is None:
         print("  it does not say how it was made")
-    for key, value in (info.made or {}).items():
+    for key, value in (found.made or {}).items():
         text = " ".join(f"{name}={inner}" for name, inner in value.items()) if isinstance(value, dict) else value
         print(f"  {key:15} {text}".rstrip())
-    return DONE

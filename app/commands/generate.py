@@ -3,90 +3,159 @@
 import json
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from sds3d import RunConfig, Session
-from sds3d.run.events import Stop
-from sds3d.run.folder import RunFolder, run_name
-from sds3d.sweeps.best_of import RANKING, BestOf
+from typer import Argument, Option
 
-from ..exit_codes import DONE, INTERRUPTED, say_note
-from ..progress import choose_display, follow
+from .. import shared_options as shared
+from ..arguments import overrides_of, parse_settings, prior_option, refuse_together, require
+from ..exit_codes import DONE, INTERRUPTED, say_interrupted, say_note
+from ..shared_options import Output, Part
 from ..signals import stopped_by_signals
 from .export import describe_mesh
 
-
-def start(config: RunConfig, out: Path | None, strict: bool, dry_run: bool, quiet: bool, as_json: bool) -> int:
-    """A new run; with `dry_run` only the checks that come before one. Returns the exit code."""
-    session = Session(config, out, strict=strict)
-    if dry_run:
-        return report_checks(session, session.out_dir, "", quiet, as_json)
-    return run(session, quiet, as_json)
+if TYPE_CHECKING:
+    from sds3d import RunConfig, RunFolder, Session
+    from sds3d.sweeps.best_of import BestOf
 
 
-def start_best(
-    config: RunConfig,
-    count: int,
-    until: int | None,
-    out: Path | None,
-    strict: bool,
-    dry_run: bool,
-    quiet: bool,
-    as_json: bool,
+def generate(
+    prompt: shared.Prompt,
+    settings: Annotated[list[str] | None, Argument(metavar="KEY=VALUE", help="the same as --set")] = None,
+    preset: shared.Preset = None,
+    steps: shared.Steps = None,
+    seed: Annotated[int | None, Option(metavar="N", help="the same seed gives the same object")] = None,
+    negative_prompt: Annotated[str | None, Option(metavar="TEXT", help="what it should not look like")] = None,
+    image: Annotated[Path | None, Option(metavar="FILE", help="a cut-out picture that its front has to match")] = None,
+    config_file: shared.ConfigFile = None,
+    assignments: shared.AnyOption = None,
+    prior: shared.Prior = None,
+    guidance: Annotated[str | None, Part(metavar="NAME", help="sds, sjc, csd, nfsd, ssd, ism, sdi, vsd or cfd")] = None,
+    scene: shared.Scene = None,
+    rasterizer: Annotated[
+        str | None, Part(metavar="NAME", help="of splats: auto, native, gsplat (CUDA), torch")
+    ] = None,
+    device: shared.Device = None,
+    out: Annotated[Path | None, Output(metavar="DIR", help="run folder; default outputs/PROMPT-SEED")] = None,
+    best_of: Annotated[int | None, Output(min=2, max=64, metavar="N", help="begin N seeds, finish the best")] = None,
+    until: Annotated[int | None, Output(min=1, metavar="STEP", help="with --best-of: where the best is chosen")] = None,
+    print_config: Annotated[
+        bool, Output("--print-config", help="print each option and who set it; --json for --config")
+    ] = False,
+    dry_run: Annotated[bool, Output("--dry-run", help="check everything, write nothing")] = False,
+    strict: Annotated[bool, Output("--strict", help="refuse words that the prior does not know")] = False,
+    quiet: shared.Quiet = False,
+    as_json: shared.Events = False,
 ) -> int:
-    """`count` seeds up to step `until` (a quarter of all by default), then the best of them to its end."""
-    folder = out or Path("outputs") / f"{run_name(config)}-best-of-{count}"
-    from sds3d.evaluation.scores import scorer_for  # with it comes the classifier that ranks the seeds
+    """Make a 3D object from PROMPT."""
+    runs = {"--best-of": best_of, "--out": out, "--dry-run": dry_run, "--strict": strict, "--quiet": quiet}
+    refuse_together("--print-config", print_config, runs)
+    refuse_together("--json", as_json, {"--quiet": quiet})
+    require("--best-of", best_of is not None, {"--until": until})
+    options = {
+        "prompt": prompt,
+        "negative_prompt": negative_prompt,
+        "prior": prior_option(prior),
+        "reference_image.path": None if image is None else str(image),
+        "guidance": guidance,
+        "scene": scene,
+        "steps": steps,
+        "seed": seed,
+        "device": device,
+        "scene.rasterizer": rasterizer,
+    }
+    overrides = overrides_of(options, parse_settings([*(assignments or []), *(settings or [])]))
+    from sds3d import Session, load_config
+    from sds3d.config import printable
 
-    best = BestOf(config, count, until or max(1, config.steps // 4), folder, scorer_for(config), strict)
-    if dry_run:
-        plan = f": {count} seeds to step {best.until}, then the best to step {config.steps}"
-        return report_checks(Session(config, folder, strict=strict), folder, plan, quiet, as_json)
-    with stopped_by_signals(best.runs.stop):
-        for path, events in best.stages():
-            if not (quiet or as_json):
-                ranked = (folder / RANKING).is_file()
-                say_note(f"{path.name} {'is the best so far: to its end' if ranked else f'to step {best.until}'}")
-            last = follow(events, choose_display(quiet, as_json))
-            if last.interrupted and best.runs.stopped:
-                say_note(f"interrupted and saved in {shlex.quote(str(folder))}; the same command goes on")
-                return INTERRUPTED
-    if best.runs.stopped and not best.finished():  # between two stages
-        say_note(f"interrupted and saved in {shlex.quote(str(folder))}; the same command goes on")
-        return INTERRUPTED
-    ranking = best.ranking()
-    chosen = folder / ranking[0].folder
-    if as_json:
-        print(json.dumps({"ranking": [vars(row) for row in ranking], "best": str(chosen)}), flush=True)
+    config = load_config(config_file, preset, overrides)
+    if print_config:
+        print(json.dumps(printable(config), indent=2) if as_json else config_text(config))
         return DONE
-    for row in [] if quiet else ranking:
-        scores = ", ".join(f"{name} {value:.3f}" for name, value in row.scores.items())
-        say_note(f"{row.folder}: {scores} at step {row.step}")
-    print(chosen if quiet else summary(RunFolder(chosen)))
-    return DONE
+    if best_of is None:
+        session = Session(config, out, strict=strict)
+        return report_checks(session, "", quiet, as_json) if dry_run else run(session, quiet, as_json)
+    from sds3d.evaluation.scores import scorer_for  # with it comes the classifier that ranks the seeds
+    from sds3d.run.folder import run_name
+    from sds3d.sweeps.best_of import BestOf
+
+    folder = out or Path("outputs") / f"{run_name(config)}-best-of-{best_of}"
+    until = until or max(1, config.steps // 4)
+    best = BestOf(config, best_of, until, folder, scorer_for(config), strict)
+    if not dry_run:
+        return run_best(best, quiet, as_json)
+    plan = f": {best_of} seeds to step {until}, then the best to step {config.steps}"
+    return report_checks(Session(config, folder, strict=strict), plan, quiet, as_json)
 
 
-def report_checks(session: Session, folder: Path, plan: str, quiet: bool, as_json: bool) -> int:
+def config_text(config: "RunConfig") -> str:
+    """One line for each option, `key = value  # source`, with values as JSON; --set takes them so, but for prompts."""
+    from sds3d.config.layers import flatten
+
+    sources = config.sources
+    rows = {key: f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in flatten(config.to_dict()).items()}
+    width = min(60, max(map(len, rows.values())))
+    return "\n".join(f"{row:{width}}  # {sources[key]}" for key, row in rows.items())
+
+
+def report_checks(session: "Session", plan: str, quiet: bool, as_json: bool) -> int:
     """The warnings of a run that is only checked, and where it would go."""
     warnings = session.check()
     if as_json:
-        print(json.dumps({"event": "Checked", "warnings": warnings, "out_dir": str(folder)}))
+        print(json.dumps({"event": "Checked", "warnings": warnings, "out_dir": str(session.out_dir)}))
         return DONE
     for warning in warnings:
         say_note(f"warning: {warning}")
     if quiet:
-        print(folder)
+        print(session.out_dir)
     else:
-        say_note(f"this would run into {folder} (or the next free name){plan}")
+        say_note(f"this would run into {session.out_dir} (or the next free name){plan}")
     return DONE
 
 
-def go_on(folder: Path, quiet: bool, as_json: bool) -> int:
-    """An old run from its newest checkpoint to the end."""
+def run_best(best: "BestOf", quiet: bool, as_json: bool) -> int:
+    """All seeds up to the ranking, then the best of them to its end; the exit code."""
+    from sds3d.run.folder import RunFolder
+    from sds3d.sweeps.best_of import RANKING
+
+    from ..progress import choose_display, follow
+
+    with stopped_by_signals(best.runs.stop):
+        for path, events in best.stages():
+            if not (quiet or as_json):
+                ranked = (best.folder / RANKING).is_file()
+                say_note(f"{path.name} {'is the best so far: to its end' if ranked else f'to step {best.until}'}")
+            follow(events, choose_display(quiet, as_json))
+    if best.runs.stopped and not best.finished():
+        return say_interrupted(best.folder)
+    ranking = best.ranking()
+    chosen = best.folder / ranking[0].folder
+    if as_json:
+        print(json.dumps({"ranking": [vars(row) for row in ranking], "best": str(chosen)}), flush=True)
+    elif quiet:
+        print(chosen)
+    else:
+        for row in ranking:
+            scores = ", ".join(f"{name} {value:.3f}" for name, value in row.scores.items())
+            say_note(f"{row.folder}: {scores} at step {row.step}")
+        print(summary(RunFolder(chosen)))
+    return DONE
+
+
+def resume(folder: shared.Run, quiet: shared.Quiet = False, as_json: shared.Events = False) -> int:
+    """Go on with a run that was interrupted."""
+    refuse_together("--json", as_json, {"--quiet": quiet})
+    from sds3d import Session
+
     return run(Session.resume(folder), quiet, as_json)
 
 
-def run(session: Session, quiet: bool, as_json: bool) -> int:
+def run(session: "Session", quiet: bool, as_json: bool) -> int:
     """All of a run; the exit code."""
+    from sds3d.run.events import Stop
+
+    from ..progress import choose_display, follow
+
     with stopped_by_signals(lambda: session.send(Stop())):
         last = follow(session.run(), choose_display(quiet, as_json))
     if last.interrupted:
@@ -99,7 +168,7 @@ def run(session: Session, quiet: bool, as_json: bool) -> int:
     return DONE
 
 
-def summary(folder: RunFolder) -> str:
+def summary(folder: "RunFolder") -> str:
     """The results of a finished run and how long it took."""
     report, artifacts = folder.report(), folder.artifacts()
     assert report is not None, "a run that is finished has a report"
@@ -111,8 +180,13 @@ def summary(folder: RunFolder) -> str:
     return "\n".join(lines)
 
 
-def render_again(folder: Path, size: int, views: int) -> int:
-    """Sheet and orbit of an old run."""
+def render(
+    folder: shared.Run,
+    size: Annotated[int, Option(min=16, max=2048, metavar="N", help="side of each view in pixels")] = 256,
+    views: Annotated[int, Option(min=1, max=64, metavar="N", help="views on the sheet")] = 8,
+) -> None:
+    """Draw a run's sheet and orbit again."""
+    from sds3d import Session
+
     for path in Session.resume(folder).draw(views, size):
         print(path)
-    return DONE

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +13,7 @@ import typer
 from typer import Argument, Option
 
 from ..exit_codes import DONE, FAILED, say_note
+from ..shared_options import AsJson
 
 if TYPE_CHECKING:
     from sds3d.config import RunConfig
@@ -20,13 +21,12 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Models to distil from: list, show, check, pull.")
 
 Model = Annotated[str, Argument(metavar="MODEL", help="a folder, or OWNER/NAME on the hub")]
-AsJson = Annotated[bool, Option("--json", help="one JSON object")]
 Revision = Annotated[str, Option(help="commit, branch or tag on the hub; the pinned one if not given")]
 GIB = 2**30
 
 
 @app.command("list")
-def list_models(as_json: AsJson = False) -> int:
+def list_models(as_json: AsJson = False) -> None:
     """List the priors that ship, and models that are known to fit."""
     from sds3d.priors.hub.locate import cached
     from sds3d.priors.hub.model_list import MODELS
@@ -34,24 +34,21 @@ def list_models(as_json: AsJson = False) -> int:
     rows = [{**entry.to_dict(), "here": cached(name) is not None} for name, entry in MODELS.items()]
     if as_json:
         print(json.dumps({"ships": ["embedded", "analytic"], "models": rows}, indent=2))
-        return DONE
+        return
     from rich.console import Console
     from rich.table import Table
 
     table = Table("model", "family", "GB", "pixels", "licence", "here", box=None, pad_edge=False)
     for row in rows:
-        licence = row["licence"] + (" (gated)" if row["gated"] else "")
-        here = "yes" if row["here"] else ""
-        size = f"{2 * row['parameters']:.1f}"
-        table.add_row(row["model"], row["family"], size, str(row["side"]), licence, here)
+        size, licence = f"{2 * row['parameters']:.1f}", row["licence"] + (" (gated)" if row["gated"] else "")
+        table.add_row(row["model"], row["family"], size, str(row["side"]), licence, "yes" if row["here"] else "")
     Console(width=None if Console().is_terminal else 150).print(table)
     print("GB: of the network that denoises, in half precision. These ship: embedded (the default), analytic.")
     print("Any other model of these families fits too: --prior FOLDER or --prior OWNER/NAME.")
-    return DONE
 
 
 @app.command()
-def show(model: Model, as_json: AsJson = False) -> int:
+def show(model: Model, as_json: AsJson = False) -> None:
     """Show what is known of MODEL and how to distil from it."""
     from sds3d.errors import ConfigError
     from sds3d.priors.hub.locate import cached
@@ -59,22 +56,19 @@ def show(model: Model, as_json: AsJson = False) -> int:
 
     entry = MODELS.get(model)
     if entry is None:
-        raise ConfigError(
-            f"{model} is not in the table", hint="see sds3d priors list; sds3d priors check takes any model"
-        )
-    folder = cached(model)
-    row = {**entry.to_dict(), "folder": str(folder) if folder else None, "command": command_for(model, entry.options)}
+        raise ConfigError(f"{model} is not in the table", "see sds3d priors list; sds3d priors check takes any model")
+    folder, settings = cached(model), [f"{key}={value}" for key, value in entry.options.items()]
+    command = shlex.join(["sds3d", "generate", "a red mug", "--prior", model, *settings])
     if as_json:
+        row = {**entry.to_dict(), "folder": str(folder) if folder else None, "command": command}
         print(json.dumps(row, indent=2))
-        return DONE
+        return
     print(f"{model}: {entry.family.name}, {entry.parameters:g} billion parameters, {entry.side} px")
     print(f"licence   {entry.licence}" + (f"; accept it at https://huggingface.co/{model}" if entry.gated else ""))
-    print(
-        f"revision  {entry.revision or 'main (none is pinned)'}" + (f"; mirror {entry.mirror}" if entry.mirror else "")
-    )
+    mirror = f"; mirror {entry.mirror}" if entry.mirror else ""
+    print(f"revision  {entry.revision or 'main (none is pinned)'}{mirror}")
     print(f"here      {folder or 'no: sds3d priors pull ' + model}")
-    print(f"use       {row['command']}")
-    return DONE
+    print(f"use       {command}")
 
 
 @app.command()
@@ -84,34 +78,34 @@ def check(
     load: Annotated[bool, Option("--load", help="also load it and run it once")] = False,
     device: Annotated[str, Option(help="for --load: cpu or cuda")] = "cpu",
     as_json: AsJson = False,
-) -> int:
+) -> None:
     """Check every file that MODEL needs, without loading or downloading any; with --load, load it and run it once."""
     from sds3d.priors.hub.locate import find_here
 
     local = find_here(model, revision)
+    folder = local.folder
     row: dict[str, Any] = {
-        "folder": str(local.folder),
+        "folder": str(folder),
         "revision": local.revision,
         "pipeline": local.pipeline,
         "family": local.family.name,
         "components": {name: ".".join(kind) for name, kind in local.components.items()},
-        "bytes": sum(path.stat().st_size for name in local.components for path in (local.folder / name).iterdir()),
+        "bytes": sum(path.stat().st_size for name in local.components for path in (folder / name).iterdir()),
     }
     if load:
-        row |= run_once(str(local.folder), device)
+        row |= run_once(str(folder), device)
     if as_json:
         print(json.dumps(row, indent=2))
-        return DONE
+        return
     print(f"{row['folder']} ({row['revision']}): {row['pipeline']}, {row['bytes'] / GIB:.2f} GiB, complete")
     for name, kind in row["components"].items():
         print(f"  {name:18} {kind}")
     if load:
         print(f"loads and runs: {row['image_size']} px, latent {row['latent_shape']}, {row['dtype']}")
-    return DONE
 
 
 @app.command()
-def pull(model: Model, revision: Revision = "", as_json: AsJson = False) -> int:
+def pull(model: Model, revision: Revision = "", as_json: AsJson = False) -> None:
     """Download MODEL from the hub into the Hugging Face cache; files that are there already stay."""
     from sds3d.priors.hub.locate import find_model
 
@@ -119,8 +113,7 @@ def pull(model: Model, revision: Revision = "", as_json: AsJson = False) -> int:
         say_note(f"{model} is a folder here: nothing to download")
     local = find_model(model, revision)
     row = {"folder": str(local.folder), "revision": local.revision}
-    print(json.dumps(row) if as_json else f"{local.folder}")
-    return DONE
+    print(json.dumps(row) if as_json else local.folder)
 
 
 @contextmanager
@@ -134,14 +127,14 @@ def example_run(model: str, device: str) -> Iterator["RunConfig"]:
     from sds3d.priors.hub.model_list import MODELS
 
     name, options = prior_name_of(model), dict(MODELS[model].options) if model in MODELS else {}
-    overrides = {"prompt": "a red mug", "device": device, **options}
+    overrides = {"prompt": "a red mug", "device": device, **options, "prior": {"name": name, "model": model}}
     with TemporaryDirectory(prefix="sds3d-") as folder:
         if PRIORS[name].takes_reference_image:
             picture = Image.new("RGBA", (64, 64))
             ImageDraw.Draw(picture).ellipse((12, 12, 52, 52), (200, 30, 30, 255))
             picture.save(Path(folder) / "picture.png")
             overrides["reference_image.path"] = f"{folder}/picture.png"
-        yield load_config(overrides={**overrides, "prior": {"name": name, "model": model}})
+        yield load_config(overrides=overrides)
 
 
 def run_once(model: str, device: str) -> dict[str, Any]:
@@ -168,12 +161,6 @@ def run_once(model: str, device: str) -> dict[str, Any]:
     }
 
 
-def command_for(model: str, options: Mapping[str, Any]) -> str:
-    """A command that distils from the model with what is recommended for it."""
-    settings = [f"{key}={value}" for key, value in options.items()]
-    return shlex.join(["sds3d", "generate", "a red mug", "--prior", model, *settings])
-
-
 def plan(model: str, device: str, as_json: bool) -> int:
     """sds3d doctor --prior: the memory and time of a step with MODEL on this machine, measured."""
     from sds3d.training.memory import plan_memory
@@ -188,11 +175,8 @@ def plan(model: str, device: str, as_json: bool) -> int:
     free = "unknown" if measured.available is None else f"{measured.available / GIB:.2f} GiB"
     print(f"{model} on {session.device()}: {config.cameras.views} views of {config.cameras.size} px; {free} free")
     for probe in measured.probes:
-        need = "out of memory" if probe.peak is None and not probe.fits else _gib(probe.peak)
+        need = "not measured" if probe.fits else "out of memory"
+        need = need if probe.peak is None else f"{probe.peak / GIB:.2f} GiB"
         print(f"{'fits' if probe.fits else 'too big':8} {need:>14}  {probe.seconds:6.2f} s  {probe.mode}")
     print("a run would use the last of these" if measured.fits else "no memory mode fits: use smaller or fewer views")
     return DONE if measured.fits else FAILED
-
-
-def _gib(size: int | None) -> str:
-    return "not measured" if size is None else f"{size / GIB:.2f} GiB"

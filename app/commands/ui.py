@@ -6,8 +6,6 @@ from typing import Annotated
 
 from typer import Option
 
-from ..exit_codes import DONE
-
 
 def ui(
     host: Annotated[str, Option(help="address to listen at; any but this machine's own needs --auth")] = "127.0.0.1",
@@ -21,7 +19,7 @@ def ui(
         Option(metavar="DIR", help="visitors may name files below it, such as pictures and models; else none"),
     ] = None,
     name: Annotated[list[str] | None, Option("--name", help="further host names that the server goes by")] = None,
-) -> int:
+) -> None:
     """Open a web page to make, watch and compare runs."""
     from sds3d.errors import ConfigError
 
@@ -33,4 +31,3 @@ def ui(
     from ..ui.server import serve
 
     serve(RunIndex(out, queue, files), host, port, auth, workers, name or [])
-    return DONE

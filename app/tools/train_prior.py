@@ -5,10 +5,16 @@ The folder has data/ (shards), state.safetensors, state.json and log.jsonl; the 
 
 import argparse
 import json
-import signal
 import time
 from dataclasses import asdict
 from pathlib import Path
+
+import torch
+
+from sds3d.priors.embedded.data import Dataset, write_shard
+from sds3d.priors.embedded.training import TrainConfig, Trainer, save_weights, warm_start
+
+from ..signals import Interruption, stopped_by_signals
 
 
 def main() -> None:
@@ -28,36 +34,23 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="torch.compile the network: about 13%% faster")
     parser.add_argument("--release", type=Path, help="write the averaged weights as float16 to this folder and stop")
     arguments = parser.parse_args()
-
-    import torch
-
     torch.set_num_threads(arguments.threads)
     if arguments.data_only:
-        from sds3d.priors.embedded.data import write_shard
-
         first, last = (int(number) for number in arguments.shards.split(":"))
         for index in range(first, last):
             print(write_shard(arguments.folder / "data", index), flush=True)
     elif arguments.release:
-        from sds3d.priors.embedded.data import Dataset
-        from sds3d.priors.embedded.export_weights import save_weights
-        from sds3d.priors.embedded.training import Trainer
-
         trainer = Trainer.load(arguments.folder, torch.device("cpu"))
-        settings = {"steps": trainer.step, "images": trainer.images, "settings": asdict(trainer.config)}
-        settings["rendered_images"] = len(Dataset(arguments.folder / "data"))
-        save_weights(trainer.average, arguments.release, settings)
+        made = {"steps": trainer.step, "images": trainer.images, "settings": asdict(trainer.config)}
+        made["rendered_images"] = len(Dataset(arguments.folder / "data"))
+        save_weights(trainer.average, arguments.release, made)
         print(f"{arguments.release}: weights after {trainer.images} images")
     else:
-        train(arguments)
+        with stopped_by_signals() as interruption:
+            train(arguments, interruption)
 
 
-def train(arguments: argparse.Namespace) -> None:
-    import torch
-
-    from sds3d.priors.embedded.data import Dataset
-    from sds3d.priors.embedded.training import TrainConfig, Trainer, warm_start
-
+def train(arguments: argparse.Namespace, interruption: Interruption) -> None:
     device = torch.device(arguments.device)
     if (arguments.folder / "state.json").exists():
         trainer = Trainer.load(arguments.folder, device)
@@ -70,23 +63,21 @@ def train(arguments: argparse.Namespace) -> None:
         text = trainer.networks.text
         for network in (trainer.networks.unet, text.painter, text.field):
             network.compile()
-    stopped: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda caught, frame: stopped.append(caught))
     dataset = Dataset(arguments.folder / "data")
-    begin, begin_step, mark, losses = time.monotonic(), trainer.step, time.monotonic(), []
+    begin, begin_step, mark, recent = time.monotonic(), trainer.step, time.monotonic(), []
     for record in trainer.train(dataset, arguments.steps if arguments.cooldown else 0):
-        losses.append({name: record[name] for name in ("loss", "depth", "paint", "frame", "second")})
-        done = bool(stopped) or time.monotonic() - begin > 60.0 * arguments.minutes
+        recent.append(record)
+        done = interruption.requested or time.monotonic() - begin > 60.0 * arguments.minutes
         done = done or (arguments.steps > 0 and trainer.step - begin_step >= arguments.steps)
         if trainer.step % 100 == 0 or done:
-            rate = len(losses) * trainer.config.batch / (time.monotonic() - mark)
-            means = {name: sum(row[name] for row in losses) / len(losses) for name in losses[0]}
+            rate = len(recent) * trainer.config.batch / (time.monotonic() - mark)
+            losses = record.keys() - {"step", "images"}
+            means = {name: sum(row[name] for row in recent) / len(recent) for name in losses}
             line = {**record, **means, "images_per_s": rate, "seen": len(dataset)}
             with open(arguments.folder / "log.jsonl", "a") as log:
                 print(json.dumps(line), file=log)
             print(json.dumps(line), flush=True)
-            mark, losses = time.monotonic(), []
+            mark, recent = time.monotonic(), []
         if trainer.step % 500 == 0 or done:
             trainer.save(arguments.folder)
             dataset.refresh()

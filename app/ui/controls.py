@@ -1,22 +1,22 @@
 """The options of a run as controls, made from the very models that the command line reads: nothing is listed twice."""
 
-import html
 import re
-import types
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
-
-from pydantic.fields import FieldInfo
+from typing import Any
 
 from sds3d.config import PARTS, RunConfig, load_config, local_files
 from sds3d.errors import ConfigError
 from sds3d.options import Options
 
+from . import fragments
+
 GROUPS = ("guidance", "scene", "timesteps", "noise", "cameras", "view_prompting", "optim", "export")
 OWN = "run"  # the run's own options, such as its steps
-HIDDEN = {"name", "prompt", "negative_prompt", "seed", "preview_seconds"}  # have a control of their own, or none
+HIDDEN = {"name", "prompt", "negative_prompt", "seed"}  # have a control of their own, or none
+KINDS = {"integer": "number", "number": "number", "boolean": "switch"}  # of control, by JSON schema's kinds of value
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
@@ -25,104 +25,63 @@ class Control:
     """One option that a control can show."""
 
     key: str  # dotted, as --set takes it
-    label: str
-    kind: Literal["number", "switch", "choice"]
+    kind: str  # one of KINDS, or "choice"
     value: Any  # what the run would have; None where the option is not set
     info: str
     choices: tuple[str, ...] = ()
 
 
 def controls_of(group: str, config: RunConfig) -> list[Control]:
-    """The options of a group, or of the run itself, that are plain values, as the config has them."""
+    """The options of a group, or of the run itself, that are plain values, as the config has them.
+
+    What needs more than one plain value has no control: such options are given as KEY=VALUE.
+    """
     options: Options = config if group == OWN else getattr(config, group)
+    schema = _schema(type(options))
     controls = []
-    for name, field in type(options).model_fields.items():
-        if name not in HIDDEN and not field.is_required():
-            key = name if group == OWN else f"{group}.{name}"
-            control = _control(key, name, field, getattr(options, name))
-            controls += [control] if control is not None else []
+    for name, declared in schema["properties"].items():
+        kinds = [each for each in declared.get("anyOf", ()) if each != {"type": "null"}]
+        about = {**declared, **kinds[0]} if len(kinds) == 1 else declared  # as of int for `int | None`
+        kind = "choice" if "enum" in about else KINDS.get(about.get("type", ""))
+        if kind is not None and name not in (*HIDDEN, *schema.get("required", ())):
+            key, info = name if group == OWN else f"{group}.{name}", _info(about)
+            choices = tuple(map(str, about.get("enum", ())))
+            controls.append(Control(key, kind, getattr(options, name), info, choices))
     return controls
 
 
-def _control(key: str, name: str, field: FieldInfo, value: Any) -> Control | None:
-    """None for what needs more than one plain value: such options are given as KEY=VALUE."""
-    annotation = _without_none(field.annotation)
-    label, info = name.replace("_", " "), _info(field)
-    if get_origin(annotation) is Literal:
-        return Control(key, label, "choice", value, info, tuple(map(str, get_args(annotation))))
-    if annotation is bool:
-        return Control(key, label, "switch", value, info)
-    if annotation in (int, float) and (value is None or isinstance(value, int | float)):
-        return Control(key, label, "number", value, info)
-    return None
+@cache
+def _schema(kind: type[Options]) -> dict[str, Any]:
+    return kind.model_json_schema()
 
 
-def _without_none(annotation: Any) -> Any:
-    """int of `int | None`; None means that the option is not set."""
-    if get_origin(annotation) in (Union, types.UnionType):
-        rest = [part for part in get_args(annotation) if part is not type(None)]
-        annotation = rest[0] if len(rest) == 1 else annotation
-    while hasattr(annotation, "__metadata__"):
-        annotation = get_args(annotation)[0]
-    return annotation
-
-
-def _info(field: FieldInfo) -> str:
-    low, high = _bound(field, ("ge", "gt")), _bound(field, ("le", "lt"))
+def _info(about: Mapping[str, Any]) -> str:
+    low = about.get("minimum", about.get("exclusiveMinimum"))
+    high = about.get("maximum", about.get("exclusiveMaximum"))
     limits = ""
     if low is not None:
         limits = f"from {low:g}" if high is None else f"{low:g} to {high:g}"
     elif high is not None:
         limits = f"up to {high:g}"
-    return ". ".join(part for part in (field.description or "", limits) if part)
+    return ". ".join(part for part in (about.get("description", ""), limits) if part)
 
 
-def _bound(field: FieldInfo, sides: tuple[str, str]) -> float | None:
-    return next((float(getattr(m, s)) for m in field.metadata for s in sides if getattr(m, s, None) is not None), None)
-
-
-def controls_html(fields: Mapping[str, object], more: object) -> str:
+def controls_html(fields: Mapping[str, Any], more: str | None) -> str:
     """A control for each plain option of the run that the page describes, or why there can be no such run.
 
     `data-default` is the value that the run has without the control. page.js fills the controls in, and sends only
     those that a person has changed.
     """
-    chosen = {"prompt": "-", **{key: value for key, value in fields.items() if value}}
+    chosen = {"prompt": "-", **fields}
     try:
         try:
             config = config_of(chosen, more)
         except ConfigError:  # a mistake in the further options is told at Generate, beside the control that it is about
             config = config_of(chosen, "")
     except ConfigError as error:
-        return f'<p class="none">{html.escape(str(error))}</p>'
-    sections = []
-    for group in (OWN, *GROUPS):
-        rows = "".join(_row(control) for control in controls_of(group, config))
-        name = group.replace("_", " ")
-        sections += [f"<details{' open' if group == OWN else ''}><summary>{name}</summary>{rows}</details>"] * bool(
-            rows
-        )
-    return "".join(sections)
-
-
-def _row(control: Control) -> str:
-    default = _shown(control.value)
-    attributes = f'data-option="{control.key}" data-default="{html.escape(default)}"'
-    if control.kind == "switch":
-        field = f'<input type="checkbox" {attributes}>'
-    elif control.kind == "choice":
-        names = dict.fromkeys([*([""] if default == "" else []), *control.choices])
-        field = f"<select {attributes}>{''.join(f'<option>{html.escape(name)}</option>' for name in names)}</select>"
-    else:
-        field = f'<input type="text" inputmode="decimal" maxlength="40" placeholder="not set" {attributes}>'
-    about = f"<small>{html.escape(control.info)}</small>" if control.info else ""
-    return (
-        f'<label class="option" id="{control.key.replace(".", "-")}"><span>{control.label}</span>{field}{about}</label>'
-    )
-
-
-def _shown(value: object) -> str:
-    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        return fragments.render("nothing", error)
+    groups = {group.replace("_", " "): controls_of(group, config) for group in (OWN, *GROUPS)}
+    return fragments.render("controls", groups)
 
 
 def examples_of(prior: object) -> list[list[str]]:
@@ -131,23 +90,18 @@ def examples_of(prior: object) -> list[list[str]]:
     return [[prompt] for prompt in kind.examples]  # type: ignore[attr-defined]
 
 
-def config_of(fields: Mapping[str, object], more: object) -> RunConfig:
+def config_of(fields: Mapping[str, Any], more: str | None) -> RunConfig:
     """The run that the page describes; ConfigError names the first thing that is wrong with it.
 
     `fields` are dotted options; those that are None or empty keep their defaults. `more` has KEY=VALUE lines.
     """
     options = {key: value for key, value in fields.items() if value is not None and value != ""}
     preset = options.pop("preset", None)
-    if preset is not None and not isinstance(preset, str):
-        raise ConfigError(f"preset = {preset!r} is not a name", field="preset")
-    if not isinstance(more, str | None):
-        raise ConfigError("further options are not text", field="more")
-    for line in (more or "").splitlines():
+    for line in filter(str.strip, (more or "").splitlines()):
         key, equals, value = line.partition("=")
-        if line.strip() and not (key.strip() and equals):
+        if not (key.strip() and equals):
             raise ConfigError(f"further options: {line.strip()[:60]!r} is not KEY=VALUE", field="more")
-        if line.strip():
-            options[key.strip()] = value.strip()
+        options[key.strip()] = value.strip()
     if "prompt" not in options:
         raise ConfigError("prompt is empty", "say what to make", "prompt")
     return load_config(preset=preset, overrides=options)
@@ -158,14 +112,10 @@ def check_files(config: RunConfig, allowed: Path | None) -> None:
 
     The id of a model on the hub is no file, unless a folder of that name lies where the server was started.
     """
+    hint = "use one below --files" if allowed else "sds3d ui --files DIR allows those below a folder"
     for key, value in local_files(config).items():
         for name in [value] if isinstance(value, str) else value:
             is_id = key == "prior.model" and HUB_ID.fullmatch(name) and not Path(name).exists()
-            below = allowed is not None and Path(name).resolve().is_relative_to(allowed.resolve())
-            if not is_id and not below:
-                where = (
-                    "sds3d ui --files DIR allows those below a folder" if allowed is None else "use one below --files"
-                )
-                raise ConfigError(
-                    f"{key} = {name[:80]!r} is a file of the server, which visitors may not name", where, key
-                )
+            if not is_id and not (allowed and Path(name).resolve().is_relative_to(allowed.resolve())):
+                problem = f"{key} = {name[:80]!r} is a file of the server, which visitors may not name"
+                raise ConfigError(problem, hint, key)

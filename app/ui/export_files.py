@@ -1,15 +1,14 @@
 """Files of a run that are made when somebody asks: other formats of its mesh, in a process of their own."""
 
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from sds3d.atomic import write_atomic
 from sds3d.errors import ConfigError, Sds3dError
 from sds3d.run.artifacts import ARTIFACTS, artifacts_of, side_files
 from sds3d.run.folder import RunFolder
@@ -22,11 +21,6 @@ MODELS = ("glb", "ply")  # that the page has viewers for
 MODELS_KEPT = 24
 
 
-def formats_of(entry: RunEntry) -> list[str]:
-    """Formats that a run's scene can be written in: meshes, splats, pictures, videos."""
-    return artifacts_of(entry.config)
-
-
 def models_version(entry: RunEntry) -> str:
     """Changes whenever there are other models to view; empty where there are none, or the run is under way."""
     paths = [] if entry.active else [entry.folder.artifact(name) for name in MODELS]
@@ -34,31 +28,24 @@ def models_version(entry: RunEntry) -> str:
     return f"{max(times)} {entry.name}" if times else ""
 
 
-def export_step(entry: RunEntry) -> int | None:
-    """The checkpoint that an export of an unfinished run comes from; None for a finished one."""
-    if entry.folder.report() is not None:
-        return None
-    steps = entry.folder.checkpoint_steps()
-    if not steps:
-        raise ConfigError(f"{entry.name} has no checkpoint yet", hint="wait for the first")
-    return steps[0]
-
-
 def files_at(entry: RunEntry, step: int | None) -> dict[str, Path]:
     """Files of a run that may be fetched, by name: its results, or those exported from the checkpoint of a step."""
     return RunFolder(entry.folder.results_folder(step=step)).files()
 
 
-def make_file(entry: RunEntry, file_format: object) -> tuple[int | None, list[str]]:
-    """Write one more format: (step of the checkpoint it comes from, names of its file and of those it refers to).
+def make_file(entry: RunEntry, file_format: str) -> tuple[int | None, list[str]]:
+    """Write one more format: (step of the checkpoint it comes from, None for that of a finished run; names of its file
+    and of those it refers to).
 
     Blocks until the export has ended; ConfigError says in one line what went wrong.
     """
-    if not isinstance(file_format, str) or file_format not in formats_of(entry):
-        raise ConfigError("choose one of the formats of this run", hint=", ".join(formats_of(entry)))
-    step = export_step(entry)
+    step = None
     command = [sys.executable, "-m", "sds3d_app", "export", str(entry.folder.path), "--format", file_format]
-    command += ["--step", str(step)] if step is not None else []
+    if entry.folder.report() is None:
+        step = next(iter(entry.folder.checkpoint_steps()), None)
+        if step is None:
+            raise ConfigError(f"{entry.name} has no checkpoint yet", hint="wait for the first")
+        command += ["--step", str(step)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT, check=False)
     except subprocess.TimeoutExpired as error:
@@ -66,9 +53,8 @@ def make_file(entry: RunEntry, file_format: object) -> tuple[int | None, list[st
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or ["it failed without a message"]
         raise ConfigError(last[0].removeprefix("error: "))
-    main = ARTIFACTS[file_format].file_name
-    folder = entry.folder.results_folder(step=step)
-    return step, [main, *(path.name for path in side_files(folder / main))]
+    main = entry.folder.results_folder(step=step) / ARTIFACTS[file_format]
+    return step, [path.name for path in (main, *side_files(main))]
 
 
 @dataclass(frozen=True)
@@ -86,22 +72,20 @@ class FileMaker:
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="sds3d-export")
-        self._lock, self._last, self._waiting = threading.Lock(), dict[str, Export](), 0
+        self.last = dict[str, Export]()  # by the name of the run
+        self._lock, self._waiting = threading.Lock(), 0
 
     def start(self, entry: RunEntry, file_format: object) -> None:
         """Begin; ConfigError for what is no format of the run, or if too many wait."""
-        if not isinstance(file_format, str) or file_format not in formats_of(entry):
-            raise ConfigError("choose one of the formats of this run", hint=", ".join(formats_of(entry)))
+        known = artifacts_of(entry.config)
+        if not isinstance(file_format, str) or file_format not in known:
+            raise ConfigError("choose one of the formats of this run", hint=", ".join(known))
         with self._lock:
             if self._waiting >= WAITING:
                 raise ConfigError(f"{WAITING} files are being made already", hint="try again later")
             self._waiting += 1
-            self._last[entry.name] = Export(file_format)
+            self.last[entry.name] = Export(file_format)
         self._executor.submit(self._make, entry, file_format)
-
-    def last(self, entry: RunEntry) -> Export | None:
-        """The file that was asked for last, made or not."""
-        return self._last.get(entry.name)
 
     def close(self) -> None:
         """Begin nothing more."""
@@ -115,7 +99,7 @@ class FileMaker:
             result = Export(file_format, problem=str(error))
         with self._lock:
             self._waiting -= 1
-            self._last[entry.name] = result
+            self.last[entry.name] = result
 
 
 def copy_for_viewer(source: Path, folder: Path) -> str | None:
@@ -130,9 +114,7 @@ def copy_for_viewer(source: Path, folder: Path) -> str | None:
     key = sha256(f"{source.resolve()} {stat.st_mtime_ns} {stat.st_size}".encode()).hexdigest()[:16]
     target = folder / f"{key}{source.suffix}"
     if not target.is_file():
-        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file, source.open("rb") as original:
-            shutil.copyfileobj(original, file)
-        Path(file.name).replace(target)
+        write_atomic(target, source.read_bytes())
     target.touch()
     for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-MODELS_KEPT]:
         old.unlink(missing_ok=True)

@@ -1,16 +1,19 @@
-"""What stands before every request: the name of the host, a password where there is one, limits, and headers."""
+"""What stands before every request: the Guard, and the CallFilter for the calls of the page's events."""
 
 import base64
-import binascii
 import hmac
+import json
 import re
 import threading
 import time
 from collections import defaultdict, deque
+from typing import Annotated, Any
 
 import anyio
+import gradio as gr
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -29,12 +32,16 @@ HEADERS = {
 # look up and fetch for whoever asks), its queue, streams, deep links, descriptions of the API.
 GRADIO = "/gradio_api/"
 USED = re.compile(r"(run/predict|heartbeat/\w+)/?$|file=(?![a-z][a-z0-9+.-]+:|//|\\\\)", re.I)
+CALL = f"{GRADIO}run/predict"
 MAX_BODY = 6 << 20  # bytes of a request
+MAX_OPTIONS = 200  # controls that a visitor may have changed
+MAX_LENGTH = 4000  # characters of a text that has no limit of its own
 DELAY, TRIES, WINDOW = 0.5, 10, 300.0  # a wrong password costs DELAY seconds; at most TRIES per WINDOW seconds
 
 
 class Guard:
-    """An ASGI middleware: `app.add_middleware(Guard, login=..., hosts=...)`."""
+    """An ASGI middleware, `app.add_middleware(Guard, login=..., hosts=...)`: the name of the host, a password where
+    there is one, limits, and headers."""
 
     def __init__(self, app: ASGIApp, login: tuple[str, str] | None, hosts: set[str]) -> None:
         """`hosts` are the names by which the server may be called, without ports."""
@@ -69,40 +76,34 @@ class Guard:
         path = request.url.path
         if path.startswith(GRADIO) and not USED.match(path.removeprefix(GRADIO)):
             return PlainTextResponse("there is no such address", 404)
-        return None if request.method in ("GET", "HEAD") else self._refuse_order(request, called)
-
-    def _refuse_order(self, request: Request, called: str) -> Response | None:
+        if request.method in ("GET", "HEAD"):
+            return None
         origin = request.headers.get("origin")  # told by every browser, so a page of another site cannot give orders
         if origin is not None and origin.lower().partition("://")[2] != called:
             return PlainTextResponse("orders are taken from this server's own page only", 403)
         length = request.headers.get("content-length", "")
         if not (length.isascii() and length.isdigit()):  # a body without end, in chunks
             return PlainTextResponse("the request does not say how long it is", 411)
-        if int(length) > MAX_BODY:
-            return PlainTextResponse("the request is too large", 413)
-        return None
+        return PlainTextResponse("the request is too large", 413) if int(length) > MAX_BODY else None
 
     async def _ask(self, request: Request, login: tuple[str, str]) -> Response | None:
         """HTTP's basic authentication; each wrong answer costs time, and too many of them all further ones."""
         who = request.client.host if request.client else ""
-        if self._too_many(who):
-            return PlainTextResponse("too many wrong passwords: wait some minutes", 429)
+        with self._lock:
+            tries = self._wrong[who]
+            while tries and time.monotonic() - tries[0] > WINDOW:
+                tries.popleft()
+            if len(tries) >= TRIES:
+                return PlainTextResponse("too many wrong passwords: wait some minutes", 429)
         given = credentials(request.headers.get("authorization", ""))
         if given is not None:
             right = [hmac.compare_digest(a.encode(), b.encode()) for a, b in zip(given, login, strict=True)]
             if all(right):
                 return None
             with self._lock:
-                self._wrong[who].append(time.monotonic())
+                tries.append(time.monotonic())
             await anyio.sleep(DELAY)
         return PlainTextResponse("a name and password are needed", 401, {"WWW-Authenticate": 'Basic realm="sds3d"'})
-
-    def _too_many(self, who: str) -> bool:
-        with self._lock:
-            tries = self._wrong[who]
-            while tries and time.monotonic() - tries[0] > WINDOW:
-                tries.popleft()
-            return len(tries) >= TRIES
 
 
 def credentials(header: str) -> tuple[str, str] | None:
@@ -112,6 +113,80 @@ def credentials(header: str) -> tuple[str, str] | None:
         return None
     try:
         name, colon, password = base64.b64decode(text, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError, ValueError):
+    except ValueError:  # neither base64 nor UTF-8
         return None
     return (name, password) if colon else None
+
+
+class Call(BaseModel):
+    """What the page sends to `CALL`: an event's number, and a value for each of its inputs."""
+
+    model_config = ConfigDict(strict=True)
+
+    fn_index: int
+    session_hash: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    data: list[Any]
+
+
+class CallFilter:
+    """An ASGI middleware inside of the Guard: what a call of one of the page's events may hold. Gradio itself makes
+    text of anything, or breaks."""
+
+    def __init__(self, app: ASGIApp, blocks: gr.Blocks) -> None:
+        self._app, self._blocks = app, blocks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "").rstrip("/")
+        if scope["type"] != "http" or scope["method"] != "POST" or path != CALL:
+            await self._app(scope, receive, send)
+            return
+        try:
+            body = await Request(scope, receive).body()
+        except ClientDisconnect:
+            return
+        if not self.allows(body):
+            await PlainTextResponse("the page does not make such calls", 422)(scope, receive, send)
+            return
+        unread = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive_again() -> Message:
+            return unread.pop() if unread else await receive()
+
+        await self._app(scope, receive_again, send)
+
+    def allows(self, body: bytes) -> bool:
+        """Whether it is a call of an event with as many values as it has inputs, each of the input's kind."""
+        try:
+            call = Call.model_validate(json.loads(body))
+        except (ValueError, RecursionError):
+            return False
+        event = self._blocks.fns.get(call.fn_index)
+        if event is None or event.fn is None:
+            return False
+        return len(call.data) == len(event.inputs) and all(map(is_of, event.inputs, call.data))
+
+
+def is_of(component: Any, value: Any) -> bool:
+    """Whether a browser that shows the component could have sent this."""
+    if value is None or isinstance(component, gr.State):  # the server has its own states, and uses no other
+        return True
+    if isinstance(component, gr.Dropdown) and not component.allow_custom_value:
+        return isinstance(value, str) and value in [choice for _, choice in component.choices]
+    if isinstance(component, gr.Textbox | gr.Dropdown):
+        return isinstance(value, str) and len(value) <= (getattr(component, "max_length", None) or MAX_LENGTH)
+    if isinstance(component, gr.HTML):  # the controls under Advanced: page.js sends what was changed
+        is_small = isinstance(value, dict) and len(value) <= MAX_OPTIONS
+        return is_small and all(len(key) <= 100 and is_plain(option) for key, option in value.items())
+    if isinstance(component, gr.Number | gr.Dataset):
+        is_number = type(value) is int or (type(value) is float and isinstance(component, gr.Number))
+        return is_number and is_plain(value)
+    return isinstance(component, gr.Checkbox) and isinstance(value, bool)
+
+
+def is_plain(value: object) -> bool:
+    """A text, a switch or a finite number, or nothing."""
+    if isinstance(value, str):
+        return len(value) <= MAX_LENGTH
+    if type(value) in (int, float):
+        return abs(value) < 1e300  # type: ignore[arg-type]  # which nan is not either
+    return value is None or isinstance(value, bool)

@@ -7,6 +7,7 @@ that is slow, or behind a slow line, misses what came in between and is sent the
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from sds3d.errors import Sds3dError
@@ -44,20 +45,18 @@ def message_of(index: RunIndex, name: str) -> Message | None:
 class _Slot:
     """The newest message about one run."""
 
+    task: asyncio.Task[None]
+
     def __init__(self) -> None:
-        self.text, self.version, self.is_over = "", 0, False
-        self.watchers, self.changed = 0, asyncio.Event()
-        self.task: asyncio.Task[None] | None = None
+        self.text, self.is_over, self.watchers, self.changed = "", False, 0, asyncio.Event()
 
     def put(self, text: str, is_over: bool) -> None:
-        """Wakes the pages only if there is something new."""
-        is_new = bool(text) and text != self.text
-        if is_new:
-            self.text, self.version = text, self.version + 1
-        if is_new or is_over:
-            self.is_over = self.is_over or is_over
-            self.changed.set()
-            self.changed = asyncio.Event()
+        """Wakes the pages only if there is something new. An empty text leaves the last one as it is."""
+        if text in ("", self.text) and not is_over:
+            return
+        self.text, self.is_over = text or self.text, self.is_over or is_over
+        self.changed.set()
+        self.changed = asyncio.Event()
 
 
 class LiveStreams:
@@ -65,65 +64,59 @@ class LiveStreams:
 
     def __init__(self, look: Callable[[str], Message | None]) -> None:
         """`look(name)` is called in a thread; None ends the stream."""
-        self._look, self._slots, self._is_closed = look, dict[str, _Slot](), False
+        self.slots = dict[str, _Slot]()  # by the name of the run
+        self._look, self._is_closed = look, False
 
     def is_full(self) -> bool:
         """Whether no further page may watch."""
-        return sum(slot.watchers for slot in self._slots.values()) >= MAX_STREAMS
-
-    def watched(self) -> list[str]:
-        """Names of the runs that are read."""
-        return list(self._slots)
+        return sum(slot.watchers for slot in self.slots.values()) >= MAX_STREAMS
 
     async def follow(self, name: str) -> AsyncIterator[str]:
         """Server-sent events: the newest message whenever there is another, until the run has ended or `close`."""
-        slot = self._slots.get(name)
+        slot = self.slots.get(name)
         if slot is None:
-            slot = self._slots[name] = _Slot()
+            slot = self.slots[name] = _Slot()
             slot.task = asyncio.create_task(self._read(name, slot))
         slot.watchers += 1
-        sent = 0
+        sent = ""
         try:
             while not self._is_closed:
                 changed = slot.changed
-                if slot.version != sent:
-                    sent = slot.version
-                    yield f"data: {slot.text}\n\n"
+                if slot.text != sent:
+                    sent = slot.text
+                    yield f"data: {sent}\n\n"
                 elif slot.is_over:
                     return
                 else:
                     try:
                         await asyncio.wait_for(changed.wait(), HEARTBEAT)
-                    except TimeoutError:
+                    except asyncio.TimeoutError:  # not yet the built-in one in Python 3.10
                         yield ": nothing new\n\n"
         finally:
             slot.watchers -= 1
-            if slot.watchers == 0 and slot.task is not None:
+            if slot.watchers == 0:
                 slot.task.cancel()
                 self._forget(name, slot)
 
     def close(self) -> None:
         """End all streams: the server is about to end."""
         self._is_closed = True
-        for slot in list(self._slots.values()):
+        for slot in list(self.slots.values()):
             slot.put("", is_over=True)
 
     async def _read(self, name: str, slot: _Slot) -> None:
         try:
-            while not slot.is_over:
-                try:
+            while True:
+                with suppress(OSError, Sds3dError):  # deleted at this moment, or the disk is busy: the next look tells
                     message = await asyncio.to_thread(self._look, name)
-                except (OSError, Sds3dError):  # deleted at this moment, or the disk is busy: the next look tells
-                    await asyncio.sleep(POLL)
-                    continue
-                over = message is None or not message["active"]
-                slot.put(json.dumps(message) if message is not None else "", over)
-                if not over:
-                    await asyncio.sleep(POLL)
+                    slot.put(json.dumps(message) if message else "", is_over=not (message and message["active"]))
+                if slot.is_over:
+                    return
+                await asyncio.sleep(POLL)
         finally:
             self._forget(name, slot)
             slot.put("", is_over=True)
 
     def _forget(self, name: str, slot: _Slot) -> None:
-        if self._slots.get(name) is slot:
-            del self._slots[name]
+        if self.slots.get(name) is slot:
+            del self.slots[name]

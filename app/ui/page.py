@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -9,27 +10,35 @@ from typing import Any
 import gradio as gr
 
 from sds3d.config import PARTS, PRESETS
-from sds3d.run.artifacts import ARTIFACTS
+from sds3d.run.artifacts import ARTIFACTS, artifacts_of
 
-from . import fragments
-from .actions import FIELDS, change_run, command, delete_run, fork_run, make_format, start
+from . import actions, fragments
 from .controls import controls_html, examples_of
-from .export_files import MODELS, FileMaker, copy_for_viewer, formats_of, models_version
+from .export_files import FileMaker, copy_for_viewer, models_version
 from .run_index import RunEntry, RunIndex
 
-CSS = resources.files("sds3d_app.ui").joinpath("page.css").read_text(encoding="utf-8")
-SCRIPT = resources.files("sds3d_app.ui").joinpath("page.js").read_text(encoding="utf-8")
+CSS, SCRIPT = (resources.files("sds3d_app.ui").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
 HEAD = f'<meta name="viewport" content="width=device-width, initial-scale=1"><script>{SCRIPT}</script>'
+THEME = gr.themes.Base(  # fonts of the system only: nothing is fetched
+    font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
+    font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "monospace"],
+    primary_hue="emerald", neutral_hue="slate", radius_size="md",
+)  # fmt: skip
 TICK = 4.0  # seconds between looks at all runs; the chosen one has its stream
-CARDS, ACTIVE_CARDS = 300, 50  # that are shown at most
+ACTIVE_CARDS = 50  # that are shown at most
 # No event goes through Gradio's queue: see Page. `js` of the button Generate puts in what was changed under Advanced.
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
 ANY: dict[str, Any] = {"allow_custom_value": True}  # a dropdown whose choices change: the server looks names up itself
 FOLLOW = "sds3dFollow(element, props, watch, () => trigger('state_changed'))"
 SHOW_MODELS = "sds3dModels(element, watch, () => trigger('models_changed'))"
 WITH_OPTIONS = "(options, ...fields) => [sds3dOptions(), ...fields]"
-
-Event = Callable[..., Any]
+# What can be done to a job in a state, in the words of the button. Fourth is "again": see fragments.
+BUTTONS = {
+    "pause": {"running": "Pause"},
+    "resume": {"paused": "Go on"},
+    "stop": {"queued": "Leave the queue", "running": "Stop and keep it", "paused": "Stop and keep it"},
+}
+Part = tuple[Any, Callable[[], Any]]  # (a key, what makes the value)
 
 
 class Page(gr.Blocks):
@@ -52,10 +61,7 @@ def make_page(index: RunIndex, maker: FileMaker) -> gr.Blocks:
             with gr.Column(scale=6, min_width=320):
                 parts, acted = _view(index, maker, chosen)
         shelf, find, removed = _shelf(index)
-        outputs = [{**parts, **shelf}[name] for name in SHOWN]
-
-        def look(name: str, before: dict[str, Any], words: str) -> list[Any]:
-            return refresh(index, maker, name, before, words)
+        outputs = [{**parts, **shelf}[name] for name in _parts(index, maker, None, "")]
 
         def choose(request: gr.Request) -> str:
             entry = index.find(request.query_params.get("run"))
@@ -64,91 +70,66 @@ def make_page(index: RunIndex, maker: FileMaker) -> gr.Blocks:
         loaded = page.load(choose, None, chosen, **PRIVATE)
         after = [event.then for event in (loaded, begun, *acted, removed)]
         for event in (*after, gr.Timer(TICK).tick, parts["live"].state_changed, find.input):
-            event(look, [chosen, shown, find], [shown, *outputs], **PRIVATE)
+            event(partial(refresh, index, maker), [chosen, shown, find], [shown, *outputs], **PRIVATE)
     return page
 
 
-SHOWN = (
-    "live", "details", "results", "active", "history", "pause", "resume", "stop", "again", "format",
-    "exported", "first", "second", "doomed", "viewers", "about", "formats",
-)  # fmt: skip
-VARIANTS: dict[str, Any] = {"stop": "stop"}
-STOPS = {"queued": "Leave the queue", "running": "Stop and keep it", "paused": "Stop and keep it"}
-
-
 def refresh(index: RunIndex, maker: FileMaker, name: str, before: dict[str, Any], find: str) -> list[Any]:
-    """[a key for each of SHOWN, then their values]; what has the key that it had `before` is left as it is."""
-    now, values = {}, []
-    for part, (key, make) in _parts(index, maker, index.find(name), find or "").items():
-        now[part] = key
-        values.append(gr.skip() if part in before and before[part] == key else make())
-    return [now, *values]
+    """[a key for each part, then their values]; what has the key that it had `before` is left as it is."""
+    parts = _parts(index, maker, index.find(name), find or "")
+    values = [gr.skip() if part in before and before[part] == key else make() for part, (key, make) in parts.items()]
+    return [{part: key for part, (key, _) in parts.items()}, *values]
 
 
-def _parts(
-    index: RunIndex, maker: FileMaker, entry: RunEntry | None, find: str
-) -> dict[str, tuple[Any, Callable[[], Any]]]:
-    """(key, what makes the value) of each of SHOWN, in order. A key is cheap, and another whenever the value is."""
+def _parts(index: RunIndex, maker: FileMaker, entry: RunEntry | None, find: str) -> dict[str, Part]:
+    """Each part of the page that changes. Its key is cheap, and another whenever the value is."""
     entries, under_way, version = index.all()
-    log = index.log(entry) if entry is not None else fragments.NO_LOG
-    name, state = (entry.name, entry.state) if entry is not None else ("", "")
-    is_job, ended = entry is not None and entry.job is not None, entry is not None and not entry.active
+    log, export, place, name, state, is_job, formats = fragments.NO_LOG, None, 0, "", "", False, list[str]()
+    if entry is not None:
+        log, export, place = index.log(entry), maker.last.get(entry.name), index.place(entry)
+        name, state, is_job = entry.name, entry.state, entry.job is not None
+        formats = artifacts_of(entry.config) if not entry.active and entry.folder.exists() else []
 
-    def of(value: Any, make: Callable[[Any], Any] = lambda value: value) -> tuple[Any, Callable[[], Any]]:
-        return value, lambda: make(value)
+    def of(make: Callable[[Any], Any], value: Any) -> Part:
+        return value, partial(make, value)
 
-    def button(label: str) -> tuple[Any, Callable[[], Any]]:
-        return of(label, lambda label: gr.Button(label or "-", visible=bool(label)))
-
-    def live() -> str:
-        return fragments.live(entry, log, index.place(entry) if entry is not None else 0)
-
-    def history() -> str:
-        return fragments.history(_matching(entries, find), len(entries), name)
-
-    def choices() -> Any:
-        return gr.Dropdown(choices=[(f"{one.prompt} ({one.name})", one.name) for one in entries[:CARDS]])
-
+    watched = (name, state, 0 if state in ("running", "queued") else version)  # those two have a stream
     cards = [(one, fragments.preview_address(one, index.log(one))) for one in under_way[:ACTIVE_CARDS]]
-    formats = tuple(formats_of(entry)) if ended and entry is not None and entry.folder.exists() else ()
     return {
-        "live": ((name, state, 0 if state in ("running", "queued") else version), live),  # those have a stream
-        "details": of(fragments.details(entry, log)),
-        "results": of(fragments.results(entry, log)),
-        "active": of(fragments.cards(cards, name)),
-        "history": ((version, name, find), history),
-        "pause": button("Pause" if is_job and state == "running" else ""),
-        "resume": button("Go on" if is_job and state == "paused" else ""),
-        "stop": button(STOPS.get(state, "") if is_job else ""),
-        "again": button(fragments.again(entry)),
-        "format": of(formats, lambda formats: gr.Dropdown(choices=list(formats))),
-        "exported": of(fragments.exported(entry, maker.last(entry) if entry is not None else None)),
-        "first": (version, choices),
-        "second": (version, choices),
-        "doomed": (version, choices),
-        "viewers": of(bool(entry is not None and models_version(entry)), lambda value: gr.Column(visible=value)),
-        "about": of(entry is not None, lambda value: gr.Column(visible=value)),
-        "formats": of(bool(formats), lambda value: gr.Row(visible=value)),
+        "live": (watched, partial(fragments.live, entry, log, place)),
+        "details": of(str, fragments.details(log)),
+        "results": of(str, fragments.results(entry, log)),
+        "active": of(str, fragments.cards(cards, name)),
+        "history": ((version, name, find), partial(fragments.history, entries, find, name)),
+        **{order: of(_button, labels.get(state, "") if is_job else "") for order, labels in BUTTONS.items()},
+        "again": of(_button, fragments.again(entry)),
+        "format": of(gr.Dropdown, formats),
+        "exported": of(str, fragments.exported(entry, export)),
+        **dict.fromkeys(("first", "second", "doomed"), (version, partial(_runs, entries))),
+        "viewers": of(_visible, entry is not None and bool(models_version(entry))),
+        "about": of(_visible, entry is not None),
+        "formats": of(_visible, bool(formats)),
     }
 
 
-def _matching(entries: Sequence[RunEntry], find: str) -> list[RunEntry]:
-    """Ended runs with all of these words, newest first, at most CARDS."""
-    words, matching = find.lower().split(), list[RunEntry]()
-    for entry in entries:
-        if not entry.active and all(word in f"{entry.prompt} {entry.name}".lower() for word in words):
-            matching.append(entry)
-            if len(matching) == CARDS:
-                break
-    return matching
+def _button(label: str) -> gr.Button:
+    return gr.Button(label or "-", visible=bool(label))
 
 
-def model(index: RunIndex, name: str, artifact: str) -> str | None:
+def _runs(entries: Sequence[RunEntry]) -> gr.Dropdown:
+    return gr.Dropdown(choices=[(f"{one.prompt} ({one.name})", one.name) for one in entries[: fragments.CARDS]])
+
+
+def _visible(is_visible: bool) -> gr.Column:
+    return gr.Column(visible=is_visible)
+
+
+def model(index: RunIndex, artifact: str, name: str) -> str | None:
     """A model for a viewer. An event of its own: a model that arrives with other things is not drawn."""
     entry = index.find(name)
-    folder = Path(os.environ["GRADIO_TEMP_DIR"]) / "models"
-    is_there = entry is not None and models_version(entry)
-    return copy_for_viewer(entry.folder.artifact(artifact), folder) if entry is not None and is_there else None
+    if entry is None or entry.active:
+        return None
+    return copy_for_viewer(entry.folder.artifact(artifact), Path(os.environ["GRADIO_TEMP_DIR"]) / "models")
 
 
 def example(number: int, prior: str) -> Any:
@@ -167,14 +148,9 @@ def _form(index: RunIndex, chosen: gr.State) -> Any:
     words = gr.HTML(elem_id="words")
     negative = gr.Textbox(label="What it should not look like", max_length=500, elem_id="negative", lines=1)
     with gr.Row():
-        guidance, scene, preset = (
-            gr.Dropdown(names, value=value, label=label, elem_id=label.lower(), min_width=140)
-            for label, names, value in (
-                ("Guidance", sorted(PARTS["guidance"]), "sds"),
-                ("Scene", sorted(PARTS["scene"]), "gaussians"),
-                ("Preset", list(PRESETS), "default"),
-            )
-        )
+        guidance = _choice("Guidance", sorted(PARTS["guidance"]), "sds")
+        scene = _choice("Scene", sorted(PARTS["scene"]), "gaussians")
+        preset = _choice("Preset", list(PRESETS), "default")
     with gr.Row():
         prior = gr.Textbox(
             value="embedded", label="Prior", info="embedded, or a model's folder or hub id", elem_id="prior",
@@ -187,16 +163,17 @@ def _form(index: RunIndex, chosen: gr.State) -> Any:
     problem = gr.HTML(elem_id="problem")
     with gr.Accordion("Advanced", open=False, elem_id="advanced"):
         with gr.Row():
-            timesteps, noise = (
-                gr.Dropdown([("as it suits", ""), *sorted(PARTS[part])], value="", label=label, elem_id=part)
-                for label, part in (("Timesteps", "timesteps"), ("Noise", "noise"))
-            )
+            timesteps = _choice("Timesteps", [("as it suits", ""), *sorted(PARTS["timesteps"])], "")
+            noise = _choice("Noise", [("as it suits", ""), *sorted(PARTS["noise"])], "")
         more = gr.Textbox(
             label="Further options", placeholder="optim.lr_scale=0.5", lines=2, max_length=4000, elem_id="more",
             info="KEY=VALUE, one a line: anything that sds3d generate --set takes",
         )  # fmt: skip
-        fields: list[Any] = [prompt, negative, prior, guidance, scene, preset, seed, timesteps, noise]
-        parts = {name: field for name, field in zip(FIELDS, fields, strict=True) if name in (*PARTS, "preset")}
+        fields: dict[str, Any] = {
+            "prompt": prompt, "negative_prompt": negative, "prior": prior, "guidance": guidance, "scene": scene,
+            "preset": preset, "seed": seed, "timesteps": timesteps, "noise": noise,
+        }  # fmt: skip
+        parts = {name: field for name, field in fields.items() if name in (*PARTS, "preset")}
 
         def controls(more: str, *values: str) -> str:
             return controls_html(dict(zip(parts, values, strict=True)), more)
@@ -205,38 +182,39 @@ def _form(index: RunIndex, chosen: gr.State) -> Any:
         options = gr.HTML(defaults, elem_id="options", js_on_load="sds3dControls(element, watch)")
         changes: list[Any] = [*(field.change for field in parts.values()), more.blur]
         gr.on(changes, controls, [more, *parts.values()], options, **PRIVATE)
-    return go.click(
-        lambda *values: start(index, *values), [options, more, *fields], [chosen, words, problem], js=WITH_OPTIONS,
-        **PRIVATE,
-    )  # fmt: skip
+
+    def start(entered: Any, more: str | None, *values: Any) -> Any:
+        return actions.start(index, entered, more, dict(zip(fields, values, strict=True)))
+
+    inputs = [options, more, *fields.values()]
+    return go.click(start, inputs, [chosen, words, problem], js=WITH_OPTIONS, **PRIVATE)
+
+
+def _choice(label: str, names: Sequence[Any], value: str) -> gr.Dropdown:
+    return gr.Dropdown(names, value=value, label=label, elem_id=label.lower(), min_width=140)
 
 
 def _view(index: RunIndex, maker: FileMaker, chosen: gr.State) -> tuple[dict[str, Any], list[Any]]:
     """The chosen run, large, and what can be done with it: (its parts, the events that do something)."""
     live, answer = gr.HTML(elem_id="live", js_on_load=FOLLOW), gr.HTML(elem_id="answer")
+    buttons, acted = dict[str, Any](), list[Any]()
     with gr.Row():
-        buttons = {
-            name: gr.Button(
-                "-", visible=False, elem_id=name, size="sm", variant="stop" if name == "stop" else "secondary"
-            )
-            for name in ("pause", "resume", "stop", "again")
-        }
-    orders = {"pause": "pause", "resume": "resume", "stop": "stop", "again": "retry"}
-    acted = [buttons[name].click(command(index, orders[name]), chosen, answer, **PRIVATE) for name in buttons]
+        for order in (*BUTTONS, "again"):
+            variant: Any = "stop" if order == "stop" else "secondary"
+            button = buttons[order] = gr.Button("-", visible=False, elem_id=order, size="sm", variant=variant)
+            acted.append(button.click(partial(actions.command, index, order=order), chosen, answer, **PRIVATE))
     with gr.Column(visible=False) as viewers, gr.Tabs() as tabs:
-        labels = [ARTIFACTS[name].file_name for name in MODELS]
         with gr.Tab("Mesh", id="mesh"):
-            mesh = gr.Model3D(label=labels[0], height=360, elem_id="mesh", interactive=False)
+            mesh = gr.Model3D(label=ARTIFACTS["glb"], height=360, elem_id="mesh", interactive=False)
         with gr.Tab("Splats", id="splats") as behind:
-            splats = gr.Model3D(label=labels[1], height=360, elem_id="splats", interactive=False)
+            splats = gr.Model3D(label=ARTIFACTS["ply"], height=360, elem_id="splats", interactive=False)
     results = gr.HTML(elem_id="results", js_on_load=SHOW_MODELS)
-    results.models_changed(
-        lambda name: (model(index, name, "glb"), None, gr.Tabs(selected="mesh")),
-        chosen,
-        [mesh, splats, tabs],
-        **PRIVATE,
-    )
-    behind.select(lambda name: model(index, name, "ply"), chosen, splats, **PRIVATE)  # out of sight nothing is drawn
+
+    def show_mesh(name: str) -> Any:
+        return model(index, "glb", name), None, gr.Tabs(selected="mesh")
+
+    results.models_changed(show_mesh, chosen, [mesh, splats, tabs], **PRIVATE)
+    behind.select(partial(model, index, "ply"), chosen, splats, **PRIVATE)  # out of sight nothing is drawn
     with gr.Column(visible=False) as about:
         with gr.Accordion("Curves and log", open=True, elem_id="curves"):
             details = gr.HTML(elem_id="details")
@@ -246,7 +224,8 @@ def _view(index: RunIndex, maker: FileMaker, chosen: gr.State) -> tuple[dict[str
         file_format = gr.Dropdown([], label="Another format", elem_id="format", min_width=160, **ANY)
         make = gr.Button("Make the file", elem_id="make", size="sm", min_width=140)
     exported = gr.HTML(elem_id="made")
-    acted.append(make.click(make_format(index, maker), [chosen, file_format], exported, **PRIVATE))
+    make_format = partial(actions.make_format, index, maker=maker)
+    acted.append(make.click(make_format, [chosen, file_format], exported, **PRIVATE))
     parts = {
         "live": live, "details": details, "results": results, "format": file_format,
         "exported": exported, "viewers": viewers, "about": about, "formats": formats, **buttons,
@@ -270,8 +249,8 @@ def _changing(index: RunIndex, chosen: gr.State) -> list[Any]:
         fork = gr.Button("Fork into a new run", elem_id="fork", size="sm")
     answer = gr.HTML(elem_id="changed")
     return [
-        change.click(change_run(index), [chosen, words, scale], answer, **PRIVATE),
-        fork.click(fork_run(index), [chosen, words, scale, steps], [chosen, answer], **PRIVATE),
+        change.click(partial(actions.change_run, index), [chosen, words, scale], answer, **PRIVATE),
+        fork.click(partial(actions.fork_run, index), [chosen, words, scale, steps], [chosen, answer], **PRIVATE),
     ]
 
 
@@ -279,8 +258,10 @@ def _shelf(index: RunIndex) -> tuple[dict[str, Any], gr.Textbox, Any]:
     """All runs, two side by side, and removing one: (parts, words to find, the event that removes)."""
 
     def compare(*names: object) -> str:
-        entries = [index.find(name) for name in names]
-        return fragments.compared(*((entry, index.log(entry)) if entry is not None else None for entry in entries))
+        return fragments.compared([(entry, index.log(entry)) for name in names if (entry := index.find(name))])
+
+    def delete(name: object, sure: object) -> tuple[str, bool]:
+        return actions.delete_run(index, name, sure), False  # and the tick is gone
 
     with gr.Tabs():
         with gr.Tab("History"), gr.Column(elem_id="history"):
@@ -295,7 +276,7 @@ def _shelf(index: RunIndex) -> tuple[dict[str, Any], gr.Textbox, Any]:
         with gr.Tab("Delete"):
             doomed = gr.Dropdown([], label="Run", elem_id="doomed", **ANY)
             sure = gr.Checkbox(label="Yes, remove it and all its files", elem_id="sure")
-            delete, answer = gr.Button("Delete", variant="stop", elem_id="delete"), gr.HTML(elem_id="deleted")
-            removed = delete.click(delete_run(index), [doomed, sure], [answer, sure], **PRIVATE)
+            button, answer = gr.Button("Delete", variant="stop", elem_id="delete"), gr.HTML(elem_id="deleted")
+            removed = button.click(delete, [doomed, sure], [answer, sure], **PRIVATE)
     parts = {"active": active, "history": history, "first": pair[0], "second": pair[1], "doomed": doomed}
     return parts, find, removed

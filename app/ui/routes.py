@@ -6,8 +6,6 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
 
-from sds3d.errors import Sds3dError
-
 from .export_files import files_at
 from .live_stream import LiveStreams
 from .run_index import RunIndex
@@ -23,11 +21,7 @@ def add_routes(app: FastAPI, index: RunIndex, streams: LiveStreams) -> None:
 
     def file_of(name: str, file: str, step: int | None) -> Response:
         entry = index.find(name)
-        try:
-            path = files_at(entry, step).get(file) if entry is not None else None
-        except (OSError, Sds3dError):
-            path = None
-        return answer(path)
+        return answer(files_at(entry, step).get(file) if entry is not None else None)
 
     @app.get("/run/{name}/{file}")
     def result(name: str, file: str) -> Response:

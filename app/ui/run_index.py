@@ -1,17 +1,14 @@
 """Every run below the outputs folder, by name: an index that follows changes, so that a look does not cost a scan."""
 
-import os
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 
 from sds3d.config import RunConfig
 from sds3d.errors import ConfigError, Sds3dError
-from sds3d.jobs import Job, Queue
+from sds3d.jobs.queue import UNFINISHED, Job, Queue
 from sds3d.run.folder import RunFolder
 
 from .run_log import RunLog, RunLogs
@@ -84,15 +81,13 @@ class RunIndex:
         """Queue a run; ConfigError if the queue is full. The same options again are the same run."""
         with self._lock:
             counts = self.queue.counts()
-            active = sum(counts.get(state, 0) for state in ("queued", "running", "paused"))
+            active = sum(counts.get(state, 0) for state in UNFINISHED)
             if active >= self.limit:
                 raise ConfigError(f"the queue is full: {active} runs wait or are under way", hint="try again later")
             job = self.queue.add(config)
             if job.state in ("failed", "stopped"):
                 self.queue.retry(job)
-            entry = self.find(job.name)
-        assert entry is not None, "what was added is there"
-        return entry
+            return self.chosen(job.name)
 
     def all(self) -> tuple[list[RunEntry], list[RunEntry], int]:
         """(all runs, newest first; those of them that wait or are under way; a number that is another if any is)."""
@@ -104,7 +99,14 @@ class RunIndex:
         """The run of that name; None where there is none. The name never becomes a path."""
         with self._lock:
             self._look()
-            return self._entry(name) if isinstance(name, str) else None
+            return self._jobs.get(name) or self._folders.get(name) if isinstance(name, str) else None
+
+    def chosen(self, name: object) -> RunEntry:
+        """As `find`; ConfigError where there is none."""
+        entry = self.find(name)
+        if entry is None:
+            raise ConfigError("choose a run first")
+        return entry
 
     def log(self, entry: RunEntry) -> RunLog:
         """What has happened in a run."""
@@ -120,9 +122,6 @@ class RunIndex:
             self.queue.delete(entry.job)
         else:
             entry.folder.delete()
-
-    def _entry(self, name: str) -> RunEntry | None:
-        return self._jobs.get(name) or self._folders.get(name)
 
     def _look(self) -> None:
         before = self.version
@@ -147,40 +146,32 @@ class RunIndex:
         self._token = changes.token
 
     def _look_at_folders(self) -> None:
+        """Take up new folders, forget those that are gone, and see how others are."""
         changed = _time_of(self.outputs)
         if changed != self._listed:
             settled = time.time_ns() - changed > 1e9 * SETTLED
             self._listed = changed if settled else 0
-            self._list()
-        under_way = [name for name, entry in self._folders.items() if entry is not None and entry.state in UNDER_WAY]
-        for name in under_way:
-            self._read(name)
-        for name in islice(self._in_turn(), min(REVISITED, len(self._folders))):
-            if _time_of(RunFolder(self.outputs / name).reader().path) != self._times.get(name):
-                self._read(name)
-
-    def _list(self) -> None:
-        """Take up new folders, and forget those that are gone."""
-        try:
-            names = {item.name for item in os.scandir(self.outputs) if item.is_dir()} - {QUEUE}
-        except OSError:
-            names = set()
-        for name in self._folders.keys() - names:
-            self.version += self._folders.pop(name) is not None
-        for name in sorted(names):
-            if self._folders.get(name) is None and not name.startswith("."):
-                self._read(name)
-
-    def _in_turn(self) -> Iterator[str]:
+            found = {path.name for path in self.outputs.glob("[!.]*") if path.is_dir()} - {QUEUE}
+            for name in self._folders.keys() - found:
+                self.version += self._folders.pop(name) is not None
+            for name in sorted(found):
+                if self._folders.get(name) is None:
+                    self._read(name)
         names = list(self._folders)
-        while names:
-            self._turn = (self._turn + 1) % len(names)
-            yield names[self._turn]
+        in_turn = {*(names * 2)[self._turn : self._turn + REVISITED]}
+        self._turn = (self._turn + REVISITED) % max(1, len(names))
+        for name in names:
+            entry = self._folders[name]
+            if name in in_turn or (entry is not None and entry.state in UNDER_WAY):
+                self._read(name)
 
     def _read(self, name: str) -> None:
-        """Ask a folder of the command line how it is."""
+        """Ask a folder of the command line how it is, unless it has ended and its log is as it was."""
         folder, old = RunFolder(self.outputs / name), self._folders.get(name)
-        self._times[name] = _time_of(folder.reader().path)
+        changed = _time_of(folder.reader().path)
+        if old is not None and old.state not in UNDER_WAY and changed == self._times.get(name):
+            return
+        self._times[name] = changed
         try:
             status = folder.status()
             if old is not None and (old.state, old.reason) == (status.state, status.reason):

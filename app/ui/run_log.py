@@ -2,27 +2,12 @@
 
 import json
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sds3d.run.events import (
-    Changed,
-    CheckpointSaved,
-    Event,
-    EventReader,
-    Exported,
-    Failed,
-    Finished,
-    Measured,
-    Paused,
-    Preview,
-    Resumed,
-    Started,
-    StepDone,
-    Warned,
-)
+from sds3d.run import events
 from sds3d.run.folder import RunFolder
 
 KEPT = 64  # runs whose logs stay in memory
@@ -55,58 +40,55 @@ class RunLog:
         pace = self.pace()
         return max(0, self.steps - self.step) / pace if pace else None
 
-    def add(self, when: float, event: Event) -> None:
+    def add(self, when: float, event: events.Event) -> None:
         """Take account of one event."""
-        if isinstance(event, Started):
-            self._start(when, event)
+        if isinstance(event, events.Started):
+            if event.step == 0:  # from the beginning: nothing before it counts
+                vars(self).update(vars(RunLog()))
+            elif self.steps == 0:
+                self.altered = "it began from a checkpoint of another run"
+            self.steps, self.started, self.started_step = event.steps, when, event.step
         self.seen = when or self.seen
         self.step = getattr(event, "step", self.step)
-        if isinstance(event, StepDone):
+        if isinstance(event, events.StepDone):
             for name, value in event.losses.items():
                 points = self.losses.setdefault(name, [])
                 points.append((event.step, float(value)))
                 if len(points) > POINTS:
                     del points[::2]
-        elif isinstance(event, Preview):
+        elif isinstance(event, events.Preview):
             self.preview = event.path.name
-        elif isinstance(event, Changed):
+        elif isinstance(event, events.Changed):
             self.altered = "it was changed during the run"
-        elif isinstance(event, Exported) and "faces" in event.stats:
+        elif isinstance(event, events.Exported) and "faces" in event.stats:
             self.stats = dict(event.stats)
         if line := line_of(event):
             repeats = self.lines and line.endswith(SAVED) and self.lines[-1].endswith(SAVED)
             self.lines = [*(self.lines[:-1] if repeats else self.lines), line][-LINES:]
 
-    def _start(self, when: float, event: Started) -> None:
-        if event.step == 0:  # from the beginning: nothing before it counts
-            vars(self).update(vars(RunLog()))
-        elif self.steps == 0:
-            self.altered = "it began from a checkpoint of another run"
-        self.steps, self.started, self.started_step = event.steps, when, event.step
 
-
-def line_of(event: Event) -> str:
+def line_of(event: events.Event) -> str:
     """What an event adds to the log that people read; "" for most."""
     line = ""
     match event:
-        case Started():
+        case events.Started():
             line = f"begins on {event.device}" + (f" at step {event.step}" if event.step else "")
-        case Warned():
+        case events.Warned():
             line = f"warning: {event.message}"
-        case CheckpointSaved():
+        case events.CheckpointSaved():
             line = f"step {event.step}{SAVED}"
-        case Changed():
+        case events.Changed():
             changes = ", ".join(f"{key} to {value}" for key, value in event.changes.items())
             line = f"step {event.step}: changed {changes}"
-        case Measured():
+        case events.Measured():
             line = f"step {event.step}: {json.dumps(event.metrics)}"
-        case Exported():
+        case events.Exported():
             line = f"wrote {event.path.name}"
-        case Paused() | Resumed():
+        case events.Paused() | events.Resumed():
             line = f"step {event.step}: {type(event).__name__.lower()}"
-        case Failed():
+        case events.Failed():
             line = f"failed: {event.reason}"
-        case Finished():
+        case events.Finished():
             line = "interrupted and saved" if event.interrupted else "done"
     return line
 
@@ -115,16 +97,16 @@ class RunLogs:
     """The logs of the runs that were looked at last, each read by one reader, whoever asks."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._logs: OrderedDict[Path, tuple[EventReader, RunLog]] = OrderedDict()
+        self._lock, self._opened = threading.Lock(), lru_cache(KEPT)(_opened)
 
     def read(self, folder: RunFolder) -> RunLog:
         """The log of a run, with everything that has happened up to now."""
         with self._lock:
-            reader, log = self._logs.setdefault(folder.path, (folder.reader(), RunLog()))
-            self._logs.move_to_end(folder.path)
-            while len(self._logs) > KEPT:
-                self._logs.popitem(last=False)
+            reader, log = self._opened(folder.path)
             for when, event in reader.read():
                 log.add(when, event)
             return log
+
+
+def _opened(run: Path) -> tuple[events.EventReader, RunLog]:
+    return RunFolder(run).reader(), RunLog()

@@ -1,10 +1,8 @@
 """The server: our own application with the page mounted in it, files of runs by name only, and workers beside it."""
 
 import asyncio
-import atexit
 import logging
 import os
-import shutil
 import socket
 import tempfile
 from collections.abc import AsyncIterator
@@ -16,7 +14,7 @@ from sds3d.errors import ConfigError
 from ..workers.local_pool import WorkerPool, gpu_count
 from .run_index import RunIndex
 
-OWN_FOLDERS: list[str] = []  # temporary folders that this server made
+OWN_FOLDERS: list[tempfile.TemporaryDirectory[str]] = []  # that this server made
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 VISITORS = 200  # open pages whose states are remembered; Gradio's own limit is fifty times that, and never frees them
 
@@ -71,18 +69,15 @@ def quiet_environment() -> None:
     """Before Gradio is imported: nothing is sent anywhere, and temporary files are ours alone."""
     os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1")
     if "GRADIO_TEMP_DIR" not in os.environ:
-        os.environ["GRADIO_TEMP_DIR"] = folder = tempfile.mkdtemp(prefix="sds3d-ui-")
-        OWN_FOLDERS.append(folder)
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        OWN_FOLDERS.append(tempfile.TemporaryDirectory(prefix="sds3d-ui-", ignore_cleanup_errors=True))
+        os.environ["GRADIO_TEMP_DIR"] = OWN_FOLDERS[0].name
 
 
 def is_taken(host: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return True
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError:
+        return True
     return False
 
 
@@ -91,11 +86,10 @@ def make_app(index: RunIndex, pool: WorkerPool | None, login: tuple[str, str] | 
     import gradio as gr
     from fastapi import FastAPI
 
-    from .call_filter import CallFilter
     from .export_files import FileMaker
-    from .guard import Guard
+    from .guard import CallFilter, Guard
     from .live_stream import LiveStreams, message_of
-    from .page import CSS, HEAD, make_page
+    from .page import CSS, HEAD, THEME, make_page
     from .routes import add_routes
 
     maker, streams = FileMaker(), LiveStreams(lambda name: message_of(index, name))
@@ -105,12 +99,11 @@ def make_app(index: RunIndex, pool: WorkerPool | None, login: tuple[str, str] | 
         if pool is not None:
             pool.start()
         yield
-        streams.close()
         maker.close()
         if pool is not None:
             pool.end()
-        if OWN_FOLDERS:  # uvicorn raises the signal again after this, and then nothing at exit runs
-            shutil.rmtree(OWN_FOLDERS[0], ignore_errors=True)
+        for folder in OWN_FOLDERS:  # uvicorn raises the signal again after this, and then nothing at exit runs
+            folder.cleanup()
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.streams = streams
@@ -122,14 +115,5 @@ def make_app(index: RunIndex, pool: WorkerPool | None, login: tuple[str, str] | 
     return gr.mount_gradio_app(
         app, blocks, path="/", footer_links=[], run_history=False, allowed_paths=[], show_error=False,
         max_file_size="5mb", ssr_mode=False, enable_monitoring=False, pwa=False, mcp_server=False, css=CSS, head=HEAD,
-        theme=make_theme(), app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
+        theme=THEME, app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
     )  # fmt: skip
-
-
-def make_theme() -> Any:
-    """System fonts only: nothing is fetched."""
-    import gradio as gr
-
-    fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
-    mono = ["ui-monospace", "SFMono-Regular", "Menlo", "monospace"]
-    return gr.themes.Base(font=fonts, font_mono=mono, primary_hue="emerald", neutral_hue="slate", radius_size="md")

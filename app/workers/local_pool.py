@@ -1,5 +1,6 @@
 """Worker processes of this machine: kept at their number, each on its GPU. They save and end with this process."""
 
+import math
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from sds3d.errors import Sds3dError
@@ -21,21 +23,22 @@ GIVE_UP = 6  # fast deaths in a row, without a job that was begun meanwhile, aft
 GPUS = "CUDA_VISIBLE_DEVICES"
 
 
+@dataclass
 class _Place:
     """One of the pool's workers: the process that is there now and those that were there before."""
 
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.process: subprocess.Popen[bytes] | None = None
-        self.begun = 0.0
-        self.next_start: float | None = None  # when the process that died is replaced
-        self.fast_deaths = 0  # in a row
-        self.futile_deaths, self.claims = 0, 0  # fast deaths since the queue's number of claims was this
-        self.code: int | None = None  # how the last process ended, if none is to follow it
+    index: int
+    process: subprocess.Popen[bytes] | None = None
+    begun: float = 0.0
+    next_start: float | None = None  # when the process that ended is replaced: inf for never, None while it is there
+    code: int = DONE  # how it ended
+    fast_deaths: int = 0  # in a row
+    futile_deaths: int = 0  # those since the queue's number of claims was this:
+    claims: int = 0
 
 
 class WorkerPool:
-    """As RayWorkerPool, with processes: `start`, `at_work` and `end`, `pids` and `problem`."""
+    """As RayWorkerPool, with processes: `start`, `at_work`, `end` and `problem`."""
 
     def __init__(
         self, queue: Queue, workers: int, only: Selection | None = None, forever: bool = False, gpus: int = 0
@@ -46,6 +49,7 @@ class WorkerPool:
         self.queue, self._forever, self._gpus = queue, forever, gpus
         self._places = [_Place(index) for index in range(workers)]
         self._only, self._scratch = only, tempfile.TemporaryDirectory(prefix="sds3d-workers-")
+        self._names = Path(self._scratch.name) / "names"
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, daemon=True)
 
@@ -59,21 +63,12 @@ class WorkerPool:
 
     def at_work(self) -> bool:
         """Whether any worker is there, or to be replaced."""
-        return any(place.code is None for place in self._places)
-
-    def pids(self) -> list[int]:
-        """The workers that are there now."""
-        processes = [place.process for place in self._places]
-        return [process.pid for process in processes if process is not None and process.poll() is None]
+        return any(place.next_start != math.inf for place in self._places)
 
     def problem(self) -> int:
         """The exit code of a worker that ended with an error, or a negative number if workers were killed again and
         again; 0 if all is well."""
-        codes = [
-            place.process.returncode if place.process is not None and place.next_start is not None else place.code
-            for place in self._places
-        ]
-        return next((code for code in codes if code not in (None, DONE, INTERRUPTED)), 0)
+        return next((place.code for place in self._places if place.code not in (DONE, INTERRUPTED)), DONE)
 
     def end(self) -> None:
         """Tell all to save and give back what they do, and wait for them."""
@@ -87,10 +82,6 @@ class WorkerPool:
             process.wait()
         self._scratch.cleanup()
 
-    @property
-    def _names(self) -> Path:
-        return Path(self._scratch.name) / "names"
-
     def _keep(self) -> None:
         try:
             while not self._ended.wait(LOOK_EVERY):
@@ -103,27 +94,24 @@ class WorkerPool:
 
     def _look(self, place: _Place) -> None:
         assert place.process is not None
-        if place.code is None and place.next_start is None and place.process.poll() is not None:
+        if place.next_start is None and place.process.poll() is not None:
             self._plan_next(place, place.process.returncode)
         if place.next_start is not None and time.monotonic() >= place.next_start:
             self._start(place)
 
     def _plan_next(self, place: _Place, code: int) -> None:
         """The next process comes later after each fast death: it may die of what the one before died of."""
-        if code >= 0 and not self._forever:
-            place.code = code
-            return
         is_fast, claims = time.monotonic() - place.begun < FAST_DEATH, place.claims
         with suppress(Sds3dError):
             claims = self.queue.claims()
         place.fast_deaths = place.fast_deaths + 1 if is_fast else 0
         place.futile_deaths = place.futile_deaths + 1 if is_fast and claims == place.claims else 0
-        place.claims = claims
-        if place.futile_deaths >= GIVE_UP and not self._forever:
-            place.code = code
-            return
-        wait = min(FAST_DEATH, 2.0 ** (place.fast_deaths - 1) - 1.0)  # 0, 1, 3, 7, 10, 10, ... seconds
-        place.next_start = time.monotonic() + max(0.0, wait)
+        place.code, place.claims = code, claims
+        if not self._forever and (code >= 0 or place.futile_deaths >= GIVE_UP):
+            place.next_start = math.inf
+        else:
+            doubled = 2.0 ** min(place.fast_deaths, 10)
+            place.next_start = time.monotonic() + min(FAST_DEATH, doubled / 2 - 1)  # 0, 1, 3, 7, 10, 10, ... seconds
 
     def _start(self, place: _Place) -> None:
         threads = max(1, (os.cpu_count() or 1) // len(self._places))
@@ -134,7 +122,7 @@ class WorkerPool:
         environment = environment_of(place.index, len(self._places), self._gpus, os.environ)
         environment["OMP_NUM_THREADS"] = str(threads)
         place.process = subprocess.Popen(command, env=environment, start_new_session=True)
-        place.begun, place.next_start = time.monotonic(), None
+        place.begun, place.next_start, place.code = time.monotonic(), None, DONE
 
 
 def gpu_count() -> int:

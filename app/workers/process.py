@@ -16,6 +16,7 @@ from ..exit_codes import DONE, INTERRUPTED, guarded
 from ..signals import stopped_by_signals
 
 ORPHAN_POLL = 0.5  # seconds
+PREVIEW_SECONDS = 1.1  # with the time until the page's stream looks: a new picture within two seconds
 
 
 class Stopper:
@@ -49,13 +50,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line on stdout for each event")
     arguments = parser.parse_args()
     stop = Stopper()
-    if (
-        arguments.parent is not None
-    ):  # before torch is loaded: the parent may end in those seconds, or has ended already
+    if arguments.parent is not None:  # now, before torch is loaded: it may end meanwhile, or has ended already
         threading.Thread(target=stop.watch, args=(arguments.parent,), daemon=True).start()
     with stopped_by_signals(stop, second_ends=False):
-        code = guarded(lambda: work(arguments, stop))
-    sys.exit(code)
+        sys.exit(guarded(lambda: work(arguments, stop)))
 
 
 def work(arguments: argparse.Namespace, stop: Stopper) -> int:
@@ -63,7 +61,10 @@ def work(arguments: argparse.Namespace, stop: Stopper) -> int:
     import torch
 
     from sds3d.jobs import Queue, Selection, Worker
+    from sds3d.training.session import Session
 
+    if arguments.forever:  # for a page
+        Session.preview_seconds = PREVIEW_SECONDS
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     only = None if arguments.only is None else Selection(arguments.only.read_text().split())

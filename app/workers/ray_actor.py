@@ -4,10 +4,12 @@ import io
 import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sds3d.atomic import remove_tree, writing
+from sds3d.atomic import temporary_folder, writing
 from sds3d.config import RunConfig
 from sds3d.errors import ConfigError, RunBusy
 from sds3d.jobs.worker import Outcome, Runner
@@ -18,10 +20,10 @@ from sds3d.run.folder import RunFolder
 class RayWorker:
     """One device's worth of work. Calls come from the driver, several at once: `send` while `run` is under way."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self) -> None:
         import torch
 
-        torch.set_num_threads(threads)
+        torch.set_num_threads(1)
         self._runner = Runner()
 
     def shares(self, probe: str, token: str) -> bool:
@@ -44,35 +46,23 @@ class RayWorker:
         the run folder comes back packed.
         """
         config, told = RunConfig.restore(said, resolved), [command_from_dict(command) for command in commands]
-        if isinstance(run, str):
-            outcome = self._outcome(config, RunFolder(run), told)
-            return {"state": outcome.state, "reason": outcome.reason, "run": None}
         with tempfile.TemporaryDirectory(prefix="sds3d-ray-") as scratch:
-            folder = RunFolder(Path(scratch) / "run")
-            if run is not None:
+            folder, outcome = RunFolder(run if isinstance(run, str) else Path(scratch) / "run"), Outcome("interrupted")
+            if isinstance(run, bytes):
                 unpacked(run, folder.path)
-            outcome = self._outcome(config, folder, told)
-            return {"state": outcome.state, "reason": outcome.reason, "run": packed(folder.path)}
+            with suppress(RunBusy):  # somebody goes on with it by hand
+                for _ in self._runner.run(config, folder, told):
+                    pass
+                outcome = self._runner.outcome
+            return {**asdict(outcome), "run": None if isinstance(run, str) else packed(folder.path)}
 
-    def is_running(self) -> bool:
-        """Whether the job that was sent has begun, so that it can be told something."""
-        return self._runner.is_running
-
-    def send(self, command: Mapping[str, Any]) -> None:
-        """Tell the job that is under way."""
-        self._runner.send(command_from_dict(command))
+    def send(self, commands: Sequence[Mapping[str, Any]]) -> bool:
+        """Tell the job that is under way; False if it has not begun yet."""
+        return all(self._runner.send(command_from_dict(command)) for command in commands)
 
     def stop(self) -> None:
         """Save what is under way, and begin nothing else."""
         self._runner.stop()
-
-    def _outcome(self, config: RunConfig, folder: RunFolder, commands: list[Any]) -> Outcome:
-        try:
-            for _ in self._runner.run(config, folder, commands):
-                pass
-        except RunBusy as error:
-            return Outcome("interrupted", str(error))
-        return self._runner.outcome
 
 
 def packed(folder: Path) -> bytes:
@@ -86,19 +76,14 @@ def packed(folder: Path) -> bytes:
 
 def unpacked(data: bytes, folder: Path) -> None:
     """`folder` as it was packed, in place of what is there; ConfigError, and no change, for names that lead out."""
-    scratch = folder.with_name(f".{folder.name}.unpacking")
-    with writing(folder):
-        remove_tree(scratch)
-        scratch.mkdir(parents=True)
+    with writing(folder), temporary_folder(folder) as scratch:
+        new = scratch / "new"
+        new.mkdir()
         try:
             with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-                archive.extractall(scratch, filter="data")  # no absolute names, no way up, no links out, no devices
+                archive.extractall(new, filter="data")  # no absolute names, no way up, no links out, no devices
         except tarfile.TarError as error:
-            remove_tree(scratch)
             raise ConfigError(f"what came back for {folder} cannot be unpacked: {error}") from error
-        old = folder.with_name(f".{folder.name}.old")  # a kill in between loses neither
-        remove_tree(old)
         if folder.exists():
-            folder.rename(old)
-        scratch.rename(folder)
-        remove_tree(old)
+            folder.rename(scratch / "old")  # a kill in between loses neither
+        new.rename(folder)

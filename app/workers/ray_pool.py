@@ -11,14 +11,14 @@ import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from sds3d.atomic import write_atomic
-from sds3d.errors import ConfigError, Sds3dError, first_line
+from sds3d.errors import ConfigError, first_line
 from sds3d.jobs import Job, Queue, Selection
 from sds3d.jobs.processes import WorkerId
-from sds3d.jobs.worker import Outcome, how_it_ended, new_commands, settle, standing_commands
+from sds3d.jobs.worker import Outcome, new_commands, settle, standing_commands
 
 from ..exit_codes import DONE, FAILED
 from .ray_actor import RayWorker, packed, unpacked
@@ -73,16 +73,14 @@ def connect(address: str) -> None:
 @contextmanager
 def environment(changes: Mapping[str, str]) -> Iterator[None]:
     """Inside, what this process and those that it begins find in their environment."""
-    before = {name: os.environ.get(name) for name in changes}
+    before = {name: os.environ[name] for name in changes if name in os.environ}
     os.environ.update(changes)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in changes:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def actor_count(gpus: float) -> int:
@@ -94,36 +92,32 @@ def actor_count(gpus: float) -> int:
 class RayWorkerPool:
     """As WorkerPool, with actors of the cluster that is connected to: `start`, `at_work` and `end`, and `problem`."""
 
-    def __init__(self, queue: Queue, workers: int, only: Selection, gpus: float, threads: int = 1) -> None:
+    def __init__(self, queue: Queue, workers: int, only: Selection, gpus: float) -> None:
         """`gpus` of each actor, or a part of one."""
         self.ray, self.queue, self.only = require_ray(), queue, only
-        self.token = secrets.token_hex(16)
-        self.probe = queue.folder.resolve() / PROBE
-        self._failed = False
-        self._threads, self._gpus = threads, gpus
+        self.token, self.probe = secrets.token_hex(16), queue.folder.resolve() / PROBE
         self.handles: list[RayWorkerHandle] = []
-        self._workers = workers
+        self._workers, self._gpus = workers, gpus
 
     def start(self) -> None:
         """Ask the cluster for the actors."""
         write_atomic(self.probe, self.token.encode())
-        actor, threads, gpus = self.ray.remote(RayWorker), self._threads, self._gpus
-        options = {"num_cpus": 0 if gpus else threads, "num_gpus": gpus, "max_restarts": -1, "max_concurrency": 4}
-        variables = {"OMP_NUM_THREADS": str(threads), "RAY_USAGE_STATS_ENABLED": "0"}
+        variables = {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
         variables |= {name: os.environ.get(name, "") for name in (*PROXIES, "no_proxy", "NO_PROXY")}  # as they were
-        for number in range(self._workers):
-            made = actor.options(**options, runtime_env={"env_vars": variables}).remote(threads)
-            self.handles.append(RayWorkerHandle(self, made, f"ray-{number}"))
+        actor = self.ray.remote(RayWorker).options(
+            num_cpus=0 if self._gpus else 1,
+            num_gpus=self._gpus,
+            max_restarts=-1,
+            max_concurrency=4,
+            runtime_env={"env_vars": variables},
+        )
+        self.handles = [RayWorkerHandle(self, actor.remote(), f"ray-{number}") for number in range(self._workers)]
 
     def at_work(self) -> bool:
         """Whether there is something left to do and someone to do it; to be asked about once a second."""
         for handle in self.handles:
             handle.look()
         return self.queue.unfinished(self.only) and any(not handle.ended for handle in self.handles)
-
-    def fail(self) -> None:
-        """An actor ended with an error that the next job would meet, too."""
-        self._failed = True
 
     def end(self) -> None:
         """Tell all to save and give back what they do, wait for them, and let go of the cluster."""
@@ -141,7 +135,7 @@ class RayWorkerPool:
 
     def problem(self) -> int:
         """The exit code of what went wrong beside the jobs; 0 if all is well."""
-        return FAILED if self._failed else DONE
+        return FAILED if any(handle.failed for handle in self.handles) else DONE
 
 
 class RayWorkerHandle:
@@ -152,12 +146,11 @@ class RayWorkerHandle:
 
     def __init__(self, pool: RayWorkerPool, actor: Any, label: str) -> None:
         self.pool, self.actor, self.ended = pool, actor, False
+        self.failed = False  # with an error that the next job would meet, too
         self.job: Job | None = None
         self._worker = WorkerId.here(label)
-        self._shares: bool | None = None
-        self._heard = 0
-        self._stopped = False
-        self._call = self._ask_for_folder()
+        self._heard, self._shares, self._stopped = 0, False, False
+        self._ask_for_folder()
 
     def stop(self) -> None:
         """Save and give back what it does; an actor that has no job has nothing to save."""
@@ -179,61 +172,46 @@ class RayWorkerHandle:
             self._pass_on(self.job)
         if not ray.wait([self._call], timeout=0)[0]:
             return
+        call, self._call = self._call, None
         try:
-            answer = ray.get(self._call)
-        except ray.exceptions.RayTaskError as error:
-            self.ended = True
-            self._give_back(str(error.cause), died=False)
-            self.pool.fail()
+            answer = ray.get(call)
+        except ray.exceptions.RayError as error:
+            self.failed = isinstance(error, ray.exceptions.RayTaskError)
+            reason = str(error.cause) if self.failed else "its Ray worker ended without a word"
+            if self.job is not None:
+                self.pool.queue.release(self.job, reason, died=not self.failed)
+                self.job = None
+            self.ended = self._stopped or self.failed
+            if not self.failed:  # the actor died, or its node did: Ray starts it anew, here or elsewhere
+                self._ask_for_folder()
             return
-        except ray.exceptions.RayError:  # the actor died, or its node did: Ray starts it anew, here or elsewhere
-            self._give_back("its Ray worker ended without a word", died=True)
-            self._shares, self._call = None, self._ask_for_folder()
-            self.ended = self._stopped
-            return
-        self._call = None
-        if self._shares is None:
+        if self.job is None:
             self._shares = bool(answer)
         else:
             self._settle(answer)
-        if self._stopped:
-            self.ended = True
-        else:
+        self.ended = self._stopped
+        if not self.ended:
             self._send_next()
 
-    def _ask_for_folder(self) -> Any:
-        return self.actor.shares.remote(str(self.pool.probe), self.pool.token)
+    def _ask_for_folder(self) -> None:
+        self._call = self.actor.shares.remote(str(self.pool.probe), self.pool.token)
 
     def _send_next(self) -> None:
         """The next job to the actor, if there is one; others may die, so there may be one later."""
-        queue = self.pool.queue
-        job = queue.claim(self._worker, self.pool.only)
-        if job is None:
+        job = self.pool.queue.claim(self._worker, self.pool.only)
+        commands = None if job is None else standing_commands(self.pool.queue, job)
+        if job is None or commands is None:
             return
-        try:
-            config = job.config
-            commands = standing_commands(job, [command for _, command in queue.commands(job)])
-        except Sds3dError as error:  # job.json is damaged
-            queue.finish(job, "failed", str(error))
-            return
-        ended = how_it_ended(job, commands)
-        if ended is not None:
-            queue.finish(job, ended)
-            return
-        self.job, self._heard = job, job.heard
+        self.job, self._heard, config = job, job.heard, job.config
         run = str(job.run.path.resolve()) if self._shares else packed(job.run.path) if job.run.exists() else None
         self._call = self.actor.run.remote(config.said, config.to_dict(), [each.to_dict() for each in commands], run)
 
     def _pass_on(self, job: Job) -> None:
         ray = self.pool.ray
-        try:
-            if not ray.get(self.actor.is_running.remote(), timeout=1.0):
-                return  # commands are read when there is somebody to tell
-        except (ray.exceptions.GetTimeoutError, ray.exceptions.RayError):
-            return
-        self._heard, commands = new_commands(self.pool.queue, job, self._heard)
-        for command in commands:
-            self.actor.send.remote(command.to_dict())
+        heard, commands = new_commands(self.pool.queue, job, self._heard)
+        with suppress(ray.exceptions.GetTimeoutError, ray.exceptions.RayError):
+            if commands and ray.get(self.actor.send.remote([each.to_dict() for each in commands]), timeout=1.0):
+                self._heard = heard  # else they are sent again
 
     def _settle(self, answer: Mapping[str, Any]) -> None:
         """What an actor made of its job, unless the job is not this actor's any more."""
@@ -248,8 +226,3 @@ class RayWorkerHandle:
         except ConfigError as error:
             outcome = Outcome("crashed", str(error))
         settle(self.pool.queue, job, outcome)
-
-    def _give_back(self, reason: str, died: bool) -> None:
-        if self.job is not None:
-            self.pool.queue.release(self.job, reason, died)
-            self.job = None

@@ -6,9 +6,9 @@ for other parts (`default_overrides`); a preset; a file (--config); the command 
 """
 
 from sds3d.config.layers import PARTS
-from sds3d.config.presets import PRESETS
 from sds3d.config.run_config import (
     LIVE,
+    PRESETS,
     RunConfig,
     load_config,
     local_files,

@@ -9,14 +9,6 @@ from pydantic import BaseModel, ValidationError
 from sds3d.errors import ConfigError
 
 
-def validated(model: type[Any], data: object, prefix: str) -> Any:
-    """`data` as a `model`; ConfigError names the first wrong option by its dotted key, `prefix` and all."""
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        raise explain(model, data, error, prefix) from None
-
-
 def explain(model: type[BaseModel], data: object, error: ValidationError, prefix: str) -> ConfigError:
     """One line for the first problem: which option, its value, what is allowed."""
     first = error.errors(include_url=False)[0]
@@ -26,17 +18,13 @@ def explain(model: type[BaseModel], data: object, error: ValidationError, prefix
     *parents, last = _path_in(data, location) or [""]
     dotted = (prefix + ".".join([*parents, last])).rstrip(".")
     if kind == "extra_forbidden":
-        known = _fields_at(model, parents)
-        return ConfigError(
-            f"{short(dotted, quote=False)} is not an option", nearest(last, known, dotted[: -len(last)]), dotted
-        )
+        hint = nearest(last, _fields_at(model, parents), dotted[: -len(last)])
+        return ConfigError(f"{short(dotted, quote=False)} is not an option", hint, dotted)
     if kind == "missing":
         return ConfigError(f"{dotted} is missing", field=dotted)
     message = first["msg"].removeprefix("Value error, ")
-    return ConfigError(
-        f"{short(dotted, quote=False) or 'config'} = {short(value)} is not allowed: {message[:1].lower()}{message[1:]}",
-        field=dotted,
-    )
+    what = f"{short(dotted, quote=False) or 'config'} = {short(value)}"
+    return ConfigError(f"{what} is not allowed: {message[:1].lower()}{message[1:]}", field=dotted)
 
 
 def _path_in(data: Any, location: tuple[int | str, ...]) -> list[str]:

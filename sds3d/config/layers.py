@@ -5,8 +5,9 @@ key by key, anything else as a whole. Where a part is named anew, the options of
 """
 
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from typing import Any, NamedTuple
+
+from pydantic_core import to_jsonable_python
 
 from sds3d.errors import ConfigError
 from sds3d.guidance import GUIDANCE
@@ -62,19 +63,13 @@ def _node(value: Any, source: str, is_said: bool, part: str = "", depth: int = 1
     if isinstance(value, Options) and (not table or table.get(getattr(value, "name", "")) is type(value)):
         value = value.model_dump(mode="json")  # an object of a class that nobody can name stays one
     elif table and isinstance(value, str):
-        value = named(part, value)
+        is_model = part == "prior" and value not in table and "/" in value  # a model's folder or hub id
+        value = {"name": "diffusers", "model": value} if is_model else {"name": value}
     if isinstance(value, Mapping):
         return {str(key): _node(inner, source, is_said, depth=depth + 1) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         value = [item.model_dump(mode="json") if isinstance(item, Options) else item for item in value]
     return Leaf(value, source, is_said)
-
-
-def named(part: str, text: str) -> dict[str, Any]:
-    """A part chosen by one word. For the prior, anything with a slash is a model's folder or hub id."""
-    if part == "prior" and text not in PRIORS and "/" in text:
-        return {"name": "diffusers", "model": text}
-    return {"name": text}
 
 
 def merge(base: Tree, over: Tree, parts: Mapping[str, Mapping[str, type[Options]]] = PARTS) -> Tree:
@@ -105,12 +100,9 @@ def _renamed(table: Mapping[str, type[Options]], old: Tree, name: Any) -> Tree:
     if kind is None:
         return {}
     defaults = tree_of(kind.model_construct().model_dump(mode="json"), DEFAULT)
-    return merge(defaults, _given(old)) if issubclass(kind, table.get(str(name_in(old)), type(None))) else defaults
-
-
-def _given(tree: Tree) -> Tree:
-    """The tree without its defaults."""
-    return _pruned(tree, lambda leaf: leaf.is_said or leaf.source != DEFAULT)
+    if not issubclass(kind, table.get(str(name_in(old)), type(None))):
+        return defaults
+    return merge(defaults, _pruned(old, lambda leaf: leaf.is_said or leaf.source != DEFAULT))
 
 
 def _pruned(tree: Tree, keeps: Callable[[Leaf], bool]) -> Tree:
@@ -125,15 +117,9 @@ def values(tree: Tree) -> dict[str, Any]:
 
 
 def said_values(tree: Tree) -> dict[str, Any]:
-    """The plain data of a tree, of those leaves only that a person gave."""
-    return _dumped(values(_pruned(tree, lambda leaf: leaf.is_said)))
-
-
-def _dumped(value: Any) -> Any:
-    """A copy, with the objects of parts as plain data."""
-    if isinstance(value, dict):
-        return {key: _dumped(inner) for key, inner in value.items()}
-    return value.model_dump(mode="json") if isinstance(value, Options) else deepcopy(value)
+    """The plain data of a tree as JSON, of those leaves only that a person gave."""
+    said: dict[str, Any] = to_jsonable_python(values(_pruned(tree, lambda leaf: leaf.is_said)))
+    return said
 
 
 def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,22 +11,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, InstanceOf, SerializeAsAny, ValidationError, model_validator
 
 from sds3d.cameras import CamerasConfig
-from sds3d.config.explain import explain, nearest, short, validated
-from sds3d.config.layers import (
-    DEFAULT,
-    PARTS,
-    YOU,
-    Leaf,
-    Tree,
-    flatten,
-    merge,
-    name_in,
-    said_trees,
-    said_values,
-    tree_of,
-    values,
-)
-from sds3d.config.presets import PRESETS
+from sds3d.config import layers
+from sds3d.config.explain import explain, nearest, short
+from sds3d.config.layers import DEFAULT, PARTS, YOU, Leaf, Tree
 from sds3d.errors import ConfigError
 from sds3d.export.extract import ExportConfig
 from sds3d.guidance import GUIDANCE, SDS, Guidance
@@ -39,6 +26,11 @@ from sds3d.reference_image import REFERENCE_WEIGHTS, ReferenceImageConfig
 from sds3d.scenes import GaussiansConfig, SceneConfig
 from sds3d.scenes.optimizer import OptimConfig
 
+PRESETS: dict[str, dict[str, Any]] = {  # named starting points: what is not named keeps its default
+    "draft": {"steps": 250, "preview_every": 50},
+    "default": {"steps": 600},
+    "fine": {"steps": 2000, "cameras": {"views": 8}, "preview_every": 250},
+}
 OWN_LOSSES = ("guidance", "guidance_params")  # losses of every scene: the injected gradient's, and the guidance's own
 TEXTS = {"prompt", "negative_prompt"}  # overrides of these are never read as JSON
 # What may change while a run is under way: nothing that the run has state of its own for.
@@ -95,16 +87,11 @@ class RunConfig(Options):
         Mapping[str, Scheduled], Field(description="weight of each regularizer of the scene; 0 if not named")
     ] = {}
     export: ExportConfig = ExportConfig()
-    log_every: Annotated[int, Field(ge=1, description="steps between losses in the events")] = 10
     preview_every: Annotated[int, Field(ge=0, description="steps between previews; 0: none")] = 100
-    preview_seconds: Annotated[
-        float, Field(ge=0, le=3600, description="a preview also when so many seconds have passed since the last; 0: no")
-    ] = 0.0
     checkpoint_every: Annotated[int, Field(ge=1, description="steps between checkpoints; the newest two stay")] = 100
     milestone_every: Annotated[
-        int, Field(ge=0, description="checkpoints of every so many steps stay besides the newest; 0: none")
+        int, Field(ge=0, description="steps between checkpoints that stay, where the Janus meter looks too; 0: none")
     ] = 0
-    janus_every: Annotated[int, Field(ge=0, description="steps between Janus measurements; 0: only at the end")] = 0
 
     _said: tuple[Tree, ...] = ()
 
@@ -113,9 +100,9 @@ class RunConfig(Options):
     def _from_layers(cls, data: Any, handler: Any) -> Any:
         if not isinstance(data, Mapping | _Input):
             return handler(data)
-        source = data if isinstance(data, _Input) else _Input(said_trees(YOU, data))
+        source = data if isinstance(data, _Input) else _Input(layers.said_trees(YOU, data))
         try:
-            found = values(_share_image(_layered(source.said))) if source.fixed is None else source.fixed
+            found = layers.values(_share_image(_layered(source.said))) if source.fixed is None else source.fixed
             found = {key: _part(key, value) if key in PARTS else value for key, value in found.items()}
             config = handler(found)
         except ValidationError as error:
@@ -142,13 +129,13 @@ class RunConfig(Options):
     @property
     def said(self) -> dict[str, Any]:
         """Only what a person said (preset, file, command line, caller), as nested plain data for `resolve`."""
-        return said_values(_layered(self._said))
+        return layers.said_values(_layered(self._said))
 
     @property
     def sources(self) -> dict[str, str]:
         """Where each value is from, by dotted key: "default", "guidance cfd", "preset draft", a file's name, "you"."""
-        leaves = flatten(_share_image(_layered(self._said)))
-        return {key: _source(leaves.get(key), value) for key, value in flatten(self.to_dict()).items()}
+        leaves = layers.flatten(_share_image(_layered(self._said)))
+        return {key: _source(leaves.get(key), value) for key, value in layers.flatten(self.to_dict()).items()}
 
     def with_changes(self, changes: Mapping[str, Any], allowed: Sequence[str] = LIVE) -> "RunConfig":
         """This config with the options of some dotted keys changed, and `said` with it; all other values stay.
@@ -156,23 +143,19 @@ class RunConfig(Options):
         Texts are read as JSON where they are JSON, but for prompts. ConfigError for keys that are not `allowed`, that
         this run does not have, or whose value is wrong.
         """
-        data, changes = self.to_dict(), _parsed(changes)
-        for key, value in changes.items():
+        tree, said = layers.tree_of(self.to_dict(), DEFAULT), layers.said_trees(YOU, _parsed(changes))
+        for key, change in zip(changes, said, strict=True):
             if key not in allowed:
                 raise ConfigError(f"{key} cannot be changed here", hint="what can: " + ", ".join(allowed), field=key)
-            *parents, last = key.split(".")
-            place: Any = data
-            for parent in parents:
-                place = place.get(parent) if isinstance(place, Mapping) else None
-            if not isinstance(place, dict) or last not in place:
+            if key not in layers.flatten(tree):
                 raise ConfigError(f"{key} is not an option of this run", field=key)
-            place[last] = value
-        return type(self).model_validate(_Input((*self._said, *said_trees(YOU, changes)), data))
+            tree = layers.merge(tree, change)
+        return type(self).model_validate(_Input((*self._said, *said), layers.values(tree)))
 
     @classmethod
     def restore(cls, said: Mapping[str, Any], resolved: Mapping[str, Any]) -> "RunConfig":
         """A run's config from its two files: the values of `resolved`, whatever today's defaults are."""
-        return cls.model_validate(_Input(said_trees(YOU, said), resolved))
+        return cls.model_validate(_Input(layers.said_trees(YOU, said), resolved))
 
 
 def resolve(said: Mapping[str, Any]) -> RunConfig:
@@ -195,12 +178,12 @@ def load_config(
     if preset is not None:
         if preset not in PRESETS:
             raise ConfigError(f"preset {short(preset)} is unknown", nearest(preset, PRESETS), "preset")
-        said += said_trees(f"preset {preset}", PRESETS[preset])
+        said += layers.said_trees(f"preset {preset}", PRESETS[preset])
     if path is not None:
         data = read_json_object(Path(path))
         is_printed = data.keys() == {*PRINTED} and all(isinstance(part, Mapping) for part in data.values())
-        said += said_trees(str(path), data["said"] if is_printed else data)
-    return RunConfig.model_validate(_Input((*said, *said_trees(YOU, _parsed(overrides or {})))))
+        said += layers.said_trees(str(path), data["said"] if is_printed else data)
+    return RunConfig.model_validate(_Input((*said, *layers.said_trees(YOU, _parsed(overrides or {})))))
 
 
 PRINTED = ("said", "values", "sources")
@@ -236,7 +219,7 @@ def local_files(config: Options, prefix: str = "") -> dict[str, Any]:
 
 @cache
 def _defaults() -> Tree:
-    return tree_of(RunConfig.model_construct().model_dump(mode="json"), DEFAULT)
+    return layers.tree_of(RunConfig.model_construct().model_dump(mode="json"), DEFAULT)
 
 
 def _layered(said: Sequence[Tree]) -> Tree:
@@ -246,10 +229,23 @@ def _layered(said: Sequence[Tree]) -> Tree:
         kind = _chosen(key, said)
         if kind is not None:
             name = kind.model_fields["name"].default
-            tree = merge(tree, tree_of(kind.default_overrides, f"{key} {name}"))
+            tree = layers.merge(tree, layers.tree_of(kind.default_overrides, f"{key} {name}"))
     for over in said:
-        tree = merge(tree, over)
-    return tree
+        tree = layers.merge(tree, over)
+    return _lit(tree)
+
+
+def _lit(tree: Tree) -> Tree:
+    """A scene that keeps light out of its colours is lit as the prior's pictures are, unless somebody said otherwise."""
+    scene, prior = tree["scene"], PRIORS.get(str(layers.name_in(tree["prior"])))
+    if prior is None or prior.light is None or not isinstance(scene, dict) or "light" not in scene:
+        return tree
+    light, name = scene["light"], prior.model_fields["name"].default
+    if isinstance(light, Leaf) and light.is_said:
+        return tree
+    lit = layers.tree_of(prior.light, f"prior {name}")
+    light = lit if isinstance(light, Leaf) else layers.merge(lit, light)
+    return {**tree, "scene": {**scene, "light": light}}
 
 
 def _chosen(key: str, said: Sequence[Tree]) -> type[Any] | None:
@@ -258,7 +254,7 @@ def _chosen(key: str, said: Sequence[Tree]) -> type[Any] | None:
     for node in (tree[key] for tree in said if key in tree):
         if isinstance(node, Leaf) and isinstance(node.value, Options):
             kind = type(node.value)
-        elif (name := name_in(node)) is not None:
+        elif (name := layers.name_in(node)) is not None:
             kind = PARTS[key].get(name) if isinstance(name, str) else None
     return kind
 
@@ -273,7 +269,7 @@ def _source(node: Any, value: Any) -> str:
 def _share_image(tree: Tree) -> Tree:
     """One reference image for the run and a prior that takes one, if only one of them has it."""
     prior, image = tree["prior"], tree["reference_image"]
-    kind = PRIORS.get(str(name_in(prior)))
+    kind = PRIORS.get(str(layers.name_in(prior)))
     if kind is None or not kind.takes_reference_image:
         return tree
     own = prior.get("reference_image")
@@ -286,94 +282,53 @@ def _share_image(tree: Tree) -> Tree:
 
 def _refuse_combinations(config: RunConfig) -> None:
     """ConfigError for options that are each fine and make no sense together."""
-    for clash, field, problem, hint in _combinations(config):
-        if clash:
-            raise ConfigError(f"{field} = {short(option(config, field))} {problem}", hint, field)
+    for field, other, hint in _combinations(config):
+        raise ConfigError(f"{field} = {short(option(config, field))} does not go with {other}", hint, field)
     known = {*config.scene.losses, *OWN_LOSSES, *REFERENCE_WEIGHTS}
     for name in config.loss_weights:
         if name not in known:
-            raise ConfigError(
-                f"loss_weights.{short(name, quote=False)} is not a loss of the scene {config.scene.name}",
-                nearest(name, known, "loss_weights."),
-                "loss_weights",
-            )
+            problem = f"loss_weights.{short(name, quote=False)} is not a loss of the scene {config.scene.name}"
+            raise ConfigError(problem, nearest(name, known, "loss_weights."), "loss_weights")
 
 
-def _combinations(config: RunConfig) -> list[tuple[bool, str, str, str]]:
-    """(whether it is so, the option, why it cannot be, what to do) for all combinations to refuse."""
-    guidance, prior, cameras = config.guidance, config.prior, config.cameras
-    perp_neg = config.view_prompting.mode == "perp_neg"
+def _combinations(config: RunConfig) -> Iterator[tuple[str, str, str]]:
+    """(the option, what it does not go with and why, what to do) of all combinations to refuse."""
+    guidance, prior, scene, cameras = config.guidance, config.prior, config.scene, config.cameras
+    views, particles, image = cameras.views, config.particles, config.reference_image
     saves, milestones = config.checkpoint_every, config.milestone_every
-    image = config.reference_image
-    geometry = image is not None and next((name for name in ("depth", "normal") if getattr(image, name)), None)
-    return [
-        (
-            guidance.needs_monotonic_t and not config.timesteps.is_monotonic,
-            "timesteps.name",
-            f"does not go with {guidance.name}, which needs one t for all views that only falls",
-            f"use {_with(TIMESTEPS, 'is_monotonic')}",
-        ),
-        (
-            not guidance.uses_noise and not isinstance(config.noise, Fresh),
-            "noise.name",
-            f"does not go with {guidance.name}, which computes its noise by inversion and draws none",
-            "leave noise out",
-        ),
-        (
-            perp_neg and not guidance.uses_cfg,
-            "view_prompting.mode",
-            f"does not go with {guidance.name}, which has no classifier-free guidance for it to act on",
-            f"use it with {_with(GUIDANCE, 'uses_cfg')}",
-        ),
-        (
-            perp_neg and not prior.reads_views,
-            "view_prompting.mode",
-            f"does not go with the prior {prior.name}, which reads no words for sides",
-            f"use it with {_with(PRIORS, 'reads_views')}",
-        ),
-        (
-            guidance.needs_density and not prior.knows_density,
-            "guidance.divergence",
-            f"does not go with the prior {prior.name}: it needs the prior's density, not only its score",
-            f"use divergence=reverse_kl, or the prior {_with(PRIORS, 'knows_density')}",
-        ),
-        (
-            config.reference_image is not None and config.particles > 1,
-            "particles",
-            "does not go with reference_image: all particles would be made to match it",
-            "use particles=1",
-        ),
-        (
-            config.scene.is_flat and bool(geometry),
-            f"reference_image.{geometry}",
-            f"does not go with the scene {config.scene.name}, which is flat",
-            "leave it out, or use another scene",
-        ),
-        (
-            prior.needs_orthogonal_views and cameras.views % 4 > 0,
-            "cameras.views",
-            f"does not go with the prior {prior.name}, which judges views in groups of four",
-            f"use cameras.views={-(-cameras.views // 4) * 4}",
-        ),
-        (
-            prior.needs_orthogonal_views and not cameras.orthogonal_views,
-            "cameras.orthogonal_views",
-            f"does not go with the prior {prior.name}, which judges four views at right angles together",
-            "use cameras.orthogonal_views=true",
-        ),
-        (
-            cameras.views % config.particles > 0,
-            "cameras.views",
-            f"does not go with particles = {config.particles}: each particle is rendered in as many views",
-            f"use cameras.views={-(-cameras.views // config.particles) * config.particles}",
-        ),
-        (
-            milestones % saves > 0,
-            "milestone_every",
-            f"does not go with checkpoint_every = {saves}: only a checkpoint that is made can stay",
-            f"use milestone_every={-(-milestones // saves) * saves}",
-        ),
-    ]
+    geometry = next((name for name in ("depth", "normal") if getattr(image, name, None)), None)
+    if guidance.needs_monotonic_t and not config.timesteps.is_monotonic:
+        other = f"{guidance.name}, which needs one t for all views that only falls"
+        yield "timesteps.name", other, f"use {_with(TIMESTEPS, 'is_monotonic')}"
+    if not guidance.uses_noise and not isinstance(config.noise, Fresh):
+        other = f"{guidance.name}, which computes its noise by inversion and draws none"
+        yield "noise.name", other, "leave noise out"
+    if config.view_prompting.mode == "perp_neg" and not guidance.uses_cfg:
+        other = f"{guidance.name}, which has no classifier-free guidance for it to act on"
+        yield "view_prompting.mode", other, f"use it with {_with(GUIDANCE, 'uses_cfg')}"
+    if config.view_prompting.mode == "perp_neg" and not prior.reads_views:
+        other = f"the prior {prior.name}, which reads no words for sides"
+        yield "view_prompting.mode", other, f"use it with {_with(PRIORS, 'reads_views')}"
+    if guidance.needs_density and not prior.knows_density:
+        other = f"the prior {prior.name}: it needs the prior's density, not only its score"
+        yield "guidance.divergence", other, f"use divergence=reverse_kl, or the prior {_with(PRIORS, 'knows_density')}"
+    if image is not None and particles > 1:
+        yield "particles", "reference_image: all particles would be made to match it", "use particles=1"
+    if scene.is_flat and geometry is not None:
+        other = f"the scene {scene.name}, which is flat"
+        yield f"reference_image.{geometry}", other, "leave it out, or use another scene"
+    if prior.needs_orthogonal_views and views % 4 > 0:
+        other = f"the prior {prior.name}, which judges views in groups of four"
+        yield "cameras.views", other, f"use cameras.views={-(-views // 4) * 4}"
+    if prior.needs_orthogonal_views and not cameras.orthogonal_views:
+        other = f"the prior {prior.name}, which judges four views at right angles together"
+        yield "cameras.orthogonal_views", other, "use cameras.orthogonal_views=true"
+    if views % particles > 0:
+        other = f"particles = {particles}: each particle is rendered in as many views"
+        yield "cameras.views", other, f"use cameras.views={-(-views // particles) * particles}"
+    if milestones % saves > 0:
+        other = f"checkpoint_every = {saves}: only a checkpoint that is made can stay"
+        yield "milestone_every", other, f"use milestone_every={-(-milestones // saves) * saves}"
 
 
 def _with(table: Mapping[str, Any], fact: str) -> str:
@@ -409,7 +364,6 @@ def _read_value(value: Any) -> Any:
 
 
 def _part(key: str, value: object) -> object:
-    """The part's own config object, chosen by its name."""
     if isinstance(value, Options):
         return value
     if not isinstance(value, Mapping):
@@ -417,4 +371,7 @@ def _part(key: str, value: object) -> object:
     table, name = PARTS[key], value.get("name")
     if not isinstance(name, str) or name not in table:
         raise ConfigError(f"{key}.name = {short(name)} is unknown", nearest(str(name), table), key)
-    return validated(table[name], value, key + ".")
+    try:
+        return table[name].model_validate(value)
+    except ValidationError as error:
+        raise explain(table[name], value, error, key + ".") from None

@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from sds3d.errors import ExportError
-from sds3d.export.colors import best_inset, with_colors
+from sds3d.export.colors import best_inset, field_colors, with_colors
 from sds3d.export.grid import MORE_STEPS, SEARCH_CELLS, WORLD, object_bounds, sample_density, solid_density
 from sds3d.export.mesh import Mesh
 from sds3d.export.surface import Surface, decimate, is_solid, separated, smooth
@@ -14,7 +14,7 @@ from sds3d.export.surface_search import KINDS, Candidates, Choice, best_choices,
 from sds3d.export.texture import with_texture
 from sds3d.export.views import SceneViews, check_finite, views_all_around
 from sds3d.options import Options
-from sds3d.scenes.base import Scene
+from sds3d.scenes.base import HasSurface, Scene
 
 BLUR = 0.01  # of the density before meshing, in object sizes
 SMOOTHING = 20  # iterations of the surface filter
@@ -50,22 +50,35 @@ def extract_mesh(scene: Scene, config: ExportConfig) -> Mesh:
     views = views_all_around(scene, config.color_size)
     if not views.silhouettes.any():
         raise ExportError("there is no object to export: no view of the scene is even half opaque", hint=MORE_STEPS)
-    reference = views_all_around(scene, min(REFERENCE_PIXELS, config.color_size), REFERENCE_RINGS)
-    surface, choice, dropped_share = extract_surface(scene, views, reference, config)
-    colored_by = best_inset if config.level is None else with_colors  # a level that a person chose is kept as it is
-    colored = colored_by(scene, surface, views, reference)
-    mesh = Mesh(
-        colored.surface[0].astype(np.float32),
-        colored.surface[1],
-        colored.at_vertices,
-        surface=choice.kind,
-        level=choice.level,
-        colored_by=colored.source,
-        dropped_share=dropped_share,
-    )
+    if isinstance(scene, HasSurface):
+        mesh, projected = _own_surface(scene, config.faces), None
+    else:
+        reference = views_all_around(scene, min(REFERENCE_PIXELS, config.color_size), REFERENCE_RINGS)
+        surface, choice, dropped_share = extract_surface(scene, views, reference, config)
+        colored_by = best_inset if config.level is None else with_colors  # a level that a person chose is kept as it is
+        colored = colored_by(scene, surface, views, reference)
+        projected = colored.projected if colored.source == "projection" else None
+        mesh = Mesh(
+            colored.surface[0].astype(np.float32),
+            colored.surface[1],
+            colored.at_vertices,
+            surface=choice.kind,
+            level=choice.level,
+            colored_by=colored.source,
+            dropped_share=dropped_share,
+        )
     if config.color == "vertex":
         return mesh
-    return with_texture(mesh, scene, colored.projected, colored.source, config.texture_size)
+    return with_texture(mesh, scene, projected, config.texture_size)
+
+
+def _own_surface(scene: Scene, faces: int) -> Mesh:
+    """The scene's own mesh, decimated where it has too many faces, coloured by its field."""
+    assert isinstance(scene, HasSurface)
+    vertices, corners = (t.cpu().numpy() for t in scene.surface())
+    surface = separated(decimate((vertices.astype(np.float64), corners.astype(np.int64)), faces))
+    colors = field_colors(scene, surface[0])
+    return Mesh(surface[0].astype(np.float32), surface[1], colors, surface="mesh", colored_by="field")
 
 
 def extract_surface(

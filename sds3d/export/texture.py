@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from sds3d.export.colors import Projector, Source, field_colors
+from sds3d.export.colors import Projector, field_colors
 from sds3d.export.mesh import Mesh, Texture, vertex_normals
 from sds3d.export.png import to_uint8
 from sds3d.export.render_mesh import rasterize_triangles
@@ -16,8 +16,11 @@ PADDING = 3  # texels between charts, so that mip maps do not mix them
 FIRST_GUESS = 0.83  # of the size: xatlas makes the atlas about a fifth larger than it was asked to
 
 
-def with_texture(mesh: Mesh, scene: Scene, projected: Projector, source: Source, size: int) -> Mesh:
-    """The mesh with a texture of at most `size` texels a side; texels that no view sees get the vertices' colours."""
+def with_texture(mesh: Mesh, scene: Scene, projected: Projector | None, size: int) -> Mesh:
+    """The mesh with a texture of at most `size` texels a side, by projection or by the scene's field of colours.
+
+    Projected, texels that no view sees get the vertices' colours.
+    """
     blank = unwrap((mesh.vertices, mesh.faces), size)
     height, width = blank.image.shape[:2]
     texels = (blank.uvs * [width, height]).astype(np.float64)
@@ -25,7 +28,7 @@ def with_texture(mesh: Mesh, scene: Scene, projected: Projector, source: Source,
     covered = hits.face >= 0
     corners, weights = mesh.faces[hits.face[covered]], hits.barycentric[covered][..., None]
     points = (mesh.vertices[corners] * weights).sum(axis=1)
-    if source == "field":
+    if projected is None:
         colors = field_colors(scene, points)
     else:
         normals = (vertex_normals(mesh.vertices, mesh.faces)[corners] * weights).sum(axis=1)

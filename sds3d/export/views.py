@@ -14,7 +14,7 @@ from torch.nn.functional import grid_sample
 from sds3d.cameras import orbit
 from sds3d.errors import ExportError
 from sds3d.metrics.image import mask_iou, psnr
-from sds3d.scenes.base import Scene
+from sds3d.scenes.base import RenderContext, Scene
 from sds3d.types import PER_VIEW, Cameras
 
 VIEWS_AT_ONCE = 4  # bounds memory at large sizes
@@ -98,13 +98,14 @@ def check_finite(scene: Scene) -> None:
 def render_views(
     scene: Scene, cameras: Cameras, background: tuple[float, float, float] = (0.0, 0.0, 0.0)
 ) -> SceneViews:
-    """Every view over one background colour, a few views at a time."""
+    """Every view over one background colour, a few views at a time, without light: that of the viewer comes later."""
     device = scene_device(scene)
+    unlit = RenderContext(lit=False)
     images, opacities, depths = [], [], []
     with torch.no_grad():
         for batch in batches(cameras, VIEWS_AT_ONCE):
             part = batch.to(device)
-            out = scene.render(part, torch.tensor(background, device=device).expand(len(part), 3))
+            out = scene.render(part, torch.tensor(background, device=device).expand(len(part), 3), unlit)
             images.append(out.rgb.clamp(0, 1).cpu().numpy())
             opacities.append(out.opacity[..., 0].cpu().numpy())
             depths.append(out.mean_depth()[..., 0].cpu().numpy())

@@ -16,12 +16,12 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import IO, TypeVar
 
-from sds3d.atomic import writing
+from sds3d.atomic import temporary_folder, writing
 from sds3d.errors import ConfigError, OutputError
 from sds3d.jobs.processes import machine
 
@@ -33,32 +33,13 @@ INHERITED: list[sqlite3.Connection] = []  # of the process that this one was for
 Result = TypeVar("Result")
 
 
-class Part(NamedTuple):
-    """One of a database's files as it is now."""
+class _Thread(threading.local):
+    """What a thread is connected to."""
 
-    identity: tuple[int, int]  # whatever its name
-    size: int
-
-
-class Files(NamedTuple):
-    """The database in use."""
-
-    name: str
-    database: Part
-    log: Part | None
-    log_index: Part | None
-
-    def is_same(self, other: "Files | None") -> bool:
-        """Whether it is the same database, whatever has become of its files."""
-        return other is not None and (self.name, self.database.identity) == (other.name, other.database.identity)
-
-    def is_whole(self, earlier: "Files") -> bool:
-        """Whether these are the files from `earlier`, and nothing was cut off from them: SQLite never does."""
-        pairs = zip(self[1:], earlier[1:], strict=True)
-        return self.name == earlier.name and all(
-            now is not None and then is not None and now.identity == then.identity and now.size >= then.size
-            for now, then in pairs
-        )
+    connection: sqlite3.Connection
+    pid = 0  # of the process that connected; 0 for none
+    name = ""  # of the database
+    parts: Sequence[os.stat_result] = ()  # the database and its two logs as they were when this thread looked last
 
 
 class Database:
@@ -68,9 +49,8 @@ class Database:
         """`fill` puts everything that other files say into an empty database of this `schema`."""
         self.folder, self._schema, self._version, self._fill = folder, schema, version, fill
         self._current = folder / "queue.db"
-        self._threads = threading.local()
-        self._entered: int | None = None  # the open file `machine`
-        self._leave: Callable[[], object] | None = None  # closes it
+        self._threads = _Thread()
+        self._entered: IO[bytes] | None = None  # the file `machine`, locked
         self._checked = False
 
     def read(self, query: Callable[[sqlite3.Connection], Result]) -> Result:
@@ -90,22 +70,17 @@ class Database:
                 result = body(connection)
                 connection.execute("COMMIT")
             except sqlite3.Error as error:
-                self._roll_back(connection)
                 self._raise_if_refused(error)
                 if self._is_current():
-                    self._rebuild(self._files())
+                    self._rebuild(self._files()[0])
                 continue
-            except BaseException:
-                self._roll_back(connection)
-                raise
+            finally:
+                with suppress(sqlite3.Error):
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
             if self._is_current():
                 return result  # else the database was removed meanwhile, and what was written with it
         raise OutputError(f"{self._current} is damaged again and again", hint="check the disk")
-
-    def _roll_back(self, connection: sqlite3.Connection) -> None:
-        with suppress(sqlite3.Error):
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
 
     def _raise_if_refused(self, error: sqlite3.Error) -> None:
         """OutputError if the database is busy, or the disk refuses; sqlite3 has no class for these. An "I/O error" can
@@ -121,106 +96,99 @@ class Database:
 
     def _connection(self) -> sqlite3.Connection:
         """This thread's connection to the database in use."""
-        if not self._is_current():
-            if getattr(self._threads, "pid", None) not in (None, os.getpid()):
-                INHERITED.append(self._threads.connection)
-            self._threads.connection, self._threads.pid = self._connect(), os.getpid()
-        return self._threads.connection
-
-    def leave_thread(self) -> None:
-        """Close this thread's connection, which would otherwise wait for the garbage collector."""
-        connection = getattr(self._threads, "connection", None)
-        if connection is not None and self._threads.pid == os.getpid():
-            connection.close()
-            self._threads.__dict__.clear()
-
-    def _is_current(self) -> bool:
-        """Whether this thread of this process is connected to the database that the link names, and to its logs."""
-        files, mine = self._files(), getattr(self._threads, "files", None)
-        if files is None or mine is None or self._threads.pid != os.getpid() or not files.is_whole(mine):
-            return False
-        self._threads.files = files
-        return True
-
-    def _files(self) -> Files | None:
-        """The database in use and its two logs; None if there is no database."""
-        try:
-            name = os.readlink(self._current)
-        except OSError:
-            return None
-        database, log, log_index = (_part(self.folder / (name + suffix)) for suffix in ("", "-wal", "-shm"))
-        return None if database is None else Files(name, database, log, log_index)
-
-    def _connect(self) -> sqlite3.Connection:
+        mine = self._threads
+        if self._is_current():
+            return mine.connection
+        if mine.pid not in (0, os.getpid()):
+            INHERITED.append(mine.connection)
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._enter()
         for _ in range(3):
-            files, mine = self._files(), getattr(self._threads, "files", None)
-            if files is None or (files.is_same(mine) and self._threads.pid == os.getpid()):
-                self._rebuild(files)  # there is none, or a part of it was cut off or removed
-                continue
-            connection = None
+            name, connection = self._files()[0], None
             try:
-                connection = sqlite3.connect(
-                    self.folder / files.name, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
-                )
-                connection.execute("PRAGMA synchronous = NORMAL")
-                connection.execute("PRAGMA foreign_keys = ON")
-                if connection.execute("PRAGMA user_version").fetchone() == (self._version,) and self._is_sound(
-                    connection
-                ):
-                    self._threads.files = self._files()
-                    return connection
+                if name and (name, os.getpid()) != (mine.name, mine.pid):  # else a part was cut off or removed
+                    connection = sqlite3.connect(
+                        self.folder / name, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+                    )
+                    connection.execute("PRAGMA synchronous = NORMAL")
+                    connection.execute("PRAGMA foreign_keys = ON")
+                    connection.execute("PRAGMA temp_store = MEMORY")  # the tables of selections
+                    if self._is_sound(connection):
+                        mine.connection, mine.pid, mine.name = connection, os.getpid(), name
+                        mine.parts = self._files()[1]
+                        return connection
             except sqlite3.Error as error:
                 self._raise_if_refused(error)
             if connection is not None:
                 connection.close()
-            self._rebuild(files)
+            self._rebuild(name)
         raise OutputError(f"{self._current} cannot be opened", hint="check the disk")
 
+    def leave_thread(self) -> None:
+        """Close this thread's connection, which would otherwise wait for the garbage collector."""
+        if self._threads.pid == os.getpid():
+            self._threads.connection.close()
+            self._threads.__dict__.clear()
+
+    def _is_current(self) -> bool:
+        """Whether this thread of this process is connected to the database that the link names, and nothing was cut off
+        from it or its logs: SQLite never does."""
+        mine, (name, parts) = self._threads, self._files()
+        if (name, os.getpid()) != (mine.name, mine.pid) or not len(parts) == len(mine.parts) == 3:
+            return False
+        for now, then in zip(parts, mine.parts, strict=True):
+            if not os.path.samestat(now, then) or now.st_size < then.st_size:
+                return False
+        mine.parts = parts
+        return True
+
+    def _files(self) -> tuple[str, list[os.stat_result]]:
+        """(name of the database in use, it and its two logs as far as they are there); "" if there is no database."""
+        name, parts = "", list[os.stat_result]()
+        with suppress(OSError):
+            name = os.readlink(self._current)
+            for suffix in ("", "-wal", "-shm"):
+                parts.append(os.stat(self.folder / (name + suffix)))
+        return (name if parts else ""), parts
+
     def _is_sound(self, connection: sqlite3.Connection) -> bool:
-        """Looks at every page, once in a process: SQLite does not notice every page that is cut off in its middle."""
-        if not self._checked:
-            self._checked = connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+        """Whether it is of our version and, looked at once in a process, every page is whole: SQLite does not notice
+        every page that is cut off in its middle."""
+        if connection.execute("PRAGMA user_version").fetchone() != (self._version,):
+            return False
+        self._checked = self._checked or connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
         return self._checked
 
-    def _rebuild(self, damaged: Files | None) -> None:
-        """Make the database again, unless another process has done so since `damaged` was the one in use."""
+    def _rebuild(self, damaged: str) -> None:
+        """Make the database again, unless another process has done so since the one of that name was in use."""
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            with locked(self.folder / "rebuild"):
-                files = self._files()
-                if files is not None and not files.is_same(damaged):
+            with (self.folder / "rebuild").open("ab") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
+                if self._files()[0] not in ("", damaged):
                     return
-                path = self.folder / f"queue-{secrets.token_hex(4)}.db"
-                try:
-                    self._build(path)
-                except BaseException:
-                    path.unlink(missing_ok=True)
-                    raise
-                link = path.with_suffix(".link")
-                link.symlink_to(path.name)
-                os.replace(link, self._current)
+                name = f"queue-{secrets.token_hex(4)}.db"
+                with temporary_folder(self._current) as scratch:
+                    self._build(scratch / name)
+                    os.replace(scratch / name, self.folder / name)
+                    (scratch / "link").symlink_to(name)
+                    os.replace(scratch / "link", self._current)
                 for old in self.folder.glob("queue-*"):
-                    if not old.name.startswith(path.name):
+                    if not old.name.startswith(name):
                         old.unlink(missing_ok=True)
 
     def _build(self, path: Path) -> None:
-        connection = None
         try:
-            connection = sqlite3.connect(path, isolation_level=None)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.executescript(f"BEGIN; {self._schema}")
-            self._fill(connection)
-            connection.execute(f"PRAGMA user_version = {self._version}")
-            connection.execute("COMMIT")
+            with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")
+                connection.executescript(f"BEGIN; {self._schema}")
+                self._fill(connection)
+                connection.execute(f"PRAGMA user_version = {self._version}")
+                connection.execute("COMMIT")
         except sqlite3.Error as error:
-            raise OutputError(f"cannot write {path}: {error}") from error
-        finally:
-            if connection is not None:
-                connection.close()
+            raise OutputError(f"cannot write {self._current}: {error}") from error
 
     def _enter(self) -> None:
         """Hold the folder for this machine; ConfigError where another one has it in use.
@@ -228,50 +196,31 @@ class Database:
         SQLite's log works between the processes of one machine only, and so does asking whether a process is there.
         """
         path, end = self.folder / "machine", time.monotonic() + ENTRY_TIMEOUT
-        if self._entered is not None and self._leave is not None:
-            mine, there = _part(self._entered), _part(path)
-            if mine is not None and there is not None and mine.identity == there.identity:
-                return
-            self._leave()
-        handle = self._entered = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        self._leave = weakref.finalize(self, os.close, handle)
+        if self._entered is not None:
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(self._entered.fileno()), path.stat()):
+                    return
+            self._entered.close()
+            self._entered = None
+        file = path.open("a+b", buffering=0)
+        weakref.finalize(self, file.close)
         while True:
-            fcntl.flock(handle, fcntl.LOCK_SH)
-            other = os.pread(handle, 1000, 0).decode(errors="replace")
+            fcntl.flock(file, fcntl.LOCK_SH)
+            file.seek(0)
+            other = file.read(1000).decode(errors="replace")
             if other == machine():
+                self._entered = file
                 return
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                file.truncate(0)
+                file.write(machine().encode())
             except BlockingIOError:  # in use, or another process of this machine is here at the same moment
-                fcntl.flock(handle, fcntl.LOCK_UN)
+                fcntl.flock(file, fcntl.LOCK_UN)
                 if time.monotonic() > end:
-                    self._entered = None
-                    self._leave()
+                    file.close()
                     raise ConfigError(
                         f"the queue in {self.folder.parent} is in use on another machine ({other.partition('/')[0]})",
                         hint="for several machines: --ray ADDRESS, or --shard I/N with a folder each",
                     ) from None
                 time.sleep(random.uniform(0.01, 0.05))
-                continue
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, machine().encode(), 0)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Inside, this process alone has the lock of the file; the system takes it back when the process ends."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _part(file: Path | int) -> Part | None:
-    """The file; None if there is none."""
-    try:
-        status = os.stat(file)
-    except OSError:
-        return None
-    return Part((status.st_dev, status.st_ino), status.st_size)

@@ -39,7 +39,11 @@ def read_job_list(
         own = dict(item)
         varied = own.pop(VARY, {})
         try:
-            for combination in _combinations({**(vary or {}), **_checked(varied)}):
+            if not isinstance(varied, Mapping) or not all(isinstance(v, list) and v for v in varied.values()):
+                raise ConfigError(f"{VARY} must be an object of lists that are not empty", 'such as {"seed": [0, 1]}')
+            lists = {**(vary or {}), **varied}
+            for values in itertools.product(*lists.values()):
+                combination = dict(zip(lists, values, strict=True))
                 config = load_config(base, preset, {**(overrides or {}), **own, **combination})
                 configs.setdefault(json.dumps(config.to_dict(), sort_keys=True), config)
         except ConfigError as error:
@@ -47,17 +51,6 @@ def read_job_list(
     if not configs:
         raise ConfigError(f"{path} holds no prompt")
     return list(configs.values())
-
-
-def _combinations(varied: Mapping[str, Sequence]) -> Iterator[dict[str, Any]]:
-    for values in itertools.product(*varied.values()):
-        yield dict(zip(varied, values, strict=True))
-
-
-def _checked(varied: object) -> Mapping[str, Sequence]:
-    if not isinstance(varied, Mapping) or not all(isinstance(v, list) and v for v in varied.values()):
-        raise ConfigError(f"{VARY} must be an object of lists that are not empty", hint='such as {"seed": [0, 1]}')
-    return varied
 
 
 def _items(path: Path) -> Iterator[tuple[str, Item]]:

@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,55 +29,35 @@ class WorkerId:
         return cls(machine(), pid, process_start(pid) or "", label)
 
     @classmethod
-    def parse(cls, text: str) -> "WorkerId | None":
-        """What `str` made; None for anything else."""
-        parts = text.split("|")
-        return cls(parts[0], int(parts[1]), *parts[2:]) if len(parts) == 4 and parts[1].isdecimal() else None
+    def at_work(cls, text: str) -> "WorkerId | None":
+        """The worker that `str` was made of, if its process is still there; one of another machine counts as gone, see
+        Database."""
+        host, pid, started, label = text.split("|")
+        return cls(host, int(pid), started, label) if host == machine() and process_start(int(pid)) == started else None
 
     def __str__(self) -> str:
         return f"{self.machine}|{self.pid}|{self.started}|{self.label}"
-
-    @property
-    def process(self) -> tuple[str, int, str]:
-        """What tells its process from all others."""
-        return self.machine, self.pid, self.started
-
-    def is_alive(self) -> bool:
-        """Whether the process is still there; one of another machine counts as gone, see Database."""
-        return self.machine == machine() and process_start(self.pid) == self.started
 
 
 @lru_cache(1)
 def machine() -> str:
     """Host, start of its kernel, and namespace of process numbers: within these three a number names one process."""
-    return "/".join((socket.gethostname(), _boot_id()[:8], _process_namespace()))
+    boot = namespace = ""
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
+    with suppress(OSError):
+        namespace = os.readlink("/proc/self/ns/pid").strip("pid:[]")
+    return "/".join((socket.gethostname(), boot, namespace))
 
 
 def process_start(pid: int) -> str | None:
-    """When a process of this machine began, in the kernel's words; None where it has ended (also as a zombie)."""
+    """When a process of this machine began, in the system's words; None where it has ended (also as a zombie)."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if fields[0] in "ZX" else fields[19]
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        start = fields[18]
     except OSError:
-        return None if Path("/proc/self/stat").exists() else _start_by_ps(pid)
-
-
-def _start_by_ps(pid: int) -> str | None:
-    """For systems without /proc."""
-    found = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    state, _, start = found.stdout.strip().partition(" ")
-    return None if not start or state.startswith("Z") else start.strip()
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
-def _process_namespace() -> str:
-    try:
-        return os.readlink("/proc/self/ns/pid").strip("pid:[]")
-    except OSError:
-        return ""
+        if Path("/proc/self/stat").exists():
+            return None
+        ps = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]  # for systems without /proc
+        state, _, start = subprocess.run(ps, capture_output=True, text=True, check=False).stdout.strip().partition(" ")
+    return None if not start or state[0] in "ZX" else start.strip()

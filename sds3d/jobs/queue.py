@@ -14,15 +14,16 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from sds3d.atomic import remove_tree, write_atomic, write_json, writing
-from sds3d.config import RunConfig, read_json_object
-from sds3d.errors import ConfigError, Sds3dError
+from sds3d.config import LIVE, RunConfig, read_json_object
+from sds3d.errors import CheckpointError, ConfigError, Sds3dError
 from sds3d.jobs.database import Database
 from sds3d.jobs.processes import WorkerId
 from sds3d.prompts import unknown_word_warnings
@@ -35,39 +36,17 @@ State = Literal["queued", "running", "paused", "stopped", "failed", "done"]
 UNFINISHED: tuple[State, ...] = ("queued", "running", "paused")
 ENDED: tuple[State, ...] = ("stopped", "failed", "done")
 
-VERSION = 1  # of the schema; a database of another one is made again
-SCHEMA = """
-CREATE TABLE about (id TEXT NOT NULL, revision INTEGER NOT NULL, claims INTEGER NOT NULL);
-CREATE TABLE job (
-    number INTEGER PRIMARY KEY,
-    name TEXT NOT NULL UNIQUE,
-    added REAL NOT NULL,
-    prompt TEXT NOT NULL, seed INTEGER NOT NULL, guidance TEXT NOT NULL, scene TEXT NOT NULL,
-    state TEXT NOT NULL DEFAULT 'queued',
-    reason TEXT NOT NULL DEFAULT '',
-    intent TEXT NOT NULL DEFAULT '',
-    attempts INTEGER NOT NULL DEFAULT 0,
-    failures INTEGER NOT NULL DEFAULT 0,
-    began INTEGER NOT NULL DEFAULT 0,
-    worker TEXT NOT NULL DEFAULT '',
-    revision INTEGER NOT NULL
-);
-CREATE INDEX job_by_state ON job (state, number);
-CREATE INDEX job_by_revision ON job (revision);
-CREATE TABLE command (
-    job INTEGER NOT NULL REFERENCES job ON DELETE CASCADE, number INTEGER NOT NULL, command TEXT NOT NULL,
-    PRIMARY KEY (job, number)
-) WITHOUT ROWID;
-CREATE TABLE selection (id TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE selected (
-    selection TEXT NOT NULL, state TEXT NOT NULL, job INTEGER NOT NULL REFERENCES job ON DELETE CASCADE,
-    PRIMARY KEY (selection, state, job)
-) WITHOUT ROWID;
-CREATE INDEX selected_by_job ON selected (job);
-CREATE TRIGGER selected_state AFTER UPDATE OF state ON job WHEN OLD.state != NEW.state
-    BEGIN UPDATE selected SET state = NEW.state WHERE job = NEW.number; END;
-CREATE TABLE deleted (revision INTEGER NOT NULL, name TEXT NOT NULL);
-"""
+FORKABLE = (*LIVE, "steps")  # options that a checkpoint holds no state of
+
+VERSION = 1  # of schema.sql; a database of another one is made again
+JOBS = (
+    "SELECT name, worker, added, prompt, seed, guidance, scene, state, reason, intent, attempts, "
+    "(SELECT COALESCE(MAX(number), 0) FROM command WHERE job = job.number) FROM job "
+)
+INSERT = (
+    "INSERT OR IGNORE INTO job (name, added, prompt, seed, guidance, scene, state, reason, worker, revision) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 
 
 @dataclass(frozen=True)
@@ -76,17 +55,17 @@ class Job:
 
     name: str
     folder: Path
+    worker: WorkerId | None  # who works on it
     added: float  # seconds since 1970; jobs are taken in this order
     prompt: str
     seed: int
     guidance: str
     scene: str
     state: State
-    reason: str = ""  # why it failed, or why its last attempt did
-    intent: Literal["", "pause", "stop"] = ""  # what a running job becomes as soon as it is saved
-    attempts: int = 0  # how often it was begun
-    worker: WorkerId | None = None  # who works on it
-    heard: int = 0  # number of its newest command
+    reason: str  # why it failed, or why its last attempt did
+    intent: Literal["", "pause", "stop"]  # what a running job becomes as soon as it is saved
+    attempts: int  # how often it was begun
+    heard: int  # number of its newest command
 
     @property
     def run(self) -> RunFolder:
@@ -130,7 +109,8 @@ class Queue:
 
     def __init__(self, folder: Path | str, attempts: int = ATTEMPTS) -> None:
         self.folder, self.attempts = Path(folder), attempts
-        self._database = Database(self.folder / "database", SCHEMA, VERSION, self._fill)
+        schema = Path(__file__).with_name("schema.sql").read_text()
+        self._database = Database(self.folder / "database", schema, VERSION, self._fill)
 
     # What people and pages ask
 
@@ -153,64 +133,41 @@ class Queue:
         ]
         if len(new) > 1:
             os.sync()  # once for all of them
-        lost = [name for name, job in known.items() if job.state == "done" and not job.run.exists()]
+        lost = [job for job in known.values() if job.state == "done" and not job.run.exists()]
 
-        def insert(connection: sqlite3.Connection) -> None:
+        def change(connection: sqlite3.Connection) -> None:
             revision = _next_revision(connection)
-            connection.executemany(
-                "INSERT OR IGNORE INTO job (name, added, prompt, seed, guidance, scene, revision) "
-                f"VALUES (?, ?, ?, ?, ?, ?, {revision})",
-                rows,
-            )
-            connection.executemany(
-                f"UPDATE job SET state = 'queued', attempts = 0, failures = 0, revision = {revision} WHERE name = ?",
-                [(name,) for name in lost],
-            )
+            connection.executemany(INSERT, [(*row, "queued", "", "", revision) for row in rows])
+            for job in lost:
+                self._update(connection, job, state="queued", attempts=0, failures=0)
 
         if rows or lost:
-            self._database.write(insert)
+            self._database.write(change)
         found = {job.name: job for job in self.named(by_name)}
         return [found[name] for name in by_name]
 
     def job(self, name: object) -> Job:
         """The job of that name as it is now; ConfigError if there is none."""
-        found = self.named([name]) if isinstance(name, str) else []
-        if not found:
-            raise ConfigError(f"no job {str(name)[:80]!r} in {self.folder}")
-        return found[0]
+        return self._only(self.named([name]) if isinstance(name, str) else [], name)
 
     def named(self, names: Iterable[str]) -> list[Job]:
         """The jobs of these names, as far as there are any, in no order."""
-        names, found = list(names), list[Job]()
-        for start in range(0, len(names), 500):
-            part = names[start : start + 500]
-            found += self._select(f"WHERE name IN ({', '.join('?' * len(part))})", part)
-        return found
-
-    def has(self, name: str) -> bool:
-        """Whether there is a job of that name."""
-        return bool(self.named([name]))
+        return self._jobs(self._ask(JOBS + "WHERE name IN (SELECT value FROM json_each(?))", json.dumps([*names])))
 
     def jobs(self, *states: State, newest_first: bool = False, limit: int | None = None, offset: int = 0) -> list[Job]:
         """Jobs in these states, or all, in the order in which they were added or in the reverse of it."""
         where = f"WHERE state IN ({', '.join('?' * len(states))})" if states else ""
         order = f"ORDER BY number {'DESC' if newest_first else 'ASC'} LIMIT ? OFFSET ?"
-        return self._select(f"{where} {order}", [*states, -1 if limit is None else limit, offset])
+        return self._jobs(self._ask(f"{JOBS} {where} {order}", *states, -1 if limit is None else limit, offset))
 
     def counts(self) -> dict[State, int]:
         """How many jobs are in each state that any job is in."""
-        if not self.folder.is_dir():
-            return {}
-        return dict(
-            self._database.read(
-                lambda connection: connection.execute("SELECT state, COUNT(*) FROM job GROUP BY state").fetchall()
-            )
-        )
+        return dict(self._ask("SELECT state, COUNT(*) FROM job GROUP BY state"))
 
     def ahead_of(self, job: Job) -> int:
         """How many queued jobs are taken before this one."""
-        query = "SELECT COUNT(*) FROM job WHERE state = 'queued' AND number < (SELECT number FROM job WHERE name = ?)"
-        return int(self._database.read(lambda connection: connection.execute(query, [job.name]).fetchone()[0]))
+        where = "WHERE state = 'queued' AND number < (SELECT number FROM job WHERE name = ?)"
+        return sum(number for (number,) in self._ask(f"SELECT COUNT(*) FROM job {where}", job.name))
 
     def changes_since(self, token: str = "") -> Changes:
         """What has changed since an earlier answer's token; everything for "" or the token of a lost database.
@@ -227,7 +184,7 @@ class Queue:
             then = 0 if complete else int(number)
             if then == now:
                 return Changes(token, [], [])
-            jobs = self._rows(connection, "WHERE revision > ? ORDER BY number", [then])
+            jobs = self._jobs(connection.execute(JOBS + "WHERE revision > ? ORDER BY number", [then]))
             query = "SELECT name FROM deleted WHERE revision > ? AND name NOT IN (SELECT name FROM job)"
             deleted = [] if complete else [name for (name,) in connection.execute(query, [then])]
             return Changes(f"{identity}:{now}", jobs, deleted, complete)
@@ -243,7 +200,8 @@ class Queue:
         of the run. Workers pass commands on within a quarter of a second and a step.
         """
         if isinstance(command, Change):
-            self._check_change(job, command)
+            config = job.run.config() if job.run.exists() else job.config
+            check_words(config.with_changes(changes_of([*(made for _, made in self.commands(job)), command])))
 
         def change(connection: sqlite3.Connection) -> None:
             self._reap(connection)
@@ -254,32 +212,9 @@ class Queue:
                 "INSERT INTO command SELECT number, ?, ? FROM job WHERE name = ?",
                 [now.heard + 1, json.dumps(command.to_dict()), job.name],
             )
-            _update(connection, job.name, **self._effect(now, command))
+            self._update(connection, now, **_effect(now, command))
 
         self._database.write(change)
-
-    def _effect(self, job: Job, command: Command) -> dict[str, Any]:
-        """The columns that a command changes at once."""
-        if isinstance(command, Pause):
-            return {"intent": "pause"} if job.state == "running" else {"state": "paused"}
-        if isinstance(command, Resume):
-            return {"intent": ""} if job.state == "running" else {"state": "queued"}
-        if isinstance(command, Stop) or (isinstance(command, FinishEarly) and not job.run.checkpoint_steps()):
-            if job.state == "running":
-                return {"intent": "stop"} if isinstance(command, Stop) else {}
-            self._write_result(job, "stopped", "" if job.run.checkpoint_steps() else "before it began")
-            return {"state": "stopped", "reason": "" if job.run.checkpoint_steps() else "before it began"}
-        if isinstance(command, FinishEarly) and job.state == "paused":
-            return {"state": "queued"}  # a worker makes the results
-        return {}
-
-    def _check_change(self, job: Job, change: Change) -> None:
-        config = job.run.config() if job.run.exists() else job.config
-        earlier = [made for _, made in self.commands(job) if isinstance(made, Change)]
-        merged: dict[str, Any] = {}
-        for made in (*earlier, change):
-            merged |= made.changes
-        check_words(config.with_changes(merged))
 
     def retry(self, job: Job) -> None:
         """Queue a failed or stopped job again, at its old place; it goes on from its newest checkpoint."""
@@ -292,13 +227,12 @@ class Queue:
                 )
             with writing(job.folder):
                 (job.folder / "result.json").unlink(missing_ok=True)
-            for number, text in _commands(connection, job.name, 0):
-                if not isinstance(command_from_dict(json.loads(text)), Change):
-                    connection.execute(
-                        "DELETE FROM command WHERE number = ? AND job = (SELECT number FROM job WHERE name = ?)",
-                        [number, job.name],
-                    )
-            _update(connection, job.name, state="queued", reason="", intent="", attempts=0, failures=0)
+            connection.execute(
+                "DELETE FROM command WHERE job = (SELECT number FROM job WHERE name = ?) "
+                "AND json_extract(command, '$.event') != ?",
+                [job.name, Change.__name__],
+            )
+            self._update(connection, now, state="queued", reason="", intent="", attempts=0, failures=0)
 
         self._database.write(change)
 
@@ -312,8 +246,7 @@ class Queue:
             if job.run.path.is_dir():
                 job.run.delete()
             remove_tree(job.folder)
-            revision = _next_revision(connection)
-            connection.execute("INSERT INTO deleted VALUES (?, ?)", [revision, job.name])
+            connection.execute("INSERT INTO deleted VALUES (?, ?)", [_next_revision(connection), job.name])
             connection.execute("DELETE FROM job WHERE name = ?", [job.name])
 
         self._database.write(change)  # no worker can claim it meanwhile
@@ -325,57 +258,39 @@ class Queue:
 
         Jobs of workers that are gone are queued again first, or set aside if they have failed too often: see `release`.
         """
-        if not self._database.read(lambda connection: self._may_claim(connection, worker, only)):
-            return None
+
+        def may_claim(connection: sqlite3.Connection) -> bool:
+            return bool(_dead(connection, worker)) or _first(connection, "queued", only) is not None
 
         def change(connection: sqlite3.Connection) -> Job | None:
             self._reap(connection, worker)
-            self._register(connection, only)
-            found = _next_queued(connection, only)
+            found = _first(connection, "queued", only)
             if found is None:
                 return None
             connection.execute("UPDATE about SET claims = claims + 1")
             job = self._one(connection, found)
-            _update(
-                connection,
-                found,
-                state="running", worker=str(worker), attempts=job.attempts + 1, began=saved_step(job.run), intent="",
-            )  # fmt: skip
+            attempt = {"attempts": job.attempts + 1, "began": max(job.run.checkpoint_steps(), default=0)}
+            self._update(connection, job, state="running", worker=str(worker), intent="", **attempt)
             return self._one(connection, found)
 
-        return self._database.write(change)
+        return self._database.write(change) if self._database.read(may_claim) else None
 
     def unfinished(self, only: Selection | None = None) -> bool:
         """Whether any of these jobs is queued, running or paused."""
-
-        def query(connection: sqlite3.Connection) -> bool:
-            if only is None:
-                sql, values = f"SELECT 1 FROM job WHERE state IN {UNFINISHED} LIMIT 1", []
-            else:
-                if not _is_registered(connection, only):
-                    return True  # the database was made again; the next claim tells
-                sql = f"SELECT 1 FROM selected WHERE selection = ? AND state IN {UNFINISHED} LIMIT 1"
-                values = [only.id]
-            return connection.execute(sql, values).fetchone() is not None
-
-        return self._database.read(query)
+        return self._database.read(
+            lambda connection: any(_first(connection, state, only) is not None for state in UNFINISHED)
+        )
 
     def commands(self, job: Job, after: int = 0) -> list[tuple[int, Command]]:
         """Commands to a job with their numbers, from `after` on."""
-        rows = self._database.read(lambda connection: _commands(connection, job.name, after))
+        where = "WHERE job = (SELECT number FROM job WHERE name = ?) AND number > ? ORDER BY number"
+        rows = self._ask(f"SELECT number, command FROM command {where}", job.name, after)
         return [(number, command_from_dict(json.loads(text))) for number, text in rows]
 
     def finish(self, job: Job, state: State, reason: str = "") -> bool:
         """End a job that its worker has claimed; False, and no change, if it is not this worker's any more."""
-
-        def change(connection: sqlite3.Connection) -> bool:
-            if not self._is_owner(connection, job):
-                return False
-            self._write_result(job, state, reason)
-            _update(connection, job.name, state=state, reason=reason, worker="", intent="")
-            return True
-
-        return self._database.write(change)
+        end = {"state": state, "reason": reason, "worker": "", "intent": ""}
+        return self._as_owner(job, lambda connection: self._update(connection, job, **end))
 
     def release(self, job: Job, failure: str = "", died: bool = False) -> bool:
         """Give back a claimed job: queued again or, if it was told so meanwhile, paused or stopped.
@@ -384,27 +299,15 @@ class Queue:
         a word, counts only if the run was not saved at a later step than it began at: a machine that is taken away
         again and again is not the job's fault as long as the job gets on.
         """
-
-        def change(connection: sqlite3.Connection) -> bool:
-            owner = self._is_owner(connection, job)
-            if owner:
-                self._give_back(connection, job.name, failure, died)
-            return owner
-
-        return self._database.write(change)
+        return self._as_owner(job, lambda connection: self._give_back(connection, job.name, failure, died))
 
     def leave_to(self, job: Job, holder: WorkerId) -> None:
         """A process that is no worker has the run folder: the job is its until it ends."""
-
-        def change(connection: sqlite3.Connection) -> None:
-            if self._is_owner(connection, job):
-                _update(connection, job.name, worker=str(holder))
-
-        self._database.write(change)
+        self._as_owner(job, lambda connection: self._update(connection, job, worker=str(holder)))
 
     def reap(self) -> None:
         """Give back the jobs of workers that are gone, as each claim does."""
-        if self.folder.is_dir() and self._database.read(lambda connection: _dead(connection, None)):
+        if self.folder.is_dir() and self._database.read(_dead):
             self._database.write(self._reap)
 
     def leave_thread(self) -> None:
@@ -413,23 +316,9 @@ class Queue:
 
     def claims(self) -> int:
         """How many claims there have been."""
-        return int(self._database.read(lambda connection: connection.execute("SELECT claims FROM about").fetchone()[0]))
+        return sum(number for (number,) in self._ask("SELECT claims FROM about"))
 
     # Inside transactions
-
-    def _may_claim(self, connection: sqlite3.Connection, worker: WorkerId, only: Selection | None) -> bool:
-        if only is not None and not _is_registered(connection, only):
-            return True
-        return bool(_dead(connection, worker)) or _next_queued(connection, only) is not None
-
-    def _register(self, connection: sqlite3.Connection, only: Selection | None) -> None:
-        if only is None or _is_registered(connection, only):
-            return
-        connection.execute("INSERT INTO selection VALUES (?)", [only.id])
-        connection.executemany(
-            "INSERT OR IGNORE INTO selected SELECT ?, state, number FROM job WHERE name = ?",
-            ((only.id, name) for name in only.names),
-        )
 
     def _reap(self, connection: sqlite3.Connection, asking: WorkerId | None = None) -> None:
         """Give back what dead workers had, and what `asking` had: a worker that asks for a job has none."""
@@ -439,51 +328,60 @@ class Queue:
     def _give_back(self, connection: sqlite3.Connection, name: str, failure: str, died: bool) -> None:
         job = self._one(connection, name)
         began, failures = connection.execute("SELECT began, failures FROM job WHERE name = ?", [name]).fetchone()
-        counts = saved_step(job.run) <= began if died else bool(failure)
+        counts = max(job.run.checkpoint_steps(), default=0) <= began if died else bool(failure)
         if died and not failure:
             failure = "the process that worked on it ended without a word"
         failures += counts
-        reason, state = (failure if counts else job.reason), "queued"
+        reason = failure if counts else job.reason
+        state = {"": "queued", "pause": "paused", "stop": "stopped"}[job.intent]
         if failures >= self.attempts:
             state, reason = "failed", f"set aside after {failures} attempts; the last: {reason}"
-        elif job.intent:
-            state = "paused" if job.intent == "pause" else "stopped"
-        if state in ENDED:
-            self._write_result(job, state, reason)
-        _update(connection, name, state=state, reason=reason, failures=failures, worker="", intent="")
+        self._update(connection, job, state=state, reason=reason, failures=failures, worker="", intent="")
 
-    def _is_owner(self, connection: sqlite3.Connection, job: Job) -> bool:
-        sql = "SELECT 1 FROM job WHERE name = ? AND state = 'running' AND worker = ?"
-        return connection.execute(sql, [job.name, str(job.worker)]).fetchone() is not None
+    def _as_owner(self, job: Job, change: Callable[[sqlite3.Connection], None]) -> bool:
+        """`change`, as one transaction, of a claimed job; False, and no change, if it is not its worker's any more."""
+
+        def transact(connection: sqlite3.Connection) -> bool:
+            sql = "SELECT 1 FROM job WHERE name = ? AND state = 'running' AND worker = ?"
+            is_owner = connection.execute(sql, [job.name, str(job.worker)]).fetchone() is not None
+            if is_owner:
+                change(connection)
+            return is_owner
+
+        return self._database.write(transact)
+
+    def _update(self, connection: sqlite3.Connection, job: Job, **columns: Any) -> None:
+        """Set columns of a job, so that those who follow the queue learn of it, and write down how it ended."""
+        if columns.get("state") in ENDED:
+            result = {"state": columns["state"], "reason": columns["reason"], "ended": time.time()}
+            write_json(job.folder / "result.json", result)
+        columns["revision"] = _next_revision(connection)
+        assignments = ", ".join(f"{column} = ?" for column in columns)
+        connection.execute(f"UPDATE job SET {assignments} WHERE name = ?", [*columns.values(), job.name])
 
     def _one(self, connection: sqlite3.Connection, name: str) -> Job:
-        found = self._rows(connection, "WHERE name = ?", [name])
+        return self._only(self._jobs(connection.execute(JOBS + "WHERE name = ?", [name])), name)
+
+    def _only(self, found: list[Job], name: object) -> Job:
         if not found:
-            raise ConfigError(f"no job {name[:80]!r} in {self.folder}")
+            raise ConfigError(f"no job {str(name)[:80]!r} in {self.folder}")
         return found[0]
 
-    def _rows(self, connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[Job]:
-        rows = connection.execute(
-            "SELECT name, added, prompt, seed, guidance, scene, state, reason, intent, attempts, worker, "
-            f"(SELECT COALESCE(MAX(number), 0) FROM command WHERE job = job.number) FROM job {where}",
-            values,
-        )
-        return [self._job(*row) for row in rows]
+    def _jobs(self, rows: Iterable[Sequence[Any]]) -> list[Job]:
+        """The jobs of rows that JOBS selects; those of a worker that is gone as the next claim will have them."""
+        jobs = []
+        for name, worker, *facts in rows:
+            job = Job(name, self.folder / name, WorkerId.at_work(worker) if worker else None, *facts)
+            if job.state == "running" and job.worker is None:
+                job = replace(job, state="paused" if job.intent == "pause" else "queued")
+            jobs.append(job)
+        return jobs
 
-    def _job(
-        self, name: str, added: float, prompt: str, seed: int, guidance: str, scene: str, state: State, reason: str,
-        intent: Literal["", "pause", "stop"], attempts: int, claimed_by: str, heard: int,
-    ) -> Job:  # fmt: skip
-        worker = WorkerId.parse(claimed_by)
-        if state == "running" and (worker is None or not worker.is_alive()):  # the next claim gives it back
-            state, worker = "paused" if intent == "pause" else "queued", None
-        folder = self.folder / name
-        return Job(name, folder, added, prompt, seed, guidance, scene, state, reason, intent, attempts, worker, heard)
-
-    def _select(self, where: str, values: Sequence[Any]) -> list[Job]:
+    def _ask(self, sql: str, *values: object) -> list[Any]:
+        """The rows that a query finds; looking makes no folder."""
         if not self.folder.is_dir():
             return []
-        return self._database.read(lambda connection: self._rows(connection, where, values))
+        return self._database.read(lambda connection: connection.execute(sql, values).fetchall())
 
     # Files
 
@@ -503,36 +401,52 @@ class Queue:
                 os.replace(temporary, path)
         return _row(name, {"added": added, "resolved": resolved})
 
-    def _write_result(self, job: Job, state: str, reason: str) -> None:
-        write_json(job.folder / "result.json", {"state": state, "reason": reason, "ended": time.time()})
-
     def _fill(self, connection: sqlite3.Connection) -> None:
         """Everything that the folders say, into an empty database."""
-        identity = os.urandom(8).hex()
-        connection.execute("INSERT INTO about VALUES (?, 1, 0)", [identity])
-        entries = [self._recall(path) for path in self.folder.glob("*/job.json")]
-        for row, state, reason, worker in sorted(entries, key=lambda entry: (entry[0][1], entry[0][0])):
-            connection.execute(
-                "INSERT INTO job (name, added, prompt, seed, guidance, scene, state, reason, worker, revision) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1)",
-                [*row, state, reason, worker],
-            )
+        connection.execute("INSERT INTO about VALUES (?, 1, 0)", [os.urandom(8).hex()])
+        rows = sorted(map(self._recall, self.folder.glob("*/job.json")), key=lambda row: (row[1], row[0]))
+        connection.executemany(INSERT, [(*row, 1) for row in rows])
 
-    def _recall(self, path: Path) -> tuple[tuple[Any, ...], State, str, str]:
-        """(row, state, reason, worker) of the job whose job.json this is."""
+    def _recall(self, path: Path) -> tuple[Any, ...]:
+        """The row of the job whose job.json this is, with its state, reason and worker."""
         folder, run = path.parent, RunFolder(path.parent / "run")
         try:
             row = _row(folder.name, read_json_object(path))
         except (Sds3dError, KeyError, TypeError, ValueError, AttributeError):
-            return (folder.name, 0.0, "", 0, "", ""), "failed", "job.json is damaged: delete the job, add it again", ""
-        holder = run.holder()
-        if holder is not None:
-            return row, "running", "", str(WorkerId.of(holder.pid))
-        state, reason = _result(folder)
-        if state is not None:
-            return row, state, reason, ""
-        ended = run.status().state if run.exists() and has_report(run) else "new"
-        return row, "done" if ended == "done" else "stopped" if ended == "stopped" else "queued", "", ""
+            return folder.name, 0.0, "", 0, "", "", "failed", "job.json is damaged: delete the job, add it again", ""
+        if (holder := run.holder()) is not None:
+            return *row, "running", "", str(WorkerId.of(holder.pid))
+        with suppress(Sds3dError, KeyError):  # there is none, or it is damaged
+            result = read_json_object(folder / "result.json")
+            if result["state"] in ("stopped", "failed"):  # of one that is done the run itself tells
+                return *row, result["state"], str(result["reason"]), ""
+        return *row, how_it_ended(run) or "queued", "", ""
+
+
+def fork(queue: Queue, run: RunFolder, changes: Mapping[str, Any], step: int | None = None) -> Job:
+    """A new job that goes on from the run's checkpoint at `step`, or its newest, with `changes`.
+
+    ConfigError if nothing is changed, or something that cannot be; CheckpointError if it has no such checkpoint. If the
+    disk is full, there is no job, and the same fork can be made later.
+    """
+    config = run.config().with_changes(changes, FORKABLE)
+    check_words(config)
+    checkpoint, problems = run.load_checkpoint(step)
+    if checkpoint is None or problems:
+        raise CheckpointError(
+            problems[0] if problems else f"{run.path} has no checkpoint yet", hint="wait for its first checkpoint"
+        )
+    if checkpoint.step >= config.steps:
+        raise ConfigError(
+            f"steps = {config.steps} is not more than the checkpoint's {checkpoint.step}", hint="give more steps"
+        )
+    target = RunFolder(queue.folder / job_name(config) / "run")
+    if queue.named([job_name(config)]):
+        raise ConfigError("a run with exactly these options exists already", hint="change something")
+    if target.path.is_dir():
+        target.delete()  # of a fork that was cut off before its job was added
+    RunFolder.create(target.path, config, checkpoint)
+    return queue.add(config)  # last: from now on a worker may take it
 
 
 def job_name(config: RunConfig) -> str:
@@ -547,17 +461,18 @@ def check_words(config: RunConfig) -> None:
     unknown_word_warnings(unknown, config.prior, config.prompt)
 
 
-def saved_step(run: RunFolder) -> int:
-    """How far a run is saved; 0 if it is not."""
-    return next(iter(run.checkpoint_steps()), 0)
+def changes_of(commands: Iterable[Command]) -> dict[str, Any]:
+    """What they change together; the last one counts."""
+    return {key: value for command in commands if isinstance(command, Change) for key, value in command.changes.items()}
 
 
-def has_report(run: RunFolder) -> bool:
-    """Whether the run's report is there and whole."""
-    try:
-        return run.report() is not None
-    except ConfigError:
-        return False
+def how_it_ended(run: RunFolder) -> Literal["done", "stopped"] | None:
+    """How a run whose report is there and whole has ended; None of any other."""
+    with suppress(ConfigError):
+        if run.exists() and run.report() is not None:
+            state = run.status().state
+            return state if state in ("done", "stopped") else None
+    return None
 
 
 def _row(name: str, about: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -569,20 +484,25 @@ def _row(name: str, about: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _is_whole(job: Job) -> bool:
     """Whether job.json is there: a power cut can leave the row without the file."""
-    try:
-        return (job.folder / "job.json").stat().st_size > 0
-    except OSError:
-        return False
+    path = job.folder / "job.json"
+    return path.is_file() and path.stat().st_size > 0
 
 
-def _result(folder: Path) -> tuple[Literal["stopped", "failed"] | None, str]:
-    """(state, reason) of result.json. None if there is none, it is damaged, or says done: the run itself tells that."""
-    try:
-        result = read_json_object(folder / "result.json")
-        state, reason = result["state"], str(result["reason"])
-    except (Sds3dError, KeyError):
-        return None, ""
-    return ("stopped" if state == "stopped" else "failed" if state == "failed" else None), reason
+def _effect(job: Job, command: Command) -> dict[str, Any]:
+    """The columns that a command changes at once."""
+    is_running, is_saved = job.state == "running", bool(job.run.checkpoint_steps())
+    match command:
+        case Pause():
+            return {"intent": "pause"} if is_running else {"state": "paused"}
+        case Resume():
+            return {"intent": ""} if is_running else {"state": "queued"}
+        case Stop() if is_running:
+            return {"intent": "stop"}
+        case FinishEarly() if is_running or is_saved:
+            return {"state": "queued"} if job.state == "paused" else {}  # a worker makes the results
+        case Stop() | FinishEarly():
+            return {"state": "stopped", "reason": "" if is_saved else "before it began"}
+    return {}
 
 
 def _next_revision(connection: sqlite3.Connection) -> int:
@@ -590,47 +510,20 @@ def _next_revision(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT revision FROM about").fetchone()[0])
 
 
-def _update(connection: sqlite3.Connection, name: str, **columns: Any) -> None:
-    """Set columns of a job, so that those who follow the queue learn of it."""
-    columns["revision"] = _next_revision(connection)
-    assignments = ", ".join(f"{column} = ?" for column in columns)
-    connection.execute(f"UPDATE job SET {assignments} WHERE name = ?", [*columns.values(), name])
-
-
-def _dead(connection: sqlite3.Connection, asking: WorkerId | None) -> list[tuple[str, str]]:
+def _dead(connection: sqlite3.Connection, asking: WorkerId | None = None) -> list[tuple[str, str]]:
     """(name, worker) of running jobs that nobody works on: those of processes that are gone, and of `asking`."""
-    rows = connection.execute("SELECT name, worker FROM job WHERE state = 'running'").fetchall()
-    alive: dict[tuple[str, int, str], bool] = {}  # one process may be several workers
-    dead = []
-    for name, text in rows:
-        worker = WorkerId.parse(text)
-        if worker is not None and worker.process not in alive:
-            alive[worker.process] = worker.is_alive()
-        if worker is None or worker == asking or not alive[worker.process]:
-            dead.append((name, text))
-    return dead
+    rows = connection.execute("SELECT name, worker FROM job WHERE state = 'running'")
+    return [(name, worker) for name, worker in rows if worker == str(asking) or WorkerId.at_work(worker) is None]
 
 
-def _commands(connection: sqlite3.Connection, name: str, after: int) -> list[tuple[int, str]]:
-    query = (
-        "SELECT command.number, command FROM command JOIN job ON job = job.number "
-        "WHERE name = ? AND command.number > ? ORDER BY command.number"
-    )
-    return connection.execute(query, [name, after]).fetchall()
-
-
-def _is_registered(connection: sqlite3.Connection, only: Selection) -> bool:
-    return connection.execute("SELECT 1 FROM selection WHERE id = ?", [only.id]).fetchone() is not None
-
-
-def _next_queued(connection: sqlite3.Connection, only: Selection | None) -> str | None:
-    if only is None:
-        sql, values = "SELECT name FROM job WHERE state = 'queued' ORDER BY number LIMIT 1", []
-    else:
-        sql = (
-            "SELECT name FROM job WHERE number = "
-            "(SELECT MIN(job) FROM selected WHERE selection = ? AND state = 'queued')"
-        )
-        values = [only.id]
-    found = connection.execute(sql, values).fetchone()
-    return None if found is None else str(found[0])
+def _first(connection: sqlite3.Connection, state: State, only: Selection | None) -> str | None:
+    """The name of the first job in this state, of all or of those selected; these each connection puts in a table."""
+    among = ""
+    if only is not None:
+        table = f"selected_{only.id}"
+        among = f"AND name IN {table}"
+        if not connection.execute("SELECT 1 FROM sqlite_temp_master WHERE name = ?", [table]).fetchone():
+            connection.execute(f"CREATE TEMP TABLE {table} (name TEXT PRIMARY KEY) WITHOUT ROWID")
+            connection.executemany(f"INSERT OR IGNORE INTO {table} VALUES (?)", [(name,) for name in only.names])
+    sql = f"SELECT name FROM job INDEXED BY job_by_state WHERE state = ? {among} ORDER BY number LIMIT 1"
+    return next((str(name) for (name,) in connection.execute(sql, [state])), None)

@@ -21,6 +21,7 @@ from sds3d.types import ViewCondition
 Shares = Float[Tensor, "B 1 K"]  # an embedding: how much of the mixture each mode is
 TICKS = 1000
 DISC_RADIUS = 0.6  # in units of half the image
+SPREAD = 0.2  # standard deviation of each mode, images in [-1, 1]
 GAIN = 100.0  # scale of a copy's parameters: at LoRA's learning rate of 1e-4 a mean would take 1e4 steps to move by 1
 COLORS = {
     "red": (0.85, 0.12, 0.10),
@@ -44,7 +45,6 @@ class AnalyticConfig(PriorConfig):
     knows_density: ClassVar[bool] = True
     examples: ClassVar[tuple[str, ...]] = ("a red ball", "a blue ball", "a green ball")
     size: Annotated[int, Field(ge=8, le=256, description="image side in pixels")] = 64
-    std: Annotated[float, Field(gt=0, le=1, description="spread of each mode, images in [-1, 1]")] = 0.2
 
     def build(self, device: torch.device | str) -> "AnalyticPrior":
         """One mode per colour, a centred disc; all equally likely under the empty text."""
@@ -54,7 +54,7 @@ class AnalyticConfig(PriorConfig):
         mask = (0.5 + DISC_RADIUS * self.size / 2 - radius).clamp(0, 1)  # its edge is one pixel wide
         count = len(colors)
         means = colors[:, :, None, None] * mask
-        stds, weights = torch.full((count,), self.std), torch.full((count,), 1 / count)
+        stds, weights = torch.full((count,), SPREAD), torch.full((count,), 1 / count)
         return AnalyticPrior(means, stds, weights, words=tuple(COLORS), coverage=mask, device=device)
 
     def knows(self) -> str:

@@ -125,6 +125,8 @@ class PriorConfig(Options, ABC):
     knows_density: ClassVar[bool] = False  # is a DensityPrior
     needs_orthogonal_views: ClassVar[bool] = False  # denoises groups of four views at right angles
     takes_reference_image: ClassVar[bool] = False  # conditioned on its option reference_image
+    # the light that fell on all its training pictures, as sds3d.scenes.shading.Sun; None: it varied
+    light: ClassVar[Mapping[str, Any] | None] = None
     examples: ClassVar[tuple[str, ...]] = ()  # prompts that show what it can do
 
     @abstractmethod

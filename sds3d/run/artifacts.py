@@ -1,9 +1,8 @@
 """The files a finished run hands over: their names, and who writes them."""
 
 import importlib.metadata
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -59,31 +58,24 @@ class SceneExport:
         }
 
 
-@dataclass(frozen=True)
-class Artifact:
-    """One file of the run folder. `write` puts it at a path and returns what there is to say about it."""
-
-    file_name: str
-    write: Callable[[SceneExport, Path], dict[str, Any]]
-
-
 def write_artifact(
     file_format: str, made: SceneExport, folder: Path, force: bool = False
 ) -> tuple[Path, dict[str, Any]]:
-    """Write one of ARTIFACTS; OutputError where the disk refuses, ExportError where the scene gives nothing fit.
+    """Write one of ARTIFACTS: (its path, what there is to say about it).
+
+    OutputError where the disk refuses, ExportError where the scene gives nothing fit.
 
     A mesh of the same name that was not written by sds3d, or that another program has saved since, is written over only
     with `force`.
     """
-    result = ARTIFACTS[file_format]
-    path = folder / result.file_name
+    path = folder / ARTIFACTS[file_format]
     if not force and file_format in MESHES and path.exists() and not _is_ours(path):
         raise OutputError(
             f"{path} is there already and was not written by sds3d", hint="rename it, or say --force to replace it"
         )
     with writing(path):
         folder.mkdir(exist_ok=True, parents=True)
-        return path, result.write(made, path)
+        return path, _write(file_format, made, path)
 
 
 def _is_ours(path: Path) -> bool:
@@ -116,28 +108,9 @@ def checked_format(name: str, config: RunConfig) -> str:
 
 def side_files(path: Path) -> list[Path]:
     """Files that a result refers to and that have to be kept beside it, as far as they are there."""
-    beside = {".gltf": (".bin",), ".obj": (".mtl",)}.get(path.suffix, ())
-    texture = [path.with_name(f"{path.stem}_color.png")] if beside else []
-    return [file for file in (*(path.with_suffix(suffix) for suffix in beside), *texture) if file.is_file()]
-
-
-def draw(scenes: list[Scene], config: RunConfig, folder_of: Callable[[int], Path], views: int, size: int) -> list[Path]:
-    """Draw the pictures of a run again: `views` views on the sheet, `size` pixels a side.
-
-    `folder_of` gives the folder of each particle, from 1.
-    """
-    names = [ARTIFACTS[name].file_name for name in config.scene.artifacts if name in DRAWN]
-    written = []
-    for number, scene in enumerate(scenes, start=1):
-        paths = [folder_of(number) / name for name in names]
-        write_preview([scene], paths[0], views, size)
-        if len(paths) > 1:
-            write_orbit(scene, paths[1], size=size)
-        written += paths
-    if len(scenes) > 1:
-        write_preview(scenes, folder_of(1) / OVERVIEW, views, size)
-        written.append(folder_of(1) / OVERVIEW)
-    return written
+    beside = {".gltf": ".bin", ".obj": ".mtl"}.get(path.suffix)
+    files = [path.with_suffix(beside), path.with_name(f"{path.stem}_color.png")] if beside else []
+    return [file for file in files if file.is_file()]
 
 
 def write_preview(scenes: list[Scene], path: Path, views: int = 4, size: int = 128) -> None:
@@ -162,67 +135,47 @@ def _enlarged(scene: ImageScene, size: int) -> UInt8[ndarray, "H W 3"]:
     return np.asarray(PIL.fromarray(pixels).resize((size, size), PIL.Resampling.NEAREST))
 
 
-def _image(made: SceneExport, path: Path) -> dict[str, Any]:
-    scene = made.scene
-    assert isinstance(scene, ImageScene)
-    write_png(to_uint8(scene.pixels.detach().cpu().numpy()), path)
-    return {"size": scene.config.size}
-
-
-def _sheet(made: SceneExport, path: Path) -> dict[str, Any]:
-    write_png(render_sheet(made.scene), path)
-    return {"views": 8}
-
-
-def _orbit(made: SceneExport, path: Path) -> dict[str, Any]:
-    write_orbit(made.scene, path)
-    return {}
-
-
-def _splats(made: SceneExport, path: Path) -> dict[str, Any]:
-    def write(temporary: Path) -> int:
-        return write_splats_ply(made.scene, temporary, made.metadata())
-
-    return {"splats": write_verified_splats(write, check_splats_ply, made.scene, path)}
-
-
-def _splat(made: SceneExport, path: Path) -> dict[str, Any]:
-    def write(temporary: Path) -> int:
-        return write_splat(made.scene, temporary)
-
-    return {"splats": write_verified_splats(write, check_splat, made.scene, path)}
-
-
-def _mesh(file_format: str) -> Callable[[SceneExport, Path], dict[str, Any]]:
-    def write(made: SceneExport, path: Path) -> dict[str, Any]:
-        stats, figures = write_verified(made.mesh, file_format, path, made.metadata(), made.truth)
-        how = {"surface": made.mesh.surface, "level": round(made.mesh.level, 5), "colored_by": made.mesh.colored_by}
-        return {**asdict(stats), **figures.to_dict(), **how, "dropped_share": round(made.mesh.dropped_share, 4)}
-
-    return write
-
-
-def _check(made: SceneExport, path: Path) -> dict[str, Any]:
-    write_png(draw_comparison(made.mesh, made.truth), path)
-    return {"views": len(made.truth.cameras)}
-
-
-def _turntable(made: SceneExport, path: Path) -> dict[str, Any]:
-    write_turntable(made.scene, made.mesh, path)
-    return {}
+def _write(name: str, made: SceneExport, path: Path) -> dict[str, Any]:
+    """Put one of ARTIFACTS at a path; returns what there is to say about it."""
+    scene, facts = made.scene, dict[str, Any]()
+    match name:
+        case "image":
+            assert isinstance(scene, ImageScene)
+            write_png(to_uint8(scene.pixels.detach().cpu().numpy()), path)
+            facts = {"size": scene.config.size}
+        case "sheet":
+            write_png(render_sheet(scene), path)
+            facts = {"views": 8}
+        case "orbit":
+            write_orbit(scene, path)
+        case "ply":
+            write = partial(write_splats_ply, scene, metadata=made.metadata())
+            facts = {"splats": write_verified_splats(write, check_splats_ply, scene, path)}
+        case "splat":
+            facts = {"splats": write_verified_splats(partial(write_splat, scene), check_splat, scene, path)}
+        case "check":
+            write_png(draw_comparison(made.mesh, made.truth), path)
+            facts = {"views": len(made.truth.cameras)}
+        case "turntable":
+            write_turntable(scene, made.mesh, path)
+        case _:
+            mesh = made.mesh
+            stats, figures = write_verified(mesh, MESHES[name], path, made.metadata(), made.truth)
+            facts = {"surface": mesh.surface, "level": round(mesh.level, 5), "colored_by": mesh.colored_by}
+            facts = {**asdict(stats), **figures.to_dict(), **facts, "dropped_share": round(mesh.dropped_share, 4)}
+    return facts
 
 
 OVERVIEW = "particles.png"  # all particles of a run that has several
 PICTURES = (OVERVIEW, "sheet.png", "image.png")  # the first that is there stands for the run
-DRAWN = ("image", "sheet", "orbit")  # artifacts that `draw` makes again
 MESHES = {"mesh-ply" if name == "ply" else name: name for name in MESH_FORMATS}  # ply alone means splats
-ARTIFACTS = {  # in the order of writing: what can be refused comes last
-    "image": Artifact("image.png", _image),
-    "sheet": Artifact("sheet.png", _sheet),
-    "orbit": Artifact("orbit.mp4", _orbit),
-    "ply": Artifact("splats.ply", _splats),
-    "splat": Artifact("splats.splat", _splat),
-    **{name: Artifact(f"mesh.{file_format}", _mesh(file_format)) for name, file_format in MESHES.items()},
-    "check": Artifact("mesh_check.png", _check),
-    "turntable": Artifact("turntable.mp4", _turntable),
+ARTIFACTS = {  # names of files, in the order of writing: what can be refused comes last
+    "image": "image.png",
+    "sheet": "sheet.png",
+    "orbit": "orbit.mp4",
+    "ply": "splats.ply",
+    "splat": "splats.splat",
+    **{name: f"mesh.{file_format}" for name, file_format in MESHES.items()},
+    "check": "mesh_check.png",
+    "turntable": "turntable.mp4",
 }

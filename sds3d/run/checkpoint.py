@@ -9,6 +9,7 @@ happens later is noticed: safetensors alone accepts most flipped bits, the check
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from sds3d.atomic import remove_tree, sync_folder, write_synced, writing
 from sds3d.errors import CheckpointError
 
 FORMAT = 1
-KEPT = 2  # newest ones, where nothing else is said
+KEPT = 2  # newest ones
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 
 
@@ -87,35 +88,27 @@ def unpack_scene(tensors: Mapping[str, Tensor], scene: nn.Module) -> None:
         raise CheckpointError(f"the checkpoint does not fit this configuration: {error}") from error
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint, kept: int = KEPT, milestone_every: int = 0) -> Path:
-    """Write into `folder`/step-N and drop all but the newest `kept` and the milestones, whose step is a multiple of
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, milestone_every: int = 0) -> Path:
+    """Write into `folder`/step-N and drop all but the newest KEPT and the milestones, whose step is a multiple of
     `milestone_every` (0: there are none); OutputError where the disk refuses."""
-    state = {
-        "step": checkpoint.step, "seconds": dict(checkpoint.seconds), "forwards": checkpoint.forwards,
-        "rate": checkpoint.rate,
-    }  # fmt: skip
+    state = {name: getattr(checkpoint, name) for name in ("step", "seconds", "forwards", "rate")}
     contents = {TENSORS: save(dict(checkpoint.tensors)), STATE: json.dumps(state).encode()}
     final = folder / f"step-{checkpoint.step:06d}"
-    temporary = folder / f".{final.name}.saving"
     with writing(final):
-        try:
-            for leftover in folder.glob(".*.saving"):
-                remove_tree(leftover)
-            temporary.mkdir(parents=True)
-            for name, data in contents.items():
-                write_synced(temporary / name, data)
-            write_synced(temporary / MANIFEST, _manifest(contents))
-            sync_folder(temporary)
-            old = folder / f".{final.name}.old.saving"  # a kill in between loses neither: leftovers go above
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob(".*.saving"):  # of a process that was killed
+            remove_tree(leftover)
+        with tempfile.TemporaryDirectory(prefix=f".{final.name}.", suffix=".saving", dir=folder) as scratch:
+            new = Path(scratch) / "new"
+            new.mkdir()
+            for name, data in {**contents, MANIFEST: _manifest(contents)}.items():
+                write_synced(new / name, data)
+            sync_folder(new)
             if final.exists():
-                os.replace(final, old)
-            os.replace(temporary, final)
-            remove_tree(old)
+                os.replace(final, Path(scratch) / "old")
+            os.replace(new, final)
             sync_folder(folder)
-        except BaseException:
-            remove_tree(temporary)
-            raise
-    for old in checkpoints_in(folder)[kept:]:
+    for old in checkpoints_in(folder)[KEPT:]:
         if not (milestone_every and step_of(old) % milestone_every == 0):
             remove_tree(old)
     return final
@@ -123,11 +116,11 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, kept: int = KEPT, mile
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read one checkpoint; CheckpointError names the file that is missing or damaged."""
-    manifest = _read_json(path / MANIFEST, _read(path / MANIFEST))
+    contents = {name: _read(path / name) for name in (TENSORS, STATE, MANIFEST)}
+    manifest = _read_json(path / MANIFEST, contents.pop(MANIFEST))
     files = manifest.get("files")
     if manifest.get("format") != FORMAT or not isinstance(files, dict) or set(files) != {TENSORS, STATE}:
         raise CheckpointError(f"{path / MANIFEST} is damaged or of another version")
-    contents = {name: _read(path / name) for name in (TENSORS, STATE)}
     if manifest != json.loads(_manifest(contents)):
         bad = [name for name, data in contents.items() if files[name] != _fingerprint(data)]
         raise CheckpointError(f"{path / (bad or [MANIFEST])[0]} is damaged: its checksum is not the one in {MANIFEST}")
@@ -152,16 +145,13 @@ def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, problems
 
 
-def load_wanted(folder: Path, step: int | None) -> tuple[Checkpoint | None, list[str]]:
-    """The checkpoint of one step, with CheckpointError naming those that there are; as load_newest where it is None."""
-    if step is None:
-        return load_newest(folder)
-    there = checkpoints_in(folder)
-    for path in there:
-        if step_of(path) == step:
-            return load_checkpoint(path), []
-    steps = ", ".join(str(step_of(path)) for path in reversed(there)) or "none"
-    raise CheckpointError(f"{folder} has no checkpoint of step {step}", hint=f"there are: {steps}")
+def load_step(folder: Path, step: int) -> Checkpoint:
+    """The checkpoint of one step; CheckpointError names those that there are."""
+    there = {step_of(path): path for path in checkpoints_in(folder)}
+    if step not in there:
+        steps = ", ".join(map(str, sorted(there))) or "none"
+        raise CheckpointError(f"{folder} has no checkpoint of step {step}", hint=f"there are: {steps}")
+    return load_checkpoint(there[step])
 
 
 def checkpoints_in(folder: Path) -> list[Path]:

@@ -4,9 +4,11 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from pydantic import StrictBool, StrictFloat, StrictInt, StrictStr, TypeAdapter
 
 from sds3d.atomic import write_atomic, writing
 
@@ -25,27 +27,27 @@ class _Message:
 class Started(_Message):
     """All parts are built; `step` is where the run begins, above 0 when it goes on from a checkpoint."""
 
-    prompt: str
+    prompt: StrictStr
     out_dir: Path
-    device: str
-    step: int
-    steps: int
+    device: StrictStr
+    step: StrictInt
+    steps: StrictInt
 
 
 @dataclass(frozen=True)
 class StepDone(_Message):
-    """One optimizer step; `step` counts from 1. `losses` is empty except every `log_every` steps."""
+    """One optimizer step; `step` counts from 1. `losses` is empty but for each tenth step and the last."""
 
-    step: int
+    step: StrictInt
     losses: Mapping[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
+    seconds: StrictFloat = 0.0
 
 
 @dataclass(frozen=True)
 class Preview(_Message):
     """A preview image of the scene was written."""
 
-    step: int
+    step: StrictInt
     path: Path
 
 
@@ -53,7 +55,7 @@ class Preview(_Message):
 class Measured(_Message):
     """Metrics measured during the run: {"janus": {"agreement": 0.75, ...}}."""
 
-    step: int
+    step: StrictInt
     metrics: Mapping[str, Any]
 
 
@@ -61,7 +63,7 @@ class Measured(_Message):
 class CheckpointSaved(_Message):
     """The run can be resumed from `step`."""
 
-    step: int
+    step: StrictInt
     path: Path
 
 
@@ -77,14 +79,14 @@ class Exported(_Message):
 class Warned(_Message):
     """Something the user should know; the run goes on."""
 
-    message: str
+    message: StrictStr
 
 
 @dataclass(frozen=True)
 class Changed(_Message):
     """Options, by dotted key, that were changed during the run; they apply from the step after `step`."""
 
-    step: int
+    step: StrictInt
     changes: Mapping[str, Any]
 
 
@@ -92,14 +94,14 @@ class Changed(_Message):
 class Paused(_Message):
     """The run waits after `step` until it is resumed or stopped."""
 
-    step: int
+    step: StrictInt
 
 
 @dataclass(frozen=True)
 class Resumed(_Message):
     """The run goes on after a pause."""
 
-    step: int
+    step: StrictInt
 
 
 @dataclass(frozen=True)
@@ -108,15 +110,15 @@ class Finished(_Message):
     the run can be resumed."""
 
     report: Mapping[str, Any] = field(default_factory=dict)
-    interrupted: bool = False
+    interrupted: StrictBool = False
 
 
 @dataclass(frozen=True)
 class Failed(_Message):
     """The last event of a run that ended with an error; `kind` is the error's class."""
 
-    reason: str
-    kind: str
+    reason: StrictStr
+    kind: StrictStr
 
 
 Event = (
@@ -157,43 +159,25 @@ class FinishEarly(_Message):
 
 Command = Change | Pause | Resume | Stop | FinishEarly
 
-_EVENTS = {kind.__name__: kind for kind in Event.__args__}
-_COMMANDS = {kind.__name__: kind for kind in Command.__args__}
+_EVENTS = {kind.__name__: TypeAdapter(kind) for kind in Event.__args__}
+_COMMANDS = {kind.__name__: TypeAdapter(kind) for kind in Command.__args__}
 
 
 def from_dict(data: Mapping[str, Any]) -> Event:
     """The event that `to_dict` wrote; keys that it does not have ("time") are ignored. ValueError for anything else."""
-    event: Event = _message(_EVENTS, data)
-    return event
+    return _message(_EVENTS, data)
 
 
 def command_from_dict(data: Mapping[str, Any]) -> Command:
     """The command that `to_dict` wrote; ValueError for anything else."""
-    command: Command = _message(_COMMANDS, data)
-    return command
+    return _message(_COMMANDS, data)
 
 
-def _message(kinds: Mapping[str, type[Any]], data: Mapping[str, Any]) -> Any:
+def _message(kinds: Mapping[str, Any], data: Mapping[str, Any]) -> Any:
     kind = kinds.get(str(data.get("event")))
     if kind is None:
         raise ValueError(f"no message is called {data.get('event')!r}")
-    values = {}
-    for each in fields(kind):
-        if each.name in data:
-            values[each.name] = _value(each.type, data[each.name], f"{kind.__name__}.{each.name}")
-    try:
-        return kind(**values)
-    except TypeError as error:  # a field is missing
-        raise ValueError(f"{kind.__name__}: {error}") from error
-
-
-def _value(annotation: Any, value: Any, name: str) -> Any:
-    if annotation is Path and isinstance(value, str):
-        return Path(value)
-    expected: Any = {int: int, float: (int, float), str: str, bool: bool}.get(annotation, Mapping)
-    if not isinstance(value, expected) or (isinstance(value, bool) and annotation is not bool):
-        raise ValueError(f"{name} is a {type(value).__name__}")
-    return value
+    return kind.validate_python(data)
 
 
 class EventLog:

@@ -19,21 +19,20 @@ import os
 import re
 import shutil
 import socket
-import tempfile
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from sds3d.atomic import write_json, writing
+from sds3d.atomic import temporary_folder, write_json, writing
 from sds3d.config import RunConfig, read_json_object
 from sds3d.errors import CheckpointError, ConfigError, OutputError, RunBusy
 from sds3d.run.artifacts import ARTIFACTS, OVERVIEW, PICTURES, side_files
-from sds3d.run.checkpoint import Checkpoint, checkpoints_in, load_newest, load_wanted, save_checkpoint, step_of
+from sds3d.run.checkpoint import Checkpoint, checkpoints_in, load_newest, load_step, save_checkpoint, step_of
 from sds3d.run.events import Event, EventLog, EventReader, Failed, Finished, Paused, Resumed, Started, latest
 
 SLUG_LENGTH = 48  # characters of a folder's name that come from the prompt
@@ -73,6 +72,12 @@ class RunFolder:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self.config_file = self.path / "config.json"  # what a person said, for `--config`
+        self._resolved_file = self.path / "resolved.json"
+        self._lock_file = self.path / "run.lock"
+        self._event_file = self.path / "events.jsonl"
+        self._checkpoints, self._previews = self.path / "checkpoints", self.path / "previews"
+        self._report_file = self.path / "report.json"
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
@@ -91,17 +96,17 @@ class RunFolder:
                 f"{str(wanted)!r} is no name for a run folder", hint="name a new one, such as outputs/mug"
             )
         for number in itertools.count(1):
-            folder = cls(wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}"))
+            folder, is_ours = cls(wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")), False
             with writing(folder.path), suppress(FileExistsError):
                 folder.path.mkdir(parents=True)
-            handle = folder._claimed()
-            if handle is not None:
-                try:
+            with ExitStack() as held:
+                if folder.is_free():
+                    with suppress(RunBusy):
+                        held.enter_context(folder.lock())
+                        is_ours = folder.is_free()  # still: another process may have had it in between
+                if is_ours:
                     yield folder
-                finally:
-                    os.close(handle)
-                return
-        raise AssertionError("unreachable: the numbers do not end")
+                    return
 
     @classmethod
     def create(cls, path: Path | str, config: RunConfig, checkpoint: Checkpoint | None = None) -> "RunFolder":
@@ -109,8 +114,8 @@ class RunFolder:
         path = Path(path)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
-                folder = cls(Path(scratch) / path.name)
+            with temporary_folder(path) as scratch:
+                folder = cls(scratch / path.name)
                 folder.path.mkdir()
                 folder.write_config(config)
                 if checkpoint is not None:
@@ -132,15 +137,6 @@ class RunFolder:
 
     # --- config ---------------------------------------------------------------------------------------------------
 
-    @property
-    def config_file(self) -> Path:
-        """What a person said, for `--config`."""
-        return self.path / "config.json"
-
-    @property
-    def _resolved_file(self) -> Path:
-        return self.path / "resolved.json"
-
     def config(self) -> RunConfig:
         """The run's config, with changes made during the run; CheckpointError where there is no run."""
         if not self.exists():
@@ -161,79 +157,42 @@ class RunFolder:
 
     # --- who works on it ------------------------------------------------------------------------------------------
 
-    @property
-    def _lock_file(self) -> Path:
-        return self.path / "run.lock"
-
     @contextmanager
-    def lock(self, wait: float = LOCK_WAIT) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Inside, no other process (or thread) can work on the run; RunBusy, naming its holder, where one does.
 
         The operating system lets go of the lock when the process ends, however it ends.
         """
-        handle = self._locked(wait)
-        try:
+        with writing(self._lock_file):
+            file = self._lock_file.open("ab+", buffering=0)
+        with file:
+            with writing(self._lock_file):
+                is_ours = _acquire(file.fileno())
+            if not is_ours:
+                holder = _read_holder(file.fileno())
+                raise RunBusy(f"{self.path} is in use by {holder}", hint="wait for it, or stop it first")
+            if not _is_at(file.fileno(), self._lock_file):
+                raise RunBusy(f"{self.path} was deleted at this moment")
+            about = Holder(os.getpid(), socket.gethostname(), round(time.time(), 3))
+            with writing(self._lock_file):
+                file.truncate(0)
+                file.write(json.dumps(asdict(about)).encode())
             yield
-        finally:
-            os.close(handle)
-
-    def _claimed(self) -> int | None:
-        """The lock of a folder that holds nothing else; None where it holds something or belongs to another process."""
-        if not self.is_free():
-            return None
-        try:
-            handle = self._locked(LOCK_WAIT)
-        except RunBusy:
-            return None
-        if self.is_free():
-            return handle
-        os.close(handle)
-        return None
 
     def is_free(self) -> bool:
         """Whether the folder is there and holds no files, so that a new run can take it."""
         return self.path.is_dir() and all(path == self._lock_file for path in self.path.iterdir())
 
-    def _locked(self, wait: float) -> int:
-        with writing(self._lock_file):
-            handle = os.open(self._lock_file, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            with writing(self._lock_file):
-                is_ours = _acquire(handle, wait)
-            if not is_ours:
-                raise RunBusy(f"{self.path} is in use by {_read_holder(handle)}", hint="wait for it, or stop it first")
-            if not _is_at(handle, self._lock_file):
-                raise RunBusy(f"{self.path} was deleted at this moment")
-            about = Holder(os.getpid(), socket.gethostname(), round(time.time(), 3))
-            with writing(self._lock_file):
-                os.ftruncate(handle, 0)
-                os.pwrite(handle, json.dumps(asdict(about)).encode(), 0)
-        except BaseException:
-            os.close(handle)
-            raise
-        return handle
-
     def holder(self) -> Holder | None:
         """The process that works on the run now."""
-        try:
-            handle = os.open(self._lock_file, os.O_RDONLY)
-        except OSError:
-            return None
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return _read_holder(handle)
-        except OSError:  # a file system without locks: nobody can hold one
-            return None
-        finally:
-            os.close(handle)
+        with suppress(OSError), self._lock_file.open("rb") as file:  # no run, or a file system without locks
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return _read_holder(file.fileno())
         return None
 
     # --- what happened --------------------------------------------------------------------------------------------
-
-    @property
-    def _event_file(self) -> Path:
-        return self.path / "events.jsonl"
 
     @cached_property
     def _log(self) -> EventLog:
@@ -285,31 +244,19 @@ class RunFolder:
 
     # --- checkpoints ----------------------------------------------------------------------------------------------
 
-    @property
-    def _checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
     def save_checkpoint(self, checkpoint: Checkpoint, milestone_every: int = 0) -> Path:
         """See sds3d.run.checkpoint.save_checkpoint."""
-        return save_checkpoint(self._checkpoints, checkpoint, milestone_every=milestone_every)
+        return save_checkpoint(self._checkpoints, checkpoint, milestone_every)
 
     def checkpoint_steps(self) -> list[int]:
         """Steps of all checkpoints, newest first."""
         return [step_of(path) for path in checkpoints_in(self._checkpoints)]
 
-    def checkpoint_path(self, step: int) -> Path:
-        """The folder of a checkpoint."""
-        return self._checkpoints / f"step-{step:06d}"
-
     def load_checkpoint(self, step: int | None = None) -> tuple[Checkpoint | None, list[str]]:
         """(checkpoint of `step`, or the newest whole one, or None; why newer ones were passed over)."""
-        return load_newest(self._checkpoints) if step is None else load_wanted(self._checkpoints, step)
+        return load_newest(self._checkpoints) if step is None else (load_step(self._checkpoints, step), [])
 
     # --- previews and results -------------------------------------------------------------------------------------
-
-    @property
-    def _previews(self) -> Path:
-        return self.path / "previews"
 
     def preview_path(self, step: int) -> Path:
         """Where the preview of a step is."""
@@ -326,10 +273,6 @@ class RunFolder:
     def preview(self, name: str) -> Path | None:
         """The preview of that file name; None where there is none. The name never becomes a path."""
         return next((path for path in self._previews.glob("step-*.png") if path.name == name), None)
-
-    @property
-    def _report_file(self) -> Path:
-        return self.path / "report.json"
 
     def report(self) -> dict[str, Any] | None:
         """report.json; None before the results are there, ConfigError where it is damaged."""
@@ -354,7 +297,7 @@ class RunFolder:
 
     def artifact(self, name: str, particle: int = 1) -> Path:
         """The path of a result by its name in ARTIFACTS, whether it is there or not."""
-        return self.results_folder(particle) / ARTIFACTS[name].file_name
+        return self.results_folder(particle) / ARTIFACTS[name]
 
     def artifacts(self) -> dict[str, Path]:
         """The results that are there, by name; "particles" is the overview of a run with several."""
@@ -380,8 +323,8 @@ def run_name(config: RunConfig) -> str:
     return f"{slug}-{config.seed}"
 
 
-def _acquire(handle: int, wait: float) -> bool:
-    deadline = time.monotonic() + wait
+def _acquire(handle: int) -> bool:
+    deadline = time.monotonic() + LOCK_WAIT
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -393,7 +336,6 @@ def _acquire(handle: int, wait: float) -> bool:
 
 
 def _is_at(handle: int, path: Path) -> bool:
-    """Whether the open file still is the one at the path."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(path))
     except OSError:

@@ -28,13 +28,13 @@ def build_report(
     steps: int,
     forwards_per_step: float,
     meshes: Sequence[Mapping[str, Any]],
-    prior: Prior | None,
+    prior: Prior,
 ) -> dict[str, Any]:
     """The content of report.json.
 
     `seconds` by part; `steps` that were done, fewer than planned in a run that was ended early; `forwards_per_step` for
-    each view; `meshes`, the figures of each scene's mesh. Without `prior`, Janus is not measured. `mesh` and `metrics`
-    are the first scene's; with several scenes, `particles` has those of each.
+    each view; `meshes`, the figures of each scene's mesh. `mesh` and `metrics` are the first scene's; with several
+    scenes, `particles` has those of each.
     """
     metrics = [view_metrics(scene, device) | janus_metrics(prior, config, scene, device) for scene in scenes]
     each = [{"mesh": dict(mesh), "metrics": values} for mesh, values in zip(meshes, metrics, strict=True)]
@@ -87,10 +87,8 @@ def view_metrics(scene: Scene, device: torch.device) -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in metrics.items()}
 
 
-def janus_metrics(prior: Prior | None, config: RunConfig, scene: Scene, device: torch.device) -> dict[str, Any]:
+def janus_metrics(prior: Prior, config: RunConfig, scene: Scene, device: torch.device) -> dict[str, Any]:
     """{"janus": view_classifier.measure}, or nothing for priors that tell no sides apart."""
-    if prior is None:
-        return {}
     janus = view_classifier.measure(prior, config.prior, config.prompt, scene, device)
     return {} if janus is None else {"janus": janus.to_dict()}
 

@@ -17,6 +17,7 @@ from sds3d.options import Fraction, Options
 from sds3d.types import Cameras, RenderOutput, ViewColors
 
 Color = tuple[Fraction, Fraction, Fraction]
+MAP_LEARNING_RATE = 0.01  # of the environment map's colour logits
 ROWS = 16  # of the environment map, from up to down; twice as many columns: coarse, so that it holds no object
 
 
@@ -54,7 +55,6 @@ class LearnedBackground(Options):
 
     name: Literal["learned"] = "learned"
     random_share: Annotated[Fraction, Field(description="Share of views over a drawn colour instead")] = 0.5
-    lr: Annotated[Fraction, Field(description="Learning rate of the colour logits")] = 0.01
 
     def sample(self, count: int, generator: torch.Generator) -> ViewColors:
         """A drawn colour for each view, used by those that do not show the map."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -36,7 +36,7 @@ class RenderContext:
     losses: Collection[str] = ()  # regularizers that have a weight in this step
     generator: torch.Generator | None = None  # of a training step, on the CPU whatever the device; None: a picture
     normals: bool = False  # whether RenderOutput.normal is wanted
-    lit: bool = True  # whether training light may fall on it: not where its colours are compared with a photo
+    lit: bool = True  # whether light may fall on it: not where its own colours are wanted
 
 
 PICTURE = RenderContext()
@@ -74,6 +74,15 @@ class SplitRendering(Protocol):
 
     def reduce_memory(self) -> str | None:
         """Render in smaller parts from now on, to the same result; says how. None: the parts are as small as can be."""
+
+
+@runtime_checkable
+class HasSurface(Protocol):
+    """A scene that is a surface: what is exported of it is that, and not what a search in its density finds."""
+
+    def surface(self) -> tuple[Float[Tensor, "V 3"], Int[Tensor, "F 3"]]:
+        """Vertices in world units, and faces; corners are counter-clockwise seen from outside."""
+        ...
 
 
 class SceneConfig(Options, ABC):

@@ -1,8 +1,8 @@
 """Adaptive density control: grow splats where the image pulls hardest, remove those that show nothing.
 
 After Kerbl et al. 2023, section 5, with the opacity correction of Rota Bulo et al. 2024. Splats to grow are ranked by
-their screen-space gradient. Every guidance has gradients of another scale, so no threshold fits all of them: the share
-of splats that may grow is bounded as well.
+their screen-space gradient. Every guidance has gradients of another scale, so no threshold fits all of them: what is
+bounded is the share that grows.
 """
 
 from collections.abc import Mapping
@@ -22,6 +22,7 @@ from sds3d.types import PerPixel
 WARM_UP = 2  # intervals of refine_every without refinement: the first splats have to find their places
 GROW_SCALE3D = 0.02  # world units: splats up to this size are cloned, larger ones split
 SPLIT_SHRINK = 1.6  # a split splat's children are this much smaller (Kerbl et al. 2023, section 5.2)
+PRUNE_OPACITY = 0.01  # splats of lower opacity are removed
 MIN_COUNT = 64  # the most opaque splats, which are never pruned: a scene without splats has no gradient to recover by
 
 
@@ -35,11 +36,7 @@ class DensifyConfig(Options):
         Fraction, Field(description="No refinement from this part of the run on, nor in the last interval; 0: never")
     ] = 0.95
     refine_every: Annotated[int, Field(ge=1, description="Steps between refinements: the interval")] = 50
-    grow_grad2d: Annotated[
-        float, Field(ge=0, description="Least mean gradient of a splat's place in units of half the image")
-    ] = 0.0
     grow_share: Annotated[Fraction, Field(description="At most this share grows in one refinement")] = 0.05
-    prune_opa: Annotated[float, Field(ge=0, lt=1, description="Splats of lower opacity are removed")] = 0.01
     max_count: Annotated[int, Field(ge=1, le=5_000_000, description="No growth beyond this number of splats")] = 20_000
 
     _in_order = ordered("refine_start", "refine_stop")
@@ -105,13 +102,13 @@ def plan_refinement(
 ) -> Refinement:
     """Which splats stay, are cloned, split or pruned. Deterministic: equal scores are taken in the order of index."""
     count = len(scores)
-    stays = opacities >= config.prune_opa
+    stays = opacities >= PRUNE_OPACITY
     if int(stays.sum()) < min(MIN_COUNT, count):
         best = torch.sort(opacities, descending=True, stable=True).indices[:MIN_COUNT]
         stays = torch.zeros_like(stays).index_fill(0, best, True)
     room = max(config.max_count - int(stays.sum()), 0)
     order = torch.sort(scores, descending=True, stable=True).indices
-    order = order[(stays & (scores > config.grow_grad2d))[order]]
+    order = order[(stays & (scores > 0))[order]]
     grows = torch.zeros_like(stays)
     grows[order[: min(room, int(config.grow_share * count))]] = True
 

@@ -22,18 +22,19 @@ from sds3d.scenes.regularizers import depth_spread, opacity_entropy, opacity_spa
 from sds3d.scenes.splat_field import SplatField
 from sds3d.types import Cameras, RenderOutput, Scalar, ViewColors
 
-Rate = Annotated[float, Field(ge=0, le=1)]
 SURFACE = 0.1  # world units: splats in a pixel farther apart than this may be two surfaces
 BOUND_RADIUS = 1.05  # world units: means stay inside this ball; splats of an object in the unit ball reach beyond it
 MAX_ASPECT = 3.0  # longest over shortest axis: needles thinner than a pixel of the training views grow long unseen
-HARMONICS_RATE = 1 / 20  # learning rate of the higher harmonics relative to the colours' (Kerbl et al. 2023)
+INIT_RADIUS = 0.5  # world units: of the ball that splats start in
+# of the means in world units, orientations, log sizes, opacity logits, colour logits; the higher harmonics learn at a
+# twentieth of the colours' rate (Kerbl et al. 2023)
+LEARNING_RATES = {
+    "means": 0.003, "quats": 0.01, "scales": 0.01, "opacities": 0.05, "colors": 0.03, "harmonics": 0.03 / 20
+}  # fmt: skip
 
 
 class GaussiansConfig(SceneConfig):
-    """How splats start, how fast each of their parameters moves, and when they multiply.
-
-    The parameters' learning rates are scaled over the run by `optim.lr_scale` and `optim.group_lr_scale`.
-    """
+    """How splats start, and when they multiply. `optim.group_lr_scale` changes how fast their parameters move."""
 
     name: Literal["gaussians"] = "gaussians"
     losses: ClassVar[tuple[str, ...]] = ("sparsity", "opaque", "opacity", "scale", "flatness", "z_variance")
@@ -43,15 +44,9 @@ class GaussiansConfig(SceneConfig):
         "loss_weights": {"z_variance": {"start": 0.0, "end": 1000.0, "begin_at": 0.3, "end_at": 0.8}}
     }
     count: Annotated[int, Field(ge=4, le=1_000_000, description="Splats at the start")] = 4000
-    init_radius: Annotated[float, Field(gt=0, le=1, description="Radius of the ball they start in, world units")] = 0.5
     init_opacity: Annotated[float, Field(gt=0, lt=1, description="Opacity they start with")] = 0.1
     min_scale: Annotated[float, Field(gt=0, description="Least size of a splat, world units")] = 0.012
     max_scale: Annotated[float, Field(gt=0, le=1, description="Largest size of a splat, world units")] = 0.15
-    lr_means: Annotated[Rate, Field(description="Learning rate of the means")] = 0.003
-    lr_quats: Annotated[Rate, Field(description="Learning rate of the orientations")] = 0.01
-    lr_scales: Annotated[Rate, Field(description="Learning rate of the log sizes")] = 0.01
-    lr_opacities: Annotated[Rate, Field(description="Learning rate of the opacity logits")] = 0.05
-    lr_colors: Annotated[Rate, Field(description="Learning rate of the colour logits")] = 0.03
     sh_degree: Annotated[
         int,
         Field(ge=0, le=3, description="Degree of the view-dependent colours' spherical harmonics; 0: no such colours"),
@@ -74,9 +69,9 @@ class Gaussians(nn.Module):
         super().__init__()
         self.config = config
         count = config.count
-        scale = min(max(0.5 * ball_spacing(count, config.init_radius), config.min_scale), config.max_scale)
+        scale = min(max(0.5 * ball_spacing(count, INIT_RADIUS), config.min_scale), config.max_scale)
         jitter = INIT_COLOR_JITTER * (2 * torch.rand(count, 3, generator=generator) - 1)
-        self.raw_means = nn.Parameter(ball_points(count, config.init_radius, generator))
+        self.raw_means = nn.Parameter(ball_points(count, INIT_RADIUS, generator))
         self.raw_quats = nn.Parameter(torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1))
         self.raw_scales = nn.Parameter(torch.full((count, 3), scale).log())
         self.raw_opacities = nn.Parameter(torch.full((count,), config.init_opacity).logit())
@@ -171,9 +166,8 @@ class Gaussians(nn.Module):
 
     def param_groups(self) -> list[ParamGroup]:
         """One group per parameter, named as in the state without `raw_`."""
-        rates = {**self.config.model_dump(), "lr_harmonics": self.config.lr_colors * HARMONICS_RATE}
         named = {name.removeprefix("raw_"): parameter for name, parameter in self.splats().items()}
-        return [ParamGroup(name, [parameter], rates[f"lr_{name}"]) for name, parameter in named.items()]
+        return [ParamGroup(name, [parameter], LEARNING_RATES[name]) for name, parameter in named.items()]
 
     def regularizers(self, out: RenderOutput) -> Mapping[str, Scalar]:
         """Losses against haze, specks and needles.

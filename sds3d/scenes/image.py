@@ -15,9 +15,11 @@ from sds3d.scenes.base import INIT_COLOR_JITTER, PICTURE, ParamGroup, RenderCont
 from sds3d.scenes.regularizers import total_variation
 from sds3d.types import Cameras, RenderOutput, Scalar, ViewColors
 
+LEARNING_RATE = 0.05  # of the colour logits
+
 
 class ImageConfig(SceneConfig):
-    """How large the image is and how fast its pixels move."""
+    """How large the image is."""
 
     name: Literal["image"] = "image"
     # One image has one camera and one background: the prior is told of both, and the image paints the background itself
@@ -29,7 +31,6 @@ class ImageConfig(SceneConfig):
     artifacts: ClassVar[tuple[str, ...]] = ("image",)
     background: Background = SolidBackground(color=(0.9, 0.9, 0.9))
     size: Annotated[int, Field(ge=8, le=2048, description="Side of the image in pixels")] = 64
-    lr_pixels: Annotated[float, Field(ge=0, le=1, description="Learning rate of the colour logits")] = 0.05
 
     def build(self, generator: torch.Generator) -> "ImageScene":
         return ImageScene(self, generator)
@@ -60,7 +61,7 @@ class ImageScene(nn.Module):
         return RenderOutput(rgb, torch.ones_like(depth), depth)
 
     def param_groups(self) -> list[ParamGroup]:
-        return [ParamGroup("pixels", [self.raw_pixels], self.config.lr_pixels)]
+        return [ParamGroup("pixels", [self.raw_pixels], LEARNING_RATE)]
 
     def regularizers(self, out: RenderOutput) -> Mapping[str, Scalar]:
         """`smooth`: total variation of the image."""

@@ -23,13 +23,14 @@ from sds3d.ops.outlines import blend_outlines, mesh_edges, outline_crossings
 from sds3d.ops.rasterize_triangles import interpolate, rasterize_triangles
 from sds3d.options import Options
 from sds3d.scenes.base import PICTURE, ParamGroup, RenderContext, SceneConfig
-from sds3d.scenes.shading import ShadingConfig, Sun, draw_light
+from sds3d.scenes.shading import Light, ShadingConfig, Sun, draw_light
 from sds3d.scenes.surface_color import FEATURES, ColorField
 from sds3d.types import Cameras, RenderOutput
 
 BOUND_RADIUS = 1.05  # world units: vertices stay inside this ball
 PICTURE_SAMPLES = 2  # along each side of a pixel, in pictures; their pixels are small already
 PICTURE_PIXELS = 4_000_000  # samples of one pass without gradient; bounds memory to about 500 MB
+START_RADIUS = 0.5  # world units: it starts as a ball
 LR_VERTICES = 0.03  # of u, in which a step spreads over the vertex's neighbours
 LR_COLORS = 0.01
 COARSEST = 8  # cells of the coarsest grid of colours
@@ -52,18 +53,20 @@ class ColorGridConfig(Options):
 
 
 class MeshConfig(SceneConfig):
-    """How stiff the surface is, how it is lit, and how fine its colours are."""
+    """How stiff the surface is, how it is lit, and how fine its colours are.
+
+    `light` is by default what the prior says of its own training pictures (PriorConfig.light).
+    """
 
     name: Literal["mesh"] = "mesh"
     losses: ClassVar[tuple[str, ...]] = ("laplacian", "normal_consistency", "edge_length")
     artifacts: ClassVar[tuple[str, ...]] = ("sheet", "orbit", "glb")
-    init_radius: Annotated[float, Field(gt=0, le=1, description="Radius of the ball it starts as, world units")] = 0.5
     smoothness: Annotated[
         float, Field(ge=0, le=1000, description="How far a step spreads over the surface: lambda of the large steps")
     ] = 10.0
     samples: Annotated[int, Field(ge=1, le=8, description="Samples along each side of a training pixel")] = 3
     light: Annotated[
-        Sun | None, Field(description="A light fixed in the world, kept out of the colours; null: colours as they are")
+        Sun | None, Field(description="A light fixed in the world, kept out of the colours; null: none")
     ] = None
     shading: Annotated[ShadingConfig | None, Field(description="Random light in training; null for none")] = None
     colors: ColorGridConfig = ColorGridConfig()
@@ -85,7 +88,7 @@ class Mesh(nn.Module):
         self.color_field = ColorField(config.colors.grid(), config.colors.hidden, BOUND_RADIUS, generator)
         import trimesh  # slow to import
 
-        ball = trimesh.creation.icosphere(4, config.init_radius)
+        ball = trimesh.creation.icosphere(4, START_RADIUS)
         self.set_surface(torch.tensor(ball.vertices, dtype=torch.float32), torch.tensor(ball.faces).int())
         self.register_load_state_dict_pre_hook(_take_on_faces)
 
@@ -118,7 +121,7 @@ class Mesh(nn.Module):
         places have no gradient to the vertices: the shape is told by outlines and by light on normals.
         """
         samples = self.config.samples if context.generator is not None else PICTURE_SAMPLES
-        lamps = None
+        lamps, sun = None, self.config.light if context.lit else None
         if self.config.shading is not None and context.lit and context.generator is not None:
             lamps = draw_light(self.config.shading, cameras, context.progress, context.generator)
         vertices = self.vertices()
@@ -127,7 +130,7 @@ class Mesh(nn.Module):
         if not torch.is_grad_enabled():
             whole = max(1, PICTURE_PIXELS // (cameras.height * cameras.width * samples**2))
         parts = [
-            self._maps(vertices, normals, cameras.select(views), lamps, views, samples)
+            self._maps(vertices, normals, cameras.select(views), lamps, sun, views, samples)
             for views in torch.arange(len(cameras), device=vertices.device).split(whole)
         ]
         maps = torch.cat(parts)
@@ -141,7 +144,8 @@ class Mesh(nn.Module):
         vertices: Float[Tensor, "V 3"],
         normals: Float[Tensor, "V 3"],
         cameras: Cameras,
-        lamps: Any,
+        lamps: Light | None,
+        sun: Sun | None,
         views: Int[Tensor, "B"],
         samples: int,
     ) -> Float[Tensor, "B H W 8"]:
@@ -156,8 +160,8 @@ class Mesh(nn.Module):
         color = self.color_field(places)
         if lamps is not None:
             color = lamps.shade(color, normal, places, views[seen // (height * width)])
-        elif self.config.light is not None:
-            color = color * self.config.light.on(normal)[:, None]
+        elif sun is not None:
+            color = color * sun.on(normal)[:, None]
         depth = image.depth.flatten()[seen][:, None]
         found = torch.cat([color, normal, depth, torch.ones_like(depth)], dim=-1)
         maps = found.new_zeros(image.face.numel(), 8).index_copy(0, seen, found).view(*image.face.shape, 8)

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from sds3d.cameras import Rays, camera_rays
 from sds3d.ops.composite import composite
 from sds3d.ops.march_rays import march_rays
-from sds3d.options import Fraction, Schedule, Scheduled, bounded, evaluate
+from sds3d.options import Schedule, Scheduled, bounded, evaluate
 from sds3d.scenes import regularizers
 from sds3d.scenes.base import PICTURE, ParamGroup, RenderContext, SceneConfig
 from sds3d.scenes.nerf_field import FieldConfig, NerfField
@@ -34,10 +34,12 @@ IMAGE_LOSSES = {  # what each is computed from
     "normal_smoothness": (regularizers.total_variation, "normal"),
 }
 RAY_LOSSES = ("orientation", "z_variance", "distortion")
+OCCUPANCY_RESOLUTION = 48  # cells along a side of the grid that empty space is skipped by
+TABLE_LR, NETWORK_LR = 0.02, 0.01  # learning rates of the hash grid's entries and of the network
 
 
 class NerfConfig(SceneConfig):
-    """The field, how rays are marched through it, and how fast it learns."""
+    """The field, and how rays are marched through it."""
 
     name: Literal["nerf"] = "nerf"
     default_overrides: ClassVar[Mapping[str, Any]] = {
@@ -52,9 +54,6 @@ class NerfConfig(SceneConfig):
     losses: ClassVar[tuple[str, ...]] = (*IMAGE_LOSSES, *RAY_LOSSES)
     artifacts: ClassVar[tuple[str, ...]] = ("sheet", "orbit", "glb")
     field: FieldConfig = FieldConfig()
-    occupancy_resolution: Annotated[
-        int, Field(ge=4, le=256, description="Cells along a side of the grid that empty space is skipped by")
-    ] = 48
     shading: Annotated[ShadingConfig | None, Field(description="Light in training; null for none")] = None
     # longer at first: haze has a long way on every ray and no detail to miss
     step: Annotated[
@@ -65,8 +64,6 @@ class NerfConfig(SceneConfig):
     chunk: Annotated[
         int, Field(ge=1, description="Rays at once: bounds the memory, and costs time if below a view's")
     ] = 16_384
-    lr_table: Annotated[Fraction, Field(description="Learning rate of the hash grid's entries")] = 0.02
-    lr_network: Annotated[Fraction, Field(description="Learning rate of the network")] = 0.01
 
     def build(self, generator: torch.Generator) -> "Nerf":
         return Nerf(self, generator)
@@ -88,7 +85,7 @@ class Nerf(nn.Module):
         self.config, self.chunk = config, config.chunk
         self.field = NerfField(config.field, BOUND_RADIUS, generator)
         seed = torch.randint(2**31, (), generator=generator)
-        self.occupancy = Occupancy(config.occupancy_resolution, BOUND_RADIUS, evaluate(config.step, 1.0), seed)
+        self.occupancy = Occupancy(OCCUPANCY_RESOLUTION, BOUND_RADIUS, evaluate(config.step, 1.0), seed)
         self.occupancy.update(0, self.density)
 
     def reduce_memory(self) -> str | None:
@@ -166,8 +163,8 @@ class Nerf(nn.Module):
         return maps | {"normal": image[:, 3:]} if shows_normals else maps
 
     def param_groups(self) -> list[ParamGroup]:
-        table = ParamGroup("table", [self.field.table], self.config.lr_table)
-        return [table, ParamGroup("network", list(self.field.network), self.config.lr_network)]
+        table = ParamGroup("table", [self.field.table], TABLE_LR)
+        return [table, ParamGroup("network", list(self.field.network), NETWORK_LR)]
 
     def regularizers(self, out: RenderOutput) -> Mapping[str, Scalar]:
         """Those that the render's context named.

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sds3d.ops.hash_encode import HashGrid, hash_encode
-from sds3d.options import Options, ordered
+from sds3d.options import Options
 
+BASE_RESOLUTION = 8  # cells along a side of the coarsest grid
 FEATURES = 2  # numbers per entry of the table (Mueller et al. 2022, table 1)
 INIT_TABLE = 1e-4  # the table's entries are drawn from +- this (Mueller et al. 2022, section 4)
 DENSITY_SCALE = 40.0  # 1 / world units, the scene's length scale: a softplus of 1 is opaque within a few hundredths
+BLOB_RADIUS = 0.5  # world units: of the ball that the field starts from
 BLOB_STRENGTH = 4.0  # softplus argument at the origin before the first step: solid, and not too far to carve away
 ALL_LEVELS_AT = 0.5  # part of the run after which all grids count, where `start_levels` begins with fewer
 NORMAL_STEP = 0.02  # world units between the densities that normals are differences of: a cell of the finest grid
@@ -29,24 +31,22 @@ class FieldConfig(Options):
     """
 
     levels: Annotated[int, Field(ge=1, le=24, description="Number of grids, from coarse to fine")] = 8
-    base_resolution: Annotated[int, Field(ge=2, le=512, description="Cells along a side of the coarsest grid")] = 8
-    finest_resolution: Annotated[int, Field(ge=2, le=8192, description="Cells along a side of the finest grid")] = 96
+    finest_resolution: Annotated[
+        int, Field(ge=BASE_RESOLUTION, le=8192, description="Cells along a side of the finest grid")
+    ] = 96
     log2_table: Annotated[int, Field(ge=4, le=24, description="log2 of the largest number of entries of one grid")] = 15
     hidden: Annotated[int, Field(ge=4, le=256, description="Width of the network")] = 16
-    blob_radius: Annotated[float, Field(gt=0, description="Radius of the ball it starts from, world units")] = 0.5
     start_levels: Annotated[
         int,
         Field(ge=1, description="Grids that count from the first step on, the finer ones later; all if above levels"),
     ] = 24
 
-    _in_order = ordered("base_resolution", "finest_resolution")
-
     def grid(self) -> HashGrid:
-        return HashGrid(self.levels, FEATURES, self.base_resolution, self.finest_resolution, self.log2_table)
+        return HashGrid(self.levels, FEATURES, BASE_RESOLUTION, self.finest_resolution, self.log2_table)
 
 
 class NerfField(nn.Module):
-    """density(p) = DENSITY_SCALE softplus(m_0(p) + BLOB_STRENGTH (1 - |p| / blob_radius)) inside the ball, else 0
+    """density(p) = DENSITY_SCALE softplus(m_0(p) + BLOB_STRENGTH (1 - |p| / BLOB_RADIUS)) inside the ball, else 0
     color(p) = sigmoid(m_1..3(p)), independent of the direction of view
 
     m(p) is the output of a small network on the hash grid's features at p; density and colour share its hidden layer.
@@ -99,7 +99,7 @@ class NerfField(nn.Module):
 
     def _activated(self, raw: Float[Tensor, "P"], points: Float[Tensor, "P 3"]) -> Float[Tensor, "P"]:
         distance = points.norm(dim=-1)
-        raw = raw + BLOB_STRENGTH * (1 - distance / self.config.blob_radius)
+        raw = raw + BLOB_STRENGTH * (1 - distance / BLOB_RADIUS)
         return DENSITY_SCALE * F.softplus(raw) * (distance < self.radius)
 
     def normals(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P 3"]:

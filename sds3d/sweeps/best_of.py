@@ -4,7 +4,6 @@ OUT/{seed-0/, seed-1/, ..., ranking.json}     run folders; all but the best are 
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,9 +28,6 @@ class Ranked:
     step: int
     scores: dict[str, float]
 
-    def key(self) -> tuple[float, ...]:
-        return tuple(self.scores.values())
-
 
 class BestOf:
     """N seeds of one config. The same folder again does what is left."""
@@ -44,9 +40,8 @@ class BestOf:
             raise ConfigError(f"the ranking is at step {until}", hint=f"say --until 1 to {config.steps - 1}")
         self.until, self.folder, self.scorer = until, folder, scorer
         seeds = range(config.seed, config.seed + count)
-        self.runs = RunSet(
-            {folder / f"seed-{seed}": config.with_changes({"seed": seed}, ("seed",)) for seed in seeds}, strict
-        )
+        configs = {folder / f"seed-{seed}": config.with_changes({"seed": seed}, ("seed",)) for seed in seeds}
+        self.runs = RunSet(configs, strict)
 
     def stages(self) -> Iterator[tuple[Path, Iterator[Event]]]:
         """(run folder, its events) of every seed up to the ranking, then of the best one from there to its end.
@@ -58,17 +53,15 @@ class BestOf:
             is_ranked = (self.folder / RANKING).is_file() or self._scored_step(path) is not None
             if not (is_ranked or self.runs.stopped):
                 yield path, self._begin(path)
-        if self.runs.stopped:
-            return
-        best = self.folder / self.ranking()[0].folder
-        if RunFolder(best).report() is None:
-            yield best, self.runs.events(best)
+        if not self.runs.stopped and (best := self._best()).report() is None:
+            yield best.path, self.runs.events(best.path)
 
     def finished(self) -> bool:
         """Whether the best seed has its results."""
-        if not (self.folder / RANKING).is_file():
-            return False
-        return RunFolder(self.folder / self.ranking()[0].folder).report() is not None
+        return (self.folder / RANKING).is_file() and self._best().report() is not None
+
+    def _best(self) -> RunFolder:
+        return RunFolder(self.folder / self.ranking()[0].folder)
 
     def ranking(self) -> list[Ranked]:
         """The seeds that did not diverge, best first; scored and written down the first time."""
@@ -77,7 +70,7 @@ class BestOf:
             rows = [self._rank(run, step) for run in self.runs.configs if (step := self._scored_step(run)) is not None]
             if not rows:
                 raise NumericsError("every seed diverged before the ranking", hint="lower the learning rates")
-            rows.sort(key=Ranked.key, reverse=True)
+            rows.sort(key=lambda row: tuple(row.scores.values()), reverse=True)
             write_json(path, {"until": self.until, "ranking": [asdict(row) for row in rows]})
         try:
             rows = [Ranked(**row) for row in read_json_object(path)["ranking"]]
@@ -89,14 +82,13 @@ class BestOf:
 
     def _begin(self, path: Path) -> Iterator[Event]:
         session = self.runs.session(path)
-        with suppress(NumericsError):
+        try:
             for event in until_released(session):
                 if isinstance(event, StepDone) and event.step >= self.until:
                     session.send(Stop())
                 yield event
-                if isinstance(event, Finished):
-                    return
-        yield Finished(interrupted=True)
+        except NumericsError:
+            yield Finished(interrupted=True)
 
     def _scored_step(self, path: Path) -> int | None:
         """The first checkpoint from `until` on: a later one if just that step was skipped. None if there is none."""

@@ -48,24 +48,21 @@ class Comparison:
 
     def __init__(self, configs: list[RunConfig], folder: Path) -> None:
         """ConfigError if a folder of that name holds a run with another config; nothing is written yet."""
-        names = [run_folder(config) for config in configs]
-        assert len(set(names)) == len(names), f"two configs have one folder: {names}"
-        self.folder = folder
-        self.runs = RunSet({folder / name: config for name, config in zip(names, configs, strict=True)})
+        self.folder, self.runs = folder, RunSet({folder / run_folder(config): config for config in configs})
+        assert len(self.runs.configs) == len(configs), "two configs have one folder"
 
     def write(self) -> list[Row]:
         """compare.png, compare.json and compare.html from the finished runs."""
-        by_guidance: dict[str, list[Path]] = {}
+        by_guidance: dict[str, dict[Path, RunConfig]] = {}
         for path, config in self.runs.configs.items():
-            by_guidance.setdefault(config.guidance.name, []).append(path)
+            by_guidance.setdefault(config.guidance.name, {})[path] = config
         rows, images, labels = [], [], []
-        for name, paths in by_guidance.items():
-            configs = [self.runs.configs[path] for path in paths]
-            renders = [_renders(path) for path in paths]
-            rows.append(_row(name, paths, configs, renders))
-            if configs[0].scene.is_flat:  # one image for each seed, else the views of the first
+        for name, configs in by_guidance.items():
+            renders = [_renders(path) for path in configs]
+            rows.append(_row(name, configs, renders))
+            if len(renders[0]) == 1:  # flat scenes: the image of each seed; of others the views of the first
                 images += [views[0] for views in renders]
-                labels += [f"{name} seed {config.seed}" for config in configs]
+                labels += [f"{name} seed {config.seed}" for config in configs.values()]
             else:
                 images += list(renders[0])
                 labels += [f"{name} {azimuth_label(360.0 * index / VIEWS)}" for index in range(VIEWS)]
@@ -86,7 +83,7 @@ def run_folder(config: RunConfig) -> str:
 
 def page(config: RunConfig, rows: list[Row]) -> str:
     """The HTML page beside the image."""
-    image = ARTIFACTS[config.scene.artifacts[0]].file_name  # a sheet, or the flat image
+    image = ARTIFACTS[config.scene.artifacts[0]]  # a sheet, or the flat image
     return render_page("compare", config=config, rows=rows, columns=COLUMNS, image=image, sheet=SHEET)
 
 
@@ -97,8 +94,8 @@ def _renders(path: Path) -> np.ndarray:
     return render_views(session.scene(), orbit(views, size=SIZE), BACKGROUND).rgb
 
 
-def _row(name: str, paths: list[Path], configs: list[RunConfig], renders: list[np.ndarray]) -> Row:
-    reports = [report for path in paths if (report := RunFolder(path).report()) is not None]
+def _row(name: str, configs: dict[Path, RunConfig], renders: list[np.ndarray]) -> Row:
+    reports = [report for path in configs if (report := RunFolder(path).report()) is not None]
 
     def mean(values: list[float]) -> float:
         return round(float(np.mean(values)), 4)
@@ -107,16 +104,16 @@ def _row(name: str, paths: list[Path], configs: list[RunConfig], renders: list[n
     per_step = [sum(report["seconds"][part] for part in parts) / max(1, report["steps"]) for report in reports]
     scenes = [scene for report in reports for scene in report.get("particles", [report])]
     metrics = [scene["metrics"] for scene in scenes]
-    failures = {config.seed: failure(path) for path, config in zip(paths, configs, strict=True)}
-    notes = [f"seed {seed} ended early: {reason}" for seed, reason in failures.items() if reason is not None]
+    failures = [(config.seed, failure(path)) for path, config in configs.items()]
+    notes = [f"seed {seed} ended early: {reason}" for seed, reason in failures if reason is not None]
     notes += [f"no mesh: {scene['mesh']['refused']}" for scene in scenes if "refused" in scene["mesh"]]
     return Row(
         guidance=name,
-        seeds=[config.seed for config in configs],
+        seeds=[config.seed for config in configs.values()],
         seconds_per_step=mean(per_step),
         prior_forwards_per_step=mean([report["prior_forwards_per_step"] for report in reports]),
         **{key: mean([each[key] for each in metrics]) for key in ("saturation", "coverage", "translucency")},
         janus=mean([each["janus"]["agreement"] for each in metrics]) if "janus" in metrics[0] else None,
-        diversity=round(float(diversity(torch.from_numpy(np.stack(renders)))), 4) if len(paths) > 1 else None,
+        diversity=round(float(diversity(torch.from_numpy(np.stack(renders)))), 4) if len(renders) > 1 else None,
         notes=notes,
     )

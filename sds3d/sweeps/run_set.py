@@ -6,29 +6,33 @@ from pathlib import Path
 
 from sds3d.config import RunConfig
 from sds3d.errors import ConfigError, ExportError, NumericsError
-from sds3d.priors.base import Prior
-from sds3d.run.events import Event, Failed, FinishEarly, Finished, StepDone, Stop
+from sds3d.run.events import Event, Failed, FinishEarly, Finished, StepDone, latest
 from sds3d.run.folder import RunFolder
 from sds3d.training.session import Session
+from sds3d.training.sessions import Sessions
 
 
-class RunSet:
-    """Runs by folder, with at most one prior in memory.
+class RunSet(Sessions):
+    """Runs by folder, with at most one prior in memory; `stop` saves the current one and begins no other.
 
-    Finished runs are skipped and interrupted ones resumed: the same set again does what is left.
+    Finished runs are skipped and interrupted ones resumed: the same set again does what is left. RunBusy, naming the
+    process, where another one is at a run.
     """
 
     def __init__(self, configs: Mapping[Path, RunConfig], strict: bool = False) -> None:
         """ConfigError if a folder holds a run with another config, or other files; nothing is written yet."""
-        self.configs, self.strict, self.stopped = dict(configs), strict, False
-        self._session: Session | None = None
-        self._prior: tuple[object, Prior] | None = None
-        for path, config in self.configs.items():
-            folder = RunFolder(path)
-            if folder.exists() and folder.config() != config:
+        super().__init__(strict)
+        self.configs = dict(configs)
+        for path in self.configs:
+            self._check(path)
+
+    def _check(self, path: Path) -> None:
+        is_there, folder = path.exists(), RunFolder(path)
+        if folder.exists():
+            if folder.config() != self.configs[path]:
                 raise ConfigError(f"{path} holds a run with other options", hint="say another --out, or remove it")
-            if not folder.exists() and path.exists() and not folder.is_free():
-                raise ConfigError(f"{path} holds files of something else", hint="say another --out, or remove it")
+        elif is_there and not folder.is_free():
+            raise ConfigError(f"{path} holds files of something else", hint="say another --out, or remove it")
 
     def run(self) -> Iterator[tuple[Path, Event]]:
         """Every event of every run that is not finished, with its folder. A refused export does not stop the set."""
@@ -50,24 +54,9 @@ class RunSet:
         yield from until_released(session)
 
     def session(self, path: Path, step: int | None = None) -> Session:
-        """The session of one run, new or resumed, with the set's prior; `stop` stops it. `step` is a checkpoint."""
-        config, folder = self.configs[path], RunFolder(path)
-        key = (config.prior, config.device)
-        if self._prior is not None and self._prior[0] != key:
-            self._session = self._prior = None  # freed before the next one is loaded
-        prior = None if self._prior is None else self._prior[1]
-        session = Session.resume(path, prior, step) if folder.exists() else Session(config, path, self.strict, prior)
-        self._session = session
-        if self.stopped:  # before the line above
-            session.send(Stop())
-        self._prior = (key, session.prior())
-        return session
-
-    def stop(self) -> None:
-        """Save the current run and begin no other. Safe in any thread and in signal handlers."""
-        self.stopped = True
-        if (session := self._session) is not None:
-            session.send(Stop())
+        """The session of one run, begun or resumed. `step` is a checkpoint."""
+        self._check(path)  # another process may have begun it since
+        return self.open(self.configs[path], RunFolder(path), step)
 
     def finished(self) -> bool:
         """Whether every run has its results."""
@@ -92,11 +81,9 @@ def failure(run: Path) -> str | None:
     report = folder.report()
     if report is None or report["steps"] >= folder.config().steps:
         return None
-    reason, reader = None, folder.reader()
-    while batch := reader.read():
-        for _, event in batch:
-            if isinstance(event, Failed) and event.kind != ExportError.__name__:
-                reason = event.reason
-            elif isinstance(event, StepDone):  # it went on after that failure
-                reason = None
-    return reason or "a person ended it early"
+    for _, event in latest(folder.reader().path):
+        if isinstance(event, Failed) and event.kind != ExportError.__name__:
+            return event.reason
+        if isinstance(event, StepDone):  # it went on after any failure before
+            break
+    return "a person ended it early"

@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,22 +49,18 @@ class Plan:
         return f"a step takes {need}{free}, with {last.mode}{refused}"
 
 
-Measure = Callable[[RunConfig, Prior, torch.device], tuple[int | None, float]]
-
-
-def plan_memory(config: RunConfig, prior: MemoryModes, device: torch.device, measure: Measure | None = None) -> Plan:
+def plan_memory(config: RunConfig, prior: MemoryModes, device: torch.device) -> Plan:
     """Set the prior to its first memory mode with which the run's largest step fits; each is tried with a real step.
 
-    `measure` returns a step's peak in bytes and its seconds, or raises torch.OutOfMemoryError. ConfigError if the run
-    can use none of the modes, which says why the first was refused.
+    ConfigError if the run can use none of the modes, which says why the first was refused.
     """
-    available, probes, refused = free_memory(device), list[Probe](), list[tuple[str, PriorUnavailable]]()
+    available, probes, refused = free_memory(device), list[Probe](), list[tuple[str, str, str]]()
     for level, mode in enumerate(prior.memory_modes()):
         try:
             prior.set_memory_mode(level)
-            peak, seconds = (measure or measure_step)(config, prior, device)
+            peak, seconds = measure_step(config, prior, device)
         except PriorUnavailable as error:  # such as offloading a network whose weights a critic shares
-            refused.append((mode, error.with_traceback(None)))  # its frames would keep the step's tensors
+            refused.append((mode, error.args[0], error.hint))
             continue
         except torch.OutOfMemoryError:
             probes.append(Probe(mode, None, 0.0, fits=False))
@@ -75,9 +70,9 @@ def plan_memory(config: RunConfig, prior: MemoryModes, device: torch.device, mea
         if fits:
             break
     if not probes:
-        first = refused[0][1]
-        raise ConfigError(f"the prior cannot be used as it is configured: {first.args[0]}", first.hint)
-    return Plan(tuple(probes), available, tuple((mode, reason.args[0]) for mode, reason in refused))
+        _, reason, hint = refused[0]
+        raise ConfigError(f"the prior cannot be used as it is configured: {reason}", hint)
+    return Plan(tuple(probes), available, tuple((mode, reason) for mode, reason, _ in refused))
 
 
 def make_room(config: RunConfig, prior: Prior, device: torch.device) -> list[str]:
@@ -109,7 +104,7 @@ def measure_step(config: RunConfig, prior: Prior, device: torch.device) -> tuple
     scene = build_scene(config.scene, config.particles, generator).to(device)  # type: ignore[union-attr]
     with suppress(NumericsError):  # the memory that a step needs does not depend on the numbers
         Trainer(config, scene, prior, generator, device).advance()
-    peak, seconds = peak_memory(device), time.perf_counter() - begun
+    peak, seconds = used_memory(device, peak=True), time.perf_counter() - begun
     del scene
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -144,23 +139,16 @@ def free_memory(device: torch.device) -> int | None:
     return _kib(Path("/proc/meminfo"), "MemAvailable")
 
 
-def used_memory(device: torch.device) -> int | None:
-    """Bytes in use now."""
-    if device.type == "cuda":
-        return int(torch.cuda.memory_allocated(device))
-    return _kib(Path("/proc/self/status"), "VmRSS")
-
-
-def peak_memory(device: torch.device) -> int | None:
-    """The most bytes in use since `reset_peak`."""
+def used_memory(device: torch.device, peak: bool = False) -> int | None:
+    """Bytes in use now, or the most since `reset_peak`."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-        return int(torch.cuda.max_memory_allocated(device))
-    return _kib(Path("/proc/self/status"), "VmHWM")
+        return int(torch.cuda.max_memory_allocated(device) if peak else torch.cuda.memory_allocated(device))
+    return _kib(Path("/proc/self/status"), "VmHWM" if peak else "VmRSS")
 
 
 def reset_peak(device: torch.device) -> None:
-    """Start `peak_memory` anew. If the system cannot, the peak stays that of the whole process: never too little."""
+    """Start the peak anew. If the system cannot, the peak stays that of the whole process: never too little."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return

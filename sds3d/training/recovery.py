@@ -10,6 +10,7 @@ from sds3d.errors import NumericsError, OutOfMemory, Sds3dError
 from sds3d.export.views import render_views
 from sds3d.priors.base import Prior
 from sds3d.run.checkpoint import Checkpoint
+from sds3d.run.events import CheckpointSaved
 from sds3d.run.folder import RunFolder
 from sds3d.scenes import Scene
 from sds3d.scenes.image import ImageScene
@@ -32,11 +33,13 @@ class Unwell(NumericsError):
 
 
 class Recovery:
-    """The failures of one run. A failure that comes again at the same place after ROLLBACKS times ends it."""
+    """The checkpoints and the failures of one run. A failure that comes again at the same place after ROLLBACKS times
+    ends it."""
 
     def __init__(self, trainer: Trainer, folder: RunFolder) -> None:
-        """`folder` holds its checkpoints; until one is saved, the beginning of the run is kept in memory."""
+        """Until a checkpoint is saved in `folder`, the beginning of the run is kept in memory."""
         self.trainer, self.folder = trainer, folder
+        self.saved_step = trainer.step if folder.checkpoint_steps() else None
         self._beginning: Checkpoint | None = trainer.checkpoint()
         self._skipped = self._back = 0
         self._failed_at = -1
@@ -55,9 +58,14 @@ class Recovery:
         if problem:
             raise Unwell(f"{problem} at step {self.trainer.step}", hint="lower the learning rates")
 
-    def saved(self) -> None:
-        """There is a checkpoint to go back to."""
-        self._beginning = None
+    def save(self) -> CheckpointSaved:
+        """A checkpoint to go back to. NumericsError, and nothing written, where the scene is not finite."""
+        trainer = self.trainer
+        if not trainer.is_finite():
+            raise NumericsError(f"the scene is not finite at step {trainer.step}", hint="lower the learning rates")
+        path = self.folder.save_checkpoint(trainer.checkpoint(), trainer.config.milestone_every)
+        self.saved_step, self._beginning = trainer.step, None
+        return CheckpointSaved(trainer.step, path)
 
     def recover(self, error: Exception) -> tuple[str, bool]:
         """(what was done about it, whether the run went back); raises where nothing helps, or for other errors."""
@@ -71,7 +79,7 @@ class Recovery:
     def _numbers(self, error: NumericsError) -> tuple[str, bool]:
         if not isinstance(error, Unwell) and self._skipped < MAX_SKIPPED:
             self._skipped += 1
-            self.trainer.skip_step()
+            self.trainer.step += 1  # as if it were done: the next one draws other cameras, times and noise
             return f"{error.args[0]}: the step is skipped ({self._skipped} of at most {MAX_SKIPPED} in a row)", False
         self._failed_at = max(self._failed_at, self.trainer.step)
         if self._back >= ROLLBACKS:
@@ -88,7 +96,10 @@ class Recovery:
 
     def _memory(self, reason: str) -> tuple[str, bool]:
         step, trainer = self.trainer.step, self.trainer
-        free(trainer)
+        trainer.optimizer.zero_grad(set_to_none=True)
+        gc.collect()
+        if trainer.device.type == "cuda":
+            torch.cuda.empty_cache()
         mode = trainer.reduce_memory()
         if mode is None:
             fits = what_fits(trainer.config, trainer.prior, trainer.device)
@@ -130,14 +141,6 @@ def is_out_of_memory(error: Exception) -> bool:
         return True
     said = str(error)
     return isinstance(error, RuntimeError) and ("you tried to allocate" in said or "bad_alloc" in said)
-
-
-def free(trainer: Trainer) -> None:
-    """Lets go of what the failed step has left behind."""
-    trainer.optimizer.zero_grad(set_to_none=True)
-    gc.collect()
-    if trainer.device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def what_fits(config: RunConfig, prior: Prior, device: torch.device) -> str | None:

@@ -1,10 +1,11 @@
 """A run from start to end: builds the parts, steps, saves, shows previews, exports. The only place that wires parts."""
 
 import itertools
+import math
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,32 +14,14 @@ from torch import nn
 
 from sds3d.config import RunConfig, option
 from sds3d.errors import CheckpointError, ConfigError, ExportError, NumericsError, OutputError, Sds3dError
+from sds3d.export.video import write_orbit
 from sds3d.priors.base import Prior
 from sds3d.prompts import check_words
-from sds3d.run.artifacts import OVERVIEW, SceneExport, checked_format, draw, write_artifact, write_preview
+from sds3d.run import events
+from sds3d.run.artifacts import ARTIFACTS, OVERVIEW, SceneExport, checked_format, write_artifact, write_preview
 from sds3d.run.checkpoint import unpack_scene
-from sds3d.run.events import (
-    Change,
-    Changed,
-    CheckpointSaved,
-    Command,
-    Event,
-    Exported,
-    Failed,
-    FinishEarly,
-    Finished,
-    Measured,
-    Pause,
-    Paused,
-    Preview,
-    Resume,
-    Resumed,
-    Started,
-    Stop,
-    Warned,
-)
 from sds3d.run.folder import RunFolder, run_name
-from sds3d.run.previews import Previews
+from sds3d.run.previews import make_preview
 from sds3d.run.report import build_report
 from sds3d.scenes import Scene
 from sds3d.scenes.particles import Particles, build_scene, scenes_of
@@ -57,6 +40,8 @@ class Session:
     next free name (`-2`, `-3`, ...); only `Session.resume` goes on in an old one.
     """
 
+    preview_seconds = math.inf  # since the last preview, after which another is due; less where somebody watches
+
     def __init__(
         self,
         config: RunConfig,
@@ -71,8 +56,8 @@ class Session:
         self.config, self.strict = config, strict
         self.folder = RunFolder(out_dir if out_dir is not None else Path("outputs") / run_name(config))
         self._resumed = False
-        self._mailbox: deque[Command] = deque()
-        self._ending: type[Stop] | type[FinishEarly] | None = None
+        self._mailbox: deque[events.Command] = deque()
+        self._ending: type[events.Stop] | type[events.FinishEarly] | None = None
         self._prior = prior
         self._scenes: list[Scene] | None = None
         self._step: int | None = None
@@ -89,52 +74,45 @@ class Session:
         """The run folder's path; a new run may take another name than it was given, see RunFolder.claim."""
         return self.folder.path
 
-    def run(self) -> Iterator[Event]:
+    def run(self) -> Iterator[events.Event]:
         """The whole run, in the caller's thread; ends with Finished or raises. Every event is in the log as well.
 
         RunBusy where another process runs it.
         """
         begun = time.perf_counter()
-        if not self._resumed:
+        with ExitStack() as held:
+            if self._resumed:
+                held.enter_context(self.folder.lock())
             trainer, warnings = self._prepare()
-            with RunFolder.claim(self.folder.path) as self.folder:
+            if not self._resumed:
+                self.folder = held.enter_context(RunFolder.claim(self.folder.path))
                 self.folder.write_config(self.config)
-                yield from self._run(trainer, warnings, begun)
-            return
-        with self.folder.lock():
-            trainer, warnings = self._prepare()
-            yield from self._run(trainer, warnings, begun)
+            self._begun, config = begun - trainer.seconds.get(TOTAL, 0.0), self.config
+            started = events.Started(config.prompt, self.out_dir, str(trainer.device), trainer.step, config.steps)
+            first: list[events.Event] = [started, *(events.Warned(message) for message in warnings)]
+            try:
+                for event in itertools.chain(first, self._train(trainer), self._finish(trainer)):
+                    self.folder.append(event)
+                    yield event
+            except Exception as error:
+                kind = type(error).__name__
+                reason = error.args[0] if isinstance(error, Sds3dError) else f"unexpected {kind}: {error}"
+                with suppress(OutputError):  # the disk may be what failed
+                    self.folder.append(events.Failed(" ".join(str(reason).split())[:500], kind))
+                raise
 
-    def _run(self, trainer: Trainer, warnings: list[str], begun: float) -> Iterator[Event]:
-        self._begun = begun - trainer.seconds.get(TOTAL, 0.0)
-        started = Started(self.config.prompt, self.out_dir, str(trainer.device), trainer.step, self.config.steps)
-        first: list[Event] = [started, *(Warned(message) for message in warnings)]
-        try:
-            for event in itertools.chain(first, self._train(trainer), self._finish(trainer)):
-                self.folder.append(event)
-                yield event
-        except Exception as error:
-            reason = error.args[0] if isinstance(error, Sds3dError) else f"unexpected {type(error).__name__}: {error}"
-            with suppress(OutputError):  # the disk may be what failed
-                self.folder.append(Failed(" ".join(str(reason).split())[:500], type(error).__name__))
-            raise
-
-    def send(self, command: Command) -> None:
+    def send(self, command: events.Command) -> None:
         """Tell the run something: it reacts between two steps. Safe in any thread and in signal handlers.
 
         ConfigError for a Change of options that cannot be changed during a run, or to values that are not allowed.
         """
-        if isinstance(command, Change):
+        if isinstance(command, events.Change):
             self.config.with_changes(command.changes)
         self._mailbox.append(command)
 
     def check(self) -> list[str]:
         """What could stop the run before its first step, without writing anything; returns the warnings."""
         return self._prepare()[1]
-
-    def unknown_words(self) -> list[str]:
-        """Words of the prompt and the negative prompt that the prior would ignore; loads the prior."""
-        return self.prior().unknown_words(f"{self.config.prompt} {self.config.negative_prompt}")
 
     def prior(self) -> Prior:
         """The prior, loaded once."""
@@ -171,8 +149,8 @@ class Session:
         return self._step or 0
 
     def _build_scene(self, generator: torch.Generator) -> Scene | Particles:
-        scene = cast(nn.Module, build_scene(self.config.scene, self.config.particles, generator))
-        return cast(Scene | Particles, scene.to(self.device()))
+        scene = build_scene(self.config.scene, self.config.particles, generator)
+        return scene.to(self.device())  # type: ignore[union-attr, no-any-return]
 
     def device(self) -> torch.device:
         """The device that the config means on this machine."""
@@ -186,7 +164,18 @@ class Session:
 
     def draw(self, views: int = 8, size: int = 256) -> list[Path]:
         """Draw the pictures again: `views` views on the sheet, `size` pixels a side."""
-        return draw(self.scenes(), self.config, self.folder.results_folder, views, size)
+        names = [ARTIFACTS[name] for name in self.config.scene.artifacts if name in ("image", "sheet", "orbit")]
+        written = []
+        for number, scene in enumerate(self.scenes(), start=1):
+            paths = [self.folder.results_folder(number) / name for name in names]
+            write_preview([scene], paths[0], views, size)
+            if len(paths) > 1:
+                write_orbit(scene, paths[1], size=size)
+            written += paths
+        if self.config.particles > 1:
+            write_preview(self.scenes(), self.out_dir / OVERVIEW, views, size)
+            written.append(self.out_dir / OVERVIEW)
+        return written
 
     def _prepare(self) -> tuple[Trainer, list[str]]:
         """All parts, at the newest checkpoint where there is one, and what the user should know about them."""
@@ -209,65 +198,60 @@ class Session:
     def _check_words(self, config: RunConfig) -> list[str]:
         return check_words(self.prior(), config.prior, config.prompt, config.negative_prompt, self.strict)
 
-    def _train(self, trainer: Trainer) -> Iterator[Event]:
-        previews = Previews(self.folder, self.config)
+    def _train(self, trainer: Trainer) -> Iterator[events.Event]:
+        drawn = -math.inf  # when the last preview was, by a clock that may have begun a moment ago
         recovery = Recovery(trainer, self.folder)
-        self._saved_step = trainer.step if self.folder.checkpoint_steps() else None
         while trainer.step < self.config.steps:
-            for event in self._read_mailbox(trainer):
-                if isinstance(event, CheckpointSaved):
-                    recovery.saved()
-                yield event
+            yield from self._read_mailbox(trainer, recovery)
             if self._ending is not None:
                 break
             is_save_due = yield from self._attempt(trainer, recovery)
-            if previews.due(trainer.step):
-                yield Preview(trainer.step, previews.make(self.scenes(), trainer.step))
-            every = self.config.janus_every
-            if every and trainer.step % every == 0 and (measured := trainer.janus()) is not None:
-                yield Measured(trainer.step, {"janus": measured.to_dict()})
+            if _is_each(self.config.preview_every, trainer.step) or time.monotonic() - drawn > self.preview_seconds:
+                yield events.Preview(trainer.step, make_preview(self.folder, self.scenes(), trainer.step))
+                drawn = time.monotonic()
+            if _is_each(self.config.milestone_every, trainer.step) and (metrics := trainer.janus()):
+                yield events.Measured(trainer.step, metrics)
             if is_save_due:
-                yield self._save(trainer)
-                recovery.saved()
+                yield self._save(recovery)
             self._step = trainer.step
-        if trainer.step < self.config.steps and self._saved_step != trainer.step:
-            yield self._save_last(trainer, recovery)
+        if trainer.step < self.config.steps and recovery.saved_step != trainer.step:
+            yield self._save_last(recovery)
 
-    def _attempt(self, trainer: Trainer, recovery: Recovery) -> Generator[Event, None, bool]:
+    def _attempt(self, trainer: Trainer, recovery: Recovery) -> Generator[events.Event, None, bool]:
         """One step, or what is done about one that fails; whether a checkpoint is due. No ruined scene is saved."""
+        done, went_back = None, False
         try:
             done = trainer.advance()
-            if self._is_save_due(trainer):
-                recovery.check()
         except Exception as error:
             message, went_back = recovery.recover(error)
-            yield Warned(message)
-            if not went_back and self._is_save_due(trainer):  # the step was skipped: look at what came before it
-                try:
-                    recovery.check()
-                except NumericsError as unfit:
-                    message, went_back = recovery.recover(unfit)
-                    yield Warned(message)
-            # after going back: saved with the learning rates it goes on with, so that a resumed run is the same
-            return went_back or self._is_save_due(trainer)
-        recovery.succeeded()
-        yield done
-        return self._is_save_due(trainer)
+            yield events.Warned(message)
+        if self._is_save_due(trainer) and not went_back:  # also where the step was skipped: look at what came before it
+            try:
+                recovery.check()
+            except Exception as error:
+                message, went_back = recovery.recover(error)
+                yield events.Warned(message)
+        if done is not None and not went_back:
+            recovery.succeeded()
+            yield done
+        # after going back: saved with the learning rates it goes on with, so that a resumed run is the same
+        return went_back or self._is_save_due(trainer)
 
-    def _save_last(self, trainer: Trainer, recovery: Recovery) -> Event:
+    def _save_last(self, recovery: Recovery) -> events.Event:
         """A checkpoint of a run that is stopped between two; of a ruined scene none, if there is one to go on from."""
         try:
             recovery.check()
         except NumericsError as unfit:
-            if self._saved_step is None:
+            step = recovery.saved_step
+            if step is None:
                 raise
-            return Warned(f"{unfit.args[0]}: it is not saved, and resuming goes on from step {self._saved_step}")
-        return self._save(trainer)
+            return events.Warned(f"{unfit.args[0]}: it is not saved, and resuming goes on from step {step}")
+        return self._save(recovery)
 
     def _is_save_due(self, trainer: Trainer) -> bool:
         return trainer.step % self.config.checkpoint_every == 0 or trainer.step == self.config.steps
 
-    def _read_mailbox(self, trainer: Trainer) -> Iterator[Event]:
+    def _read_mailbox(self, trainer: Trainer, recovery: Recovery) -> Iterator[events.Event]:
         """Obey the commands since the last step, in order; a pause lasts until Resume, Stop or FinishEarly."""
         paused = False
         while self._ending is None and (paused or self._mailbox):
@@ -275,18 +259,18 @@ class Session:
                 time.sleep(PAUSE_POLL)
                 continue
             command = self._mailbox.popleft()
-            if isinstance(command, Stop | FinishEarly):
+            if isinstance(command, events.Stop | events.FinishEarly):
                 self._ending = type(command)
-            elif isinstance(command, Change):
-                yield from self._change(trainer, command)
-            elif isinstance(command, Pause) and not paused:
+            elif isinstance(command, events.Change):
+                yield from self._change(trainer, recovery, command)
+            elif isinstance(command, events.Pause) and not paused:
                 paused = True
-                yield Paused(trainer.step)
-            elif isinstance(command, Resume) and paused:
+                yield events.Paused(trainer.step)
+            elif isinstance(command, events.Resume) and paused:
                 paused = False
-                yield Resumed(trainer.step)
+                yield events.Resumed(trainer.step)
 
-    def _change(self, trainer: Trainer, command: Change) -> Iterator[Event]:
+    def _change(self, trainer: Trainer, recovery: Recovery, command: events.Change) -> Iterator[events.Event]:
         """Apply a change; a checkpoint is made first, so that a resumed run is the same as one that went on."""
         config = self.config.with_changes(command.changes)
         changes = {key: value for key in command.changes if (value := option(config, key)) != option(self.config, key)}
@@ -295,29 +279,29 @@ class Session:
         try:
             warnings = self._check_words(config)
         except ConfigError as error:
-            yield Warned(f"the change was refused: {error}")
+            yield events.Warned(f"the change was refused: {error}")
             return
-        if self._saved_step != trainer.step:
-            yield self._save(trainer)
+        if recovery.saved_step != trainer.step:
+            yield self._save(recovery)
         trainer.change(config)
         self.config = config
         self.folder.write_config(config)
-        yield Changed(trainer.step, changes)
-        yield from (Warned(warning) for warning in warnings)
+        yield events.Changed(trainer.step, changes)
+        yield from (events.Warned(warning) for warning in warnings)
 
-    def _finish(self, trainer: Trainer) -> Iterator[Event]:
-        if trainer.step < self.config.steps and self._ending is not FinishEarly:
-            yield Finished(interrupted=True)
+    def _finish(self, trainer: Trainer) -> Iterator[events.Event]:
+        if trainer.step < self.config.steps and self._ending is not events.FinishEarly:
+            yield events.Finished(interrupted=True)
             return
         scenes, seconds, refusals = self.scenes(), 0.0, list[ExportError]()
         exports = [SceneExport(scene, self.config, trainer.step) for scene in scenes]
         meshes = [dict[str, Any]() for _ in scenes]
         if len(scenes) > 1:
             write_preview(scenes, self.out_dir / OVERVIEW, size=192)
-            yield Exported(self.out_dir / OVERVIEW)
+            yield events.Exported(self.out_dir / OVERVIEW)
         for index, file_format in itertools.product(range(len(scenes)), self.config.scene.artifacts):
-            if self._ending is Stop or any(isinstance(command, Stop) for command in self._mailbox):
-                yield Finished(interrupted=True)  # the last step is saved: resuming goes on here
+            if self._ending is events.Stop or any(isinstance(command, events.Stop) for command in self._mailbox):
+                yield events.Finished(interrupted=True)  # the last step is saved: resuming goes on here
                 return
             if "refused" in meshes[index]:
                 continue
@@ -330,26 +314,49 @@ class Session:
                 refusals.append(ExportError(f"{which}{error.args[0]}", hint=error.hint))
                 continue
             seconds += time.perf_counter() - begun
-            yield Exported(path, stats)
-            yield from (Warned(f"{path.name}: {text}") for text in stats.get("warnings", []))
+            yield events.Exported(path, stats)
+            yield from (events.Warned(f"{path.name}: {text}") for text in stats.get("warnings", []))
             meshes[index] = stats if file_format == "glb" else meshes[index]
-        report = self._report(trainer, seconds, meshes)
+        spent = {**trainer.seconds, "export": seconds, TOTAL: time.perf_counter() - self._begun}
+        facts = (trainer.device, spent, trainer.step, trainer.forwards_per_step(), meshes, self.prior())
+        report = build_report(self.config, scenes, *facts)
+        self.folder.write_report(report)
         if refusals:
             raise refusals[0]
-        yield Finished(report)
+        yield events.Finished(report)
 
-    def _report(self, trainer: Trainer, export_seconds: float, meshes: list[dict[str, Any]]) -> dict[str, Any]:
-        seconds = {**trainer.seconds, "export": export_seconds, TOTAL: time.perf_counter() - self._begun}
-        facts = (trainer.device, seconds, trainer.step, trainer.forwards_per_step(), meshes, self.prior())
-        report = build_report(self.config, self.scenes(), *facts)
-        self.folder.write_report(report)
-        return report
+    def _save(self, recovery: Recovery) -> events.CheckpointSaved:
+        recovery.trainer.seconds[TOTAL] = time.perf_counter() - self._begun
+        return recovery.save()
 
-    def _save(self, trainer: Trainer) -> CheckpointSaved:
-        """NumericsError, and nothing written, where the scene is not finite: the last good checkpoint stays."""
-        if not trainer.is_finite():
-            raise NumericsError(f"the scene is not finite at step {trainer.step}", hint="lower the learning rates")
-        trainer.seconds[TOTAL] = time.perf_counter() - self._begun
-        path = self.folder.save_checkpoint(trainer.checkpoint(), milestone_every=self.config.milestone_every)
-        self._saved_step = trainer.step
-        return CheckpointSaved(trainer.step, path)
+
+def export_run(
+    run: Path | str,
+    formats: Sequence[str],
+    particle: int = 1,
+    step: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    force: bool = False,
+) -> Iterator[events.Exported]:
+    """Write results of a run again, from its end or from the checkpoint of `step`, one after the other.
+
+    `options` override the run's export options. Files go into the run folder, or into exports/step-N/ in it if a step
+    is given or the run is not finished. ConfigError before anything is written if a format or option is wrong;
+    ExportError if the scene gives nothing fit to export; OutputError if the disk refuses, or a file is in the way that
+    sds3d did not write.
+    """
+    session = Session.resume(run, step=step)
+    changes = {f"export.{name}": value for name, value in (options or {}).items()}
+    config = session.config.with_changes(changes, allowed=tuple(changes))
+    names = list(dict.fromkeys(checked_format(name, config) for name in formats))
+    scene = SceneExport(session.scene(particle), config, session.exported_step())
+    from_checkpoint = scene.step if step is not None or session.folder.report() is None else None
+    for name in names:
+        folder = session.folder.results_folder(particle, from_checkpoint)
+        path, stats = write_artifact(name, scene, folder, force)
+        session.folder.add_export(path, stats, from_checkpoint)
+        yield events.Exported(path, stats)
+
+
+def _is_each(every: int, step: int) -> bool:
+    return every > 0 and step % every == 0  # 0: never

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -15,7 +15,6 @@ from sds3d.config.run_config import OWN_LOSSES, RunConfig
 from sds3d.errors import NumericsError
 from sds3d.guidance.base import GuidanceInput, clip_gradient, inject_gradient
 from sds3d.guidance.noise import NoiseRequest
-from sds3d.metrics import view_classifier
 from sds3d.options import evaluate
 from sds3d.priors.base import MemoryModes, Prior
 from sds3d.priors.forward_counter import ForwardCounter
@@ -23,7 +22,8 @@ from sds3d.prompts import Prompts
 from sds3d.reference_image import REFERENCE_WEIGHTS, ReferenceImage
 from sds3d.run.checkpoint import Checkpoint, pack, unpack
 from sds3d.run.events import StepDone
-from sds3d.scenes.background import EnvironmentMap, LearnedBackground
+from sds3d.run.report import janus_metrics
+from sds3d.scenes.background import MAP_LEARNING_RATE, EnvironmentMap, LearnedBackground
 from sds3d.scenes.base import ParamGroup, RenderContext, Scene, SplitRendering
 from sds3d.scenes.optimizer import build_optimizer, set_learning_rates, take_step
 from sds3d.scenes.particles import Particles, scenes_of
@@ -31,6 +31,7 @@ from sds3d.scenes.regularizers import weighted_sum
 from sds3d.types import RenderOutput, ViewCondition
 
 PARTS = ("prior", "render", "backward", "optimizer")
+LOG_EVERY = 10  # steps between losses in the events
 
 
 class Trainer:
@@ -51,13 +52,13 @@ class Trainer:
         noise_state = config.noise.init(prior.latent_shape, generator, config.particles)
         self.noise_state = None if noise_state is None else noise_state.to(device)
         background = config.scene.background
-        self.environment_map = (
-            EnvironmentMap(background).to(device) if isinstance(background, LearnedBackground) else None
-        )
-        self.optimizer = build_optimizer(config.optim, scene, self.state, self._own_parameters())
-        self.reference_image = (
-            None if config.reference_image is None else ReferenceImage(config.reference_image, device)
-        )
+        self.environment_map, groups = None, list[ParamGroup]()
+        if isinstance(background, LearnedBackground):
+            self.environment_map = EnvironmentMap(background).to(device)
+            groups = [ParamGroup("background", [self.environment_map.raw_colors], MAP_LEARNING_RATE)]
+        self.optimizer = build_optimizer(config.optim, scene, self.state, groups)
+        image = config.reference_image
+        self.reference_image = None if image is None else ReferenceImage(image, device)
         self.step = 0  # steps done
         self.rate = 1.0  # factor on all learning rates; less after the run went back, see sds3d.training.recovery
         self.seconds = dict.fromkeys(PARTS, 0.0)
@@ -117,7 +118,7 @@ class Trainer:
             scene.after_step(self.step, config.steps, out, self.optimizer)
         self.step += 1
         shown = {}
-        if self.step % config.log_every == 0 or self.step == config.steps:
+        if self.step % LOG_EVERY == 0 or self.step == config.steps:
             shown = {name: losses[name].item() for name, weight in weights.items() if weight}
             shown |= {name: value.item() for name, value in stats.items()}
         return StepDone(self.step, shown, time.perf_counter() - started)
@@ -132,10 +133,6 @@ class Trainer:
         texts = config.prompt, config.negative_prompt
         return Prompts(self.prior, *texts, config.view_prompting, config.prior.reads_views)
 
-    def skip_step(self) -> None:
-        """Count the step that failed as done: the next one draws other cameras, times and noise."""
-        self.step += 1
-
     def is_finite(self) -> bool:
         """Whether every parameter of the scene is."""
         parameters = cast(nn.Module, self.scene).parameters()
@@ -143,12 +140,12 @@ class Trainer:
 
     def reduce_memory(self) -> str | None:
         """Do with less memory from the next step on, at the cost of time; how, or None where there is no way left."""
-        prior, scenes = self.prior, [scene for scene in scenes_of(self.scene) if isinstance(scene, SplitRendering)]
+        prior = self.prior
         if isinstance(prior, MemoryModes) and prior.memory_mode + 1 < len(prior.memory_modes()):
             prior.set_memory_mode(prior.memory_mode + 1)
             return prior.memory_modes()[prior.memory_mode]
-        found = [scene.reduce_memory() for scene in scenes]
-        return found[0] if found else None
+        done = [scene.reduce_memory() for scene in scenes_of(self.scene) if isinstance(scene, SplitRendering)]
+        return done[0] if done else None
 
     def checkpoint(self) -> Checkpoint:
         """The run as it stands."""
@@ -163,13 +160,12 @@ class Trainer:
         self.seconds |= checkpoint.seconds
         self._counted_from = self._counter.forwards - checkpoint.forwards
 
-    def janus(self) -> view_classifier.Janus | None:
-        """What the Janus meter says of the (first) scene now; its questions to the prior do not count as the run's."""
-        counted, scene = self._counter.forwards, scenes_of(self.scene)[0]
-        config = self.config
-        found = view_classifier.measure(self.prior, config.prior, config.prompt, scene, self.device)
+    def janus(self) -> dict[str, Any]:
+        """`janus_metrics` of the (first) scene now; its questions to the prior do not count as the run's."""
+        counted = self._counter.forwards
+        metrics = janus_metrics(self.prior, self.config, scenes_of(self.scene)[0], self.device)
         self._counted_from += self._counter.forwards - counted
-        return found
+        return metrics
 
     def forwards_per_step(self) -> float:
         """Forwards of the prior for each view, a mean over all steps, those before a resume too; 0 before the first."""
@@ -178,11 +174,6 @@ class Trainer:
 
     def _states(self) -> dict[str, nn.Module | None]:
         return {"guidance": self.state, "noise": self.noise_state, "background": self.environment_map}
-
-    def _own_parameters(self) -> list[ParamGroup]:
-        if self.environment_map is None:
-            return []
-        return [ParamGroup("background", [self.environment_map.raw_colors], self.environment_map.config.lr)]
 
     def _compare_with_reference(
         self, image: ReferenceImage, progress: float

@@ -16,7 +16,6 @@ def small_options() -> dict[str, Any]:
         "export": {"resolution": 32, "faces": 2000, "color_size": 64, "texture_size": 128},
         "loss_weights": {"sparsity": 50.0},
         "steps": 24,
-        "log_every": 4,
         "preview_every": 12,
         "checkpoint_every": 8,
     }

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from sds3d.config.presets import PRESETS
+from sds3d.config import PRESETS
 from sds3d.guidance import GUIDANCE
 from sds3d.priors import PRIORS
 from sds3d.scenes import SCENES

@@ -26,8 +26,8 @@ def leftovers(folder: Path) -> list[Path]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_says_how_to_go_on(number: signal.Signals, small_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "a run"
-    arguments = ["generate", "a red ball", "--config", str(small_file), "--steps", "100000", "--set", "log_every=1"]
-    process = start([*arguments, "checkpoint_every=100000", "--out", str(out), "--json"])
+    arguments = ["generate", "a red ball", "--config", str(small_file), "--steps", "100000"]
+    process = start([*arguments, "--set", "checkpoint_every=100000", "--out", str(out), "--json"])
     assert process.stdout is not None
     lines = iter(process.stdout.readline, "")
     seen = next(event for event in map(json.loads, lines) if event["event"] == "StepDone")

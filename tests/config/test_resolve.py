@@ -16,7 +16,9 @@ from sds3d.config.layers import flatten
 from sds3d.errors import ConfigError
 from sds3d.guidance import GUIDANCE, SDS
 from sds3d.guidance.timesteps import Uniform
-from sds3d.scenes import ImageConfig, NerfConfig
+from sds3d.priors import EmbeddedConfig
+from sds3d.scenes import ImageConfig, MeshConfig, NerfConfig
+from sds3d.scenes.shading import Sun
 from tests.sizes import FULL
 
 PROMPT = "a red mug"
@@ -38,7 +40,8 @@ def test_a_config_has_the_same_defaults_however_it_is_made() -> None:
     for choice in TABLE:
         config = RunConfig(prompt=PROMPT, **choice)
         for key in ("scene", "guidance"):  # of the class, whichever part stood there before
-            assert getattr(config, key) == PARTS[key][choice[key]["name"]]()
+            lit = {"light": config.prior.light} if choice[key]["name"] == "mesh" else {}  # by the prior
+            assert getattr(config, key) == PARTS[key][choice[key]["name"]](**lit)
         assert config == resolve({"prompt": PROMPT, **choice}) == load_config(overrides={"prompt": PROMPT, **choice})
         assert config == RunConfig.from_dict(json.loads(json.dumps(config.to_dict())))
         assert config == resolve(config.said)
@@ -55,6 +58,16 @@ def test_the_objects_of_parts_bring_the_same_defaults_as_their_names() -> None:
     assert by_name == by_object
     assert by_object.noise.name == "surface"
     assert RunConfig(prompt=PROMPT, timesteps=Uniform()).timesteps == Uniform()
+
+
+def test_a_mesh_is_lit_as_the_pictures_of_the_prior_are_unless_somebody_says_otherwise() -> None:
+    lit = resolve({"prompt": PROMPT, "scene": "mesh"})
+    assert lit.scene.light == Sun(**EmbeddedConfig.light)
+    assert lit.sources["scene.light.ambient"] == "prior embedded"
+    assert RunConfig(prompt=PROMPT, scene=MeshConfig()).scene.light is None  # an object says all of its options
+    assert resolve({"prompt": PROMPT, "scene": "mesh", "prior": "analytic"}).scene.light is None
+    assert resolve({"prompt": PROMPT, "scene": "mesh", "scene.light": None}).scene.light is None
+    assert resolve({"prompt": PROMPT, "scene": "mesh", "scene.light.ambient": 0.5}).scene.light.diffuse == 0.34
     assert RunConfig(prompt=PROMPT, cameras=CamerasConfig(later_sizes=(SizeStage(begin_at=0.5, size=128),))).said == {
         "prompt": PROMPT,
         "cameras": {**CamerasConfig().model_dump(mode="json"), "later_sizes": [{"begin_at": 0.5, "size": 128}]},
@@ -90,7 +103,7 @@ def test_a_runs_config_file_goes_with_any_other_part(key: str, tmp_path: Path) -
 
 def test_each_value_tells_who_gave_it(tmp_path: Path) -> None:
     path = tmp_path / "my.json"
-    path.write_text(json.dumps({"steps": 7, "scene": {"name": "nerf", "lr_table": 0.1}, "optim.lr_scale.end": 0.5}))
+    path.write_text(json.dumps({"steps": 7, "scene": {"name": "nerf", "step": 0.1}, "optim.lr_scale.end": 0.5}))
     overrides = {"prompt": PROMPT, "guidance": "cfd", "timesteps.t_min": "0.1", "optim.clip_gradient": "1"}
     sources = load_config(path, "fine", overrides).sources
     told = {
@@ -101,8 +114,8 @@ def test_each_value_tells_who_gave_it(tmp_path: Path) -> None:
         "cameras.views": "preset fine",
         "cameras.size": "default",
         "scene.name": str(path),
-        "scene.lr_table": str(path),
-        "scene.lr_network": "default",
+        "scene.step": str(path),
+        "scene.chunk": "default",
         "guidance.name": "you",
         "noise.name": "guidance cfd",
         "timesteps.name": "guidance cfd",

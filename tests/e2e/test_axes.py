@@ -14,7 +14,7 @@ from sds3d.training.trainer import Trainer
 
 SMALL = {
     **{"prompt": "a red ball", "prior": {"name": "analytic", "size": 16}, "scene": "image", "scene.size": 16},
-    **{"cameras.size": 16, "cameras.views": 3, "steps": 4, "loss_weights": {}, "log_every": 1},
+    **{"cameras.size": 16, "cameras.views": 3, "steps": 4, "loss_weights": {}},
 }
 NEGATIVE = {"negative_prompt": "blue"}
 

@@ -20,7 +20,6 @@ SMALL = {
     "gaussians": {"scene.count": 200, "scene.densify.refine_every": 3},
     "nerf": {
         "scene.field": {"levels": 4, "finest_resolution": 32, "log2_table": 12, "start_levels": 2},
-        "scene.occupancy_resolution": 16,
         "scene.step": 0.1,
     },
     "mesh": {"scene.samples": 1, "scene.colors": {"finest_resolution": 24, "log2_table": 10, "hidden": 8}},

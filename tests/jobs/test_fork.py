@@ -8,7 +8,7 @@ import pytest
 from sds3d import Session
 from sds3d.errors import CheckpointError, ConfigError, OutputError, RunBusy
 from sds3d.jobs import Queue, Worker
-from sds3d.jobs.fork import fork
+from sds3d.jobs.queue import fork
 from sds3d.run.events import Started
 from sds3d.run.folder import RunFolder
 

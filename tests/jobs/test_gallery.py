@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sds3d import load_config
 from sds3d.jobs import Queue
-from sds3d.jobs.gallery import outcomes, write_summary
+from sds3d.jobs.gallery import write_summary
 from sds3d.jobs.processes import WorkerId
 from sds3d.run.events import Stop
 from sds3d.run.folder import RunFolder
@@ -22,7 +22,7 @@ def test_every_job_has_its_row_and_no_prompt_becomes_markup(tmp_path: Path) -> N
     run.artifact("sheet").touch()
     run.write_report({"seconds": {"total": 12.3}, "mesh": {"faces": 4000}})
     queue.finish(claimed, "done")
-    write_summary(tmp_path, outcomes(queue, queue.jobs()))
+    write_summary(tmp_path, queue.jobs())
     table = json.loads((tmp_path / "summary.json").read_text())
     assert table["counts"] == {"stopped": 1, "done": 1, "queued": 1}
     assert [row["state"] for row in table["jobs"]] == ["stopped", "done", "queued"]
@@ -42,10 +42,11 @@ def test_a_damaged_report_is_shown_as_none(tmp_path: Path) -> None:
     for text in ("[1, 2", '{"seconds": {"total": "<b>"}, "mesh": {"refused": "<i>"}}'):
         job.run.path.mkdir(exist_ok=True)
         (job.run.path / "report.json").write_text(text)
-        write_summary(tmp_path, outcomes(queue, [job]))
+        write_summary(tmp_path, [job])
     assert "<b>&" not in (page := (tmp_path / "index.html").read_text())
     assert "&lt;i&gt;" in page
     (job.run.path / "report.json").write_text("[1, 2")
-    (outcome,) = outcomes(queue, [job])
-    assert outcome.seconds is None
-    assert outcome.mesh == {}
+    write_summary(tmp_path, [job])
+    (row,) = json.loads((tmp_path / "summary.json").read_text())["jobs"]
+    assert row["seconds"] is None
+    assert row["mesh"] == {}

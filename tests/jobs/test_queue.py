@@ -43,7 +43,7 @@ def claimed(queue: Queue, worker: WorkerId = ME) -> Job:
 
 
 def save(job: Job, step: int) -> None:
-    job.run.checkpoint_path(step).mkdir(parents=True)
+    (job.run.path / "checkpoints" / f"step-{step:06d}").mkdir(parents=True)
 
 
 def test_the_same_config_is_the_same_job_and_another_is_another(queue: Queue) -> None:

@@ -152,7 +152,7 @@ def test_a_run_measures_on_the_way_and_at_the_end_and_does_not_count_those_forwa
 
     monkeypatch.setattr(GaussiansConfig, "artifacts", ("ply",))
     options = {"prompt": "a red duck", "steps": 4, "preview_every": 0, "cameras.views": 2, "scene.count": 300}
-    plain, metered = (config(**options, **more) for more in ({}, {"janus_every": 2}))
+    plain, metered = (config(**options, **more) for more in ({}, {"checkpoint_every": 2, "milestone_every": 2}))
     events = list(Session(metered, tmp_path / "metered").run())
     measured = [event for event in events if isinstance(event, Measured)]
     assert [event.step for event in measured] == [2, 4]

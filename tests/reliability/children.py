@@ -14,6 +14,7 @@ from unittest import mock
 from sds3d import RunConfig, Session
 from sds3d.jobs import Queue, Worker
 from sds3d.run.folder import RunFolder
+from sds3d.training import trainer
 from sds3d_app.commands.generate import run
 
 PATIENCE = 120.0  # seconds, for what takes a few
@@ -43,7 +44,8 @@ def begun(config: RunConfig, folder: Path) -> Session:
 
 
 def go_on(config: RunConfig, folder: Path) -> None:
-    list(begun(config, folder).run())
+    with mock.patch.object(trainer, "LOG_EVERY", 1):  # so that the log says how far it was
+        list(begun(config, folder).run())
 
 
 def go_on_as_told(config: RunConfig, folder: Path) -> None:

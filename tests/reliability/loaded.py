@@ -5,6 +5,8 @@ from pathlib import Path
 
 import torch
 
+import sds3d_app.commands.generate
+import sds3d_app.progress  # noqa: F401
 from sds3d import Session, load_config
 
 torch.set_num_threads(1)

@@ -14,10 +14,10 @@ import torch
 from sds3d.errors import CheckpointError, OutputError
 from sds3d.priors.analytic import AnalyticConfig
 from sds3d.priors.base import Prior
-from sds3d.priors.embedded.captions import WORDS
 from sds3d.priors.embedded.network import make_scheduler
 from sds3d.priors.embedded.prior import EmbeddedPrior
 from sds3d.priors.embedded.training import Networks
+from sds3d.priors.embedded.words import WORDS
 from sds3d.run.checkpoint import (
     MANIFEST,
     STATE,
@@ -141,9 +141,12 @@ def test_an_older_checkpoint_stands_in_for_a_damaged_one(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("kept", "milestones", "stay"), [(1, 0, [50]), (3, 0, [50, 40, 30]), (2, 20, [50, 40, 20]), (1, 25, [50, 25])]
 )
-def test_the_newest_and_the_milestones_stay(tmp_path: Path, kept: int, milestones: int, stay: list[int]) -> None:
+def test_the_newest_and_the_milestones_stay(
+    tmp_path: Path, kept: int, milestones: int, stay: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sds3d.run.checkpoint.KEPT", kept)
     for step in (10, 20, 25, 30, 40, 50):
-        save_checkpoint(tmp_path, checkpoint(step), kept, milestones)
+        save_checkpoint(tmp_path, checkpoint(step), milestones)
     assert [step_of(path) for path in checkpoints_in(tmp_path)] == stay
 
 

@@ -7,7 +7,14 @@ def test_the_report_says_what_the_run_was(small_config) -> None:
     config = small_config()
     scene = config.scene.build(torch.Generator().manual_seed(0))
     report = build_report(
-        config, [scene], torch.device("cpu"), {"render": 1.23456, "total": 2.0}, 7, 2.0, [{"faces": 3}], None
+        config,
+        [scene],
+        torch.device("cpu"),
+        {"render": 1.23456, "total": 2.0},
+        7,
+        2.0,
+        [{"faces": 3}],
+        config.prior.build("cpu"),
     )
     assert (report["prompt"], report["seed"], report["steps"]) == (config.prompt, config.seed, 7)
     assert report["seconds"] == {"render": 1.235, "total": 2.0}
@@ -26,7 +33,7 @@ def test_several_scenes_are_reported_each_and_how_different_they_are(small_confi
 
     def reported(*scenes):
         meshes = [{"faces": number} for number in range(len(scenes))]
-        return build_report(config, scenes, torch.device("cpu"), {}, 7, 2.0, meshes, None)
+        return build_report(config, scenes, torch.device("cpu"), {}, 7, 2.0, meshes, config.prior.build("cpu"))
 
     report = reported(dark, light)
     assert [particle["mesh"]["faces"] for particle in report["particles"]] == [0, 1]

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from sds3d.config.presets import PRESETS
+from sds3d.config import PRESETS
 from sds3d.scenes.densify import (
     DensifyConfig,
     Refinement,
@@ -29,7 +29,7 @@ def plan(gradients, scales=None, opacities=None, **options):
 
 
 def test_plan_keeps_clones_splits_and_prunes():
-    result = plan([0.0, 5.0, 5.0, 9.0], [0.01, 0.01, 0.1, 0.01], [0.5, 0.5, 0.5, 0.001], grow_grad2d=1.0)
+    result = plan([0.0, 5.0, 5.0, 9.0], [0.01, 0.01, 0.1, 0.01], [0.5, 0.5, 0.5, 0.001])
     assert result.source.tolist() == [0, 1, 2, 1, 2]  # 3 is too faint, whatever its gradient
     assert result.is_child.tolist() == [False, True, True, True, True]
     assert result.is_split.tolist() == [False, False, True, False, True]

@@ -8,7 +8,7 @@ from sds3d.cameras import orbit
 from sds3d.scenes import SCENES, GaussiansConfig, Scene
 from sds3d.scenes.base import RenderContext
 from sds3d.scenes.densify import DensifyConfig
-from sds3d.scenes.gaussians import Gaussians
+from sds3d.scenes.gaussians import LEARNING_RATES, Gaussians
 
 
 def make_scene(seed=0, **options):
@@ -120,12 +120,13 @@ def test_density_and_colour_in_space():
     assert torch.allclose(grid.flatten(), scene.density(points[:2]), atol=1e-3)
 
 
-def test_fits_a_two_coloured_object():
+def test_fits_a_two_coloured_object(monkeypatch):
     torch.manual_seed(0)
     cameras = orbit(8, size=24)
     target = sphere_pair(cameras)
     densify = DensifyConfig(refine_every=20)
-    scene = make_scene(count=250, lr_means=0.01, lr_colors=0.1, densify=densify)
+    monkeypatch.setattr("sds3d.scenes.gaussians.LEARNING_RATES", {**LEARNING_RATES, "means": 0.01, "colors": 0.1})
+    scene = make_scene(count=250, densify=densify)
     optimizer = make_optimizer(scene)
     steps = 110
     for step in range(steps):
@@ -265,10 +266,9 @@ def test_z_variance_makes_a_thick_layer_thin():
 
 
 def test_param_groups_cover_every_parameter_with_its_rate():
-    scene = make_scene(lr_colors=0.5)
+    scene = make_scene(sh_degree=1)
     groups = {group.name: group for group in scene.param_groups()}
-    assert groups["colors"].lr == 0.5
-    assert {group.lr for group in make_scene(sh_degree=1).param_groups() if group.name == "harmonics"} == {0.0015}
+    assert (groups["means"].lr, groups["colors"].lr, groups["harmonics"].lr) == (0.003, 0.03, 0.0015)
     assert {id(p) for g in groups.values() for p in g.parameters} == {id(p) for p in scene.parameters()}
 
 
@@ -293,13 +293,16 @@ def test_without_harmonics_the_state_is_what_it_was():
     assert torch.allclose(*images, atol=1e-6)  # they start at zero
 
 
-def test_harmonics_learn_a_colour_that_changes_with_the_side():
+def test_harmonics_learn_a_colour_that_changes_with_the_side(monkeypatch):
     """A ball that is red from the front and blue from the back: no colour without harmonics shows both."""
+    monkeypatch.setattr(
+        "sds3d.scenes.gaussians.LEARNING_RATES", {**LEARNING_RATES, "colors": 1.0, "harmonics": 1.0 / 20}
+    )
     cameras = orbit(2, size=16)
     wanted = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.1, 0.9]])[:, None, None]
 
     def error_after_training(degree):
-        scene = make_scene(sh_degree=degree, lr_colors=1.0)
+        scene = make_scene(sh_degree=degree)
         # seen through, so that both sides look at the same splats
         set_splats(scene, [[0.0, 0.0, 0.0]], scales=0.15, opacities=0.9, colors=(0.5, 0.5, 0.5))
         optimizer = make_optimizer(scene)

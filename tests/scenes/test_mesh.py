@@ -54,7 +54,7 @@ def test_it_is_a_scene_of_that_name() -> None:
 
 def test_a_ball_looks_like_a_ball() -> None:
     """A sphere of radius r at distance d covers a disc of radius f r / sqrt(d^2 - r^2) pixels."""
-    scene, cameras = make_scene(init_radius=0.5), orbit(2, size=64)
+    scene, cameras = make_scene(), orbit(2, size=64)
     with torch.no_grad():
         out = scene.render(cameras, torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]), RenderContext(normals=True))
     distance, focal = 2.9, float(cameras.intrinsics[0, 0, 0])
@@ -182,7 +182,7 @@ def test_regularizers_by_hand() -> None:
 
 
 def test_vertices_stay_within_the_bounds() -> None:
-    scene = make_scene(init_radius=0.5)
+    scene = make_scene()
     with torch.no_grad():
         scene.raw_vertices.mul_(3)
     out = scene.render(orbit(1, size=8), torch.zeros(1, 3))

@@ -241,7 +241,7 @@ def test_finer_grids_come_in_one_after_the_other() -> None:
 
 
 def test_resume_is_bit_equal(monkeypatch) -> None:
-    options = {"field": {"start_levels": 2}, "occupancy_resolution": 16}
+    options = {"field": {"start_levels": 2}}
     scene = make_scene(**options)
     monkeypatch.setattr("sds3d.scenes.occupancy.EVERY", 3)
     optimizer = make_optimizer(scene)
@@ -261,14 +261,14 @@ def test_resume_is_bit_equal(monkeypatch) -> None:
 
 
 def test_the_coarsest_grid_is_not_finer_than_the_finest() -> None:
-    with pytest.raises(ValueError, match="must not be above finest_resolution = 8"):
-        FieldConfig(base_resolution=96, finest_resolution=8)
+    with pytest.raises(ValueError, match="greater than or equal to 8"):
+        FieldConfig(finest_resolution=7)
 
 
 def test_param_groups_cover_every_parameter_with_its_rate() -> None:
-    scene = make_scene(lr_network=0.5)
+    scene = make_scene()
     groups = {group.name: group for group in scene.param_groups()}
-    assert groups["network"].lr == 0.5
+    assert {name: group.lr for name, group in groups.items()} == {"table": 0.02, "network": 0.01}
     assert {id(p) for g in groups.values() for p in g.parameters} == {id(p) for p in scene.parameters()}
 
 

@@ -6,6 +6,7 @@ from torch import nn
 from sds3d.options import Schedule
 from sds3d.scenes import GaussiansConfig
 from sds3d.scenes.densify import SplatTrace
+from sds3d.scenes.gaussians import LEARNING_RATES
 from sds3d.scenes.optimizer import (
     BETAS,
     OptimConfig,
@@ -20,7 +21,7 @@ from sds3d.types import RenderOutput
 
 
 def scene():
-    return GaussiansConfig(count=10, lr_means=0.1, lr_colors=0.2).build(torch.Generator().manual_seed(0))
+    return GaussiansConfig(count=10).build(torch.Generator().manual_seed(0))
 
 
 def rates(optimizer):
@@ -31,10 +32,10 @@ def test_rates_are_the_scenes_times_both_factors() -> None:
     config = OptimConfig(lr_scale=Schedule(start=1, end=0.5), group_lr_scale={"means": Schedule(start=1, end=0.1)})
     optimizer = build_optimizer(config, scene(), None)
     set_learning_rates(config, optimizer, 0.0)
-    assert rates(optimizer)["means"] == pytest.approx(0.1)
+    assert rates(optimizer)["means"] == LEARNING_RATES["means"]
     set_learning_rates(config, optimizer, 1.0)
-    assert rates(optimizer)["means"] == pytest.approx(0.1 * 0.5 * 0.1)
-    assert rates(optimizer)["colors"] == pytest.approx(0.2 * 0.5)
+    assert rates(optimizer)["means"] == pytest.approx(LEARNING_RATES["means"] * 0.5 * 0.1)
+    assert rates(optimizer)["colors"] == pytest.approx(LEARNING_RATES["colors"] * 0.5)
 
 
 def test_the_guidances_own_parameters_are_a_group() -> None:

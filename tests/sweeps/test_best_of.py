@@ -91,7 +91,7 @@ def test_the_classifier_prefers_the_object_of_the_prompt() -> None:
 
     scores = []
     for color in ((0.8, 0.1, 0.1), (0.1, 0.2, 0.8)):
-        scene = GaussiansConfig(count=3000, init_radius=0.5, init_opacity=0.95).build(torch.Generator().manual_seed(0))
+        scene = GaussiansConfig(count=3000, init_opacity=0.95).build(torch.Generator().manual_seed(0))
         with torch.no_grad():
             scene.raw_colors.copy_(torch.tensor(color).logit())
         scores.append(score_by_classifier(load_classifier(), scene, parse("a red ball")))

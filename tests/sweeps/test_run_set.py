@@ -1,7 +1,10 @@
 """Many runs with one prior: finished ones are skipped, interrupted ones go on, failures do not stop the others."""
 
 import gc
+import os
+import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from sds3d.run.events import Failed, FinishEarly, Finished, Started, StepDone
 from sds3d.run.folder import RunFolder
 from sds3d.sweeps.run_set import RunSet, failure
 from sds3d.training.session import Session
+from sds3d.training.sessions import begin
 from sds3d.training.trainer import Trainer
 
 
@@ -158,3 +162,36 @@ def test_a_run_that_another_process_is_at_is_not_run_twice(configs) -> None:
     with RunFolder(first).lock(), pytest.raises(RunBusy):
         list(RunSet(configs).run())
     assert not any(isinstance(event, Failed) for _, event in RunFolder(first).reader().read())
+
+
+def test_of_sets_that_begin_one_run_at_the_same_moment_one_has_it_and_the_others_are_told(
+    configs, small_config, tmp_path: Path
+) -> None:
+    """Two commands with one --out: the second computed its runs into run-0-2, where nobody looks for them."""
+    path = next(iter(configs))
+    others = RunSet({path: small_config(seed=0, steps=7)})  # nothing is there yet that it could be refused for
+    first, second = (RunSet(configs).session(path) for _ in range(2))
+    events = first.run()
+    next(events)
+    with pytest.raises(RunBusy, match=f"in use by process {os.getpid()} on "):
+        list(second.run())
+    with pytest.raises(ConfigError, match="other options"):
+        others.session(path)
+    assert isinstance(list(events)[-1], Finished)
+    assert [folder.name for folder in tmp_path.iterdir()] == ["run-0"]
+
+
+def test_a_folder_that_many_make_at_once_is_made_once_and_stays(small_config, tmp_path: Path) -> None:
+    config, folders = small_config(), [RunFolder(tmp_path / f"run-{number}") for number in range(100)]
+    ready = threading.Barrier(3)
+
+    def make_all() -> None:
+        for folder in folders:
+            ready.wait()
+            begin(config, folder)
+            assert folder.config() == config
+
+    with ThreadPoolExecutor() as pool:
+        for made in [pool.submit(make_all) for _ in range(3)]:
+            made.result()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(folder.path.name for folder in folders)

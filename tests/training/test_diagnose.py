@@ -11,7 +11,7 @@ from sds3d.training.recovery import diagnose
 
 
 def splats(**options: float) -> Gaussians:
-    config = GaussiansConfig(count=300, init_radius=0.4, init_opacity=0.5, **options)
+    config = GaussiansConfig(count=300, init_opacity=0.5, **options)
     return config.build(torch.Generator().manual_seed(0))
 
 

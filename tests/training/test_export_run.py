@@ -9,7 +9,7 @@ from sds3d import Session
 from sds3d.errors import CheckpointError, ConfigError, OutputError
 from sds3d.export.glb import read_glb
 from sds3d.export.info import read_info
-from sds3d.training.export_run import export_run
+from sds3d.training.session import export_run
 
 pytestmark = pytest.mark.exports
 QUICK = {"resolution": 24, "color_size": 48, "texture_size": 64, "faces": 500}

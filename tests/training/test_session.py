@@ -209,7 +209,7 @@ def test_prompts_in_other_scripts_have_names_of_their_own(small_config) -> None:
 def test_unknown_words_are_a_warning_or_with_strict_a_refusal(small_config, tmp_path: Path) -> None:
     config = small_config(prompt="a shiny red ball", steps=1)
     session = Session(config, tmp_path / "run")
-    assert session.unknown_words() == ["shiny"]
+    assert session.prior().unknown_words(config.prompt) == ["shiny"]
     assert "shiny" in session.check()[0]
     session.send(Stop())
     assert "shiny" in next(event for event in session.run() if isinstance(event, Warned)).message
@@ -278,8 +278,9 @@ def test_a_full_disk_ends_the_run_with_the_path_and_leaves_nothing_half_written(
 
 @pytest.mark.exports
 def test_a_scene_unfit_for_a_mesh_is_reported_with_the_reason(small_config, tmp_path: Path) -> None:
-    still = dict.fromkeys(("scene.lr_opacities", "scene.lr_scales", "scene.lr_means"), 0.0)  # fog stays fog
-    config = small_config(**{"scene.init_opacity": 0.02, "scene.densify.refine_stop": 0.0, **still, "steps": 12})
+    still = dict.fromkeys(("opacities", "scales", "means"), 0.0)  # fog stays fog
+    fog = {"scene.init_opacity": 0.02, "scene.densify.refine_stop": 0.0, "optim.group_lr_scale": still}
+    config = small_config(**fog, steps=12)
     with pytest.raises(ExportError):
         list(Session(config, tmp_path / "run").run())
     report = json.loads((tmp_path / "run" / "report.json").read_text())

@@ -32,7 +32,13 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_steps_count_from_one_and_losses_come_every_log_every(small_config) -> None:
+@pytest.fixture
+def each_step_tells_its_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sds3d.training.trainer.LOG_EVERY", 1)
+
+
+def test_steps_count_from_one_and_losses_come_every_log_every(small_config, monkeypatch) -> None:
+    monkeypatch.setattr("sds3d.training.trainer.LOG_EVERY", 4)
     events = list(trainer(small_config(steps=10)).run())
     assert [event.step for event in events] == list(range(1, 11))
     assert [event.step for event in events if event.losses] == [4, 8, 10]
@@ -86,6 +92,7 @@ ALL_OFF = {"guidance": 0.0, "guidance_params": 0.0}
 LATE = Schedule(start=0, end=1, begin_at=0.5, end_at=0.5).model_dump()
 
 
+@pytest.mark.usefixtures("each_step_tells_its_losses")
 @pytest.mark.parametrize("selective", [False, True])
 @pytest.mark.parametrize("guidance", ["sds", "vsd"])
 @pytest.mark.parametrize("scene", SCENES)
@@ -94,7 +101,7 @@ def test_a_step_whose_weights_are_all_0_leaves_parameters_and_moments_alone(
 ) -> None:
     """As torch does without a gradient. The first half of the run is such, also after steps that had one."""
     off = dict.fromkeys(SCENES[scene].losses, 0.0) | ALL_OFF
-    options = {"scene": scene, "guidance": guidance, "optim.selective": selective, "steps": 8, "log_every": 1}
+    options = {"scene": scene, "guidance": guidance, "optim.selective": selective, "steps": 8}
     run = trainer(small_config(**options, loss_weights={**off, "guidance": LATE}))
     other = trainer(small_config(**options, loss_weights={**off, "guidance": 1.0}))
     for _ in range(2):
@@ -112,15 +119,14 @@ def test_a_step_whose_weights_are_all_0_leaves_parameters_and_moments_alone(
     assert not same({name: before[name] for name in kept}, {name: run.checkpoint().tensors[name] for name in kept})
 
 
+@pytest.mark.usefixtures("each_step_tells_its_losses")
 def test_a_step_without_any_weight_is_no_error_with_a_reference_image_and_particles_too(small_config, tmp_path) -> None:
     pixels = torch.zeros(24, 24, 4, dtype=torch.uint8)
     pixels[6:18, 6:18] = 255
     Image.fromarray(pixels.numpy()).save(tmp_path / "square.png")
     off = {**ALL_OFF, "sparsity": 0.0, "z_variance": 0.0, "reference_image": 0.0, "reference_mask": 0.0}
     assert (
-        not trainer(
-            small_config(loss_weights=off, log_every=1, **{"reference_image.path": str(tmp_path / "square.png")})
-        )
+        not trainer(small_config(loss_weights=off, **{"reference_image.path": str(tmp_path / "square.png")}))
         .advance()
         .losses.keys()
         & off.keys()
@@ -202,17 +208,19 @@ def test_a_guidances_own_state_is_trained_and_resumed(small_config) -> None:
     assert same(finish(first), finish(second))
 
 
+@pytest.mark.usefixtures("each_step_tells_its_losses")
 def test_the_gradient_is_clipped_where_asked_for_by_a_schedule_too(small_config) -> None:
     limits = {"start": 1e-4, "end": 1e4, "begin_at": 0.5, "end_at": 0.5}
     run = trainer(small_config(steps=8, **{"optim.clip_gradient": limits}))
     shares = [event.losses["clipped_share"] for event in run.run() if event.losses]
     assert shares[0] > 0.5
     assert shares[-1] == 0
-    assert "clipped_share" not in next(trainer(small_config(log_every=1)).run()).losses
+    assert "clipped_share" not in next(trainer(small_config()).run()).losses
 
 
+@pytest.mark.usefixtures("each_step_tells_its_losses")
 def test_a_learned_background_is_trained_and_resumed_and_the_prior_is_not_told_a_colour(small_config) -> None:
-    config = small_config(**{"scene.background": {"name": "learned"}, "log_every": 1})
+    config = small_config(**{"scene.background": {"name": "learned"}})
 
     class Asked(AnalyticPrior):
         def __init__(self, base: AnalyticPrior) -> None:

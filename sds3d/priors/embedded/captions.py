@@ -7,14 +7,13 @@ Some combinations are held out of training, so that samples of them measure gene
 the random state that is passed in.
 """
 
+import re
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
 import torch
 
-from sds3d.priors.base import split_words
 from sds3d.priors.embedded.object_kinds import (
     BOTTOMS,
     COLORS,
@@ -22,25 +21,18 @@ from sds3d.priors.embedded.object_kinds import (
     MATERIALS,
     PARTS,
     PATTERNS,
+    SIZES,
     SOLIDS,
-    SYNONYMS,
     TOPS,
     USUAL,
     Color,
 )
-from sds3d.priors.embedded.placing import box, fit
 from sds3d.priors.embedded.shading import Surface
-from sds3d.priors.embedded.solids import Solid
+from sds3d.priors.embedded.solids import Solid, box, fit
+from sds3d.priors.embedded.words import words_of
 
 RADIUS = 0.92  # objects are scaled to fit a ball of this radius, which every camera sees whole
-SIZES = {"small": 0.62, "big": 1.0}
 RELATIONS = ("on", "beside", "two")
-ARTICLES = {"a", "an", "the"}
-# Two words that make one: "ice cream", the hyphenated "two-tone", and letters ("a letter L" is a kind).
-PHRASES = {("ice", "cream"): "icecream", ("two", "tone"): "two-tone"}
-PHRASES |= {("letter", kind[-1]): kind for kind in KINDS if kind.startswith("letter_")}
-WORDS = [*COLORS, *KINDS, "on", "with", *sorted(set(PARTS.values()) - set(KINDS))]
-WORDS += [*PATTERNS, *MATERIALS, *SIZES, "and", "beside", "two"]
 
 # Pairs of colour and kind that appear in no caption of the training data ...
 HELD_OUT = {
@@ -110,12 +102,10 @@ class Description:
     def held_out(self) -> bool:
         """Whether training never shows it: a pair of HELD_OUT, or one pair in HELD_OUT_SHARE of "beside" and "two"."""
         pairs = [(thing.color, thing.kind) for thing in self.things()]
-        if any(pair in HELD_OUT for pair in pairs):
-            return True
         if self.relation not in ("beside", "two"):
-            return False
+            return not HELD_OUT.isdisjoint(pairs)
         keys = [f"{color} {kind} {self.relation}" for color, kind in pairs]
-        return any(zlib.crc32(key.encode()) % HELD_OUT_SHARE == 0 for key in keys)
+        return not HELD_OUT.isdisjoint(pairs) or any(zlib.crc32(key.encode()) % HELD_OUT_SHARE == 0 for key in keys)
 
 
 def _article(text: str) -> str:
@@ -124,16 +114,16 @@ def _article(text: str) -> str:
 
 def random_description(rng: Random, held_out: bool = False) -> Description:
     """About 62% single things, half of them plain; none of them held out or, with `held_out`, all."""
-    weights = [HARD.get(kind, 1.0) for kind in KINDS]
     while True:
-        description = _any_description(rng, weights)
+        description = _any_description(rng)
         if description.held_out() is held_out:
             return description
 
 
-def _any_description(rng: Random, weights: Sequence[float]) -> Description:
+def _any_description(rng: Random) -> Description:
     # Pairs and patterns are learned last and shown most: 16% beside, 9% two, 28% decorated.
     roll, (color, other) = rng.random(), rng.sample(list(COLORS), 2)
+    weights = [HARD.get(kind, 1.0) for kind in KINDS]
     kind = rng.choices(list(KINDS), weights)[0]
     if roll < 0.24:
         return Description(Thing(kind, color, size="small" if rng.random() < 0.08 else None))
@@ -186,7 +176,7 @@ def _solids(thing: Thing, rng: Random) -> list[Solid]:
     usual = _vary(COLORS[thing.part_color], rng) if thing.part_color else USUAL.get(thing.kind, main)
     other = _vary(COLORS[thing.second or ("black" if thing.color == "white" else "white")], rng)
     by_part = thing.pattern == "two-tone" and thing.kind in PARTS
-    solids = KINDS[thing.kind](main, other if by_part else usual, rng)
+    solids = list(KINDS[thing.kind](main, other if by_part else usual, rng))
     if thing.pattern != "plain" or thing.material != "matte":
         low, high = box(solids)
         extent = (high - low) * torch.tensor((1.0, 1.0, 1.2))  # stripes are level unless the thing is long
@@ -219,68 +209,36 @@ def _vary(color: Color, rng: Random) -> Color:
     return r, g, b
 
 
-def words_of(text: str) -> list[str]:
-    """Normalised words of a prompt: no articles, synonyms and plurals replaced by the known word, phrases joined."""
-    joined: list[str] = []
-    for word in split_words(text):
-        if joined and (joined[-1], _singular(word)) in PHRASES:
-            joined[-1] = PHRASES[(joined[-1], _singular(word))]
-        else:
-            joined.append(word)
-    return [_known_form(word) for word in joined if word not in ARTICLES]
-
-
-def _singular(word: str) -> str:
-    return word.removesuffix("s")
-
-
-def _known_form(word: str) -> str:
-    """The known word for this one (singular, or a synonym); the word itself if there is none."""
-    for form in (word, word.removesuffix("s"), word.removesuffix("es")):
-        known = SYNONYMS.get(form, form)
-        if known in WORDS:
-            return known
-    return word
+# [SIZE] [PATTERN] COLOR [and COLOR] [MATERIAL] KIND
+_THING = re.compile(
+    f"((?P<size>{'|'.join(SIZES)}) )?((?P<pattern>{'|'.join(PATTERNS)}) )?(?P<color>{'|'.join(COLORS)}) "
+    f"(and (?P<second>{'|'.join(COLORS)}) )?((?P<material>{'|'.join(MATERIALS)}) )?(?P<kind>{'|'.join(KINDS)})"
+)
 
 
 def parse(text: str) -> Description | None:
     """The description of a caption in the grammar above; None for any other sentence."""
-    words = words_of(text)
-    if words[:1] == ["two"]:
-        thing = _parse_thing(words[1:])
-        return Description(thing, "two") if thing and thing.size is None else None
-    for i, word in enumerate(words):
-        if word in ("on", "beside", "with"):
-            left, right = _parse_thing(words[:i]), words[i + 1 :]
-            break
-    else:
-        single = _parse_thing(words)
-        return Description(single) if single else None
-    if left is None:
+    sentence = " ".join(words_of(text))
+    [(two, first, link, rest)] = re.findall("^(two )?(.*?)(?: (on|beside|with) (.*))?$", sentence)
+    thing, other = _parse_thing(first), _parse_thing(rest)
+    if thing is None or (two and (link or thing.size)):
         return None
-    if word == "with":
-        good = len(right) == 2 and right[0] in COLORS and PARTS.get(left.kind) == right[1]
-        return Description(replace(left, part_color=right[0])) if good else None
-    other = _parse_thing(right)
-    if other is None or (word == "on" and other.kind not in BOTTOMS):
+    if two or not link:
+        return Description(thing, "two" if two else None)
+    if link == "with":
+        color, _, part = rest.partition(" ")
+        good = color in COLORS and PARTS.get(thing.kind) == part
+        return Description(replace(thing, part_color=color)) if good else None
+    if other is None or (link == "on" and other.kind not in BOTTOMS):
         return None
-    return Description(left, word, other)
+    return Description(thing, link, other)
 
 
-def _parse_thing(words: list[str]) -> Thing | None:
-    """[SIZE] [PATTERN] COLOR [and COLOR] [MATERIAL] KIND."""
-    left = list(words)
-    size = left.pop(0) if left and left[0] in SIZES else None
-    pattern = left.pop(0) if left and left[0] in PATTERNS else "plain"
-    color = left.pop(0) if left and left[0] in COLORS else None
-    second = None
-    if left[:1] == ["and"]:
-        second, left = (left[1] if len(left) > 1 else None), left[2:]
-        if second not in COLORS:
-            return None
-    material = left.pop(0) if left and left[0] in MATERIALS else "matte"
-    if color is None or len(left) != 1 or left[0] not in KINDS:
+def _parse_thing(text: str) -> Thing | None:
+    match = _THING.fullmatch(text)
+    if match is None:
         return None
-    if second and pattern == "plain":
-        pattern = "two-tone"
-    return Thing(left[0], color, pattern, second, material, size=size)
+    found = {name: word for name, word in match.groupdict().items() if word}
+    if "second" in found and found.get("pattern", "plain") == "plain":
+        found["pattern"] = "two-tone"
+    return Thing(**found)

@@ -1,16 +1,16 @@
 """Options of the embedded prior."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 
 from sds3d.options import LocalFile
 from sds3d.priors.base import PriorConfig
-
-if TYPE_CHECKING:
-    from sds3d.priors.embedded.prior import EmbeddedPrior
+from sds3d.priors.embedded.prior import EmbeddedPrior, known_things, load_embedded
+from sds3d.priors.embedded.shading import AMBIENT, DIFFUSE, LIGHT
+from sds3d.priors.embedded.words import WORDS, nearest_words, words_of
 
 
 class EmbeddedConfig(PriorConfig):
@@ -23,6 +23,7 @@ class EmbeddedConfig(PriorConfig):
     name: Literal["embedded"] = "embedded"
     reads_cameras: ClassVar[bool] = True
     default_overrides: ClassVar[Mapping[str, Any]] = {"timesteps": {"name": "uniform", "t_min": 0.5}}
+    light: ClassVar[Mapping[str, Any] | None] = {"direction": LIGHT, "ambient": AMBIENT, "diffuse": DIFFUSE}
     examples: ClassVar[tuple[str, ...]] = (
         "a red mug",
         "a blue car",
@@ -35,26 +36,18 @@ class EmbeddedConfig(PriorConfig):
         None
     )
 
-    def build(self, device: torch.device | str) -> "EmbeddedPrior":
+    def build(self, device: torch.device | str) -> EmbeddedPrior:
         """Load the weights; imports diffusers."""
-        from sds3d.priors.embedded.prior import load_embedded
-
         return load_embedded(self.weights, device)
 
     def knows(self) -> str:
         """Colours, things, and how to combine them."""
-        from sds3d.priors.embedded.prior import known_things
-
         return known_things(self.weights)
 
     def unknown_words(self, text: str) -> list[str]:
         """For the weights that ship; others may have learned other words, so for them it is empty."""
-        from sds3d.priors.embedded.captions import WORDS, words_of
-
         return [word for word in dict.fromkeys(words_of(text)) if word not in WORDS] if self.weights is None else []
 
     def nearest(self, word: str) -> list[str]:
         """Known words of similar spelling, else things of the same group."""
-        from sds3d.priors.embedded.suggestions import nearest_words
-
         return nearest_words(word)

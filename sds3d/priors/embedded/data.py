@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,15 @@ from random import Random
 import torch
 from jaxtyping import Float, Int8, UInt8
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from sds3d.atomic import write_atomic
 from sds3d.cameras import orbit_cameras
 from sds3d.errors import CheckpointError
 from sds3d.priors.embedded.captions import build_things, random_description
-from sds3d.priors.embedded.placing import frame
 from sds3d.priors.embedded.render import render_depths, render_solids
+from sds3d.priors.embedded.solids import frame
 from sds3d.types import Cameras
 
 SIZE = 64  # pixels
@@ -54,7 +54,7 @@ def make_shard(index: int, scenes: int = SCENES_PER_SHARD, held_out: bool = Fals
     From FIRST_OF_PAIRS on, all scenes are of "beside" and "two". With `held_out`, all are combinations that the prior
     must not be trained on.
     """
-    rgba, depths, angles, frames, captions = [], [], [], [], []
+    rows, captions = [], []
     for scene in range(scenes):
         rng = Random(f"sds3d-{index}-{scene}")
         description = random_description(rng, held_out)
@@ -63,12 +63,12 @@ def make_shard(index: int, scenes: int = SCENES_PER_SHARD, held_out: bool = Fals
         things = build_things(description, rng)
         solids = [solid for thing in things for solid in thing]
         views = torch.tensor([_random_view(rng) for _ in range(VIEWS)])
-        rgba.append((render_solids(solids, shard_cameras(views)) * 255.0 + 0.5).to(torch.uint8))
-        depths.append((render_depths(solids, shard_cameras(views)) * DEPTH_STEPS).round().to(torch.int8))
-        angles.append(views)
-        frames.append(torch.tensor([frame(things[0]), frame(things[-1])]))
+        rgba = (render_solids(solids, shard_cameras(views)) * 255.0 + 0.5).to(torch.uint8)
+        depths = (render_depths(solids, shard_cameras(views)) * DEPTH_STEPS).round().to(torch.int8)
+        rows.append((rgba, depths, views, torch.tensor([frame(things[0]), frame(things[-1])])))
         captions.append(description.caption())
-    return Shard(torch.stack(rgba), torch.stack(depths), torch.stack(angles), torch.stack(frames), captions)
+    rgba, depths, angles, frames = (torch.stack(column) for column in zip(*rows, strict=True))
+    return Shard(rgba, depths, angles, frames, captions)
 
 
 def shard_cameras(angles: Float[Tensor, "V 3"]) -> Cameras:
@@ -88,10 +88,8 @@ def write_shard(folder: Path, index: int, held_out: bool = False) -> Path:
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         shard = make_shard(index, held_out=held_out)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
         tensors = {name: getattr(shard, name) for name in TENSORS}
-        save_file(tensors, temporary, metadata={"captions": json.dumps(shard.captions)})
-        temporary.replace(path)
+        write_atomic(path, save(tensors, {"captions": json.dumps(shard.captions)}))
     return path
 
 

@@ -3,10 +3,9 @@
 The UNet sees the 64 px image as 4x4 pixel blocks (48 channels at 16x16; a rearrangement, so white noise stays white)
 and predicts the clean image minus its background, which is an input (three constant planes). A vector of words and
 camera scales and shifts its features: at fine resolutions, the vector of the one thing that each place shows (unet.py).
-Every block also attends to the words (word_attention.py) and gets its own ray as input (ray maps, as in CAT3D, Gao et
+Every block also attends to the words (layers.py) and gets its own ray as input (ray maps, as in CAT3D, Gao et
 al. 2024), in the frame of the thing it attends to: from words alone a convolution cannot know where "behind the seat"
-is. The UNet also predicts the depth of each pixel's surface, where the texture head adds detail finer than a block
-(texture_head.py).
+is. The UNet also predicts the depth of each pixel's surface, where the texture head adds detail finer than a block.
 """
 
 from dataclasses import replace
@@ -17,20 +16,20 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sds3d.priors.embedded.captions import WORDS
-from sds3d.priors.embedded.render import camera_rays
-from sds3d.priors.embedded.texture_head import FRONT, TextureHead
-from sds3d.priors.embedded.tokens import MAX_WORDS
-from sds3d.priors.embedded.word_attention import (
+from sds3d.priors.embedded.layers import (
     FIELD_PLANES,
     FRAME,
+    FRONT,
     RAY_PLANES,
     READ_PLANES,
     WORD_PLANES,
     RayField,
+    TextureHead,
     WordAttention,
     ray_planes,
 )
+from sds3d.priors.embedded.render import camera_rays
+from sds3d.priors.embedded.words import MAX_WORDS, WORDS
 from sds3d.types import Cameras
 
 BLOCK = 4  # pixels per side of an unshuffled block
@@ -115,26 +114,23 @@ def camera_features(cameras: Cameras, known: Bool[Tensor, "B"]) -> Float[Tensor,
 
 def ray_maps(cameras: Cameras, known: Bool[Tensor, "B"]) -> Float[Tensor, "B R 16 16"]:
     """`ray_planes` of the ray through the centre of each block; all zero if the camera is unknown."""
-    nearest, direction = _rays(cameras, GRID)
-    flag = known[:, None, None].to(direction).expand(-1, direction.shape[1], 1)
-    return ray_planes(torch.cat([nearest, direction, flag], dim=-1).unflatten(1, (GRID, GRID))).movedim(-1, 1)
+    return ray_planes(_rays(cameras, known, GRID).unflatten(1, (GRID, GRID))).movedim(-1, 1)
 
 
 def pixel_rays(cameras: Cameras, known: Bool[Tensor, "B"]) -> Float[Tensor, "B 16 16 16 7"]:
     """For the ray through each pixel p, d and a flag, by blocks as `pixel_unshuffle` orders them; zero as above."""
-    nearest, direction = _rays(cameras, GRID * BLOCK)
-    rays = torch.cat([nearest, direction, torch.ones_like(direction[..., :1])], dim=-1) * known[:, None, None]
-    planes = rays.transpose(1, 2).unflatten(2, (GRID * BLOCK, GRID * BLOCK))
-    return functional.pixel_unshuffle(planes, BLOCK).unflatten(1, (rays.shape[-1], -1)).movedim(1, -1).contiguous()
+    planes = _rays(cameras, known, GRID * BLOCK).transpose(1, 2).unflatten(2, (GRID * BLOCK, GRID * BLOCK))
+    return functional.pixel_unshuffle(planes, BLOCK).unflatten(1, (planes.shape[1], -1)).movedim(1, -1).contiguous()
 
 
-def _rays(cameras: Cameras, side: int) -> tuple[Float[Tensor, "B N 3"], Float[Tensor, "B N 3"]]:
-    """Through side x side points of the view, row by row: the point nearest to the origin, and the unit direction."""
+def _rays(cameras: Cameras, known: Bool[Tensor, "B"], side: int) -> Float[Tensor, "B N 7"]:
+    """Through side x side points of the view, row by row: the point nearest to the origin, unit direction and flag."""
     shrink = torch.tensor([side / cameras.width, side / cameras.height, 1.0], device=cameras.intrinsics.device)
     resized = replace(cameras, intrinsics=shrink[:, None] * cameras.intrinsics, height=side, width=side)
     rays_o, rays_d = camera_rays(resized)
     direction = functional.normalize(rays_d, dim=-1)
-    return rays_o - (rays_o * direction).sum(-1, keepdim=True) * direction, direction
+    nearest = rays_o - (rays_o * direction).sum(-1, keepdim=True) * direction
+    return torch.cat([nearest, direction, torch.ones_like(direction[..., :1])], dim=-1) * known[:, None, None]
 
 
 class Prediction(NamedTuple):

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from sds3d.errors import PriorUnavailable, first_line
 from sds3d.priors.base import eps_from_sample
-from sds3d.priors.embedded.captions import parse, words_of
+from sds3d.priors.embedded.captions import parse
 from sds3d.priors.embedded.data import SIZE
 from sds3d.priors.embedded.network import (
     BLOCK,
@@ -29,7 +29,8 @@ from sds3d.priors.embedded.network import (
     predict_clean,
     ray_maps,
 )
-from sds3d.priors.embedded.tokens import token_batch
+from sds3d.priors.embedded.object_kinds import COLORS, KINDS, MATERIALS, PATTERNS
+from sds3d.priors.embedded.words import token_batch, words_of
 from sds3d.priors.lora import LowRankCopy
 from sds3d.types import ViewCondition
 
@@ -126,25 +127,13 @@ class EmbeddedPrior:
         self, unet: Any, x_t: Tensor, t: Tensor, embeddings: Sequence[Tensor], view: ViewCondition | None
     ) -> list[Tensor]:
         """`predict_noise` with any network of this architecture, with gradients."""
-        count, batch = len(embeddings), len(x_t)
-        ticks = self._ticks(t)
         alpha, sigma = self.alpha_sigma(t)
-        camera, rays, pixels, background = self._view(view, batch)
-        noisy = x_t.repeat(count, 1, 1, 1).contiguous(memory_format=torch.channels_last)
+        inputs = (x_t, self._ticks(t), alpha, *self._view(view, len(x_t)))
+        x_ts, ticks, alphas, *seen = (x.repeat(len(embeddings), *[1] * (x.dim() - 1)) for x in inputs)
+        x_ts = x_ts.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            x0 = predict_clean(
-                unet,
-                self.text,
-                noisy,
-                ticks.repeat(count),
-                alpha.repeat(count, 1, 1, 1),
-                torch.cat(list(embeddings)),
-                camera.repeat(count, 1),
-                rays.repeat(count, 1, 1, 1),
-                pixels.repeat(count, 1, 1, 1, 1),
-                background.repeat(count, 1),
-            ).x0
-        return [eps_from_sample(clean, x_t, alpha, sigma) for clean in x0.chunk(count)]
+            predicted = predict_clean(unet, self.text, x_ts, ticks, alphas, torch.cat(list(embeddings)), *seen)
+        return [eps_from_sample(x0, x_t, alpha, sigma) for x0 in predicted.x0.chunk(len(embeddings))]
 
     def _view(
         self, view: ViewCondition | None, batch: int
@@ -227,8 +216,6 @@ def weak_kinds(figures: Path) -> list[str]:
 
 def known_things(folder: str | None = None) -> str:
     """One line about what the weights in `folder` can draw."""
-    from sds3d.priors.embedded.object_kinds import COLORS, KINDS, MATERIALS, PATTERNS
-
     with _weights(folder) as path:
         words = set(json.loads((path / "text" / "config.json").read_text())["words"])
     groups: dict[str, Iterable[str]] = {

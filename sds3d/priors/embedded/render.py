@@ -6,7 +6,7 @@ from torch import Tensor
 
 from sds3d.cameras import pixel_directions
 from sds3d.priors.embedded.shading import painted
-from sds3d.priors.embedded.solids import NEVER, Solid, intersect
+from sds3d.priors.embedded.solids import NEVER, Solid, box, intersect
 from sds3d.types import Cameras
 
 
@@ -61,7 +61,7 @@ def _first_hits(solids: list[Solid], rays_o: Tensor, rays_d: Tensor) -> tuple[Te
 
 def _near(solid: Solid, rays_o: Tensor, rays_d: Tensor) -> Tensor:
     """Indices of the rays that hit the solid's bounding ball; the others cannot hit the solid."""
-    low, high = (corner.to(rays_o) for corner in solid.bounds())
+    low, high = (corner.to(rays_o) for corner in box([solid]))
     offset = rays_o - (low + high) / 2.0
     along = (offset * rays_d).sum(-1)
     miss = (offset * offset).sum(-1) - along * along / (rays_d * rays_d).sum(-1)

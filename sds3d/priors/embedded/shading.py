@@ -43,13 +43,16 @@ def painted(
 ) -> Float[Tensor, "P 3"]:
     """Shaded colours of surface points, sRGB in [0, 1]."""
     albedo = torch.tensor(color).to(points).expand_as(points)
+    light = torch.tensor(LIGHT).to(normals)
+    facing = (normals @ (light / light.norm())).clamp_min(0.0)[:, None]
+    lit = AMBIENT + DIFFUSE * facing
     if surface is None:
-        return (albedo * _lit(normals)[:, None]).clamp(0, 1)
+        return (albedo * lit).clamp(0, 1)
     offset = points - torch.tensor(surface.center).to(points)
     if surface.pattern != "plain":
         other = torch.tensor(surface.second).to(points)
         albedo = torch.where(_is_second(surface, offset)[:, None], other, albedo)
-    return _shaded(surface.material, albedo, offset, normals).clamp(0, 1)
+    return _shaded(surface.material, albedo, offset, normals, facing, lit).clamp(0, 1)
 
 
 def _is_second(surface: Surface, offset: Tensor) -> Tensor:
@@ -76,17 +79,7 @@ def _dot_directions() -> Tensor:
     return torch.stack([flat * turn.cos(), flat * turn.sin(), z], dim=-1)
 
 
-def _facing(normals: Tensor) -> Tensor:
-    light = torch.tensor(LIGHT).to(normals)
-    return (normals @ (light / light.norm())).clamp_min(0.0)
-
-
-def _lit(normals: Tensor) -> Tensor:
-    return AMBIENT + DIFFUSE * _facing(normals)
-
-
-def _shaded(material: str, albedo: Tensor, offset: Tensor, normals: Tensor) -> Tensor:
-    lit, facing = _lit(normals)[:, None], _facing(normals)[:, None]
+def _shaded(material: str, albedo: Tensor, offset: Tensor, normals: Tensor, facing: Tensor, lit: Tensor) -> Tensor:
     if material == "matte":
         return albedo * lit
     if material == "glossy":  # a soft sheen and a hard spot

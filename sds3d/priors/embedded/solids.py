@@ -19,11 +19,11 @@ Shape = Literal["ball", "box", "frustum", "cup", "ring", "pyramid", "roof"]
 NEVER = math.inf
 _TINY = 1e-9
 
-# Half-spaces n.p <= k of the convex shapes other than the box. The pyramid has its base at z = -1 and its tip at
-# z = +1; the roof is a prism whose ridge runs along y.
+# Normals n of the half-spaces n.p <= 1 of the convex shapes other than the box. The pyramid has its base at z = -1 and
+# its tip at z = +1; the roof is a prism whose ridge runs along y.
 _HALF_SPACES = {
-    "pyramid": ([(2, 0, 1), (-2, 0, 1), (0, 2, 1), (0, -2, 1), (0, 0, -1)], [1, 1, 1, 1, 1]),
-    "roof": ([(2, 0, 1), (-2, 0, 1), (0, 1, 0), (0, -1, 0), (0, 0, -1)], [1, 1, 1, 1, 1]),
+    "pyramid": [(2, 0, 1), (-2, 0, 1), (0, 2, 1), (0, -2, 1), (0, 0, -1)],
+    "roof": [(2, 0, 1), (-2, 0, 1), (0, 1, 0), (0, -1, 0), (0, 0, -1)],
 }
 _BASE = [(x, y, -1) for x in (-1, 1) for y in (-1, 1)]
 _CORNERS = {
@@ -83,10 +83,26 @@ class Solid:
             local = torch.cat([torch.cat([r * circle, torch.full((24, 1), z)], dim=-1) for r, z in rings])
         return (local * torch.tensor(self.size)) @ self.rotation().T + torch.tensor(self.center)
 
-    def bounds(self) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
-        """Lowest and highest coordinates of the solid."""
-        points = self.outline()
-        return points.amin(0), points.amax(0)
+
+def box(solids: list[Solid]) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
+    """The lowest and the highest corner of their common bounding box."""
+    points = torch.cat([solid.outline() for solid in solids])
+    return points.amin(0), points.amax(0)
+
+
+def fit(solids: list[Solid], radius: float) -> list[Solid]:
+    """The same object, its bounding box centred on the origin and its farthest point at `radius`."""
+    x, y, z, reach = frame(solids)
+    scale = radius / reach
+    return [solid.moved(scale, (-scale * x, -scale * y, -scale * z)) for solid in solids]
+
+
+def frame(solids: list[Solid]) -> tuple[float, float, float, float]:
+    """The centre of the bounding box (x, y, z), and the distance of the farthest point from it."""
+    points = torch.cat([solid.outline() for solid in solids])
+    center = (points.amin(0) + points.amax(0)) / 2.0
+    x, y, z = center.tolist()
+    return x, y, z, float((points - center).norm(dim=-1).max())
 
 
 def intersect(
@@ -109,7 +125,7 @@ def intersect(
     elif solid.shape == "ring":
         distance, normal = _ring(o, d, solid.tube)
     else:
-        distance, normal = _convex(o, d, *_HALF_SPACES[solid.shape])
+        distance, normal = _convex(o, d, _HALF_SPACES[solid.shape])
     world = (normal / size) @ rotation.T
     return distance, world / world.norm(dim=-1, keepdim=True).clamp_min(_TINY)
 
@@ -119,11 +135,7 @@ def _ball(o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
     root = b * b - a * c
     distance = (-b - root.clamp_min(0).sqrt()) / a
     distance = torch.where((root > 0) & (distance > 0), distance, NEVER)
-    return distance, _at(o, d, distance)
-
-
-def _at(o: Tensor, d: Tensor, distance: Tensor) -> Tensor:
-    return o + d * torch.where(distance.isfinite(), distance, 0.0)[:, None]
+    return distance, o + d * torch.where(distance.isfinite(), distance, 0.0)[:, None]
 
 
 def _box(o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,11 +148,10 @@ def _box(o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(hit, enter, NEVER), normal
 
 
-def _convex(o: Tensor, d: Tensor, normals: list[tuple[int, int, int]], offsets: list[int]) -> tuple[Tensor, Tensor]:
-    n = torch.tensor(normals, dtype=o.dtype, device=o.device)
-    k = torch.tensor(offsets, dtype=o.dtype, device=o.device)
+def _convex(o: Tensor, d: Tensor, normals: list[tuple[int, int, int]]) -> tuple[Tensor, Tensor]:
+    n = torch.tensor(normals).to(o)
     slope = d @ n.T
-    distance = (k - o @ n.T) / torch.where(slope.abs() < _TINY, _TINY, slope)
+    distance = (1.0 - o @ n.T) / torch.where(slope.abs() < _TINY, _TINY, slope)
     enter, plane = torch.where(slope < 0, distance, -NEVER).max(-1)
     leave = torch.where(slope >= 0, distance, NEVER).amin(-1)
     return torch.where((enter < leave) & (enter > 0), enter, NEVER), n[plane]

@@ -6,9 +6,8 @@ training. The weights that ship are the exponential moving average, rounded to f
 
 import json
 import math
-import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,8 +19,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sds3d.atomic import atomic_folder
 from sds3d.errors import CheckpointError
-from sds3d.priors.embedded.captions import RADIUS, words_of
+from sds3d.priors.embedded.captions import RADIUS
 from sds3d.priors.embedded.data import Batch, Dataset, random_backgrounds, shard_cameras
 from sds3d.priors.embedded.network import (
     BLOCK,
@@ -36,7 +36,7 @@ from sds3d.priors.embedded.network import (
     ray_maps,
 )
 from sds3d.priors.embedded.render import over
-from sds3d.priors.embedded.tokens import token_batch
+from sds3d.priors.embedded.words import WORDS, token_batch, words_of
 
 # Factors by which captions with these words are shown more often: what they mean is learned late.
 SHOWN = {"striped": 2.0, "checkered": 2.5, "dotted": 1.5, "two": 1.3, "apple": 2.0}
@@ -79,6 +79,7 @@ class Trainer:
         self.networks = Networks().to(device)
         self.networks.unet.to(memory_format=torch.channels_last)
         self.average = deepcopy(self.networks).requires_grad_(False)
+        self.saved = nn.ModuleDict({"networks": self.networks, "average": self.average})
         self.optimizer = torch.optim.AdamW(
             self.networks.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay
         )
@@ -102,7 +103,8 @@ class Trainer:
             nn.utils.clip_grad_norm_(self.networks.parameters(), 1.0)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
-            self._update_average()
+            decay = min(self.config.ema, (1.0 + self.step) / (10.0 + self.step))
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.networks.parameters()), 1.0 - decay)
             self.step += 1
             self.images += self.config.batch
             yield {"step": self.step, "images": self.images} | {k: float(v.detach()) for k, v in losses.items()}
@@ -153,26 +155,17 @@ class Trainer:
             "second": functional.binary_cross_entropy_with_logits(predicted.second.float(), met.float(), two),
         }
 
-    def _update_average(self) -> None:
-        decay = min(self.config.ema, (1.0 + self.step) / (10.0 + self.step))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.networks.parameters()), 1.0 - decay)
-
     def save(self, folder: Path) -> None:
         """Write state.safetensors and state.json atomically, the JSON last."""
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {f"networks.{k}": v.contiguous() for k, v in self.networks.state_dict().items()}
-        tensors |= {f"average.{k}": v.contiguous() for k, v in self.average.state_dict().items()}
-        for number, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{k}": v.contiguous() for k, v in state.items()}
+        tensors = self.saved.state_dict()
+        for number, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()}
         tensors["generator"] = self.generator.get_state()
         state = {"step": self.step, "images": self.images, "config": asdict(self.config), "saved": time.time()}
-        for name, write in (
-            ("state.safetensors", lambda path: save_file(tensors, path)),
-            ("state.json", lambda path: path.write_text(json.dumps(state, indent=1))),
-        ):
-            temporary = folder / f"{name}.{os.getpid()}.tmp"
-            write(temporary)
-            temporary.replace(folder / name)
+        with atomic_folder(folder / "state.json") as draft:
+            save_file({k: v.contiguous() for k, v in tensors.items()}, draft.with_name("state.safetensors"))
+            draft.write_text(json.dumps(state, indent=1))
 
     @classmethod
     def load(cls, folder: Path, device: torch.device) -> "Trainer":
@@ -184,13 +177,26 @@ class Trainer:
             raise CheckpointError(f"cannot read the training state in {folder}: {error}") from error
         trainer = cls(TrainConfig(**state["config"]), device)
         trainer.step, trainer.images = state["step"], state["images"]
-        trainer.networks.load_state_dict(_under("networks.", tensors))
-        trainer.average.load_state_dict(_under("average.", tensors))
-        trainer.generator.set_state(tensors["generator"])
-        loaded = trainer.optimizer.state_dict()
-        loaded["state"] = _optimizer_state(_under("optimizer.", tensors))
-        trainer.optimizer.load_state_dict(loaded)
+        trainer.generator.set_state(tensors.pop("generator"))
+        optimizer = trainer.optimizer.state_dict()
+        for name in [name for name in tensors if name.startswith("optimizer.")]:
+            _, number, key = name.split(".")
+            optimizer["state"].setdefault(int(number), {})[key] = tensors.pop(name)
+        trainer.optimizer.load_state_dict(optimizer)
+        trainer.saved.load_state_dict(tensors)
         return trainer
+
+
+def save_weights(networks: Networks, folder: Path, training: Mapping[str, Any] | None = None) -> None:
+    """Write unet/, text/ and scheduler/ as float16 safetensors that diffusers loads, and training.json."""
+    networks.unet.half().save_pretrained(folder / "unet", safe_serialization=True)
+    make_scheduler().save_pretrained(folder / "scheduler")
+    text = folder / "text"
+    text.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.half().contiguous() for k, v in networks.text.state_dict().items()}, text / "model.safetensors")
+    (text / "config.json").write_text(json.dumps({**TEXT, "words": WORDS}, indent=1) + "\n")
+    if training is not None:
+        (folder / "training.json").write_text(json.dumps(training, indent=1) + "\n")
 
 
 def warm_start(trainer: Trainer, folder: Path) -> None:
@@ -201,28 +207,23 @@ def warm_start(trainer: Trainer, folder: Path) -> None:
     have the same shape.
     """
     words = json.loads((folder / "text" / "config.json").read_text())["words"]
+    fresh = trainer.networks.state_dict()
     released = {f"text.{k}": v.float() for k, v in load_file(folder / "text" / "model.safetensors").items()}
     unet = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
     released |= {f"unet.{k}": v.float() for k, v in unet.items()}
-    rows = trainer.networks.text.words.weight.detach().clone()
+    rows = fresh["text.words.weight"].clone()
     for number, word in enumerate(words):
         if word in VOCABULARY:
             rows[VOCABULARY[word]] = released["text.words.weight"][number + 1]
     released["text.words.weight"] = rows
     for name in ("unet.conv_in.weight", "unet.conv_out.weight", "unet.conv_out.bias"):
-        released[name] = _grown(released[name], trainer.networks.state_dict()[name])
-    fresh = {k: v for k, v in trainer.networks.state_dict().items() if k.startswith("text.")}
-    gone = [name for name in released if name.startswith("text.") and name not in fresh]
-    released = fresh | {name: value for name, value in released.items() if name not in gone}
+        grown = torch.zeros_like(fresh[name])
+        grown[tuple(slice(size) for size in released[name].shape)] = released[name]
+        released[name] = grown
+    released = {name: value for name, value in released.items() if name in fresh or name.startswith("unet.")}
+    released = {name: value for name, value in fresh.items() if name.startswith("text.")} | released
     for networks in (trainer.networks, trainer.average):
         networks.load_state_dict(released)
-
-
-def _grown(old: Tensor, like: Tensor) -> Tensor:
-    """`old` padded with zeros at the end of every dimension, to the shape of `like`."""
-    grown = torch.zeros_like(like)
-    grown[tuple(slice(size) for size in old.shape)] = old
-    return grown
 
 
 def _details(image: Float[Tensor, "B 3 H W"], cover: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 3 H W"]:
@@ -268,15 +269,3 @@ def how_often(caption: str) -> float:
 def _computes_in_bfloat16() -> bool:
     """Whether this CPU has bfloat16 instructions; without them bfloat16 is some 50 times slower than float32."""
     return any(getattr(torch.cpu, f"_is_{kind}_supported", bool)() for kind in ("avx512_bf16", "amx_tile"))
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _optimizer_state(flat: dict[str, Tensor]) -> dict[int, dict[str, Any]]:
-    state: dict[int, dict[str, Any]] = {}
-    for name, value in flat.items():
-        number, key = name.split(".", 1)
-        state.setdefault(int(number), {})[key] = value
-    return state

@@ -28,7 +28,7 @@ from sds3d.reference_image import ReferenceImage, ReferenceImageConfig
 from sds3d.types import PER_VIEW, Cameras, ViewCondition
 
 WHITE = torch.ones(3)  # the background of the images that the model was trained on
-ANCHOR_GUIDANCE, ANCHOR_SEED = 3.0, 0  # guidance scale as in the paper's code
+ANCHOR_GUIDANCE, ANCHOR_STEPS, ANCHOR_SEED = 3.0, 50, 0  # guidance scale as in the paper's code; DDIM steps of each
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -43,7 +43,6 @@ class Zero123Config(DiffusersConfig):
     anchors: Annotated[
         int, Field(ge=0, le=15, description="views sampled from the picture first; renders go by the nearest of them")
     ] = 0
-    anchor_steps: Annotated[int, Field(ge=1, le=1000, description="DDIM steps for each anchor")] = 50
 
     def build(self, device: torch.device | str) -> DiffusersPrior:
         """Load the model, encode the reference image, sample the anchors. The image encoder is freed again."""
@@ -76,7 +75,7 @@ class Zero123Config(DiffusersConfig):
             ["the picture"] * count,
             ViewCondition(around),
             guidance_scale=ANCHOR_GUIDANCE,
-            steps=self.anchor_steps,
+            steps=ANCHOR_STEPS,
             generator=torch.Generator().manual_seed(ANCHOR_SEED),
         )
         return views, around

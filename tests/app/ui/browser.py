@@ -27,7 +27,6 @@ QUICK = {
     "steps": 40,
     "cameras.views": 1,
     "scene.count": 500,
-    "log_every": 5,
     "checkpoint_every": 20,
     "export.resolution": 32,
     "export.faces": 2000,

@@ -147,19 +147,18 @@ def test_examples_are_those_of_the_prior(visitor: Visitor) -> None:
 
 def test_a_control_under_advanced_counts_and_untouched_ones_do_not(visitor: Visitor, server: Server) -> None:
     visitor.page.click("#advanced button >> nth=0")
-    visitor.page.fill("#log_every input", "7")
+    visitor.page.fill("#checkpoint_every input", "7")
     visitor.page.fill("#steps input", "")  # emptied: as it is by default
     visitor.page.click("#guidance input")
     visitor.page.get_by_role("option", name="cfd", exact=True).click()
     visitor.page.wait_for_selector('[data-option^="noise."]', state="attached")  # what cfd brings along
-    assert visitor.page.input_value("#log_every input") == "7"
-    options = {key: value for key, value in QUICK.items() if key not in ("log_every", "steps")}
+    assert visitor.page.input_value("#checkpoint_every input") == "7"
+    options = {key: value for key, value in QUICK.items() if key not in ("checkpoint_every", "steps")}
     name = visitor.generate("a red ball", options)
     job = server.queue.job(name)
-    assert job.config.said.keys() - {"guidance", "scene", "prior", "prompt", "seed", "preview_seconds"} == {
-        "log_every", "steps", "cameras", "checkpoint_every", "export",
-    }  # fmt: skip
-    assert (job.config.log_every, job.config.steps, job.config.guidance.name) == (7, 600, "cfd")
+    others = job.config.said.keys() - {"guidance", "scene", "prior", "prompt", "seed"}
+    assert others == {"steps", "cameras", "checkpoint_every", "export"}
+    assert (job.config.checkpoint_every, job.config.steps, job.config.guidance.name) == (7, 600, "cfd")
     visitor.page.click("#stop")
     visitor.until("stopped")
 

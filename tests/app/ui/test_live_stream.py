@@ -60,7 +60,7 @@ def test_all_pages_share_one_reader_and_are_sent_what_is_new() -> None:
         assert [(await take(page))["step"] for page in pages] == [1] * 20
         for page in pages:
             await page.aclose()
-        assert streams.watched() == []
+        assert not streams.slots
         count = looks.count
         await asyncio.sleep(0.1)
         assert looks.count <= count + 1, "nobody watches"
@@ -103,7 +103,7 @@ def test_a_stream_ends_with_its_run_and_begins_anew() -> None:
         with pytest.raises(StopAsyncIteration):
             await asyncio.wait_for(anext(again), 5)
         await slow.aclose()
-        assert streams.watched() == []
+        assert not streams.slots
 
     asyncio.run(main())
 
@@ -136,7 +136,7 @@ def test_the_end_of_the_server_ends_all_streams(monkeypatch: pytest.MonkeyPatch)
             with pytest.raises(StopAsyncIteration):
                 await asyncio.wait_for(wait, 5)
         await asyncio.sleep(0.1)
-        assert streams.watched() == []
+        assert not streams.slots
 
     asyncio.run(main())
 
@@ -209,17 +209,17 @@ def test_a_closed_tab_leaves_nothing_behind(served: SimpleNamespace) -> None:
         assert answer.headers["x-accel-buffering"] == "no"
         assert json.loads(answer.readline()[6:])["name"] == served.name
         connections.append((connection, answer))
-    assert served.streams.watched() == [served.name]
+    assert list(served.streams.slots) == [served.name]
     for connection, answer in connections:
         answer.close()
         connection.close()
-    wait_until(lambda: served.streams.watched() == [])
+    wait_until(lambda: not served.streams.slots)
 
 
 def test_a_page_that_reads_nothing_holds_up_neither_others_nor_the_end(served: SimpleNamespace) -> None:
     with contextlib.closing(socket.create_connection(("127.0.0.1", served.port))) as silent:
         silent.sendall(f"GET /events/{served.name} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
-        wait_until(lambda: served.streams.watched() == [served.name])
+        wait_until(lambda: list(served.streams.slots) == [served.name])
         connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
         connection.request("GET", f"/events/{served.name}")
         answer = connection.getresponse()

@@ -153,25 +153,25 @@ def test_the_same_options_are_the_same_run_and_the_queue_has_a_limit(ball: Simpl
 
 
 def test_removing_needs_a_yes_and_a_run_that_nobody_works_on(ball: SimpleNamespace, small_config) -> None:
-    assert "say that you are sure" in delete_run(ball.index)("ball", False)[0]
-    assert "say that you are sure" in delete_run(ball.index)("ball", "yes")[0]
+    assert "say that you are sure" in delete_run(ball.index, "ball", False)
+    assert "say that you are sure" in delete_run(ball.index, "ball", "yes")
     entry = ball.index.add(small_config())
     assert ball.index.queue.claim(WorkerId.here()) is not None
-    assert "is running" in delete_run(ball.index)(entry.name, True)[0]
+    assert "is running" in delete_run(ball.index, entry.name, True)
     assert entry.job.folder.is_dir()
-    assert delete_run(ball.index)("ball", True) == ("removed", False)
+    assert delete_run(ball.index, "ball", True) == "removed"
     assert not ball.run.exists()
-    assert "choose a run" in delete_run(ball.index)("../outputs", True)[0]
+    assert "choose a run" in delete_run(ball.index, "../outputs", True)
 
 
 @pytest.mark.exports
 def test_a_run_of_the_command_line_that_is_under_way_is_not_deleted(ball: SimpleNamespace) -> None:
     """Whatever the page last saw of it: here it ended, and was taken up again since."""
     with RunFolder(ball.run).lock():
-        answer = delete_run(ball.index)("ball", True)[0]
+        answer = delete_run(ball.index, "ball", True)
         assert f"process {os.getpid()} on " in answer
     assert (ball.run / "mesh.glb").is_file()
-    assert delete_run(ball.index)("ball", True)[0] == "removed"
+    assert delete_run(ball.index, "ball", True) == "removed"
 
 
 def test_a_job_that_a_worker_claims_at_this_moment_is_not_deleted(ball: SimpleNamespace, small_config) -> None:
@@ -189,54 +189,54 @@ def test_a_job_whose_run_somebody_resumes_by_hand_is_not_deleted(ball: SimpleNam
     folder.path.mkdir()
     folder.write_config(entry.config)
     with folder.lock():
-        assert f"process {os.getpid()} on " in delete_run(ball.index)(entry.name, True)[0]
+        assert f"process {os.getpid()} on " in delete_run(ball.index, entry.name, True)
     assert entry.job.folder.is_dir()
 
 
 def test_commands_are_for_runs_of_the_queue(ball: SimpleNamespace, small_config) -> None:
-    assert "sds3d resume" in command(ball.index, "pause")("ball")
+    assert "sds3d resume" in command(ball.index, "ball", order="pause")
     name = ball.index.add(small_config()).name
-    assert command(ball.index, "pause")(name) == ""
+    assert command(ball.index, name, order="pause") == ""
     paused = ball.index.find(name)
     assert paused.state == "paused"
     assert "paused; others go on" in fragments.live(paused, ball.index.log(paused), 0)
     other = ball.index.add(small_config(seed=1))
     assert (ball.index.place(other), ball.index.queue.claim(WorkerId.here()).name) == (0, other.name)
-    assert command(ball.index, "resume")(name) == ""
+    assert command(ball.index, name, order="resume") == ""
     assert ball.index.find(name).state == "queued"
-    assert command(ball.index, "stop")(name) == ""
+    assert command(ball.index, name, order="stop") == ""
     assert ball.index.find(name).state == "stopped"
-    assert "has ended" in command(ball.index, "pause")(name)
-    assert command(ball.index, "retry")(name) == ""
+    assert "has ended" in command(ball.index, name, order="pause")
+    assert command(ball.index, name, order="again") == ""
     assert ball.index.find(name).state == "queued"
 
 
 @pytest.mark.parametrize("empty", [None, ""])
 def test_a_change_says_only_what_was_filled_in(ball: SimpleNamespace, small_config, empty: str | None) -> None:
     entry = ball.index.add(small_config())
-    assert change_run(ball.index)(entry.name, "a blue ball", empty).startswith("from the next step on")
-    assert change_run(ball.index)(entry.name, empty, "8").startswith("from the next step on")
+    assert change_run(ball.index, entry.name, "a blue ball", empty).startswith("from the next step on")
+    assert change_run(ball.index, entry.name, empty, "8").startswith("from the next step on")
     assert [sent.changes for _, sent in ball.index.queue.commands(entry.job)] == [
         {"prompt": "a blue ball"}, {"guidance.guidance_scale": "8"},
     ]  # fmt: skip
-    assert "nothing is filled in" in change_run(ball.index)(entry.name, empty, empty)
-    assert "guidance_scale" in change_run(ball.index)(entry.name, empty, "many")
+    assert "nothing is filled in" in change_run(ball.index, entry.name, empty, empty)
+    assert "guidance_scale" in change_run(ball.index, entry.name, empty, "many")
     assert len(ball.index.queue.commands(entry.job)) == 2
 
 
 def test_words_that_the_prior_does_not_know_are_refused_or_warned_of(ball: SimpleNamespace, small_config) -> None:
     """As Generate does, for changes and forks."""
     name = ball.index.add(small_config()).name
-    refused = change_run(ball.index)(name, "a zzz qqq", "")
+    refused = change_run(ball.index, name, "a zzz qqq", "")
     assert 'class="problem"' in refused
     assert "zzz" in refused
     assert ball.index.queue.commands(ball.index.find(name).job) == []
-    warned = change_run(ball.index)(name, "a red zzz", "")
+    warned = change_run(ball.index, name, "a red zzz", "")
     assert 'class="note"' in warned
     assert "zzz" in warned
-    assert "zzz" in fork_run(ball.index)("ball", "a zzz qqq", "", "9")[1]
+    assert "zzz" in fork_run(ball.index, "ball", "a zzz qqq", "", "9")[1]
     assert [one.name for one in ball.index.all()[0]] == [name, "ball"]
-    forked, answer = fork_run(ball.index)("ball", "a red zzz", "", "9")
+    forked, answer = fork_run(ball.index, "ball", "a red zzz", "", "9")
     assert 'class="note"' in answer
     assert ball.index.find(forked).state == "queued"
 
@@ -252,28 +252,30 @@ def test_a_fork_has_the_steps_of_its_parent_if_none_are_filled_in(
         if isinstance(event, CheckpointSaved):
             session.send(Stop())
     index = RunIndex(tmp_path / "outputs", limit=3)
-    name, answer = fork_run(index)("ball", "a blue ball", empty, empty)
+    name, answer = fork_run(index, "ball", "a blue ball", empty, empty)
     assert answer == "a new run is in the queue"
     assert (index.find(name).config.prompt, index.find(name).config.steps) == ("a blue ball", 12)
 
 
 def test_a_fork_of_a_run_of_the_command_line(ball: SimpleNamespace) -> None:
-    name, answer = fork_run(ball.index)("ball", "a blue ball", "", "9")
+    name, answer = fork_run(ball.index, "ball", "a blue ball", "", "9")
     assert answer == "a new run is in the queue"
     config = ball.index.find(name).config
     assert (config.prompt, config.steps) == ("a blue ball", 9)
     for steps, problem in (("4", "steps = 4 is no"), ("0", "steps"), ("many", "steps"), ("2.5", "steps")):
-        assert problem in fork_run(ball.index)("ball", "a green ball", "", steps)[1]
-    assert "nothing is filled in" in fork_run(ball.index)("ball", "", "", "")[1]
+        assert problem in fork_run(ball.index, "ball", "a green ball", "", steps)[1]
+    assert "nothing is filled in" in fork_run(ball.index, "ball", "", "", "")[1]
 
 
 @pytest.mark.exports
 def test_another_format_is_made_and_others_are_refused(ball: SimpleNamespace) -> None:
     assert make_file(ball.entry, "stl") == (None, ["mesh.stl"])
     assert (ball.run / "mesh.stl").stat().st_size > 1000
+    maker = FileMaker()
     for name in ("exe", "../x", None, "--help", ["stl"], ""):
         with pytest.raises(ConfigError, match="choose one of the formats"):
-            make_file(ball.entry, name)
+            maker.start(ball.entry, name)
+    maker.close()
 
 
 @pytest.mark.exports
@@ -298,8 +300,8 @@ def test_words_from_outside_are_escaped_wherever_they_are_shown(ball: SimpleName
     entry.folder.append(Warned(HOSTILE))
     log = ball.index.log(entry)
     pages = [
-        *(fragments.live(entry, log, 0), fragments.details(entry, log), fragments.results(entry, log)),
-        *(fragments.cards([(entry, "")], ""), fragments.compared((entry, log), (ball.entry, log))),
+        *(fragments.live(entry, log, 0), fragments.details(log), fragments.results(entry, log)),
+        *(fragments.cards([(entry, "")], ""), fragments.compared([(entry, log), (ball.entry, log)])),
         *(fragments.problem(HOSTILE, HOSTILE), fragments.note(HOSTILE)),
     ]
     for page in pages:
@@ -346,7 +348,7 @@ def test_curves_stay_small() -> None:
     points = log.losses["guidance"]
     assert POINTS / 2 <= len(points) <= POINTS
     assert points[-1] == (2999, 2999.0)
-    assert fragments.curve("guidance", points).count(",") == len(points)
+    assert fragments.details(log).count(",") == len(points)
 
 
 def test_a_changed_run_does_not_promise_the_same_again(ball: SimpleNamespace) -> None:

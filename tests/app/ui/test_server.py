@@ -64,7 +64,7 @@ def test_a_run_of_any_name_is_served_at_its_quoted_address(page: Any, small_conf
     entry = page.index.find(name)
     log = page.index.log(entry)
     everything = (
-        fragments.live(entry, log, 0) + fragments.results(entry, log) + fragments.history([entry], 1, "")
+        fragments.live(entry, log, 0) + fragments.results(entry, log) + fragments.history([entry], "", "")
         + f'<img src="{fragments.preview_address(entry, log)}">'
     )  # fmt: skip
     for file, content in (("sheet.png", b"sheet"), ("step-000002.png", b"preview")):
@@ -110,10 +110,10 @@ def test_every_file_of_a_further_format_can_be_fetched(
 @pytest.mark.exports
 def test_a_format_is_made_in_the_background(page: Any, run: str) -> None:
     maker, entry = FileMaker(), page.index.find(run)
-    assert "choose one of the formats" in make_format(page.index, maker)(run, None)
-    assert "making stl" in make_format(page.index, maker)(run, "stl")
+    assert "choose one of the formats" in make_format(page.index, run, None, maker)
+    assert "making stl" in make_format(page.index, run, "stl", maker)
     deadline = time.monotonic() + 120
-    while not (export := maker.last(entry)).names:
+    while not (export := maker.last[run]).names:
         assert not export.problem, export
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -154,7 +154,7 @@ def test_a_change_or_fork_names_no_file_either(page: Any, run: str) -> None:
     ):
         answer = page.output(page.event("fork", "click"), [None, words, scale, ""], session="fork-session")
         assert "root:" not in str(answer)
-        _, problem = fork_run(page.index)(run, words, scale, "9")
+        _, problem = fork_run(page.index, run, words, scale, "9")
         assert "guidance.guidance_scale" in problem
 
 
@@ -163,16 +163,7 @@ def test_a_control_changes_an_option_and_untouched_ones_none(page: Any) -> None:
     config = page.index.find(name).config
     assert (config.steps, config.guidance.guidance_scale) == (9, 3.5)
     plain = page.index.find(page.generate(prompt="a red ball", seed=41)[0]).config
-    assert set(plain.said) == {
-        "prompt",
-        "prior",
-        "guidance",
-        "scene",
-        "seed",
-        "steps",
-        "preview_every",
-        "preview_seconds",
-    }
+    assert set(plain.said) == {"prompt", "prior", "guidance", "scene", "seed", "steps", "preview_every"}
 
 
 @pytest.mark.parametrize(
@@ -357,6 +348,14 @@ def test_no_prompt_becomes_a_path(page: Any, prompt: str) -> None:
     assert set(name) <= set(string.ascii_lowercase + string.digits + "-")
     assert not name.startswith("-")
     assert (page.index.queue.folder / name / "job.json").is_file()
+
+
+def test_each_removal_needs_a_tick_of_its_own(page: Any) -> None:
+    name = page.generate(prompt="a red ball", seed=51)[0]
+    event = page.event("delete", "click")
+    assert page.output(event, ["../outputs", True])[1] is False
+    assert page.output(event, [name, True]) == ["removed", False]
+    assert page.index.find(name) is None
 
 
 def test_a_full_queue_says_so(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """Worker processes: replaced when they die, each on its GPU, and gone with whoever started them."""
 
+import argparse
 import itertools
+import math
 import os
 import signal
 import subprocess
@@ -12,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from sds3d.jobs import Queue, Selection
+from sds3d.jobs import Queue, Selection, Worker
 from sds3d.jobs.processes import process_start
+from sds3d.training.session import Session
 from sds3d_app.exit_codes import INTERRUPTED
-from sds3d_app.workers import local_pool
+from sds3d_app.workers import local_pool, process
 from sds3d_app.workers.local_pool import WorkerPool, environment_of, sharing_note
 
 PATIENCE = 120.0
@@ -68,13 +71,19 @@ def queue(tmp_path: Path) -> Queue:
     return Queue(tmp_path / "queue")
 
 
+def pids(pool: WorkerPool) -> list[int]:
+    """The workers that are there now."""
+    processes = [place.process for place in pool._places]
+    return [process.pid for process in processes if process is not None and process.poll() is None]
+
+
 def test_a_worker_that_is_killed_is_replaced_and_all_end_with_the_pool(queue: Queue) -> None:
     pool = WorkerPool(queue, 2, forever=True)
     pool.start()
     try:
-        first = wait_for(lambda: len(pool.pids()) == 2 and pool.pids())
+        first = wait_for(lambda: len(pids(pool)) == 2 and pids(pool))
         os.kill(first[0], signal.SIGKILL)
-        second = wait_for(lambda: set(pool.pids()) - set(first) and pool.pids())
+        second = wait_for(lambda: set(pids(pool)) - set(first) and pids(pool))
         assert len(second) == 2
         assert first[1] in second
         assert pool.at_work()
@@ -118,6 +127,8 @@ def test_those_that_die_at_once_are_replaced_less_and_less_often(
     assert len(starts) == (6 if not forever else len(starts)) < 15
     assert pool.at_work() == forever
     assert pool.problem() == problem
+    pool._places[0].fast_deaths = 5000  # half a day later: 2 to the power of that is no number
+    pool._plan_next(pool._places[0], code)
     pool._scratch.cleanup()
 
 
@@ -140,7 +151,7 @@ from sds3d.jobs import Queue
 from sds3d_app.workers.local_pool import WorkerPool
 pool = WorkerPool(Queue(sys.argv[1]), 1, forever=True)
 pool.start()
-print(*pool.pids(), flush=True)
+print(pool._places[0].process.pid, flush=True)
 time.sleep(600)
 """
 
@@ -175,3 +186,12 @@ def test_a_worker_that_is_told_to_end_while_it_loads_ends_at_once(queue: Queue, 
     process.send_signal(number)
     process.stderr.read()
     assert process.wait(PATIENCE) == INTERRUPTED
+
+
+@pytest.mark.parametrize("forever", [False, True])
+def test_runs_that_a_page_shows_have_a_picture_every_second(forever: bool, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(Session, "preview_seconds", math.inf)
+    monkeypatch.setattr(Worker, "run", lambda self, forever: iter(()))
+    given = {"queue": tmp_path, "attempts": 3, "forever": forever, "only": None, "threads": None, "json": False}
+    process.work(argparse.Namespace(**given), process.Stopper())
+    assert Session.preview_seconds == (process.PREVIEW_SECONDS if forever else math.inf)

@@ -1,6 +1,7 @@
 """Captions, objects and renders of the procedural world."""
 
 import math
+import zlib
 from random import Random
 
 import pytest
@@ -13,18 +14,16 @@ from sds3d.priors.embedded.captions import (
     HELD_OUT,
     RADIUS,
     RELATIONS,
-    SIZES,
-    WORDS,
     Description,
     Thing,
     build,
     parse,
     random_description,
-    words_of,
 )
 from sds3d.priors.embedded.data import make_shard, read_shard, write_shard
-from sds3d.priors.embedded.object_kinds import COLORS, KINDS, MATERIALS, PATTERNS
+from sds3d.priors.embedded.object_kinds import COLORS, KINDS, MATERIALS, PATTERNS, SIZES
 from sds3d.priors.embedded.render import camera_rays, over, render_depths, render_solids
+from sds3d.priors.embedded.words import WORDS, words_of
 
 
 def test_captions_and_descriptions_are_inverse():
@@ -62,6 +61,17 @@ def test_all_kinds_colours_patterns_materials_and_relations_are_drawn():
     assert {d.thing.material for d in shown} == set(MATERIALS)
     assert {d.relation for d in shown} == {None, *RELATIONS}
     assert {d.thing.size for d in shown} == {None, *SIZES}
+
+
+def test_seeds_give_the_captions_and_objects_that_the_prior_was_trained_on():
+    rng = Random(3)
+    captions = "; ".join(random_description(rng).caption() for _ in range(500))
+    assert zlib.crc32(captions.encode()) == 3595278010
+    colors = ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    solids = [solid for kind in KINDS.values() for seed in range(3) for solid in kind(*colors, Random(seed))]
+    places = [(*s.center, *s.size, *s.color, s.yaw, s.pitch, s.roll, s.bottom, s.top, s.tube) for s in solids]
+    shapes = " ".join(solid.shape for solid in solids).encode()
+    assert zlib.crc32(shapes + (1e5 * torch.tensor(places)).round().int().numpy().tobytes()) == 2044072499
 
 
 @pytest.mark.parametrize(

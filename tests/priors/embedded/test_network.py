@@ -3,6 +3,7 @@
 import torch
 
 from sds3d.cameras import orbit
+from sds3d.priors.embedded.layers import FRAME, FRONT, in_frame, ray_planes
 from sds3d.priors.embedded.network import (
     BLOCK,
     GRID,
@@ -17,9 +18,7 @@ from sds3d.priors.embedded.network import (
     ray_maps,
 )
 from sds3d.priors.embedded.render import camera_rays
-from sds3d.priors.embedded.texture_head import FRONT
-from sds3d.priors.embedded.tokens import MAX_WORDS
-from sds3d.priors.embedded.word_attention import FRAME, in_frame, ray_planes
+from sds3d.priors.embedded.words import MAX_WORDS
 
 SLOTS = TEXT["slots"]
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from sds3d.priors.embedded.captions import RADIUS, build, build_things, parse
-from sds3d.priors.embedded.placing import box, fit, frame
-from sds3d.priors.embedded.solids import Solid
+from sds3d.priors.embedded.solids import Solid, box, fit, frame
 
 RED = (1.0, 0.0, 0.0)
 

@@ -2,8 +2,8 @@
 
 import torch
 
+from sds3d.priors.embedded.layers import POINT_HIDDEN, WAVES, TextureHead, point_features
 from sds3d.priors.embedded.shading import CHECK, STRIPE
-from sds3d.priors.embedded.texture_head import POINT_HIDDEN, WAVES, TextureHead, point_features
 
 WORDS = 5
 

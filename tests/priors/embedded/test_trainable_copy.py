@@ -5,10 +5,10 @@ import torch
 
 from sds3d.cameras import orbit
 from sds3d.priors.base import TrainablePrior
-from sds3d.priors.embedded.captions import WORDS
 from sds3d.priors.embedded.network import make_scheduler
 from sds3d.priors.embedded.prior import EmbeddedPrior
 from sds3d.priors.embedded.training import Networks
+from sds3d.priors.embedded.words import WORDS
 from sds3d.types import ViewCondition
 
 

@@ -14,10 +14,10 @@ from sds3d.cameras import orbit
 from sds3d.errors import CheckpointError
 from sds3d.priors.embedded.captions import RADIUS, build_things, parse
 from sds3d.priors.embedded.data import FIRST_OF_PAIRS, Dataset, make_shard, random_backgrounds, read_shard, write_shard
-from sds3d.priors.embedded.export_weights import save_weights
+from sds3d.priors.embedded.layers import FIELD_PLANES, FRAME, READ_PLANES
 from sds3d.priors.embedded.network import BLOCK, pixel_rays
-from sds3d.priors.embedded.placing import frame
 from sds3d.priors.embedded.render import render_depths, render_solids
+from sds3d.priors.embedded.solids import frame
 from sds3d.priors.embedded.training import (
     SHOWN,
     TrainConfig,
@@ -27,9 +27,9 @@ from sds3d.priors.embedded.training import (
     _target_frames,
     _things_met,
     how_often,
+    save_weights,
     warm_start,
 )
-from sds3d.priors.embedded.word_attention import FIELD_PLANES, FRAME, READ_PLANES
 
 CPU = torch.device("cpu")
 

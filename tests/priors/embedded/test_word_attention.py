@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from sds3d.priors.embedded.word_attention import (
+from sds3d.priors.embedded.layers import (
     FIELD_PLANES,
     FINE_DEPTHS,
     FINE_WAVES,

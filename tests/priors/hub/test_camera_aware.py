@@ -261,11 +261,13 @@ def test_the_turn_is_zero_from_where_the_picture_was_taken():
     assert float(relative_pose(here, above)[0, 0]) == pytest.approx(-0.3)  # nearer to the zenith
 
 
-def test_anchors_are_sampled_once_and_each_view_goes_by_the_nearest(model_folder, picture):
+def test_anchors_are_sampled_once_and_each_view_goes_by_the_nearest(model_folder, picture, monkeypatch):
     plain = zero123(model_folder("zero123"), picture)
-    anchored = zero123(model_folder("zero123"), picture, anchors=3, anchor_steps=2)
-    again = zero123(model_folder("zero123"), picture, anchors=3, anchor_steps=2)
-    longer = zero123(model_folder("zero123"), picture, anchors=3, anchor_steps=3)
+    monkeypatch.setattr("sds3d.priors.hub.zero123_prior.ANCHOR_STEPS", 2)
+    anchored = zero123(model_folder("zero123"), picture, anchors=3)
+    again = zero123(model_folder("zero123"), picture, anchors=3)
+    monkeypatch.setattr("sds3d.priors.hub.zero123_prior.ANCHOR_STEPS", 3)
+    longer = zero123(model_folder("zero123"), picture, anchors=3)
     pictures = anchored.family.images
     assert torch.equal(pictures.latents, again.family.images.latents)
     assert not torch.equal(pictures.latents[1:], longer.family.images.latents[1:])

@@ -1,21 +1,28 @@
-"""Cross-attention from blocks of pixels to the words, and the ray of each block in the frame of the thing it shows.
+"""The layers of our own around the UNet: words to blocks of pixels, the ray of each block, and the texture of surfaces.
 
-In "a red sphere beside a blue cube" the blocks on the left attend to "red sphere" and those on the right to "blue
-cube". To draw a sphere, a block must know where on the sphere its ray passes: the network predicts the position and
-size of the block's thing from the words, and transforms the ray into that frame (`in_frame`). So the same weights draw
-a thing that stands alone, on the left, or on a table.
+Word attention: in "a red sphere beside a blue cube" the blocks on the left attend to "red sphere" and those on the
+right to "blue cube". Ray field: to draw a sphere, a block must know where on the sphere its ray passes: the network
+predicts the position and size of the block's thing from the words, and transforms the ray into that frame (`in_frame`).
+So the same weights draw a thing that stands alone, on the left, or on a table.
+
+Texture head: the words give a texture, the colour of each pixel as a function of the 3D point that its ray hits; the
+UNet gives the depth of each pixel's surface and how much of the texture it shows. Stripes and checks are periodic
+functions of the point, finer than a block of pixels, and consistent between views.
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sds3d.priors.embedded.texture_head import CHECKS, STRIPES
+from sds3d.priors.embedded.shading import CHECK, STRIPE
 
+STRIPES, CHECKS = math.pi / STRIPE, math.pi / CHECK  # wave numbers: a period of two stripes, and of two checks
+WAVES = 3 + 6 + 6 + 1  # features of a point: itself, stripes, checks along each axis, checks
+WORD_HIDDEN, POINT_HIDDEN = 96, 48  # widths of the networks of the words and of a point
+FRONT = -0.4  # offset of the UNet's depths, world units: a point on the near side
 READ_HEADS, READ_KEY, READ_VALUE = 4, 16, 12  # of the attention from pixel blocks to words
 READ_PLANES = READ_HEADS * READ_VALUE
 WORD_PLANES = READ_HEADS * 24  # what the ray field reads of the words
@@ -25,7 +32,8 @@ RAY_DEPTHS = (-0.72, -0.36, 0.0, 0.36, 0.72)  # points on a ray, from its point 
 RAY_WAVES = (0.5 * math.pi, math.pi, 2.0 * math.pi)  # wave numbers for each coordinate of each point
 FINE_DEPTHS = (-0.72, -0.36, 0.0)  # the visible near side also gets the wave numbers of stripes and checks
 FINE_WAVES = (STRIPES, CHECKS)
-COARSE_PLANES, FINE_PLANES = (6 * len(d) * len(k) for d, k in ((RAY_DEPTHS, RAY_WAVES), (FINE_DEPTHS, FINE_WAVES)))
+_LEVELS = ((RAY_DEPTHS, RAY_WAVES), (FINE_DEPTHS, FINE_WAVES))
+COARSE_PLANES, FINE_PLANES = (6 * len(depths) * len(numbers) for depths, numbers in _LEVELS)
 RAY_PLANES = 3 + 1 + COARSE_PLANES + FINE_PLANES
 
 
@@ -96,20 +104,57 @@ def in_frame(rays: Float[Tensor, "B H W 7"], frame: Float[Tensor, "B H W 4"]) ->
     return torch.cat([offset, direction, known], dim=-1)
 
 
-def waves_along(
-    nearest: Float[Tensor, "*R 3"], direction: Float[Tensor, "*R 3"], depths: Sequence[float], numbers: Sequence[float]
-) -> list[Float[Tensor, "*R F"]]:
-    """Sines and cosines of points on rays: for each wave number, of the points at `depths` from the nearest one."""
-    points = torch.cat([nearest + depth * direction for depth in depths], dim=-1)
-    return [wave(k * points) for k in numbers for wave in (torch.sin, torch.cos)]
-
-
 def ray_planes(rays: Float[Tensor, "B h w 7"]) -> Float[Tensor, "B h w R"]:
     """Features of rays in the layout of `pixel_rays`: direction, flag, and sines and cosines of points along each ray.
 
     The points are p + s d, with d the unit direction and p the ray's point nearest to the origin.
     """
     nearest, direction, known = rays.split((3, 3, 1), dim=-1)
-    waves = waves_along(nearest, direction, RAY_DEPTHS, RAY_WAVES)
-    waves += waves_along(nearest, direction, FINE_DEPTHS, FINE_WAVES)
-    return torch.cat([direction, torch.ones_like(known), *waves], dim=-1) * known
+    planes = [direction, torch.ones_like(known)]
+    for depths, numbers in _LEVELS:
+        points = torch.cat([nearest + depth * direction for depth in depths], dim=-1)
+        planes += [wave(k * points) for k in numbers for wave in (torch.sin, torch.cos)]
+    return torch.cat(planes, dim=-1) * known
+
+
+class TextureHead(nn.Module):
+    """Colour of points: a palette (one colour for each feature) plus a small network, both conditioned on the words.
+
+    Attributes are named as in the released weights: `told` maps the words to palette, scale and shift.
+    """
+
+    def __init__(self, words: int) -> None:
+        super().__init__()
+        last = nn.Linear(WORD_HIDDEN, 3 * WAVES + 2 * POINT_HIDDEN)
+        self.told = nn.Sequential(nn.Linear(words, WORD_HIDDEN), nn.SiLU(), last)
+        self.inside = nn.Linear(WAVES, POINT_HIDDEN)
+        self.outside = nn.Linear(POINT_HIDDEN, 3)
+        for layer in (last, self.outside):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self,
+        rays: Float[Tensor, "B 16 h w 7"],
+        depths: Float[Tensor, "B 16 h w"],
+        share: Float[Tensor, "B 16 h w"],
+        words: Float[Tensor, "B T"],
+    ) -> Float[Tensor, "B 48 h w"]:
+        """The colour of each pixel's point, times its `share` in [0, 1]; in the order of `pixel_unshuffle`.
+
+        `rays` are those of `pixel_rays`; `depths` are world units from each ray's point nearest to the origin.
+        """
+        nearest, direction, known = rays.float().split((3, 3, 1), dim=-1)
+        palette, scale, shift = self.told(words).split((3 * WAVES, POINT_HIDDEN, POINT_HIDDEN), 1)
+        waves = (point_features((nearest + depths[..., None] * direction).float()) * known).to(rays).flatten(1, 3)
+        hidden = functional.silu(self.inside(waves) * (1.0 + scale[:, None]) + shift[:, None])
+        colors = waves.to(palette.dtype) @ palette.unflatten(1, (WAVES, 3)) + self.outside(hidden)
+        colors = colors * share.flatten(1)[..., None]
+        return colors.unflatten(1, depths.shape[1:]).movedim(-1, 1).flatten(1, 2)
+
+
+def point_features(points: Float[Tensor, "*P 3"]) -> Float[Tensor, "*P 16"]:
+    """The point, sines and cosines with the periods of stripes and checks, and the product that checks are made of."""
+    checks = torch.sin(CHECKS * points)
+    stripes = (torch.sin(STRIPES * points), torch.cos(STRIPES * points))
+    return torch.cat([points, *stripes, checks, torch.cos(CHECKS * points), checks.prod(-1, keepdim=True)], dim=-1)

@@ -1,16 +1,17 @@
-"""Sentences as numbers."""
+"""Sentences as numbers, and what is offered in place of a word the embedded prior does not know."""
 
 import doctest
 
 import pytest
 
-from sds3d.priors.embedded import tokens
+from sds3d.priors.embedded import words
 from sds3d.priors.embedded.network import VOCABULARY
-from sds3d.priors.embedded.tokens import MAX_WORDS, things_of, token_batch
+from sds3d.priors.embedded.object_kinds import KINDS
+from sds3d.priors.embedded.words import GROUPS, MAX_WORDS, nearest_words, things_of, token_batch
 
 
 def test_the_docstring_holds():
-    assert doctest.testmod(tokens).failed == 0
+    assert doctest.testmod(words).failed == 0
 
 
 @pytest.mark.parametrize(
@@ -26,8 +27,8 @@ def test_the_docstring_holds():
 )
 def test_each_thing_has_its_own_words(text, first, second):
     (rows,) = token_batch([text], VOCABULARY).tolist()
-    words = {number: word for word, number in VOCABULARY.items()}
-    whole, *things = (" ".join(words[number] for number in row if number) for row in rows)
+    known = {number: word for word, number in VOCABULARY.items()}
+    whole, *things = (" ".join(known[number] for number in row if number) for row in rows)
     assert things == [first, second]
     assert set(first.split() + second.split()) <= set(whole.split())
 
@@ -41,3 +42,26 @@ def test_unknown_words_are_left_out_and_all_rows_are_as_long():
 
 def test_a_sentence_without_relation_is_one_thing():
     assert things_of(["red", "mug"]) == (["red", "mug"], ["red", "mug"])
+
+
+@pytest.mark.parametrize(
+    ("word", "first"),
+    [("dragon", "cat"), ("dogs", "cat"), ("mushrom", "mushroom"), ("purpel", "purple"), ("golden", "metal")],
+)
+def test_the_nearest_word_comes_first(word, first):
+    assert nearest_words(word)[0] == first
+
+
+def test_nothing_is_offered_for_what_is_like_nothing():
+    assert nearest_words("wibble") == []
+    assert nearest_words("7") == []
+
+
+def test_groups_name_things_that_exist_and_no_word_is_in_two():
+    things = [name for known in GROUPS for name in known.split()]
+    assert set(KINDS) >= {
+        name for name in things if name not in ("metal", "glossy", "wooden", "striped", "dotted", "checkered")
+    }
+    others = [word for words in GROUPS.values() for word in words.split()]
+    assert len(others) == len(set(others))
+    assert not set(others) & set(KINDS)

@@ -1,0 +1,81 @@
+"""The words that the embedded prior knows: reading them in a sentence, as ids, and those near to an unknown one."""
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from sds3d.priors.base import split_words
+from sds3d.priors.embedded.object_kinds import COLORS, KINDS, MATERIALS, PARTS, PATTERNS, SIZES
+
+_FILE = json.loads(resources.files("sds3d.priors.embedded").joinpath("words.json").read_text(encoding="utf-8"))
+SYNONYMS: dict[str, str] = {word: known for known, words in _FILE["synonyms"].items() for word in words.split()}
+GROUPS: dict[str, str] = _FILE["suggestions"]  # known things of a group: unknown words of the same group
+ARTICLES = {"a", "an", "the"}
+# Two words that make one: "ice cream", the hyphenated "two-tone", and letters ("a letter L" is a kind).
+PHRASES = {("ice", "cream"): "icecream", ("two", "tone"): "two-tone"}
+PHRASES |= {("letter", kind[-1]): kind for kind in KINDS if kind.startswith("letter_")}
+WORDS = [*COLORS, *KINDS, "on", "with", *sorted(set(PARTS.values()) - set(KINDS))]
+WORDS += [*PATTERNS, *MATERIALS, *SIZES, "and", "beside", "two"]
+MAX_WORDS = 12  # of a sentence, for the network
+
+
+def words_of(text: str) -> list[str]:
+    """Normalised words of a prompt: no articles, synonyms and plurals replaced by the known word, phrases joined."""
+    joined: list[str] = []
+    for word in split_words(text):
+        pair = (joined[-1] if joined else "", word.removesuffix("s"))
+        if pair in PHRASES:
+            joined[-1] = PHRASES[pair]
+        else:
+            joined.append(word)
+    return [_known_form(word) for word in joined if word not in ARTICLES]
+
+
+def _known_form(word: str) -> str:
+    """The known word for this one (singular, or a synonym); the word itself if there is none."""
+    for form in (word, word.removesuffix("s"), word.removesuffix("es")):
+        known = SYNONYMS.get(form, form)
+        if known in WORDS:
+            return known
+    return word
+
+
+def nearest_words(word: str, count: int = 3) -> list[str]:
+    """Up to `count` known words for an unknown one, best first: of similar spelling, else things of the same group."""
+    names = [name for name in (*COLORS, *KINDS, *PATTERNS, *MATERIALS) if not name.startswith("letter_")]
+    names += list(PARTS.values())
+    close = difflib.get_close_matches(word.lower(), [*names, *SYNONYMS], n=count, cutoff=0.75)
+    nearest = [SYNONYMS.get(name, name) for name in close]
+    for known, others in GROUPS.items():
+        if not nearest and {word.lower(), word.lower().removesuffix("s")} & set(others.split()):
+            nearest = known.split()[:count]
+    return [name.replace("_", " ") for name in dict.fromkeys(nearest)]
+
+
+def things_of(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """The words of the first and the second thing, in the order of `build_things`; both are the same for a single thing
+    and for "two ...".
+
+    >>> things_of(["red", "cone", "on", "blue", "cube"])
+    (['blue', 'cube'], ['red', 'cone'])
+    """
+    if words[:1] == ["two"]:
+        return words[1:], words[1:]
+    for number, word in enumerate(words):
+        before, after = words[:number], words[number + 1 :]
+        if word in ("on", "beside") and before and after:
+            return (after, before) if word == "on" else (before, after)
+    return words, words
+
+
+def token_batch(texts: Sequence[str], ids: Mapping[str, int]) -> Int[Tensor, "T 3 L"]:
+    """Ids of the known words of each sentence, of its first and of its second thing, padded with zeros."""
+    sentences = [[word for word in words_of(text) if word in ids][:MAX_WORDS] for text in texts]
+    rows = [[ids[word] for word in part] for words in sentences for part in (words, *things_of(words))]
+    padded = [row + [0] * (MAX_WORDS - len(row)) for row in rows]
+    return torch.tensor(padded).unflatten(0, (-1, 3))

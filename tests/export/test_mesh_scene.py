@@ -1,0 +1,57 @@
+"""What is exported of a mesh scene is its own surface and its own colours, without the light."""
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from sds3d.export.extract import ExportConfig, extract_mesh
+from sds3d.metrics.image import psnr
+from sds3d.scenes import MeshConfig
+from sds3d.scenes.shading import Sun
+
+
+class Stripes(torch.nn.Module):
+    """Red and blue by height."""
+
+    def forward(self, points):
+        red, blue = points.new_tensor([0.8, 0.1, 0.1]), points.new_tensor([0.1, 0.2, 0.8])
+        return torch.where((points[:, 2:] * 5).floor() % 2 == 0, red, blue)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    sun = Sun(direction=(0, 0, 1), ambient=0.4, diffuse=0.6)
+    mesh = MeshConfig(light=sun).build(torch.Generator().manual_seed(0))
+    box = trimesh.creation.box((0.9, 0.7, 0.8)).subdivide_to_size(0.2)
+    mesh.set_surface(torch.tensor(box.vertices, dtype=torch.float32), torch.tensor(box.faces).int())
+    mesh.color_field = Stripes()
+    return mesh
+
+
+def test_the_surface_is_the_scene_s(scene) -> None:
+    mesh = extract_mesh(scene, ExportConfig(color="vertex"))
+    vertices, faces = scene.surface()
+    assert np.array_equal(mesh.faces, faces.numpy())
+    np.testing.assert_allclose(mesh.vertices, vertices.numpy(), atol=1e-5)
+    assert mesh.surface == "mesh"
+    assert np.allclose(mesh.colors, Stripes()(torch.tensor(mesh.vertices)).numpy())
+
+
+def test_it_has_at_most_the_faces_that_were_asked_for(scene) -> None:
+    mesh = extract_mesh(scene, ExportConfig(color="vertex", faces=150))
+    assert len(mesh.faces) <= 150
+    assert trimesh.Trimesh(mesh.vertices, mesh.faces).volume == pytest.approx(0.9 * 0.7 * 0.8, rel=1e-3)
+
+
+def test_the_texture_has_the_colours_without_light_and_hard_borders(scene) -> None:
+    mesh = extract_mesh(scene, ExportConfig(texture_size=256))
+    image, texture = mesh.texture.image.astype(float) / 255, mesh.texture
+    shares = np.random.default_rng(0).dirichlet([1, 1, 1], len(mesh.faces))
+    points = np.einsum("fk,fkc->fc", shares, mesh.vertices[mesh.faces])
+    uvs = np.einsum("fk,fkc->fc", shares, texture.uvs[texture.faces])
+    place = np.clip((uvs * image.shape[1::-1]).astype(int), 0, np.array(image.shape[1::-1]) - 1)
+    found = image[place[:, 1], place[:, 0]]
+    want = Stripes()(torch.tensor(points)).numpy()
+    inside = np.abs((points[:, 2] * 5) % 1 - 0.5) < 0.42  # not on a border, where a texel holds one colour or the other
+    assert psnr(float(np.square(found - want)[inside].mean())) > 40
