@@ -18,8 +18,7 @@ const TriangleKernels& triangle_kernels() {
   return TRIANGLE_KERNELS_BASELINE;
 }
 
-std::tuple<Tensor, Tensor, Tensor> rasterize_triangles_cpu(Tensor points, Tensor faces, int64_t height,
-                                                           int64_t width) {
+std::tuple<Tensor, Tensor, Tensor> rasterize_triangles_cpu(Tensor points, Tensor faces, int64_t height, int64_t width) {
   const TriangleArguments a(points, faces, height, width);
   const TriangleResults r(a);
   const int64_t threads = torch::stable::get_num_threads(), views = std::max<int64_t>(a.shape.views, 1);
@@ -40,8 +39,8 @@ Tensor rasterize_triangles_backward_cpu(Tensor points, Tensor faces, Tensor face
   require(face.dim() == 3, "face: expected [B, H, W]");
   const TriangleArguments a(points, faces, face.size(1), face.size(2));
   const Tensor seen = checked(face, "face", INT, {a.shape.views, a.shape.height, a.shape.width}, a.points);
-  const Tensor grad = checked(grad_barycentric, "grad_barycentric", FLOAT,
-                              {a.shape.views, a.shape.height, a.shape.width, 3}, a.points);
+  const Tensor grad =
+      checked(grad_barycentric, "grad_barycentric", FLOAT, {a.shape.views, a.shape.height, a.shape.width, 3}, a.points);
   const Tensor grad_points = torch::stable::new_zeros(a.points, {a.shape.views, a.shape.vertices, 3});
   const auto backward = triangle_kernels().backward;
   torch::stable::parallel_for(0, a.shape.views, 1, [&](int64_t begin, int64_t end) {
@@ -70,10 +69,9 @@ std::tuple<Tensor, Tensor> interpolate_backward_cpu(Tensor attributes, Tensor fa
   const Tensor upstream = checked(grad, "grad", FLOAT, {a.shape.views, h, w, a.shape.channels}, a.attributes);
   const Tensor none = empty({0}, FLOAT, a.attributes);
   const Tensor grad_attributes =
-      !for_attributes ? none
-      : a.shape.shared
-          ? torch::stable::new_zeros(a.attributes, {a.shape.vertices, a.shape.channels})
-          : torch::stable::new_zeros(a.attributes, {a.shape.views, a.shape.vertices, a.shape.channels});
+      !for_attributes  ? none
+      : a.shape.shared ? torch::stable::new_zeros(a.attributes, {a.shape.vertices, a.shape.channels})
+                       : torch::stable::new_zeros(a.attributes, {a.shape.views, a.shape.vertices, a.shape.channels});
   const Tensor grad_barycentric = for_barycentric ? empty({a.shape.views, h, w, 3}, FLOAT, a.attributes) : none;
   const int64_t tasks = a.shape.shared && for_attributes ? 1 : std::max<int64_t>(a.shape.views, 1);
   const int64_t share = a.all_pixels() / tasks;

@@ -82,6 +82,7 @@ def test_it_builds_tests_and_times_without_a_network(machine):
         "pytest -m cuda",
         "rasterizer.py",
         "volume.py",
+        "mesh_ops.py",
         "prior_overhead.py",
         "gpu_table.py",
     ]

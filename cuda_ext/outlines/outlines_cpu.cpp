@@ -9,7 +9,7 @@ void outline_crossings(const TriangleShape& shape, const OutlineInputs& in, int6
   std::vector<uint8_t> front(shape.faces);  // once per face, because most edges end here
   for (int64_t face = 0; face < shape.faces; ++face) front[face] = faces_camera(in.mesh, points, face);
   for (int64_t edge = 0; edge < edges; ++edge) {
-    const int32_t *row = in.edges + 4 * edge;
+    const int32_t* row = in.edges + 4 * edge;
     if (row[3] >= 0 && front[row[2]] == front[row[3]]) continue;
     const int32_t third = outline_corner(shape, in, view, edge);
     if (third < 0) continue;

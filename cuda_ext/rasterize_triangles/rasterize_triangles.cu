@@ -1,5 +1,6 @@
 // Triangles on CUDA. A warp per view and face takes the pixels of the face's box; the nearest face of a pixel is the
-// largest of 64-bit keys, the depth above and the face's index below, both inverted: the order of the threads does not matter.
+// largest of 64-bit keys, the depth above and the face's index below, both inverted: the order of the threads does not
+// matter.
 #include "../exact_sums_cuda.h"
 #include "rasterize_triangles_cuda.h"
 #include "triangle_math.h"

@@ -37,7 +37,7 @@ SDS3D_HD Triangle make_triangle(const TriangleShape& shape, const float* x, cons
   const bool drawn = is_finite(sum) & (z[0] > MIN_DEPTH) & (z[1] > MIN_DEPTH) & (z[2] > MIN_DEPTH);
   t.x0 = first_centre(least(x[0], least(x[1], x[2])), shape.width);
   const int x1 = last_centre(most(x[0], most(x[1], x[2])), shape.width);
-  t.x1 = int(drawn) * (x1 + 1) - 1;
+  t.x1 = int(drawn) * (x1 + 1) - 1;  // of a choice compilers make a branch, and then no vector code
   t.y0 = first_centre(least(y[0], least(y[1], y[2])), shape.height);
   t.y1 = last_centre(most(y[0], most(y[1], y[2])), shape.height);
   return t;
@@ -68,8 +68,8 @@ struct Sample {
 SDS3D_HD Sample sample_at(const Triangle& t, float cx, float cy) {
   float e[3];
   areas_at(t, cx, cy, e);
-  const bool inside = ((e[0] >= 0.0f) & (e[1] >= 0.0f) & (e[2] >= 0.0f)) |
-                      ((e[0] <= 0.0f) & (e[1] <= 0.0f) & (e[2] <= 0.0f));
+  const bool inside =
+      ((e[0] >= 0.0f) & (e[1] >= 0.0f) & (e[2] >= 0.0f)) | ((e[0] <= 0.0f) & (e[1] <= 0.0f) & (e[2] <= 0.0f));
   const float total = e[0] + e[1] + e[2];
   for (int i = 0; i < 3; ++i) e[i] *= t.inverse_z[i];
   const float inverse = 1.0f / (e[0] + e[1] + e[2]);

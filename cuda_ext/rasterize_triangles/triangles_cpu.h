@@ -1,8 +1,8 @@
 // Triangles on the CPU. Included once per instruction set by triangles_{baseline,avx2,avx512}.cpp.
 //
-// Most faces of a fine mesh are about as large as a pixel, so rows of pixels would leave vectors empty: corners are read
-// for a block of faces at a time, and of a face's box up to 16 pixels, of several rows, are looked at together. The
-// loops without branches are those that the compiler makes vector code of.
+// Most faces of a fine mesh are about as large as a pixel, so rows of pixels would leave vectors empty: corners are
+// read for a block of faces at a time, and of a face's box up to 16 pixels, of several rows, are looked at together.
+// The loops without branches are those that the compiler makes vector code of.
 #pragma once
 
 #include <algorithm>
@@ -74,7 +74,7 @@ static inline void draw(const TriangleShape& shape, const TriangleOutputs& out, 
         const int k = nearer[n];
         out.depth[at[k]] = depth[k];
         out.face[at[k]] = face;
-        for (int i = 0; i < 3; ++i) out.barycentric[3 * at[k] + i] = barycentric[i][k];
+        for (int i = 0; i < 3; ++i) out.barycentric[3 * int64_t(at[k]) + i] = barycentric[i][k];
       }
     }
   }

@@ -20,7 +20,7 @@ from sds3d.cameras import project
 from sds3d.ops.hash_encode import HashGrid
 from sds3d.ops.large_steps import LargeSteps
 from sds3d.ops.outlines import blend_outlines, mesh_edges, outline_crossings
-from sds3d.ops.rasterize_triangles import interpolate, rasterize_triangles
+from sds3d.ops.rasterize_triangles import TriangleImage, interpolate, rasterize_triangles
 from sds3d.options import Options
 from sds3d.scenes.base import PICTURE, ParamGroup, RenderContext, SceneConfig
 from sds3d.scenes.shading import Light, ShadingConfig, Sun, draw_light
@@ -130,11 +130,11 @@ class Mesh(nn.Module):
         if not torch.is_grad_enabled():
             whole = max(1, PICTURE_PIXELS // (cameras.height * cameras.width * samples**2))
         parts = [
-            self._maps(vertices, normals, cameras.select(views), lamps, sun, views, samples)
+            self._maps(vertices, normals, cameras.select(views), lamps, sun, views, samples, context.normals)
             for views in torch.arange(len(cameras), device=vertices.device).split(whole)
         ]
         maps = torch.cat(parts)
-        color, normal, depth, opacity = maps.split([3, 3, 1, 1], dim=-1)
+        color, depth, opacity, normal = maps.split([3, 1, 1, maps.shape[-1] - 5], dim=-1)
         rgb = color + (1 - opacity) * background[:, None, None]
         unit = F.normalize(normal, dim=-1, eps=1e-6) if context.normals else None
         return RenderOutput(rgb, opacity, depth, unit, aux=vertices)
@@ -148,23 +148,26 @@ class Mesh(nn.Module):
         sun: Sun | None,
         views: Int[Tensor, "B"],
         samples: int,
-    ) -> Float[Tensor, "B H W 8"]:
-        """Premultiplied colour, normal and depth, and the opacity."""
+        with_normals: bool,
+    ) -> Float[Tensor, "B H W K"]:
+        """Premultiplied colour and depth, the opacity, and the premultiplied normal if it is wanted."""
         height, width = cameras.height * samples, cameras.width * samples
         points = project(vertices, cameras) * vertices.new_tensor([samples, samples, 1.0])
         image = rasterize_triangles(points, self.faces, height, width)
         seen = (image.face >= 0).flatten().nonzero()[:, 0]
-        fixed = image._replace(barycentric=image.barycentric.detach())
-        values = interpolate(torch.cat([vertices.detach(), normals], dim=-1), self.faces, fixed).flatten(0, 2)[seen]
+        # The pixels that see a face, as one row; where on it they look has no gradient.
+        found = TriangleImage(*(t.detach().flatten(0, 2).index_select(0, seen)[None, None] for t in image))
+        values = interpolate(torch.cat([vertices.detach(), normals], dim=-1), self.faces, found)[0, 0]
         places, normal = values[:, :3], F.normalize(values[:, 3:], dim=-1, eps=1e-6)
         color = self.color_field(places)
         if lamps is not None:
             color = lamps.shade(color, normal, places, views[seen // (height * width)])
         elif sun is not None:
             color = color * sun.on(normal)[:, None]
-        depth = image.depth.flatten()[seen][:, None]
-        found = torch.cat([color, normal, depth, torch.ones_like(depth)], dim=-1)
-        maps = found.new_zeros(image.face.numel(), 8).index_copy(0, seen, found).view(*image.face.shape, 8)
+        depth = found.depth[0, 0, :, None]
+        channels = torch.cat([color, depth, torch.ones_like(depth), *([normal] if with_normals else [])], dim=-1)
+        maps = channels.new_zeros(image.face.numel(), channels.shape[1]).index_copy_(0, seen, channels)
+        maps = maps.view(*image.face.shape, -1)
         maps = blend_outlines(maps, points, outline_crossings(points, self.faces, self._edges, image.depth))
         return F.avg_pool2d(maps.permute(0, 3, 1, 2), samples).permute(0, 2, 3, 1)
 

@@ -8,7 +8,7 @@ import torch
 import trimesh
 
 from sds3d.cameras import orbit, pixel_directions, project
-from sds3d.ops.extension import compiled
+from sds3d.ops.extension import INSTRUCTION_SETS, compiled
 from sds3d.ops.rasterize_triangles import (
     interpolate,
     interpolate_reference,
@@ -118,6 +118,31 @@ def assert_gradients_agree(device: str, seeds, many: bool) -> None:
 @pytest.mark.parametrize("many", [False, True])
 def test_gradients_of_200_random_meshes_agree_with_the_reference(many) -> None:
     assert_gradients_agree("cpu", range(100 * many, 100 * many + 100), many)
+
+
+def test_every_instruction_set_computes_the_same_bits(instruction_set) -> None:
+    """Nothing is contracted or estimated, so an edge's two faces agree on it whatever the processor."""
+    size, found = (40, 70), []
+    for level in (INSTRUCTION_SETS.index(instruction_set), 0):
+        torch.ops.sds3d.limit_instruction_set(level)
+        for seed in range(5):
+            points, faces = random_mesh(seed, *size)
+            image = rasterize_triangles(points.requires_grad_(), faces, *size)
+            upstream = torch.randn(image.barycentric.shape, generator=torch.Generator().manual_seed(seed))
+            found.append([*image, *torch.autograd.grad(image.barycentric, [points], upstream)])
+    for one, other in zip(found[:5], found[5:], strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(one, other, strict=True))
+
+
+def test_boxes_of_every_width_are_covered_once(instruction_set) -> None:
+    """The kernels look at 16 pixels together, of one row or of several."""
+    for width in range(1, 51):
+        corners = [[2.0, 1.0], [2.0 + width, 1.0], [2.0, 4.0], [2.0 + width, 4.0]]
+        points = torch.tensor([[[*p, 1.0] for p in corners]])
+        face = rasterize_triangles(points, faces_of([[0, 1, 2], [1, 3, 2]]), 6, 60).face[0]
+        want = torch.zeros(6, 60, dtype=torch.bool)
+        want[1:4, 2 : 2 + width] = True
+        assert torch.equal(face >= 0, want), width
 
 
 @pytest.mark.parametrize("many", [False, True])
