@@ -81,7 +81,7 @@ trap 'rm -rf "$PARTS"' EXIT
 cd "$ROOT"
 FAILED=0
 "$RUN" -m pytest -m cuda -p no:cacheprovider --junit-xml "$PARTS/tests.xml" || FAILED=1
-for CALL in "rasterizer --cases all --seconds 6" "volume --seconds 6" "prior_overhead --repeats 10"; do
+for CALL in "rasterizer --cases all --seconds 6" "volume --seconds 6" "mesh_ops --seconds 6" "prior_overhead --repeats 10"; do
   SCRIPT=${CALL%% *}
   # shellcheck disable=SC2086
   "$RUN" "benchmarks/$SCRIPT.py" ${CALL#* } --json "$PARTS/$SCRIPT.json" > "$PARTS/$SCRIPT.log" 2>&1 \
