@@ -52,7 +52,8 @@ class LargeSteps:
     def solve(self, right: Float[Tensor, "V K"]) -> Float[Tensor, "V K"]:
         """The solution as a tensor without gradient."""
         if self._device.type == "cpu":
-            return torch.from_numpy(self._factor.solve(right.double().numpy())).to(right)
+            solution = torch.from_numpy(self._factor.solve(right.double().numpy()))
+            return solution.to(right).contiguous()  # scipy's lies column by column, which all that follows is slow on
         return conjugate_gradients(self._sparse, self._diagonal, right)
 
 

@@ -29,6 +29,7 @@ def test_it_is_the_matrix_written_out_and_its_inverse(weight) -> None:
     torch.testing.assert_close(steps.to_v(steps.to_u(vertices)), vertices, rtol=1e-5, atol=1e-5)
     want = torch.linalg.solve(matrix, vertices.double())
     torch.testing.assert_close(steps.to_v(vertices).double(), want, rtol=1e-5, atol=1e-6)
+    assert steps.to_v(vertices).is_contiguous()  # column by column, what follows takes three times as long
 
 
 def test_gradients() -> None:
