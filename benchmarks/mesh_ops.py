@@ -4,12 +4,15 @@
 
 Contestants: the kernels on the CPU with AVX2, their best, and without; the kernels on a CUDA device; the pure-torch
 references, which try every face at every pixel (5,120 triangles at 64 pixels only); the numpy z-buffer of the export,
-which rasterizes only and has no gradient; PyTorch3D's rasterizer on the CPU, where it is installed. The mesh is
-a ball that fills 70% of the image's side; four channels are interpolated. "rasterize bwd" is the gradient of random
-numbers at the barycentrics to the points; "backward" that of the blended image to vertices and colours, all ops
-together; "all" is it and the forward ops. Times are the least of many rounds, in each of which every contestant has its
-turn (who takes over a second has one). "same" is the part of the pixels that see the face that the best kernels see.
-The last columns are a contestant's time over theirs: compare ratios of one run, never milliseconds of two.
+which rasterizes only and has no gradient; PyTorch3D's rasterizer on the CPU, where it is installed.
+
+The mesh is a ball that fills 70% of the image's side; four channels are interpolated. "rasterize bwd" is the gradient of
+random numbers at the barycentrics to the points; "backward" that of the blended image to vertices and colours, all ops
+together; "all" is it and the forward ops. "same" is the part of the pixels that see the face that the best kernels see.
+Times are the least of many rounds, in each of which every contestant has its turn (who takes over a second has one); on
+one thread they are the process's own time, since another job that takes the core away would count against slow
+contestants alone. The last columns are a contestant's time over that of the best kernels: compare ratios of one run,
+never milliseconds of two.
 """
 
 import argparse
@@ -154,13 +157,14 @@ def contestants(case: Case) -> dict[str, Contestant]:
 
 def timed(function: Callable, device: str) -> tuple[float, Any]:
     """Milliseconds, the device's work included."""
+    clock = time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     if device == "cuda":
         torch.cuda.synchronize()
-    begun = time.perf_counter()
+    begun = clock()
     result = function()
     if device == "cuda":
         torch.cuda.synchronize()
-    return (time.perf_counter() - begun) * 1e3, result
+    return (clock() - begun) * 1e3, result
 
 
 def time_once(entry: Contestant, case: Case) -> tuple[TriangleImage, Times]:
