@@ -33,8 +33,8 @@ def build_report(
     """The content of report.json.
 
     `parts` are those of the stage that the scene comes from. `seconds` by part; `steps` that were done, fewer than
-    planned in a run that was ended early; `forwards_per_step` for each view; `meshes`, the figures of each scene's mesh. `mesh` and `metrics` are the first scene's; with several
-    scenes, `particles` has those of each.
+    planned in a run that was ended early; `forwards_per_step` for each view; `meshes`, the figures of each
+    scene's mesh. `mesh` and `metrics` are the first scene's; with several scenes, `particles` has those of each.
     """
     metrics = [view_metrics(scene, device) | janus_metrics(prior, config, scene, device) for scene in scenes]
     each = [{"mesh": dict(mesh), "metrics": values} for mesh, values in zip(meshes, metrics, strict=True)]
