@@ -31,6 +31,8 @@ PRESETS: dict[str, dict[str, Any]] = {  # named starting points: what is not nam
     "draft": {"steps": 250, "preview_every": 50},
     "default": {"steps": 600},
     "fine": {"steps": 2000, "cameras": {"views": 8}, "preview_every": 250},
+    # splats find the shape, a mesh makes it crisp
+    "mesh": {"steps": 450, "stages": [{"begin_at": 4 / 9, "options": {"scene": "mesh"}}]},
 }
 OWN_LOSSES = ("guidance", "guidance_params")  # losses of every scene: the injected gradient's, and the guidance's own
 TEXTS = {"prompt", "negative_prompt"}  # overrides of these are never read as JSON
