@@ -126,7 +126,7 @@ def evaluate_run(
     mesh_path = session.folder.artifact("glb")
     if mesh_path.is_file():
         mesh = read_glb(mesh_path)
-        values["mesh_psnr"] = mesh_psnr(mesh, renders)
+        values["mesh_psnr"] = mesh_psnr(mesh, scene, renders.cameras)
         if truths:
             shape = shape_scores(mesh, truths, alignment.yaw_deg, alignment.scales)
             values |= shape
