@@ -27,16 +27,18 @@ std::vector<Triangle> triangles_of(const Tensor& t, int64_t vertices) {
   return triangles;
 }
 
+std::vector<double> numbers_of(const Tensor& t, const char* name, const Tensor& vertices) {
+  const Tensor values = checked(t, name, DOUBLE, {vertices.size(0)}, vertices);
+  const double* first = static_cast<const double*>(values.const_data_ptr());
+  return {first, first + vertices.size(0)};
+}
+
 std::tuple<Tensor, Tensor> remesh_cpu(Tensor vertices, Tensor faces, Tensor size, double edge_length,
                                       int64_t iterations, double crease_deg, int64_t most_faces) {
   std::vector<Vec> points = points_of(vertices, "vertices");
   std::vector<Triangle> triangles = triangles_of(faces, int64_t(points.size()));
   std::vector<double> targets;
-  if (size.numel() > 0) {
-    const Tensor values = checked(size, "size", DOUBLE, {vertices.size(0)}, vertices);
-    const double* first = static_cast<const double*>(values.const_data_ptr());
-    targets.assign(first, first + vertices.size(0));
-  }
+  if (size.numel() > 0) targets = numbers_of(size, "size", vertices);
   const std::string wrong =
       remesh({edge_length, int(iterations), crease_deg, most_faces}, targets, &points, &triangles);
   if (!wrong.empty()) throw std::runtime_error(wrong);
@@ -58,11 +60,10 @@ Tensor mesh_thickness_cpu(Tensor vertices, Tensor faces, Tensor normals) {
   return out;
 }
 
-Tensor finish_mesh_cpu(Tensor vertices, Tensor faces, std::vector<double> o) {
+Tensor finish_mesh_cpu(Tensor vertices, Tensor faces, Tensor thickness, int64_t rounds, double crease_deg) {
   std::vector<Vec> points = points_of(vertices, "vertices");
   const std::vector<Triangle> triangles = triangles_of(faces, int64_t(points.size()));
-  FinishOptions p{int(o[0]), int(o[1]), int(o[2]), int(o[3]), int(o[4]), int(o[5]), o[6]>0, o[7], o[8], o[9]};
-  finish(p, triangles, &points);
+  finish({int(rounds), crease_deg}, triangles, numbers_of(thickness, "thickness", vertices), &points);
   const Tensor out = empty({vertices.size(0), 3}, DOUBLE, vertices);
   std::copy(points.begin(), points.end(), data<Vec>(out));
   return out;

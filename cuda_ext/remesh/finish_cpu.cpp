@@ -3,10 +3,19 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 
 namespace sds3d {
 
 namespace {
+
+constexpr int NORMAL_STEPS = 20, CHAIN_STEPS = 6, EVEN_STEPS = 2, FIT_STEPS = 10, UNFOLD_STEPS = 10;  // in each round
+constexpr double SIGMA = 0.2;      // of normals, as a distance on the unit sphere: what bends by less is one surface
+constexpr double HOLD = 0.02;      // share that the normals at the start keep: broad shapes stay, such as what is under eaves
+constexpr double REACH = 0.5;      // of the edges around: how far a vertex may go from the surface at the start
+constexpr double DEPTH = 0.04;     // of the thickness: the same, which is less in thin parts
+constexpr double MOST_BEND = 0.5;  // radians
+constexpr double ROUND = 1.8;      // an edge is a crease only if it bends so much more than a tube of this thickness
 
 struct Ranges {  // lists of different lengths, one behind the other
   std::vector<int32_t> start, item;
@@ -20,8 +29,9 @@ struct Edge {
 
 class Finisher {
  public:
-  Finisher(const FinishOptions& options, const std::vector<Triangle>& triangles, std::vector<Vec>* points)
-      : options_(options), triangles_(triangles), point_(*points) {
+  Finisher(const FinishOptions& options, const std::vector<Triangle>& triangles, const std::vector<double>& thickness,
+           std::vector<Vec>* points)
+      : options_(options), triangles_(triangles), thickness_(thickness), point_(*points) {
     connect();
   }
 
@@ -29,12 +39,17 @@ class Finisher {
     for (int round = 0; round < options_.rounds; ++round) {
       measure();
       wanted_ = normal_;
-      for (int k = 0; k < options_.normal_steps; ++k) filter(true);
+      if (round == 0) {
+        given_ = normal_;
+        first_ = std::make_unique<SurfaceTree>(point_, triangles_);
+      }
+      for (int step = 0; step < NORMAL_STEPS; ++step) filter();
       find_creases();
-      for (int k = 0; k < options_.smooth_steps; ++k) filter(false);
       straighten();
       even_out();
       fit();
+      stay_near();
+      unfold();
     }
   }
 
@@ -83,74 +98,54 @@ class Finisher {
 
   void measure() {
     normal_.resize(faces()), area_.resize(faces()), centre_.resize(faces());
-    double sum = 0;
+    length_.resize(faces()), bend_.resize(faces());
     for (int32_t f = 0; f < faces(); ++f) {
-      const auto [a, b, c] = triangles_[f];
-      const Vec n = normal_of(point_[a], point_[b], point_[c]);
-      area_[f] = norm(n) / 2, normal_[f] = unit(n);
-      centre_[f] = (1.0 / 3) * (point_[a] + point_[b] + point_[c]);
+      const auto [i, j, k] = triangles_[f];
+      const Vec a = point_[i], b = point_[j], c = point_[k], n = normal_of(a, b, c);
+      area_[f] = norm(n) / 2, normal_[f] = unit(n), centre_[f] = (1.0 / 3) * (a + b + c);
+      length_[f] = (norm(b - a) + norm(c - b) + norm(a - c)) / 3;
+      // A tube of diameter t bends by 2 s / t along an edge of length s.
+      bend_[f] = std::min(6 * length_[f] / (thickness_[i] + thickness_[j] + thickness_[k]), MOST_BEND);
     }
-    for (const Edge& e : edges_) sum += norm(point_[e.a] - point_[e.b]);
-    edge_ = sum / double(edges_.size());
     near_.resize(ring_.item.size());
     for (int32_t f = 0; f < faces(); ++f) {
       for (int32_t k = ring_.begin(f); k < ring_.end(f); ++k) {
-        const Vec d = centre_[ring_.item[k]] - centre_[f];
-        near_[k] = area_[ring_.item[k]] * std::exp(-dot(d, d) / (2 * edge_ * edge_));
+        const int32_t g = ring_.item[k];
+        const Vec d = centre_[g] - centre_[f];
+        near_[k] = area_[g] * std::exp(-dot(d, d) / (2 * length_[f] * length_[g]));
       }
     }
   }
 
-  // Of all one-ring patches that hold a face, the one whose normals agree best tells its guide.
-  void find_guides() {
-    patch_.resize(faces()), spread_.resize(faces()), guide_.resize(faces());
-    for (int32_t f = 0; f < faces(); ++f) {
-      Vec sum;
-      for (int32_t k = ring_.begin(f); k < ring_.end(f); ++k) {
-        sum = sum + area_[ring_.item[k]] * wanted_[ring_.item[k]];
-      }
-      patch_[f] = unit(sum);
-      double least = 1;
-      for (int32_t k = ring_.begin(f); k < ring_.end(f); ++k) {
-        least = std::min(least, dot(patch_[f], wanted_[ring_.item[k]]));
-      }
-      spread_[f] = 1 - least;
-    }
-    for (int32_t f = 0; f < faces(); ++f) {
-      int32_t best = f;
-      for (int32_t k = ring_.begin(f); k < ring_.end(f); ++k) {
-        if (spread_[ring_.item[k]] < spread_[best]) best = ring_.item[k];
-      }
-      guide_[f] = patch_[best];
-    }
-  }
-
-  void filter(bool bilateral) {
-    const double range = bilateral ? options_.sigma : options_.smooth_sigma;
-    if (bilateral && options_.guided) {
-      find_guides();
-    } else {
-      guide_ = wanted_;
-    }
-    const double scale = 1 / (2 * range * range);
+  // Each normal becomes the mean of those around that are like it (bilateral, after Zheng et al. 2011). What bends no
+  // more than a tube of this thickness is like it too.
+  void filter() {
     next_.resize(faces());
     for (int32_t f = 0; f < faces(); ++f) {
       Vec sum;
+      double total = 0;
+      const double scale = 1 / (2 * (SIGMA * SIGMA + bend_[f] * bend_[f]));
       for (int32_t k = ring_.begin(f); k < ring_.end(f); ++k) {
         const int32_t g = ring_.item[k];
-        const Vec d = guide_[f] - guide_[g];
+        const Vec d = wanted_[f] - wanted_[g];
         sum = sum + near_[k] * std::exp(-dot(d, d) * scale) * wanted_[g];
+        total += near_[k];
       }
+      sum = sum + HOLD * total * given_[f];
       next_[f] = unit(sum);
     }
     std::swap(wanted_, next_);
   }
 
+  // Borders, and edges at which the wanted normals bend; on_ counts them at each vertex.
   void find_creases() {
-    const double least = std::cos(options_.crease_deg * M_PI / 180);
+    const double crease = options_.crease_deg * M_PI / 180;
     crease_.clear();
     for (const Edge& e : edges_) {
-      if (e.other < 0 || dot(wanted_[e.face], wanted_[e.other]) < least) crease_.push_back(e);
+      if (e.other < 0 || dot(wanted_[e.face], wanted_[e.other]) <
+                             std::cos(std::max(crease, ROUND / 2 * (bend_[e.face] + bend_[e.other])))) {
+        crease_.push_back(e);
+      }
     }
     on_.assign(points(), 0);
     for (const Edge& e : crease_) ++on_[e.a], ++on_[e.b];
@@ -159,7 +154,7 @@ class Finisher {
   // Along the crease only; where creases meet or end, the vertex stays.
   void straighten() {
     std::vector<Vec> sum(points());
-    for (int step = 0; step < options_.chain_steps; ++step) {
+    for (int step = 0; step < CHAIN_STEPS; ++step) {
       std::fill(sum.begin(), sum.end(), Vec{});
       for (const Edge& e : crease_) {
         sum[e.a] = sum[e.a] + point_[e.b];
@@ -171,10 +166,11 @@ class Finisher {
     }
   }
 
+  // Vertices beside creases go to the middle of their neighbours, within the surface.
   void even_out() {
     std::vector<Vec> sum(points()), normal(points());
     std::vector<double> count(points());
-    for (int step = 0; step < options_.even_steps; ++step) {
+    for (int step = 0; step < EVEN_STEPS; ++step) {
       std::fill(sum.begin(), sum.end(), Vec{});
       std::fill(count.begin(), count.end(), 0.0);
       std::fill(normal.begin(), normal.end(), Vec{});
@@ -197,7 +193,7 @@ class Finisher {
   // Sun et al. 2007: each vertex moves to where its faces' planes, with the wanted normals, want it on average.
   void fit() {
     std::vector<Vec> sum(points());
-    for (int step = 0; step < options_.fit_steps; ++step) {
+    for (int step = 0; step < FIT_STEPS; ++step) {
       std::fill(sum.begin(), sum.end(), Vec{});
       for (int32_t f = 0; f < faces(); ++f) {
         const Triangle& t = triangles_[f];
@@ -211,21 +207,67 @@ class Finisher {
     }
   }
 
+  // Vertices of faces that turned over or shrank to slivers go to the middle of their neighbours.
+  void unfold() {
+    std::vector<Vec> sum(points());
+    std::vector<double> count(points());
+    std::vector<uint8_t> bad(points());
+    for (int step = 0; step < UNFOLD_STEPS; ++step) {
+      bool found = false;
+      std::fill(bad.begin(), bad.end(), uint8_t(0));
+      for (int32_t f = 0; f < faces(); ++f) {
+        const auto [i, j, k] = triangles_[f];
+        const Vec n = normal_of(point_[i], point_[j], point_[k]);
+        const Vec ab = point_[j] - point_[i], bc = point_[k] - point_[j], ca = point_[i] - point_[k];
+        const double size = dot(ab, ab) + dot(bc, bc) + dot(ca, ca);
+        if (dot(n, wanted_[f]) > 0.5 * norm(n) && norm(n) > 0.05 * size) continue;
+        found = true;
+        bad[i] = bad[j] = bad[k] = 1;
+      }
+      if (!found) return;
+      std::fill(sum.begin(), sum.end(), Vec{});
+      std::fill(count.begin(), count.end(), 0.0);
+      for (const Edge& e : edges_) {
+        sum[e.a] = sum[e.a] + point_[e.b], ++count[e.a];
+        sum[e.b] = sum[e.b] + point_[e.a], ++count[e.b];
+      }
+      for (int32_t v = 0; v < points(); ++v) {
+        if (bad[v]) point_[v] = point_[v] + 0.5 * ((1 / count[v]) * sum[v] - point_[v]);
+      }
+    }
+  }
+
+  // No vertex goes far from the surface at the start: what is rounded off in one round cannot add up.
+  void stay_near() {
+    for (int32_t v = 0; v < points(); ++v) {
+      double most = 0;
+      for (int32_t k = around_.begin(v); k < around_.end(v); ++k) most += length_[around_.item[k]];
+      most *= REACH / std::max(around_.end(v) - around_.begin(v), 1);
+      most = std::min(most, DEPTH * thickness_[v]);
+      SurfaceTree::Nearest best;
+      first_->nearest(point_[v], [](int32_t) { return true; }, &best);
+      const double far = std::sqrt(best.distance2);
+      if (far > most) point_[v] = best.point + (most / far) * (point_[v] - best.point);
+    }
+  }
+
+  std::unique_ptr<SurfaceTree> first_;
   const FinishOptions options_;
   const std::vector<Triangle>& triangles_;
+  const std::vector<double>& thickness_;
   std::vector<Vec>& point_;
   Ranges around_, ring_;
   std::vector<Edge> edges_, crease_;
   std::vector<int32_t> on_;
-  std::vector<Vec> normal_, wanted_, next_, guide_, patch_, centre_;
-  std::vector<double> area_, near_, spread_;
-  double edge_ = 0;
+  std::vector<Vec> normal_, wanted_, next_, given_, centre_;
+  std::vector<double> area_, near_, length_, bend_;
 };
 
 }  // namespace
 
-void finish(const FinishOptions& options, const std::vector<Triangle>& triangles, std::vector<Vec>* points) {
-  Finisher(options, triangles, points).run();
+void finish(const FinishOptions& options, const std::vector<Triangle>& triangles, const std::vector<double>& thickness,
+            std::vector<Vec>* points) {
+  Finisher(options, triangles, thickness, points).run();
 }
 
 }  // namespace sds3d
