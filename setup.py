@@ -18,6 +18,7 @@ SOURCES = [
     "cuda_ext/bindings.cpp",
     "cuda_ext/bindings_cpu.cpp",
     "cuda_ext/bindings_mesh_cpu.cpp",
+    "cuda_ext/bindings_remesh_cpu.cpp",
     "cuda_ext/composite/composite_cpu.cpp",
     "cuda_ext/cpu_features.cpp",
     "cuda_ext/hash_encode/hash_baseline.cpp",
@@ -28,6 +29,8 @@ SOURCES = [
     "cuda_ext/rasterize_gaussians/bin_cpu.cpp",
     "cuda_ext/rasterize_gaussians/rasterize_baseline.cpp",
     "cuda_ext/rasterize_triangles/triangles_baseline.cpp",
+    "cuda_ext/remesh/finish_cpu.cpp",
+    "cuda_ext/remesh/remesh_cpu.cpp",
     "cuda_ext/selective_adam/selective_adam_cpu.cpp",
     "cuda_ext/spherical_harmonics/spherical_harmonics_cpu.cpp",
 ]

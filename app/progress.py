@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sds3d.run.events import Event, Exported, Finished, Started, StepDone, Warned
+from sds3d.run.events import Event, Exported, Finished, StageBegun, Started, StepDone, Warned
 from sds3d.sweeps.run_set import RunSet
 
 from .exit_codes import say_note
@@ -93,6 +93,8 @@ class PlainLines(WarningsOnly):
             rate = self.speed.after(event)
             if event.step == self.steps or time.monotonic() - self.last_line > PLAIN_LINE_EVERY:
                 self.say(f"step {event.step}/{self.steps}  {self.losses}  {rate}")
+        elif isinstance(event, StageBegun):
+            self.say(f"step {event.step}: stage {event.stage} of {event.stages}, {event.scene}")
         elif isinstance(event, Exported):
             self.say(f"wrote {event.path}")
         elif isinstance(event, Warned):
@@ -129,6 +131,8 @@ class ProgressBar(WarningsOnly):
                 self.loss = f"loss {event.losses['guidance']:.4g}"
             note = f"{self.loss}  {self.speed.after(event)}"
             self.progress.update(self.task, completed=event.step, note=note)
+        elif isinstance(event, StageBegun):
+            self.progress.update(self.task, description=f"distilling ({event.scene})")
         elif isinstance(event, Exported):
             self.progress.update(self.task, description="exporting", note=event.path.name)
         elif isinstance(event, Warned):

@@ -57,6 +57,11 @@ STABLE_TORCH_LIBRARY(sds3d, m) {
   m.def(
       "blend_outlines_backward(Tensor color, Tensor points, Tensor index, Tensor value, Tensor grad, bool for_color, "
       "bool for_points, bool deterministic) -> (Tensor, Tensor)");
+  m.def(
+      "remesh(Tensor vertices, Tensor faces, Tensor size, float edge_length, int iterations, float crease_deg, "
+      "int most_faces) -> (Tensor, Tensor)");
+  m.def("finish_mesh(Tensor vertices, Tensor faces, Tensor thickness, int rounds, float crease_deg) -> Tensor");
+  m.def("mesh_thickness(Tensor vertices, Tensor faces, Tensor normals) -> Tensor");
   m.def("spherical_harmonics(Tensor coefficients, Tensor means, Tensor camera_to_world) -> Tensor");
   m.def(
       "spherical_harmonics_backward(Tensor coefficients, Tensor means, Tensor camera_to_world, Tensor grad_colors) "

@@ -17,6 +17,7 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
 constexpr auto FLOAT = ScalarType::Float;
+constexpr auto DOUBLE = ScalarType::Double;
 constexpr auto INT = ScalarType::Int;
 constexpr auto LONG = ScalarType::Long;
 
@@ -28,6 +29,8 @@ inline const char* dtype_name(ScalarType dtype) {
   switch (dtype) {
     case ScalarType::Float:
       return "float32";
+    case ScalarType::Double:
+      return "float64";
     case ScalarType::Int:
       return "int32";
     case ScalarType::Long:

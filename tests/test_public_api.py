@@ -23,7 +23,7 @@ PUBLIC = {
     *("RunConfig", "RunFolder", "Scene", "Session", "__version__", "errors", "events", "load_config", "resolve"),
 }
 EVENTS = {
-    *("Started", "StepDone", "Preview", "Measured", "CheckpointSaved", "Exported", "Warned", "Changed"),
+    *("StageBegun", "Started", "StepDone", "Preview", "Measured", "CheckpointSaved", "Exported", "Warned", "Changed"),
     *("Paused", "Resumed", "Finished", "Failed"),
 }
 COMMANDS = {"Change", "Pause", "Resume", "Stop", "FinishEarly"}

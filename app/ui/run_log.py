@@ -77,6 +77,8 @@ def line_of(event: events.Event) -> str:
             line = f"warning: {event.message}"
         case events.CheckpointSaved():
             line = f"step {event.step}{SAVED}"
+        case events.StageBegun():
+            line = f"step {event.step}: stage {event.stage} of {event.stages}, {event.scene}"
         case events.Changed():
             changes = ", ".join(f"{key} to {value}" for key, value in event.changes.items())
             line = f"step {event.step}: changed {changes}"

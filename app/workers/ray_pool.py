@@ -150,6 +150,7 @@ class RayWorkerHandle:
         self.job: Job | None = None
         self._worker = WorkerId.here(label)
         self._heard, self._shares, self._stopped = 0, False, False
+        self._call: Any = None  # what the actor was asked last and has not answered
         self._ask_for_folder()
 
     def stop(self) -> None:

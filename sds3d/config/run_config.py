@@ -2,6 +2,7 @@
 
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +31,8 @@ PRESETS: dict[str, dict[str, Any]] = {  # named starting points: what is not nam
     "draft": {"steps": 250, "preview_every": 50},
     "default": {"steps": 600},
     "fine": {"steps": 2000, "cameras": {"views": 8}, "preview_every": 250},
+    # splats find the shape, a mesh makes it crisp
+    "mesh": {"steps": 450, "stages": [{"begin_at": 4 / 9, "options": {"scene": "mesh"}}]},
 }
 OWN_LOSSES = ("guidance", "guidance_params")  # losses of every scene: the injected gradient's, and the guidance's own
 TEXTS = {"prompt", "negative_prompt"}  # overrides of these are never read as JSON
@@ -38,6 +41,10 @@ LIVE = ("prompt", "negative_prompt", "guidance.guidance_scale")
 MAX_FILE_BYTES = 1 << 20
 SAVED = "the saved run"  # source of a value that a run began with, and that today's defaults would not give
 BRING_DEFAULTS = ("prior", "scene", "guidance")  # parts with default_overrides; the later ones win
+
+
+TAKE_OVERS = (("gaussians", "mesh"), ("nerf", "mesh"))  # kinds of scenes, besides one of the same kind
+STAGED = ("scene", "guidance", "timesteps", "noise", "cameras", "view_prompting", "optim", "loss_weights")
 
 
 def _check_device(name: str) -> str:
@@ -52,6 +59,17 @@ class _Input:
 
     said: tuple[Tree, ...]
     fixed: Mapping[str, Any] | None = None
+
+
+class Stage(Options):
+    """Other options from some part of the run on; a scene of another kind takes over what the one before has made.
+
+    {"begin_at": 0.45, "options": {"scene": "mesh", "guidance.guidance_scale": 10}}. What is not named is as in the
+    run's own options; schedules and times run anew in each stage. In a checked config `options` has all values.
+    """
+
+    begin_at: Annotated[float, Field(gt=0, lt=1, description="part of the run from which on they count")]
+    options: Annotated[Mapping[str, Any], Field(description="of the parts " + ", ".join(STAGED))]
 
 
 class RunConfig(Options):
@@ -86,6 +104,7 @@ class RunConfig(Options):
     loss_weights: Annotated[
         Mapping[str, Scheduled], Field(description="weight of each regularizer of the scene; 0 if not named")
     ] = {}
+    stages: Annotated[tuple[Stage, ...], Field(description="other options from some part of the run on")] = ()
     export: ExportConfig = ExportConfig()
     preview_every: Annotated[int, Field(ge=0, description="steps between previews; 0: none")] = 100
     checkpoint_every: Annotated[int, Field(ge=1, description="steps between checkpoints; the newest two stay")] = 100
@@ -109,7 +128,56 @@ class RunConfig(Options):
             raise explain(cls, found, error, "") from None
         config._said = source.said
         _refuse_combinations(config)
-        return config
+        return config._with_whole_stages(source) if config.stages else config
+
+    def _with_whole_stages(self, source: _Input) -> "RunConfig":
+        """The same with all values of each stage, each checked as a run of its own would be."""
+        whole, before = list[Stage](), self
+        for number, stage in enumerate(self.stages):
+            field = f"stages[{number}]"
+            first = round(whole[-1].begin_at * self.steps) if whole else 0
+            if round(stage.begin_at * self.steps) <= first:
+                raise ConfigError(f"{field}.begin_at = {stage.begin_at:g}: the stage before has no step", "", field)
+            for key in stage.options:
+                if key.split(".")[0] not in STAGED:
+                    known = "what can: " + ", ".join(STAGED)
+                    raise ConfigError(f"{field}: {short(key, quote=False)} cannot change on the way", known, field)
+            try:
+                said = _staged(source.said, layers.said_trees(f"stage {number + 2}", stage.options), self.scene.name)
+                config = type(self).model_validate(_Input(said)) if source.fixed is None else self._of_stage(stage)
+            except ConfigError as error:
+                raise ConfigError(f"{field}: {error.args[0]}", error.hint, field) from None
+            kinds = before.scene.name, config.scene.name
+            if kinds[0] != kinds[1] and kinds not in TAKE_OVERS:
+                problem = f"{field}: a scene of kind {kinds[1]} cannot take over one of kind {kinds[0]}"
+                raise ConfigError(problem, "what can: " + ", ".join(map(" -> ".join, TAKE_OVERS)), field)
+            options = {key: value for key, value in config.to_dict().items() if key in STAGED}
+            whole.append(Stage(begin_at=stage.begin_at, options=options))
+            before = config
+        return self.model_copy(update={"stages": tuple(whole)})
+
+    def _of_stage(self, stage: Stage) -> "RunConfig":
+        return type(self).model_validate(_Input((), {**self.to_dict(), "stages": (), **stage.options}))
+
+    @property
+    def stage_begins(self) -> list[int]:
+        """The first step of each stage; the first is the run's own options, from 0."""
+        return [0, *(round(stage.begin_at * self.steps) for stage in self.stages)]
+
+    def stage_at(self, step: int) -> int:
+        """The stage that the scene of a step belongs to; at the first step of a stage, that one."""
+        return bisect_right(self.stage_begins, step) - 1
+
+    def in_stage(self, number: int) -> "RunConfig":
+        """The options of a stage, 0 the first: a config without stages, whose `steps` are those of the stage."""
+        begins = [*self.stage_begins, self.steps]
+        config = self._of_stage(self.stages[number - 1]) if number > 0 else self.model_copy(update={"stages": ()})
+        return config.model_copy(update={"steps": begins[number + 1] - begins[number]})
+
+    @property
+    def final(self) -> "RunConfig":
+        """The options of the last stage: of the scene that a finished run has."""
+        return self.in_stage(len(self.stages)) if self.stages else self
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RunConfig) and self.__dict__ == other.__dict__
@@ -150,7 +218,13 @@ class RunConfig(Options):
             if key not in layers.flatten(tree):
                 raise ConfigError(f"{key} is not an option of this run", field=key)
             tree = layers.merge(tree, change)
-        return type(self).model_validate(_Input((*self._said, *said), layers.values(tree)))
+        values = layers.values(tree)
+        for stage in values["stages"]:  # they have the values of their own parts
+            own = layers.tree_of(stage["options"], DEFAULT)
+            for key, change in zip(changes, said, strict=True):
+                own = layers.merge(own, change) if key in layers.flatten(own) else own
+            stage["options"] = layers.values(own)
+        return type(self).model_validate(_Input((*self._said, *said), values))
 
     @classmethod
     def restore(cls, said: Mapping[str, Any], resolved: Mapping[str, Any]) -> "RunConfig":
@@ -235,8 +309,15 @@ def _layered(said: Sequence[Tree]) -> Tree:
     return _lit(tree)
 
 
+def _staged(own: Sequence[Tree], stage: Sequence[Tree], kind: str) -> tuple[Tree, ...]:
+    """What is said for a stage, over what is said for the run. Weights of losses do not go over to another scene."""
+    named = [layers.name_in(tree["scene"]) for tree in stage if "scene" in tree]
+    dropped = {"stages", "loss_weights"} if any(name not in (None, kind) for name in named) else {"stages"}
+    return (*({key: node for key, node in tree.items() if key not in dropped} for tree in own), *stage)
+
+
 def _lit(tree: Tree) -> Tree:
-    """A scene that keeps light out of its colours is lit as the prior's pictures are, unless somebody said otherwise."""
+    """A scene that keeps light out of its colours is lit as the prior's pictures are, if nobody said otherwise."""
     scene, prior = tree["scene"], PRIORS.get(str(layers.name_in(tree["prior"])))
     if prior is None or prior.light is None or not isinstance(scene, dict) or "light" not in scene:
         return tree

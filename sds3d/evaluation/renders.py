@@ -68,9 +68,9 @@ def scored_cameras() -> Cameras:
     return orbit(SCORED_VIEWS, size=SIZE)
 
 
-def scene_renders(scene: Scene, cameras: Cameras) -> Renders:
+def scene_renders(scene: Scene, cameras: Cameras, lit: bool = True) -> Renders:
     """The result."""
-    seen = render_views(scene, cameras)
+    seen = render_views(scene, cameras, lit=lit)
     return Renders(cameras, torch.from_numpy(seen.rgb), torch.from_numpy(seen.opacity))
 
 
@@ -80,11 +80,11 @@ def true_renders(solids: list[Solid], cameras: Cameras) -> Renders:
     return Renders(cameras, rgba[..., :3].clamp(0, 1), rgba[..., 3].clamp(0, 1))
 
 
-def mesh_psnr(mesh: Mesh, renders: Renders) -> float:
-    """Of the mesh's renders against these, in decibels, over grey."""
-    seen = render_mesh(mesh, renders.cameras)
-    mine = Renders(renders.cameras, torch.from_numpy(seen.rgb), torch.from_numpy(seen.opacity))
-    return psnr(float((mine.over(GREY) - renders.over(GREY)).square().mean()))
+def mesh_psnr(mesh: Mesh, scene: Scene, cameras: Cameras) -> float:
+    """Of the mesh's renders against the scene's, in decibels, over grey, both without light."""
+    seen, truth = render_mesh(mesh, cameras), scene_renders(scene, cameras, lit=False)
+    mine = Renders(cameras, torch.from_numpy(seen.rgb), torch.from_numpy(seen.opacity))
+    return psnr(float((mine.over(GREY) - truth.over(GREY)).square().mean()))
 
 
 def strip(scene: Scene, solids: Sequence[Solid] | None) -> UInt8[ndarray, "H W 3"]:

@@ -96,9 +96,9 @@ def evaluate_run(
     if report is None:
         hint = f"sds3d resume {shlex.quote(str(folder))}"
         raise CheckpointError(f"{folder} holds a run that is not finished", hint=hint)
-    if config.scene.is_flat:
+    if config.final.scene.is_flat:
         raise ConfigError(
-            f"{folder} holds a scene of kind {config.scene.name}, which is flat: it has no views to score"
+            f"{folder} holds a scene of kind {config.final.scene.name}, which is flat: it has no views to score"
         )
     description, scene = parse(config.prompt), session.scene()
     truths = [] if description is None else draw_truths(description)
@@ -126,7 +126,7 @@ def evaluate_run(
     mesh_path = session.folder.artifact("glb")
     if mesh_path.is_file():
         mesh = read_glb(mesh_path)
-        values["mesh_psnr"] = mesh_psnr(mesh, renders)
+        values["mesh_psnr"] = mesh_psnr(mesh, scene, renders.cameras)
         if truths:
             shape = shape_scores(mesh, truths, alignment.yaw_deg, alignment.scales)
             values |= shape
@@ -144,7 +144,7 @@ def evaluate_run(
     failed = [] if ended is None else [f"ended after {report['steps']} steps: {ended}"]
     failed += missed(split, values, seconds, mesh_path.is_file())
     scores = Scores(
-        str(folder), config.prompt, config.guidance.name, config.scene.name, config.seed, config.steps, split,
+        str(folder), config.prompt, config.guidance.name, config.final.scene.name, config.seed, config.steps, split,
         values={name: values[name] for name in METRICS if name in values}, notes=notes, failed=failed, **by_truth,
     )  # fmt: skip
     return Evaluated(scores, strip(scene, truths[0] if truths else None))
@@ -175,8 +175,8 @@ def scorer_for(config: RunConfig) -> Scorer:
 
     ConfigError for a flat scene, or if the prior tells no sides apart.
     """
-    if config.scene.is_flat:
-        raise ConfigError(f"a scene of kind {config.scene.name} is flat: it has no sides to rank it by")
+    if config.final.scene.is_flat:
+        raise ConfigError(f"a scene of kind {config.final.scene.name} is flat: it has no sides to rank it by")
     description = parse(config.prompt)
     if description is None and not (config.prior.reads_views or config.prior.reads_cameras):
         raise ConfigError(f"the prior {config.prior.name} tells no sides apart: there is nothing to rank by")

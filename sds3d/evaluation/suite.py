@@ -44,12 +44,12 @@ class Suite:
         """The scores of every finished run, one at a time."""
         captions = captions_for(config.prompt for config in self.runs.configs.values())
         for path, config in self.runs.configs.items():
-            yield evaluate_run(path, classifier, captions, clip, SECONDS.get(config.scene.name))
+            yield evaluate_run(path, classifier, captions, clip, SECONDS.get(config.final.scene.name))
 
 
 def run_folder(number: int, config: RunConfig) -> str:
     """Never the prompt, which could be any path."""
-    return f"{number:02d}-{config.guidance.name}-{config.scene.name}-{config.seed}"
+    return f"{number:02d}-{config.guidance.name}-{config.final.scene.name}-{config.seed}"
 
 
 def suite_prompts(name: str) -> tuple[str, ...]:

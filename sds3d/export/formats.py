@@ -104,7 +104,7 @@ def verification_cameras() -> Cameras:
 
 def verification_views(scene: Scene) -> SceneViews:
     """The scene in the `verification_cameras`, over black."""
-    return render_views(scene, verification_cameras())
+    return render_views(scene, verification_cameras(), lit=False)
 
 
 def write_verified(

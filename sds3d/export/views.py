@@ -96,16 +96,16 @@ def check_finite(scene: Scene) -> None:
 
 
 def render_views(
-    scene: Scene, cameras: Cameras, background: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    scene: Scene, cameras: Cameras, background: tuple[float, float, float] = (0.0, 0.0, 0.0), lit: bool = True
 ) -> SceneViews:
-    """Every view over one background colour, a few views at a time, without light: that of the viewer comes later."""
+    """Every view over one background colour, a few views at a time; unlit for exports, to which viewers bring light."""
     device = scene_device(scene)
-    unlit = RenderContext(lit=False)
+    context = RenderContext(lit=lit)
     images, opacities, depths = [], [], []
     with torch.no_grad():
         for batch in batches(cameras, VIEWS_AT_ONCE):
             part = batch.to(device)
-            out = scene.render(part, torch.tensor(background, device=device).expand(len(part), 3), unlit)
+            out = scene.render(part, torch.tensor(background, device=device).expand(len(part), 3), context)
             images.append(out.rgb.clamp(0, 1).cpu().numpy())
             opacities.append(out.opacity[..., 0].cpu().numpy())
             depths.append(out.mean_depth()[..., 0].cpu().numpy())
@@ -116,7 +116,7 @@ def views_all_around(scene: Scene, size: int, rings: Mapping[int, int] = RINGS) 
     """Renders over black; of RINGS 34: three rings of 8 around the horizon, 5 from above, 5 from below."""
     cameras = [orbit(count, elevation_deg=elevation, size=size) for elevation, count in rings.items()]
     joined: dict[str, Any] = {name: torch.cat([getattr(ring, name) for ring in cameras]) for name in PER_VIEW}
-    return render_views(scene, replace(cameras[0], **joined))
+    return render_views(scene, replace(cameras[0], **joined), lit=False)
 
 
 def batches(cameras: Cameras, count: int) -> Iterator[Cameras]:

@@ -53,7 +53,7 @@ class SceneExport:
             "steps": config.steps,
             "guidance": {"name": config.guidance.name, "guidance_scale": scale},
             "prior": getattr(config.prior, "model", config.prior.name),
-            "scene": config.scene.name,
+            "scene": config.final.scene.name,
             "sds3d": importlib.metadata.version("sds3d"),
         }
 
@@ -87,7 +87,7 @@ def _is_ours(path: Path) -> bool:
 
 def artifacts_of(config: RunConfig) -> list[str]:
     """Names of all results that a run's scenes can give."""
-    known = config.scene.artifacts
+    known = config.final.scene.artifacts
     more = [name for name in (*MESHES, "check", "turntable") if "glb" in known]
     return [*known, *(name for name in [*more, *(["splat"] if "ply" in known else [])] if name not in known)]
 
@@ -101,7 +101,7 @@ def checked_format(name: str, config: RunConfig) -> str:
     if name == "ply" and name not in known:
         name = "mesh-ply"
     if name not in known:
-        what = f"no format of the scene {config.scene.name}" if name in ARTIFACTS else "unknown"
+        what = f"no format of the scene {config.final.scene.name}" if name in ARTIFACTS else "unknown"
         raise ConfigError(f"format {name!r} is {what}", hint="known: " + ", ".join(known))
     return name
 

@@ -44,6 +44,16 @@ class StepDone(_Message):
 
 
 @dataclass(frozen=True)
+class StageBegun(_Message):
+    """From `step` on the options of another stage count; stages are counted from 1."""
+
+    step: StrictInt
+    stage: StrictInt
+    stages: StrictInt
+    scene: StrictStr
+
+
+@dataclass(frozen=True)
 class Preview(_Message):
     """A preview image of the scene was written."""
 
@@ -122,8 +132,8 @@ class Failed(_Message):
 
 
 Event = (
-    Started | StepDone | Preview | Measured | CheckpointSaved | Exported | Warned | Changed | Paused | Resumed
-    | Finished | Failed
+    Started | StepDone | StageBegun | Preview | Measured | CheckpointSaved | Exported | Warned | Changed | Paused
+    | Resumed | Finished | Failed
 )  # fmt: skip
 
 

@@ -32,19 +32,23 @@ def build_report(
 ) -> dict[str, Any]:
     """The content of report.json.
 
-    `seconds` by part; `steps` that were done, fewer than planned in a run that was ended early; `forwards_per_step` for
-    each view; `meshes`, the figures of each scene's mesh. `mesh` and `metrics` are the first scene's; with several
-    scenes, `particles` has those of each.
+    `parts` are those of the stage that the scene comes from. `seconds` by part; `steps` that were done, fewer than
+    planned in a run that was ended early; `forwards_per_step` for each view; `meshes`, the figures of each
+    scene's mesh. `mesh` and `metrics` are the first scene's; with several scenes, `particles` has those of each.
     """
     metrics = [view_metrics(scene, device) | janus_metrics(prior, config, scene, device) for scene in scenes]
     each = [{"mesh": dict(mesh), "metrics": values} for mesh, values in zip(meshes, metrics, strict=True)]
+    stage = config.in_stage(config.stage_at(steps))  # of the scene that there is
+    names = [config.in_stage(number).scene.name for number in range(len(config.stages) + 1)]
+    stages = [{"scene": name, "begin": begin} for name, begin in zip(names, config.stage_begins, strict=True)]
     several = {"particles": each, "diversity": particle_diversity(scenes, device)} if len(scenes) > 1 else {}
     return {
         "prompt": config.prompt,
         "negative_prompt": config.negative_prompt,
         "seed": config.seed,
         "steps": steps,
-        "parts": {key: getattr(config, key).name for key in ("scene", "prior", "guidance", "noise", "timesteps")},
+        **({"stages": stages} if config.stages else {}),
+        "parts": {key: getattr(stage, key).name for key in ("scene", "prior", "guidance", "noise", "timesteps")},
         "device": str(device),
         "threads": torch.get_num_threads(),
         "versions": versions(),

@@ -83,14 +83,14 @@ def run_folder(config: RunConfig) -> str:
 
 def page(config: RunConfig, rows: list[Row]) -> str:
     """The HTML page beside the image."""
-    image = ARTIFACTS[config.scene.artifacts[0]]  # a sheet, or the flat image
+    image = ARTIFACTS[config.final.scene.artifacts[0]]  # a sheet, or the flat image
     return render_page("compare", config=config, rows=rows, columns=COLUMNS, image=image, sheet=SHEET)
 
 
 def _renders(path: Path) -> np.ndarray:
     """[V, SIZE, SIZE, 3]: views all around, or the one image of a flat scene."""
     session = Session.resume(path)
-    views = 1 if session.config.scene.is_flat else VIEWS
+    views = 1 if session.config.final.scene.is_flat else VIEWS
     return render_views(session.scene(), orbit(views, size=SIZE), BACKGROUND).rgb
 
 

@@ -27,6 +27,7 @@ from sds3d.scenes import Scene
 from sds3d.scenes.particles import Particles, build_scene, scenes_of
 from sds3d.training.memory import find_device, make_room, unused_gpu_warnings
 from sds3d.training.recovery import Recovery
+from sds3d.training.take_over import take_over
 from sds3d.training.trainer import Trainer
 
 PAUSE_POLL = 0.05  # seconds between looks at the mailbox during a pause
@@ -91,7 +92,7 @@ class Session:
             started = events.Started(config.prompt, self.out_dir, str(trainer.device), trainer.step, config.steps)
             first: list[events.Event] = [started, *(events.Warned(message) for message in warnings)]
             try:
-                for event in itertools.chain(first, self._train(trainer), self._finish(trainer)):
+                for event in itertools.chain(first, self._all_stages(trainer)):
                     self.folder.append(event)
                     yield event
             except Exception as error:
@@ -138,7 +139,8 @@ class Session:
                 raise CheckpointError(problems[0], hint="resume the run: it goes on from the checkpoint before")
             if checkpoint is None:
                 raise CheckpointError(f"the run of {self.out_dir} has no checkpoint yet", hint="run or resume it first")
-            scene = self._build_scene(torch.Generator().manual_seed(self.config.seed))
+            config = self.config.in_stage(self.config.stage_at(checkpoint.step))
+            scene = self._build_scene(config, torch.Generator().manual_seed(self.config.seed))
             unpack_scene(checkpoint.tensors, cast(nn.Module, scene))
             self._scenes, self._step = scenes_of(scene), checkpoint.step
         return self._scenes
@@ -148,8 +150,8 @@ class Session:
         self.scenes()
         return self._step or 0
 
-    def _build_scene(self, generator: torch.Generator) -> Scene | Particles:
-        scene = build_scene(self.config.scene, self.config.particles, generator)
+    def _build_scene(self, config: RunConfig, generator: torch.Generator) -> Scene | Particles:
+        scene = build_scene(config.scene, config.particles, generator)
         return scene.to(self.device())  # type: ignore[union-attr, no-any-return]
 
     def device(self) -> torch.device:
@@ -164,7 +166,7 @@ class Session:
 
     def draw(self, views: int = 8, size: int = 256) -> list[Path]:
         """Draw the pictures again: `views` views on the sheet, `size` pixels a side."""
-        names = [ARTIFACTS[name] for name in self.config.scene.artifacts if name in ("image", "sheet", "orbit")]
+        names = [ARTIFACTS[name] for name in self.config.final.scene.artifacts if name in ("image", "sheet", "orbit")]
         written = []
         for number, scene in enumerate(self.scenes(), start=1):
             paths = [self.folder.results_folder(number) / name for name in names]
@@ -183,25 +185,45 @@ class Session:
         warnings = self._check_words(config)
         warnings += unused_gpu_warnings(config.device, device)
         warnings += make_room(config, prior, device)
+        checkpoint, problems = self.folder.load_checkpoint() if self._resumed else (None, [])
+        warnings += [f"{problem}; going on from an older checkpoint" for problem in problems]
         generator = torch.Generator().manual_seed(config.seed)
-        scene = self._build_scene(generator)
-        self._scenes = scenes_of(scene)
-        trainer = Trainer(config, scene, prior, generator, device)
-        if self._resumed:
-            checkpoint, problems = self.folder.load_checkpoint()
-            warnings += [f"{problem}; going on from an older checkpoint" for problem in problems]
-            if checkpoint is not None:
-                trainer.restore(checkpoint)
+        trainer = self._trainer(self.config.stage_at(checkpoint.step if checkpoint else 0), generator)
+        self._scenes = scenes_of(trainer.scene)
+        if checkpoint is not None:
+            trainer.restore(checkpoint)
         self._step = trainer.step
         return trainer, warnings
+
+    def _trainer(self, stage: int, generator: torch.Generator) -> Trainer:
+        """A stage before its first step."""
+        config = self.config.in_stage(stage)
+        scene = self._build_scene(config, generator)
+        return Trainer(config, scene, self.prior(), generator, self.device(), self.config.stage_begins[stage])
 
     def _check_words(self, config: RunConfig) -> list[str]:
         return check_words(self.prior(), config.prior, config.prompt, config.negative_prompt, self.strict)
 
-    def _train(self, trainer: Trainer) -> Iterator[events.Event]:
+    def _all_stages(self, trainer: Trainer) -> Iterator[events.Event]:
+        trainer = yield from self._train(trainer)
+        yield from self._finish(trainer)
+
+    def _train(self, trainer: Trainer) -> Generator[events.Event, None, Trainer]:
+        """All steps; returns the trainer of the last stage that was begun."""
         drawn = -math.inf  # when the last preview was, by a clock that may have begun a moment ago
         recovery = Recovery(trainer, self.folder)
         while trainer.step < self.config.steps:
+            if self._is_stage_over(trainer):
+                try:
+                    recovery.check()
+                except Exception as error:
+                    yield events.Warned(recovery.recover(error)[0])
+                    continue
+                trainer = self._next_stage(trainer)
+                recovery = Recovery(trainer, self.folder)
+                stage, scene = self.config.stage_at(trainer.step), trainer.config.scene.name
+                yield events.StageBegun(trainer.step, stage + 1, len(self.config.stage_begins), scene)
+                yield self._save(recovery)
             yield from self._read_mailbox(trainer, recovery)
             if self._ending is not None:
                 break
@@ -216,6 +238,7 @@ class Session:
             self._step = trainer.step
         if trainer.step < self.config.steps and recovery.saved_step != trainer.step:
             yield self._save_last(recovery)
+        return trainer
 
     def _attempt(self, trainer: Trainer, recovery: Recovery) -> Generator[events.Event, None, bool]:
         """One step, or what is done about one that fails; whether a checkpoint is due. No ruined scene is saved."""
@@ -248,7 +271,21 @@ class Session:
             return events.Warned(f"{unfit.args[0]}: it is not saved, and resuming goes on from step {step}")
         return self._save(recovery)
 
+    def _is_stage_over(self, trainer: Trainer) -> bool:
+        return trainer.step == trainer.first + trainer.config.steps < self.config.steps
+
+    def _next_stage(self, trainer: Trainer) -> Trainer:
+        """The stage that begins now, with a scene that has taken over the one before."""
+        following = self._trainer(self.config.stage_at(trainer.step), trainer.generator)
+        for old, new in zip(scenes_of(trainer.scene), scenes_of(following.scene), strict=True):
+            take_over(old, new)
+        following.go_on_from(trainer)
+        self._scenes = scenes_of(following.scene)
+        return following
+
     def _is_save_due(self, trainer: Trainer) -> bool:
+        if self._is_stage_over(trainer):
+            return False  # a checkpoint of this step holds the scene of the stage that begins at it
         return trainer.step % self.config.checkpoint_every == 0 or trainer.step == self.config.steps
 
     def _read_mailbox(self, trainer: Trainer, recovery: Recovery) -> Iterator[events.Event]:
@@ -283,8 +320,8 @@ class Session:
             return
         if recovery.saved_step != trainer.step:
             yield self._save(recovery)
-        trainer.change(config)
         self.config = config
+        trainer.change(config.in_stage(self.config.stage_at(trainer.step)))
         self.folder.write_config(config)
         yield events.Changed(trainer.step, changes)
         yield from (events.Warned(warning) for warning in warnings)
@@ -299,7 +336,7 @@ class Session:
         if len(scenes) > 1:
             write_preview(scenes, self.out_dir / OVERVIEW, size=192)
             yield events.Exported(self.out_dir / OVERVIEW)
-        for index, file_format in itertools.product(range(len(scenes)), self.config.scene.artifacts):
+        for index, file_format in itertools.product(range(len(scenes)), trainer.config.scene.artifacts):
             if self._ending is events.Stop or any(isinstance(command, events.Stop) for command in self._mailbox):
                 yield events.Finished(interrupted=True)  # the last step is saved: resuming goes on here
                 return

@@ -44,7 +44,10 @@ class Trainer:
         prior: Prior,
         generator: torch.Generator,
         device: torch.device,
+        first: int = 0,
     ) -> None:
+        """`first`: the run's steps before this stage; `config.steps` are those of the stage."""
+        self.first = self.step = first  # steps done
         self.config, self.scene, self.prior = config, scene, prior
         self.generator, self.device = generator, device
         self.prompts = self._build_prompts()
@@ -52,14 +55,12 @@ class Trainer:
         noise_state = config.noise.init(prior.latent_shape, generator, config.particles)
         self.noise_state = None if noise_state is None else noise_state.to(device)
         background = config.scene.background
-        self.environment_map, groups = None, list[ParamGroup]()
+        self.environment_map = None
         if isinstance(background, LearnedBackground):
             self.environment_map = EnvironmentMap(background).to(device)
-            groups = [ParamGroup("background", [self.environment_map.raw_colors], MAP_LEARNING_RATE)]
-        self.optimizer = build_optimizer(config.optim, scene, self.state, groups)
+        self.optimizer = self._build_optimizer()
         image = config.reference_image
         self.reference_image = None if image is None else ReferenceImage(image, device)
-        self.step = 0  # steps done
         self.rate = 1.0  # factor on all learning rates; less after the run went back, see sds3d.training.recovery
         self.seconds = dict.fromkeys(PARTS, 0.0)
         self._counter = ForwardCounter.of(prior)
@@ -67,13 +68,13 @@ class Trainer:
 
     def run(self) -> Iterator[StepDone]:
         """Step until the end."""
-        while self.step < self.config.steps:
+        while self.step < self.first + self.config.steps:
             yield self.advance()
 
     def advance(self) -> StepDone:
         """One step. NumericsError where a loss or gradient is not finite; the scene is then as before the step."""
         config, scene, prior, generator = self.config, self.scene, self.prior, self.generator
-        started, progress, views = time.perf_counter(), self.step / config.steps, config.cameras.views
+        started, progress, views = time.perf_counter(), self._done() / config.steps, config.cameras.views
         set_learning_rates(config.optim, self.optimizer, progress, self.rate)
         cameras = sample_cameras(config.cameras, generator, progress).to(self.device)
         background = config.scene.background.sample(views, generator).to(self.device)
@@ -115,18 +116,37 @@ class Trainer:
         with self._timed("optimizer"):
             take_step(self.optimizer, renders)
             self.optimizer.zero_grad(set_to_none=True)
-            scene.after_step(self.step, config.steps, out, self.optimizer)
+            scene.after_step(self._done(), config.steps, out, self.optimizer)
         self.step += 1
         shown = {}
-        if self.step % LOG_EVERY == 0 or self.step == config.steps:
+        if self.step % LOG_EVERY == 0 or self._done() == config.steps:
             shown = {name: losses[name].item() for name, weight in weights.items() if weight}
             shown |= {name: value.item() for name, value in stats.items()}
         return StepDone(self.step, shown, time.perf_counter() - started)
+
+    def go_on_from(self, before: "Trainer") -> None:
+        """The run's sums, from the stage before; its optimizer ends with it."""
+        self.seconds |= before.seconds
+        self._counted_from = before._counted_from
+        if self.environment_map is not None and before.environment_map is not None:
+            self.environment_map.load_state_dict(before.environment_map.state_dict())
+        # a new scene has new parameters, so that what the optimizer held is void
+        self.optimizer = self._build_optimizer()
+
+    def _done(self) -> int:
+        """Steps of the stage that are done."""
+        return self.step - self.first
 
     def change(self, config: RunConfig) -> None:
         """Go on with other options, those that RunConfig.with_changes allows; state and random numbers stay."""
         self.config = config
         self.prompts = self._build_prompts()
+
+    def _build_optimizer(self) -> torch.optim.Adam:
+        groups = list[ParamGroup]()
+        if self.environment_map is not None:
+            groups = [ParamGroup("background", [self.environment_map.raw_colors], MAP_LEARNING_RATE)]
+        return build_optimizer(self.config.optim, self.scene, self.state, groups)
 
     def _build_prompts(self) -> Prompts:
         config = self.config

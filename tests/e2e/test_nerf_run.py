@@ -23,7 +23,7 @@ SMALL = {
 def test_a_run_hands_over_a_mesh_and_goes_on_where_it_stopped(small_config, tmp_path: Path, monkeypatch) -> None:
     assert NerfConfig.artifacts == ("sheet", "orbit", "glb")
     monkeypatch.setattr(NerfConfig, "artifacts", ("sheet", "glb"))  # a video takes its time
-    monkeypatch.setattr("sds3d.export.render_sheet", lambda scene: render_sheet(scene, size=32))
+    monkeypatch.setattr("sds3d.run.artifacts.render_sheet", lambda scene: render_sheet(scene, size=32))
     config = small_config(scene=SMALL, loss_weights={}, steps=12, checkpoint_every=4, **{"export.level": 5.0})
     assert {"sparsity", "opaque", "z_variance"} <= config.loss_weights.keys()  # default_overrides of the scene
     whole, cut = Session(config, tmp_path / "whole"), Session(config, tmp_path / "cut")

@@ -5,7 +5,10 @@ import pytest
 import torch
 import trimesh
 
+from sds3d.cameras import orbit
 from sds3d.export.extract import ExportConfig, extract_mesh
+from sds3d.export.formats import verification_views
+from sds3d.export.views import render_views
 from sds3d.metrics.image import psnr
 from sds3d.scenes import MeshConfig
 from sds3d.scenes.shading import Sun
@@ -55,3 +58,14 @@ def test_the_texture_has_the_colours_without_light_and_hard_borders(scene) -> No
     want = Stripes()(torch.tensor(points)).numpy()
     inside = np.abs((points[:, 2] * 5) % 1 - 0.5) < 0.42  # not on a border, where a texel holds one colour or the other
     assert psnr(float(np.square(found - want)[inside].mean())) > 40
+
+
+def test_pictures_are_lit_and_what_exports_are_compared_with_is_not(scene) -> None:
+    above = orbit(1, elevation_deg=80, size=48)
+    side = orbit(1, elevation_deg=0, size=48)
+    lit, unlit = (render_views(scene, above, lit=lit).rgb[0, 24, 24] for lit in (True, False))
+    np.testing.assert_allclose(lit, unlit, atol=0.01)  # 0.4 + 0.6 from straight above
+    lit, unlit = (render_views(scene, side, lit=lit).rgb[0, 24, 24] for lit in (True, False))
+    np.testing.assert_allclose(lit, 0.4 * unlit, atol=0.01)
+    truth = verification_views(scene)
+    np.testing.assert_array_equal(truth.rgb, render_views(scene, truth.cameras, lit=False).rgb)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from sds3d.config import PRESETS
+from sds3d.config import PRESETS, load_config
 from sds3d.scenes.densify import (
     DensifyConfig,
     Refinement,
@@ -119,7 +119,7 @@ def test_children_have_an_interval_and_a_twentieth_of_the_run_to_be_optimized_in
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_no_preset_ends_on_a_refinement(preset: str):
-    steps = PRESETS[preset]["steps"]
+    steps = load_config(preset=preset, overrides={"prompt": "a red mug"}).in_stage(0).steps
     assert steps - 100 <= refinements(steps)[-1] <= steps - 50
 
 

@@ -1,0 +1,53 @@
+"""How the scene of a stage takes over what the stage before has made."""
+
+from typing import cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from sds3d.export.extract import ExportConfig, extract_mesh
+from sds3d.export.views import scene_device
+from sds3d.scenes.base import Scene
+from sds3d.scenes.mesh import Mesh, vertex_normals
+
+FACES = 8000  # of the surface that a mesh begins as
+CELLS = 96  # of the grid that it is searched on: it is not yet the result
+POINTS = 60_000  # of the surface, whose colours the field begins with
+FIT_STEPS = 150
+
+
+def take_over(old: Scene, new: Scene) -> None:
+    """A scene of the same kind goes on from the old one's state; a mesh begins as the surface of splats or of a field.
+
+    ExportError where the old scene has no surface. An optimizer that holds the new scene's parameters is void.
+    """
+    if type(old) is type(new):
+        cast(nn.Module, new).load_state_dict(cast(nn.Module, old).state_dict())
+    else:
+        assert isinstance(new, Mesh), f"{type(new)} takes over nothing of another kind"
+        become_surface(new, old)
+
+
+def become_surface(mesh: Mesh, scene: Scene) -> None:
+    """The mesh as the scene's surface, with its colours, of which the light that the mesh adds is taken out."""
+    device = scene_device(mesh)
+    surface = extract_mesh(scene, ExportConfig(resolution=CELLS, faces=FACES, color="vertex"))
+    vertices, faces = torch.from_numpy(surface.vertices), torch.from_numpy(surface.faces.astype(np.int32))
+    mesh.set_surface(vertices.to(device), faces.to(device))
+    generator = torch.Generator().manual_seed(0)
+    corners = vertices[faces.long()]
+    areas = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=-1)
+    chosen = torch.multinomial(areas, POINTS, replacement=True, generator=generator)
+    shares = -torch.rand(POINTS, 3, 1, generator=generator).log()  # uniform over each triangle
+    shares = shares / shares.sum(dim=1, keepdim=True)
+
+    def at_points(values: torch.Tensor) -> torch.Tensor:
+        return (values[faces.long()[chosen]] * shares).sum(dim=1)
+
+    colors, places = at_points(torch.from_numpy(surface.colors)), at_points(vertices)
+    if mesh.config.light is not None:
+        normals = nn.functional.normalize(at_points(vertex_normals(vertices, faces)), dim=-1)
+        colors = colors / mesh.config.light.on(normals)[:, None].clamp_min(0.1)
+    with torch.enable_grad():
+        mesh.color_field.fit(places.to(device), colors.clamp(0, 1).to(device), generator, FIT_STEPS)
