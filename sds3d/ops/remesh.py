@@ -83,7 +83,9 @@ def thickness(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Floa
     points, corners = checked_mesh(vertices, faces, "thickness")
     p, q, r = points[corners.long()].unbind(1)
     flat = torch.linalg.cross(q - p, r - p).repeat_interleave(3, dim=0)
-    normals = torch.nn.functional.normalize(torch.zeros_like(points).index_add(0, corners.long().flatten(), flat), dim=1)
+    normals = torch.nn.functional.normalize(
+        torch.zeros_like(points).index_add(0, corners.long().flatten(), flat), dim=1
+    )
     return torch.ops.sds3d.mesh_thickness(points, corners, normals).to(vertices)
 
 

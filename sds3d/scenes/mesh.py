@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from sds3d.cameras import project
+from sds3d.cameras import orbit, project
+from sds3d.ops.finish import finish
 from sds3d.ops.hash_encode import HashGrid
 from sds3d.ops.large_steps import LargeSteps
 from sds3d.ops.outlines import blend_outlines, mesh_edges, outline_crossings
@@ -33,6 +34,7 @@ PICTURE_PIXELS = 4_000_000  # samples of one pass without gradient; bounds memor
 START_RADIUS = 0.5  # world units: it starts as a ball
 LR_VERTICES = 0.03  # of u, in which a step spreads over the vertex's neighbours
 LR_COLORS = 0.01
+FINISH_IOU, FINISH_WORST, FINISH_PIXELS = 0.93, 0.85, 128
 COARSEST = 8  # cells of the coarsest grid of colours
 INSIDE_SAMPLES = 100_000  # of the surface, to tell inside from outside
 
@@ -64,6 +66,9 @@ class MeshConfig(SceneConfig):
     smoothness: Annotated[
         float, Field(ge=0, le=1000, description="How far a step spreads over the surface: lambda of the large steps")
     ] = 10.0
+    finish: Annotated[
+        int, Field(ge=0, le=10, description="Rounds of smoothing walls and straightening creases at the end; 0: none")
+    ] = 3
     samples: Annotated[int, Field(ge=1, le=8, description="Samples along each side of a training pixel")] = 3
     light: Annotated[
         Sun | None, Field(description="A light fixed in the world, kept out of the colours; null: none")
@@ -202,11 +207,36 @@ class Mesh(nn.Module):
 
     @torch.no_grad()
     def after_step(self, step: int, steps: int, out: RenderOutput, optimizer: Optimizer) -> None:
-        """Keep the vertices inside the bounds."""
+        """Keep the vertices inside the bounds; after the last step, finish the surface."""
         vertices = self.vertices()
         norm = vertices.norm(dim=-1, keepdim=True)
         if bool((norm > BOUND_RADIUS).any()):
             self.raw_vertices.copy_(self._steps.to_u(vertices * (BOUND_RADIUS / norm).clamp_max(1.0)))
+        if step + 1 == steps and self.config.finish > 0:
+            before = self.raw_vertices
+            self.finish()
+            for group in optimizer.param_groups:  # its moments are those of another topology
+                group["params"] = [self.raw_vertices if p is before else p for p in group["params"]]
+            optimizer.state.pop(before, None)
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Flat walls and straight creases (sds3d.ops.finish), with as many rounds as the silhouettes allow.
+
+        Noise goes with them, so silhouettes may change a little: by an IoU of FINISH_IOU in the mean of the views, and
+        of FINISH_WORST in each. Where even one round changes more, the surface stays as it is.
+        """
+        cameras = orbit(8, elevation_deg=20, size=FINISH_PIXELS).to(self.faces.device)
+        black = torch.zeros(len(cameras), 3, device=self.faces.device)
+        vertices, faces = self.surface()
+        before = self.render(cameras, black).opacity > 0.5
+        for rounds in range(self.config.finish, 0, -1):
+            self.set_surface(*finish(vertices, faces, len(faces), rounds))
+            after = self.render(cameras, black).opacity > 0.5
+            iou = (before & after).sum((1, 2, 3)) / (before | after).sum((1, 2, 3)).clamp_min(1)
+            if float(iou.mean()) >= FINISH_IOU and float(iou.min()) >= FINISH_WORST:
+                return
+        self.set_surface(vertices, faces)
 
     @torch.no_grad()
     def surface(self) -> tuple[Float[Tensor, "V 3"], Int[Tensor, "F 3"]]:

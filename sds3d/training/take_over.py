@@ -4,13 +4,16 @@ from typing import cast
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import nn
 
 from sds3d.export.extract import ExportConfig, extract_mesh
 from sds3d.export.views import scene_device
+from sds3d.ops.finish import finish
 from sds3d.scenes.base import Scene
 from sds3d.scenes.mesh import Mesh, vertex_normals
 
+FOUND_FACES = 20_000  # of the surface as it is found, with its colours
 FACES = 8000  # of the surface that a mesh begins as
 CELLS = 96  # of the grid that it is searched on: it is not yet the result
 POINTS = 60_000  # of the surface, whose colours the field begins with
@@ -32,8 +35,10 @@ def take_over(old: Scene, new: Scene) -> None:
 def become_surface(mesh: Mesh, scene: Scene) -> None:
     """The mesh as the scene's surface, with its colours, of which the light that the mesh adds is taken out."""
     device = scene_device(mesh)
-    surface = extract_mesh(scene, ExportConfig(resolution=CELLS, faces=FACES, color="vertex"))
+    surface = extract_mesh(scene, ExportConfig(resolution=CELLS, faces=FOUND_FACES, color="vertex"))
     vertices, faces = torch.from_numpy(surface.vertices), torch.from_numpy(surface.faces.astype(np.int32))
+    colored = cKDTree(surface.vertices)
+    vertices, faces = finish(vertices, faces, FACES, rounds=1)  # even faces, and the worst of the lumps away
     mesh.set_surface(vertices.to(device), faces.to(device))
     generator = torch.Generator().manual_seed(0)
     corners = vertices[faces.long()]
@@ -45,7 +50,10 @@ def become_surface(mesh: Mesh, scene: Scene) -> None:
     def at_points(values: torch.Tensor) -> torch.Tensor:
         return (values[faces.long()[chosen]] * shares).sum(dim=1)
 
-    colors, places = at_points(torch.from_numpy(surface.colors)), at_points(vertices)
+    colors, places = (
+        at_points(torch.from_numpy(surface.colors[colored.query(vertices.numpy())[1]])),
+        at_points(vertices),
+    )
     if mesh.config.light is not None:
         normals = nn.functional.normalize(at_points(vertex_normals(vertices, faces)), dim=-1)
         colors = colors / mesh.config.light.on(normals)[:, None].clamp_min(0.1)

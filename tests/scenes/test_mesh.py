@@ -10,6 +10,7 @@ from torch import nn
 
 from sds3d.cameras import CamerasConfig, orbit, sample_cameras
 from sds3d.scenes import SCENES, MeshConfig, Scene
+from sds3d.scenes import mesh as module
 from sds3d.scenes.base import RenderContext
 from sds3d.scenes.mesh import BOUND_RADIUS, Mesh, face_normals, vertex_normals
 from sds3d.scenes.optimizer import OptimConfig, build_optimizer
@@ -210,6 +211,55 @@ def test_colours_have_no_gradient_to_places_but_light_and_outlines_have() -> Non
         assert (grad is not None and bool(grad.abs().max() > 0)) == moved
         (grad,) = torch.autograd.grad(out.opacity.sum(), each.raw_vertices)
         assert grad.abs().max() > 0
+
+
+@pytest.mark.slow
+def test_the_last_step_finishes_the_surface_and_a_longer_run_can_go_on() -> None:
+    """A rough box comes out with flat sides; what the optimizer held of the old vertices is gone."""
+    box = trimesh.creation.box((0.9, 0.7, 0.8)).subdivide_to_size(0.06)
+    box.merge_vertices()
+    rough = torch.tensor(box.vertices, dtype=torch.float32)
+    rough = rough + 0.008 * torch.randn(rough.shape, generator=torch.Generator().manual_seed(0))
+    scene = make_scene()
+    scene.set_surface(rough, torch.tensor(box.faces).int())
+    optimizer = build_optimizer(OptimConfig(), scene, None)
+    out = scene.render(orbit(1, size=16), torch.zeros(1, 3), training())
+    out.rgb.sum().backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+    def off_the_axes():  # mean angle between faces' normals and the nearest axis
+        cosine = face_normals(*scene.surface()).abs().amax(1).clamp(max=1)
+        return float(cosine.arccos().rad2deg().mean())
+
+    before = off_the_axes()
+    scene.after_step(8, 10, out, optimizer)
+    assert off_the_axes() == before
+    scene.after_step(9, 10, out, optimizer)
+    assert off_the_axes() < 0.3 * before
+    assert optimizer.param_groups[0]["params"][0] is scene.raw_vertices
+    assert scene.raw_vertices not in optimizer.state
+    again = make_scene()
+    other = build_optimizer(OptimConfig(), again, None)
+    again.load_state_dict(scene.state_dict())
+    other.load_state_dict(optimizer.state_dict())
+    again.render(orbit(1, size=16), torch.zeros(1, 3), training()).rgb.sum().backward()
+    other.step()
+
+
+@pytest.mark.slow
+def test_a_finish_that_changes_what_is_seen_is_left_out(monkeypatch) -> None:
+    scene, rounds = target(finish=2), []
+
+    def shrunk(vertices, faces, count, number):
+        rounds.append(number)
+        return 0.7 * vertices, faces
+
+    monkeypatch.setattr(module, "finish", shrunk)
+    before = scene.vertices().detach()
+    scene.finish()
+    assert rounds == [2, 1]
+    torch.testing.assert_close(scene.vertices(), before, atol=1e-5, rtol=0)
 
 
 def test_one_second_moment_for_all_vertices_and_adam_for_the_rest() -> None:
