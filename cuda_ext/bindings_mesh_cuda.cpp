@@ -42,8 +42,8 @@ Tensor rasterize_triangles_backward_cuda(Tensor points, Tensor faces, Tensor fac
   require(face.dim() == 3, "face: expected [B, H, W]");
   const TriangleArguments a(points, faces, face.size(1), face.size(2));
   const Tensor seen = checked(face, "face", INT, {a.shape.views, a.shape.height, a.shape.width}, a.points);
-  const Tensor grad = checked(grad_barycentric, "grad_barycentric", FLOAT,
-                              {a.shape.views, a.shape.height, a.shape.width, 3}, a.points);
+  const Tensor grad =
+      checked(grad_barycentric, "grad_barycentric", FLOAT, {a.shape.views, a.shape.height, a.shape.width, 3}, a.points);
   const OnDevice on(a.points);
   const Sums sums({a.shape.views, a.shape.vertices, 3}, deterministic, a.points);
   check(launch_rasterize_triangles_backward(a.shape, a.in, ints(seen), floats(grad), sums.pointers, on.stream),
@@ -72,8 +72,7 @@ std::tuple<Tensor, Tensor> interpolate_backward_cuda(Tensor attributes, Tensor f
     std::vector<int64_t> size = {a.shape.vertices, a.shape.channels};
     if (!a.shape.shared) size.insert(size.begin(), a.shape.views);
     const Sums sums(size, deterministic, a.attributes);
-    check(launch_attribute_gradient(a.shape, a.in, floats(upstream), sums.pointers, on.stream),
-          "interpolate_backward");
+    check(launch_attribute_gradient(a.shape, a.in, floats(upstream), sums.pointers, on.stream), "interpolate_backward");
     grad_attributes = sums.values;
   }
   if (for_barycentric) {

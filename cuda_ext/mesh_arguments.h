@@ -50,14 +50,12 @@ struct InterpolateArguments {
   Tensor attributes, faces, face, barycentric;
   InterpolateInputs in;
 
-  InterpolateArguments(const Tensor& attributes_, const Tensor& faces_, const Tensor& face_,
-                       const Tensor& barycentric_)
+  InterpolateArguments(const Tensor& attributes_, const Tensor& faces_, const Tensor& face_, const Tensor& barycentric_)
       : shape(shape_of(attributes_, face_)) {
     const int64_t h = face_.size(1), w = face_.size(2);
-    attributes = shape.shared
-                     ? checked(attributes_, "attributes", FLOAT, {shape.vertices, shape.channels}, attributes_)
-                     : checked(attributes_, "attributes", FLOAT, {shape.views, shape.vertices, shape.channels},
-                               attributes_);
+    attributes = shape.shared ? checked(attributes_, "attributes", FLOAT, {shape.vertices, shape.channels}, attributes_)
+                              : checked(attributes_, "attributes", FLOAT, {shape.views, shape.vertices, shape.channels},
+                                        attributes_);
     faces = checked(faces_, "faces", INT, {faces_.size(0), 3}, attributes_);
     face = checked(face_, "face", INT, {shape.views, h, w}, attributes_);
     barycentric = checked(barycentric_, "barycentric", FLOAT, {shape.views, h, w, 3}, attributes_);

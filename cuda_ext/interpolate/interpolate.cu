@@ -40,8 +40,8 @@ cudaError_t launch_interpolate(const InterpolateShape& shape, const InterpolateI
   return cudaGetLastError();
 }
 
-cudaError_t launch_attribute_gradient(const InterpolateShape& shape, const InterpolateInputs& in,
-                                      const float* upstream, const ExactSums& sums, cudaStream_t stream) {
+cudaError_t launch_attribute_gradient(const InterpolateShape& shape, const InterpolateInputs& in, const float* upstream,
+                                      const ExactSums& sums, cudaStream_t stream) {
   const int64_t pixels = shape.views * shape.pixels;
   return launch_sums(sums, stream, [&](auto add) {
     SDS3D_LAUNCH(attribute_gradient_kernel, blocks_for(pixels), THREADS, stream, shape, in, upstream, add);
@@ -52,8 +52,7 @@ cudaError_t launch_barycentric_gradient(const InterpolateShape& shape, const Int
                                         const float* upstream, float* grad_barycentric, cudaStream_t stream) {
   const int64_t pixels = shape.views * shape.pixels;
   if (pixels == 0) return cudaSuccess;
-  SDS3D_LAUNCH(barycentric_gradient_kernel, blocks_for(pixels), THREADS, stream, shape, in, upstream,
-               grad_barycentric);
+  SDS3D_LAUNCH(barycentric_gradient_kernel, blocks_for(pixels), THREADS, stream, shape, in, upstream, grad_barycentric);
   return cudaGetLastError();
 }
 

@@ -11,12 +11,18 @@ namespace {
 template <class Function>
 void with_channels(int channels, const Function& function) {
   switch (channels) {
-    case 1: return function(Channels<1>{});
-    case 3: return function(Channels<3>{});
-    case 4: return function(Channels<4>{});
-    case 6: return function(Channels<6>{});
-    case 7: return function(Channels<7>{});
-    default: return function(Channels<0>{});
+    case 1:
+      return function(Channels<1>{});
+    case 3:
+      return function(Channels<3>{});
+    case 4:
+      return function(Channels<4>{});
+    case 6:
+      return function(Channels<6>{});
+    case 7:
+      return function(Channels<7>{});
+    default:
+      return function(Channels<0>{});
   }
 }
 
@@ -39,7 +45,8 @@ void interpolate_backward(const InterpolateShape& shape, const InterpolateInputs
     for (int64_t pixel = begin; pixel < end; ++pixel) {
       if (in.face[pixel] < 0) continue;
       if (grad_attributes != nullptr) attribute_gradient<channels.count>(shape, in, upstream, pixel, add);
-      if (grad_barycentric != nullptr) barycentric_gradient<channels.count>(shape, in, upstream, grad_barycentric, pixel);
+      if (grad_barycentric != nullptr)
+        barycentric_gradient<channels.count>(shape, in, upstream, grad_barycentric, pixel);
     }
   });
 }

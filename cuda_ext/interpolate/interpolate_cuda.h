@@ -12,8 +12,8 @@ cudaError_t launch_interpolate(const InterpolateShape& shape, const InterpolateI
                                cudaStream_t stream);
 
 // `sums` are those of the attributes' gradient.
-cudaError_t launch_attribute_gradient(const InterpolateShape& shape, const InterpolateInputs& in,
-                                      const float* upstream, const ExactSums& sums, cudaStream_t stream);
+cudaError_t launch_attribute_gradient(const InterpolateShape& shape, const InterpolateInputs& in, const float* upstream,
+                                      const ExactSums& sums, cudaStream_t stream);
 cudaError_t launch_barycentric_gradient(const InterpolateShape& shape, const InterpolateInputs& in,
                                         const float* upstream, float* grad_barycentric, cudaStream_t stream);
 

@@ -1,9 +1,9 @@
 // Antialiasing of a mesh's outlines, with gradients to its vertices.
 //
-// An outline edge has one face that looks at the camera and one that does not, or one face only. It is walked along both
-// axes of the screen: in every row (and column) it passes between two pixel centres, that of the inside, which sees the
-// mesh, and that of the outside. With d in [0, 1] the distance from the inside's centre to the edge, in pixels, the edge
-// covers d - 1/2 of the outside pixel (d > 1/2), or leaves 1/2 - d of the inside pixel uncovered:
+// An outline edge has one face that looks at the camera and one that does not, or one face only. It is walked along
+// both axes of the screen: in every row (and column) it passes between two pixel centres, that of the inside, which
+// sees the mesh, and that of the outside. With d in [0, 1] the distance from the inside's centre to the edge, in
+// pixels, the edge covers d - 1/2 of the outside pixel (d > 1/2), or leaves 1/2 - d of the inside pixel uncovered:
 //   out[target] += w (color[source] - color[target]),   w = share |d - 1/2|
 // so the covered area of an image is exact to the width of a pixel, and moves with the vertices. It depends on edges
 // only, not on which face a pixel happens to see: faces smaller than a pixel lose nothing.

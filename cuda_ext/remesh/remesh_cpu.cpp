@@ -1,12 +1,12 @@
-// Isotropic remeshing after Botsch and Kobbelt 2004 (A Remeshing Approach to Multiresolution Modeling): split long edges,
-// collapse short ones, flip towards six neighbours, even out within the surface, project onto the input; with creases,
-// corners and borders kept. Half-edge 3 f + k runs from corner k of face f to the next one.
-#include "remesh.h"
-
+// Isotropic remeshing after Botsch and Kobbelt 2004 (A Remeshing Approach to Multiresolution Modeling): split long
+// edges, collapse short ones, flip towards six neighbours, even out within the surface, project onto the input; with
+// creases, corners and borders kept. Half-edge 3 f + k runs from corner k of face f to the next one.
 #include <algorithm>
 #include <cmath>
 #include <memory>
 #include <sstream>
+
+#include "remesh.h"
 
 namespace sds3d {
 
@@ -19,7 +19,7 @@ constexpr double FOLD_COS = -0.985;                    // beyond 170 degrees an 
 constexpr double FLAT = 1e-4;                          // height over longest edge of a face without a normal
 constexpr double KEEP_COS = 0.5;                       // no face's normal turns by more than 60 degrees in one step
 constexpr double STEP = 0.8;                           // of the way to the middle of the neighbours
-constexpr int PASSES = 16;                             // of splits or collapses in one iteration; each halves edges or doubles them
+constexpr int PASSES = 16;  // of splits or collapses in one iteration; each halves edges or doubles them
 
 enum Kind : uint8_t { FREE, LINE, CORNER };
 
@@ -328,7 +328,8 @@ class Remesher {
     return false;
   }
 
-  // The least quality of the two faces at an edge, and that after a flip; no flip where it would fold or double an edge.
+  // The least quality of the two faces at an edge, and that after a flip; no flip where it would fold or double an
+  // edge.
   bool may_flip(int32_t h, double* before, double* after) const {
     const int32_t t = twin_[h];
     if (t < 0 || line_[h] >= 0) return false;
@@ -643,7 +644,8 @@ class Remesher {
   const RemeshOptions options_;
   std::vector<int32_t> origin_, twin_, line_;  // of half-edges; -1: a face that is gone, no other face, no line
   std::vector<Vec> point_;
-  std::vector<int32_t> out_, home_;  // a half-edge that leaves a vertex (a border's own), the face of the input it is on
+  std::vector<int32_t> out_,
+      home_;  // a half-edge that leaves a vertex (a border's own), the face of the input it is on
   std::vector<uint8_t> kind_;
   bool has_size_;
   std::vector<double> size_, given_size_;  // targets at the vertices, and at those of the input
