@@ -8,7 +8,7 @@ which rasterizes only and has no gradient; PyTorch3D's rasterizer on the CPU, wh
 
 The mesh is a ball that fills 70% of the image's side; four channels are interpolated. "rasterize bwd" is the gradient
 of random numbers at the barycentrics to the points; "backward" that of the blended image to vertices and colours, all
-ops together; "all" is it and the forward ops. "same" is the part of the pixels that see the face that the best kernels see.
+ops together; "all" is it and the forward ops. "same" is the part of the pixels that see the face that our kernels see.
 Times are the least of many rounds, in each of which every contestant has its turn (who takes over a second has one); on
 one thread they are the process's own time, since another job that takes the core away would count against slow
 contestants alone. The last columns are a contestant's time over that of the best kernels: compare ratios of one run,
