@@ -40,6 +40,11 @@ def write_json(path: Path, value: object) -> None:
     write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
+def is_draft(path: Path) -> bool:
+    """Whether a file of this name is one that is being written, or was when its writer ended."""
+    return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
 @contextmanager
 def temporary_folder(path: Path) -> Iterator[Path]:
     """An empty folder beside `path`, on the same disk, that is gone at the end."""

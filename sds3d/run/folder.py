@@ -28,7 +28,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from sds3d.atomic import temporary_folder, write_json, writing
+from sds3d.atomic import is_draft, temporary_folder, write_json, writing
 from sds3d.config import RunConfig, read_json_object
 from sds3d.errors import CheckpointError, ConfigError, OutputError, RunBusy
 from sds3d.run.artifacts import ARTIFACTS, OVERVIEW, PICTURES, side_files
@@ -180,8 +180,11 @@ class RunFolder:
             yield
 
     def is_free(self) -> bool:
-        """Whether the folder is there and holds no files, so that a new run can take it."""
-        return self.path.is_dir() and all(path == self._lock_file for path in self.path.iterdir())
+        """Whether the folder is there and holds no files, so that a new run can take it.
+
+        What a process left that was killed while it wrote its first file does not count: whoever writes has the lock.
+        """
+        return self.path.is_dir() and all(path == self._lock_file or is_draft(path) for path in self.path.iterdir())
 
     def holder(self) -> Holder | None:
         """The process that works on the run now."""

@@ -255,6 +255,17 @@ def test_a_folder_without_a_name_of_its_own_is_not_claimed(name: str, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_whose_run_was_killed_while_it_wrote_its_first_file_is_taken_again(tmp_path: Path) -> None:
+    """Else the same command would begin a second folder beside it, and a resume find no run in the first."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".config.json.0a1b2c3d.tmp").write_text('{"prompt": "a re')
+    with RunFolder.claim(tmp_path / "run") as folder:
+        assert folder.path.name == "run"
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with RunFolder.claim(tmp_path / "run") as folder:
+        assert folder.path.name == "run-2"
+
+
 def test_a_config_is_written_whole_or_the_folder_stays_free(small_config, tmp_path: Path, monkeypatch) -> None:
     from sds3d.run import folder as module
 
