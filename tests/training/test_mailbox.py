@@ -44,7 +44,6 @@ def test_a_change_holds_from_the_next_step_and_is_an_event(small_config, tmp_pat
 
 
 def test_two_changes_at_once_both_hold(small_config, tmp_path: Path) -> None:
-    """B1: one that arrived while the first was being applied undid it."""
     session = Session(small_config(steps=12), tmp_path / "run")
     first, second = Change({"prompt": "a blue ball"}), Change({"guidance.guidance_scale": 2.0})
     events = run_with(session, 6, first, second)
@@ -54,6 +53,7 @@ def test_two_changes_at_once_both_hold(small_config, tmp_path: Path) -> None:
 
 
 def test_a_change_that_arrives_while_another_is_applied_undoes_nothing(small_config, tmp_path: Path) -> None:
+    """B1: it took the options that were there before the first for those that the first had left."""
     session, sent = Session(small_config(steps=12), tmp_path / "run"), False
     save = session.folder.__class__.save_checkpoint
 

@@ -14,10 +14,14 @@ from typing import Any
 
 import pytest
 
+from sds3d.errors import ConfigError
 from sds3d.jobs import Queue, Selection, Worker
 from sds3d.jobs.processes import process_start
 from sds3d.training.session import Session
+from sds3d_app.cli import invoke
 from sds3d_app.exit_codes import INTERRUPTED
+from sds3d_app.ui import server
+from sds3d_app.ui.run_index import RunIndex
 from sds3d_app.workers import local_pool, process
 from sds3d_app.workers.local_pool import WorkerPool, environment_of, sharing_note
 
@@ -130,6 +134,53 @@ def test_those_that_die_at_once_are_replaced_less_and_less_often(
     pool._places[0].fast_deaths = 5000  # half a day later: 2 to the power of that is no number
     pool._plan_next(pool._places[0], code)
     pool._scratch.cleanup()
+
+
+@pytest.fixture
+def visible_gpus(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """The GPUs of each worker that is started, on a machine with two; the workers end at once."""
+    given: list[str | None] = []
+
+    def start(*arguments: object, env: dict[str, str], **options: object) -> FakeProcess:
+        given.append(env.get("CUDA_VISIBLE_DEVICES"))
+        return FakeProcess(0)
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(local_pool.subprocess, "Popen", start)
+    for module in (local_pool, server):
+        monkeypatch.setattr(module, "gpu_count", lambda: 2)
+    return given
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [("auto", ["0", "1", "0"]), ("cuda", ["0", "1", "0"]), ("cuda:1", [None] * 3)],  # a GPU that a person named
+)
+def test_a_batch_gives_its_workers_gpus_in_turn(
+    device: str, expected: list[str | None], visible_gpus: list[str | None], tmp_path: Path
+) -> None:
+    """B12: all of them were on GPU 0."""
+    (tmp_path / "list.txt").write_text("a red ball\n")
+    arguments = ["--set", f"device={device}", "--jobs", "3", "--out", str(tmp_path / "out")]
+    invoke(["batch", str(tmp_path / "list.txt"), *arguments])
+    assert visible_gpus == expected
+
+
+@pytest.mark.parametrize(("workers", "expected"), [(None, ["0", "1"]), (3, ["0", "1", "0"])])
+def test_the_page_gives_its_workers_gpus_in_turn(
+    workers: int | None, expected: list[str], visible_gpus: list[str | None], tmp_path: Path, monkeypatch
+) -> None:
+    """B12: worker i got GPU i, whether it was there or not."""
+    pools: list[WorkerPool] = []
+    monkeypatch.setattr(server, "quiet_environment", lambda: None)
+    monkeypatch.setattr(server, "make_app", lambda index, pool, *rest: pools.append(pool))
+    monkeypatch.setattr(server, "is_taken", lambda *address: True)  # it would serve otherwise
+    with pytest.raises(ConfigError, match="in use"):
+        server.serve(RunIndex(tmp_path, limit=3), "127.0.0.1", 7860, None, workers, [])
+    for pool in pools:
+        pool.start()
+        pool.end()
+    assert visible_gpus == expected
 
 
 @pytest.mark.slow
