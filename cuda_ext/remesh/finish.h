@@ -1,4 +1,5 @@
-// Flat faces and straight creases on a rough surface, whose faces stay as they are. CPU only, float64, no torch; one thread.
+// Flat faces and straight creases on a rough surface, whose faces stay as they are. CPU only, float64, no torch; one
+// thread.
 #pragma once
 
 #include <vector>

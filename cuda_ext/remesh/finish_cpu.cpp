@@ -1,17 +1,18 @@
 // Flat faces and straight creases on a rough surface: normals first, then the vertices that fit them.
-#include "finish.h"
-
 #include <algorithm>
 #include <cmath>
 #include <memory>
+
+#include "finish.h"
 
 namespace sds3d {
 
 namespace {
 
 constexpr int NORMAL_STEPS = 20, CHAIN_STEPS = 6, EVEN_STEPS = 2, FIT_STEPS = 10, UNFOLD_STEPS = 10;  // in each round
-constexpr double SIGMA = 0.2;      // of normals, as a distance on the unit sphere: what bends by less is one surface
-constexpr double HOLD = 0.02;      // share that the normals at the start keep: broad shapes stay, such as what is under eaves
+constexpr double SIGMA = 0.2;  // of normals, as a distance on the unit sphere: what bends by less is one surface
+constexpr double HOLD =
+    0.02;  // share that the normals at the start keep: broad shapes stay, such as what is under eaves
 constexpr double REACH = 0.5;      // of the edges around: how far a vertex may go from the surface at the start
 constexpr double DEPTH = 0.04;     // of the thickness: the same, which is less in thin parts
 constexpr double MOST_BEND = 0.5;  // radians

@@ -1,27 +1,27 @@
-// Isotropic remeshing after Botsch and Kobbelt 2004 (A Remeshing Approach to Multiresolution Modeling): split long edges,
-// collapse short ones, flip towards six neighbours, even out within the surface, project onto the input; with creases,
-// corners and borders kept. Half-edge 3 f + k runs from corner k of face f to the next one.
-#include "remesh.h"
-
+// Isotropic remeshing after Botsch and Kobbelt 2004 (A Remeshing Approach to Multiresolution Modeling): split long
+// edges, collapse short ones, flip towards six neighbours, even out within the surface, project onto the input; with
+// creases, corners and borders kept. Half-edge 3 f + k runs from corner k of face f to the next one.
 #include <algorithm>
 #include <cmath>
 #include <memory>
 #include <sstream>
+
+#include "remesh.h"
 
 namespace sds3d {
 
 namespace {
 
 constexpr double LONG = 4.0 / 3.0, SHORT = 4.0 / 5.0;  // of the target: longer edges are split, shorter ones collapsed
-constexpr double TINY = 0.4;                            // of the target: corners that are nearer along a line become one
+constexpr double TINY = 0.4;                           // of the target: corners that are nearer along a line become one
 constexpr double TURN_COS = 0.64;                      // a line that turns by more than 50 degrees has a corner there
 constexpr double TIP_ANGLE = 3.5;                      // radians around a point; below, it is the tip of a cone
 constexpr double FOLD_COS = -0.985;                    // beyond 170 degrees an edge is a fold, not a crease
 constexpr double FLAT = 1e-4;                          // height over longest edge of a face without a normal
-constexpr double SLIVER = 0.12;                         // quality; below, a face is got rid of
+constexpr double SLIVER = 0.12;                        // quality; below, a face is got rid of
 constexpr double KEEP_COS = 0.5;                       // no face's normal turns by more than 60 degrees in one step
 constexpr double STEP = 0.8;                           // of the way to the middle of the neighbours
-constexpr int PASSES = 16;                             // of splits or collapses in one iteration; each halves edges or doubles them
+constexpr int PASSES = 16;  // of splits or collapses in one iteration; each halves edges or doubles them
 
 enum Kind : uint8_t { FREE, LINE, CORNER };
 
@@ -264,8 +264,8 @@ class Remesher {
     return sum > 0 ? 2 * std::sqrt(3.0) * norm(normal_of(a, b, c)) / sum : 0;
   }
 
-  // Whether the faces around v, but those that hold `gone`, stay upright and whole when v moves to p. Those of a quality
-  // below `spoilt` may turn over.
+  // Whether the faces around v, but those that hold `gone`, stay upright and whole when v moves to p. Those of a
+  // quality below `spoilt` may turn over.
   bool may_move(int32_t v, Vec p, int32_t gone, double longest, double spoilt = 0.01) const {
     bool good = true;
     each_out(v, [&](int32_t h) {
@@ -304,8 +304,8 @@ class Remesher {
     return t < 0 || line_[next(t)] < 0 || line_[prev(t)] < 0;
   }
 
-  // `longest`: of the edges that may come of it, 0 for any. `spoilt` above 0: to get rid of a sliver whatever it belongs
-  // to; a corner still stays where it is.
+  // `longest`: of the edges that may come of it, 0 for any. `spoilt` above 0: to get rid of a sliver whatever it
+  // belongs to; a corner still stays where it is.
   bool try_collapse(int32_t h, double longest, double spoilt = 0) {
     const int32_t t = twin_[h];
     const int32_t ends[2] = {origin_[h], to(h)};
@@ -337,7 +337,8 @@ class Remesher {
     return false;
   }
 
-  // The least quality of the two faces at an edge, and that after a flip; no flip where it would fold or double an edge.
+  // The least quality of the two faces at an edge, and that after a flip; no flip where it would fold or double an
+  // edge.
   bool may_flip(int32_t h, double* before, double* after) const {
     const int32_t t = twin_[h];
     if (t < 0 || line_[h] >= 0) return false;
@@ -369,7 +370,8 @@ class Remesher {
     return false;
   }
 
-  // Faces without a normal, and folded slivers, go before lines are looked for: by a collapse of a short edge, or a flip of the long one.
+  // Faces without a normal, and folded slivers, go before lines are looked for: by a collapse of a short edge, or a
+  // flip of the long one.
   void remove_flat_faces() {
     for (int pass = 0; pass < 4; ++pass) {
       bool found = false;
@@ -681,7 +683,8 @@ class Remesher {
   const RemeshOptions options_;
   std::vector<int32_t> origin_, twin_, line_;  // of half-edges; -1: a face that is gone, no other face, no line
   std::vector<Vec> point_;
-  std::vector<int32_t> out_, home_;  // a half-edge that leaves a vertex (a border's own), the face of the input it is on
+  std::vector<int32_t> out_,
+      home_;  // a half-edge that leaves a vertex (a border's own), the face of the input it is on
   std::vector<uint8_t> kind_;
   bool has_size_;
   std::vector<double> size_, given_size_;  // targets at the vertices, and at those of the input

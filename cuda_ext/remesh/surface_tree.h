@@ -1,5 +1,5 @@
-// A tree of boxes over triangles: the nearest point of a surface, and where a ray meets it first. Segments are triangles
-// whose last two corners are one. Float64, no torch.
+// A tree of boxes over triangles: the nearest point of a surface, and where a ray meets it first. Segments are
+// triangles whose last two corners are one. Float64, no torch.
 #pragma once
 
 #include <algorithm>
