@@ -52,6 +52,7 @@ class Finisher {
       fit();
       stay_near();
     }
+    unfold();
   }
 
  private:
@@ -208,7 +209,8 @@ class Finisher {
     }
   }
 
-  // Vertices of faces that turned over or shrank to slivers go to the middle of their neighbours.
+  // Vertices of faces that turned over or shrank to slivers go to the middle of their neighbours, on creases along
+  // them: pulled off a crease they would leave a dent.
   void unfold() {
     std::vector<Vec> sum(points());
     std::vector<double> count(points());
