@@ -48,10 +48,11 @@ class Finisher {
       find_creases();
       straighten();
       even_out();
+      unfold();
       fit();
       stay_near();
-      unfold();
     }
+    unfold();
   }
 
  private:
@@ -208,7 +209,8 @@ class Finisher {
     }
   }
 
-  // Vertices of faces that turned over or shrank to slivers go to the middle of their neighbours.
+  // Vertices of faces that turned over or shrank to slivers go to the middle of their neighbours, on creases along
+  // them: pulled off a crease they would leave a dent.
   void unfold() {
     std::vector<Vec> sum(points());
     std::vector<double> count(points());
@@ -229,11 +231,15 @@ class Finisher {
       std::fill(sum.begin(), sum.end(), Vec{});
       std::fill(count.begin(), count.end(), 0.0);
       for (const Edge& e : edges_) {
+        if (on_[e.a] == 0) sum[e.a] = sum[e.a] + point_[e.b], ++count[e.a];
+        if (on_[e.b] == 0) sum[e.b] = sum[e.b] + point_[e.a], ++count[e.b];
+      }
+      for (const Edge& e : crease_) {
         sum[e.a] = sum[e.a] + point_[e.b], ++count[e.a];
         sum[e.b] = sum[e.b] + point_[e.a], ++count[e.b];
       }
       for (int32_t v = 0; v < points(); ++v) {
-        if (bad[v]) point_[v] = point_[v] + 0.5 * ((1 / count[v]) * sum[v] - point_[v]);
+        if (bad[v] && on_[v] <= 2 && count[v] > 0) point_[v] = point_[v] + 0.5 * ((1 / count[v]) * sum[v] - point_[v]);
       }
     }
   }

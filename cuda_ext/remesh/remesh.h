@@ -24,8 +24,8 @@ struct RemeshOptions {
 std::string remesh(const RemeshOptions& options, const std::vector<double>& size, std::vector<Vec>* points,
                    std::vector<Triangle>* triangles);
 
-// For points [begin, end): the median length of rays into the solid, in a cone around minus the normal, until they
-// leave. Infinite where more than half of them do not.
+// For points [begin, end): the larger of the depth (median of rays into the solid, in a cone around minus the normal)
+// and the width (twice the second shortest ray across, from half that depth). Infinite where rays do not leave.
 void thickness(const SurfaceTree& tree, const Vec* points, const Vec* normals, double* out, int64_t begin, int64_t end);
 
 }  // namespace sds3d

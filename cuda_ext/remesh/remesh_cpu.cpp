@@ -13,10 +13,12 @@ namespace sds3d {
 namespace {
 
 constexpr double LONG = 4.0 / 3.0, SHORT = 4.0 / 5.0;  // of the target: longer edges are split, shorter ones collapsed
+constexpr double TINY = 0.4;                           // of the target: corners that are nearer along a line become one
 constexpr double TURN_COS = 0.64;                      // a line that turns by more than 50 degrees has a corner there
 constexpr double TIP_ANGLE = 3.5;                      // radians around a point; below, it is the tip of a cone
 constexpr double FOLD_COS = -0.985;                    // beyond 170 degrees an edge is a fold, not a crease
 constexpr double FLAT = 1e-4;                          // height over longest edge of a face without a normal
+constexpr double SLIVER = 0.12;                        // quality; below, a face is got rid of
 constexpr double KEEP_COS = 0.5;                       // no face's normal turns by more than 60 degrees in one step
 constexpr double STEP = 0.8;                           // of the way to the middle of the neighbours
 constexpr int PASSES = 16;  // of splits or collapses in one iteration; each halves edges or doubles them
@@ -262,8 +264,9 @@ class Remesher {
     return sum > 0 ? 2 * std::sqrt(3.0) * norm(normal_of(a, b, c)) / sum : 0;
   }
 
-  // Whether the faces around v, but those that hold `gone`, stay upright and whole when v moves to p.
-  bool may_move(int32_t v, Vec p, int32_t gone, double longest) const {
+  // Whether the faces around v, but those that hold `gone`, stay upright and whole when v moves to p. Those of a
+  // quality below `spoilt` may turn over.
+  bool may_move(int32_t v, Vec p, int32_t gone, double longest, double spoilt = 0.01) const {
     bool good = true;
     each_out(v, [&](int32_t h) {
       const int32_t i = to(h), j = opposite(h);
@@ -272,7 +275,7 @@ class Remesher {
       const Vec before = normal_of(a, b, c), after = normal_of(p, b, c);
       const double was = quality(a, b, c), is = quality(p, b, c);
       if (is < 0.05 && is < was) good = false;
-      if (was > 0.01 && dot(before, after) < KEEP_COS * norm(before) * norm(after)) good = false;
+      if (was > spoilt && dot(before, after) < KEEP_COS * norm(before) * norm(after)) good = false;
       if (longest > 0 && norm(b - p) > std::max(longest, norm(b - a))) good = false;
     });
     return good;
@@ -295,16 +298,20 @@ class Remesher {
   // Whether u may go into v, the ends of h, by its kind, and no two lines become one.
   bool kinds_allow(int32_t u, int32_t v, int32_t h) const {
     const int32_t t = twin_[h];
-    if (kind_[u] == CORNER || kind_[u] > kind_[v] || (kind_[u] == LINE && line_[h] < 0)) return false;
+    if (kind_[u] > kind_[v] || (kind_[u] != FREE && line_[h] < 0)) return false;
+    if (kind_[u] == CORNER && length(h) > TINY * target(h)) return false;
     if (line_[next(h)] >= 0 && line_[prev(h)] >= 0) return false;
     return t < 0 || line_[next(t)] < 0 || line_[prev(t)] < 0;
   }
 
-  bool try_collapse(int32_t h, double longest) {
+  // `longest`: of the edges that may come of it, 0 for any. `spoilt` above 0: to get rid of a sliver whatever it
+  // belongs to; a corner still stays where it is.
+  bool try_collapse(int32_t h, double longest, double spoilt = 0) {
     const int32_t t = twin_[h];
     const int32_t ends[2] = {origin_[h], to(h)};
     if (!link_holds(h)) return false;
-    const bool there = kinds_allow(ends[0], ends[1], h), back = kinds_allow(ends[1], ends[0], h);
+    const bool there = spoilt > 0 ? kind_[ends[0]] <= kind_[ends[1]] : kinds_allow(ends[0], ends[1], h);
+    const bool back = spoilt > 0 ? kind_[ends[0]] >= kind_[ends[1]] : kinds_allow(ends[1], ends[0], h);
     if (!there && !back) return false;
     const Vec middle = 0.5 * (point_[ends[0]] + point_[ends[1]]);
     const bool movable = there && back && kind_[ends[1]] != CORNER;
@@ -312,7 +319,9 @@ class Remesher {
     const bool allowed[3] = {movable, there, back};
     for (int k = 0; k < 3; ++k) {
       if (!allowed[k]) continue;
-      if (!may_move(ends[0], places[k], ends[1], longest) || !may_move(ends[1], places[k], ends[0], longest)) continue;
+      const double least = std::max(spoilt, 0.01);
+      if (!may_move(ends[0], places[k], ends[1], longest, least)) continue;
+      if (!may_move(ends[1], places[k], ends[0], longest, least)) continue;
       if (there && k != 2) {
         collapse(h, places[k]);
       } else if (t >= 0) {
@@ -349,7 +358,20 @@ class Remesher {
 
   // ---- steps
 
-  // Faces without a normal go before lines are looked for: by a collapse of a short edge, or a flip of the long one.
+  double face_quality(int32_t face) const {
+    return quality(point_[origin_[face]], point_[origin_[face + 1]], point_[origin_[face + 2]]);
+  }
+  // Whether a face lies back on a neighbour, lines apart.
+  bool folded(int32_t face, double cosine) const {
+    for (int k = 0; k < 3; ++k) {
+      const int32_t t = twin_[face + k];
+      if (t >= 0 && line_[face + k] < 0 && dot(unit(normal(face)), unit(normal(t))) < cosine) return true;
+    }
+    return false;
+  }
+
+  // Faces without a normal, and folded slivers, go before lines are looked for: by a collapse of a short edge, or a
+  // flip of the long one.
   void remove_flat_faces() {
     for (int pass = 0; pass < 4; ++pass) {
       bool found = false;
@@ -361,10 +383,11 @@ class Remesher {
           if (length(face + k) < length(shortest)) shortest = face + k;
         }
         const double side = length(longest);
-        if (norm(normal(face)) > FLAT * side * side) continue;
+        const bool flat = norm(normal(face)) < FLAT * side * side;
+        if (!flat && (face_quality(face) > SLIVER || !folded(face, FOLD_COS))) continue;
         found = true;
         double before, after;
-        if (length(shortest) < 0.05 * side && try_collapse(shortest, 0)) continue;
+        if (length(shortest) < 0.3 * side && try_collapse(shortest, 0, flat ? 0 : 2 * SLIVER)) continue;
         if (may_flip(longest, &before, &after) && after > before) flip(longest);
       }
       if (!found) return;
@@ -596,19 +619,35 @@ class Remesher {
     return best.point;
   }
 
+  // Moves a vertex towards the middle of its neighbours where that makes its worst face better: the last resort, for
+  // tunnels so small that no edge can go.
+  void widen(int32_t v) {
+    if (kind_[v] == CORNER) return;
+    Vec sum;
+    int count = 0;
+    each_neighbour(v, [&](int32_t n, int32_t) { sum = sum + point_[n], ++count; });
+    const auto worst = [&](Vec p) {
+      double least = 1;
+      each_out(v, [&](int32_t h) { least = std::min(least, quality(p, point_[to(h)], point_[opposite(h)])); });
+      return least;
+    };
+    for (double share : {1.0, 0.5, 0.25}) {
+      const Vec p = point_[v] + share * ((1.0 / count) * sum - point_[v]);
+      if (worst(p) > worst(point_[v])) {
+        point_[v] = p;
+        return;
+      }
+    }
+  }
+
   // What is left of slivers and folds goes by flips, collapses and evening out without projection.
   void tidy() {
     for (int pass = 0; pass < 4; ++pass) {
       bool found = false;
       for (int32_t face = 0; face < int32_t(origin_.size()); face += 3) {
         if (!alive(face)) continue;
-        const double q = quality(point_[origin_[face]], point_[origin_[face + 1]], point_[origin_[face + 2]]);
-        bool folded = false;
-        for (int k = 0; k < 3; ++k) {
-          const int32_t t = twin_[face + k];
-          folded = folded || (t >= 0 && line_[face + k] < 0 && dot(unit(normal(face)), unit(normal(t))) < -0.5);
-        }
-        if (q > 0.25 && !folded) continue;
+        const double q = face_quality(face);
+        if (q > 2 * SLIVER && !folded(face, -0.5)) continue;
         found = true;
         int32_t longest = face, shortest = face;
         for (int k = 1; k < 3; ++k) {
@@ -618,8 +657,8 @@ class Remesher {
         double before, after;
         if (may_flip(longest, &before, &after) && after > before) {
           flip(longest);
-        } else {
-          try_collapse(shortest, 0);
+        } else if (!try_collapse(shortest, 0) && q < SLIVER && !try_collapse(shortest, 0, 2 * SLIVER)) {
+          for (int k = 0; k < 3; ++k) widen(origin_[face + k]);
         }
       }
       if (!found) break;

@@ -10,7 +10,8 @@ from torch import Tensor
 from sds3d.errors import ConfigError, ExtensionUnavailable
 from sds3d.ops.extension import BUILD_COMMAND, backend_info, compiled
 
-MOST_FACES = 1_000_000  # in and out: about ten seconds on one core
+MOST_FACES = 1_000_000  # in: about five seconds on one core
+MOST_RESULT = 300_000  # out: about ten
 FEWER_FACES = 0.94  # remeshed edges come out a little longer than asked for
 
 
@@ -27,13 +28,14 @@ def remesh(
     Each of `iterations` splits edges above 4/3 of the target, collapses those below 4/5, flips edges towards six
     neighbours, evens vertices out within the surface and puts them back onto the given one. Edges that bend by more
     than `crease_deg` (180: none) are creases: their vertices slide along them only, and where creases meet, end or
-    turn by more than 50 degrees a corner never moves. Borders are creases. `size` is a target for each vertex, never
+    turn by more than 50 degrees a corner never moves (of corners nearer to one another than 0.4 of the target one is
+    left). Borders are creases. `size` is a target for each vertex, never
     taken above `edge_length`. Pieces, tunnels and borders stay as they are: a closed manifold stays one. Faces wind as
     before; the results have the dtypes and the device of the inputs, and are the same on every run.
 
     ConfigError: NaN, indices out of range, an edge of three faces or of two that wind differently, more than 1,000,000
-    faces in or out. Pitfall: a mesh whose vertices are doubled along seams is taken for several with borders; merge
-    them first. A rough surface is full of creases: finish it first, or pass 180.
+    faces in or about 300,000 out. Pitfall: a mesh whose vertices are doubled along seams is taken for several with
+    borders; merge them first. A rough surface is full of creases: finish it first, or pass 180.
     """
     if edge_length <= 0 or not math.isfinite(edge_length):
         raise ConfigError(f"remesh: edge_length = {edge_length}", "a length above 0 is needed")
@@ -46,8 +48,8 @@ def remesh(
             raise ConfigError("remesh: size needs a number above 0 for each vertex")
         target = size.detach().cpu().double()
     expected = expected_faces(points, corners, edge_length, size)
-    if expected > MOST_FACES:
-        hint = f"{expected:,.0f} faces would be needed, and {MOST_FACES:,} are allowed"
+    if expected > MOST_RESULT:
+        hint = f"{expected:,.0f} faces would be needed, and {MOST_RESULT:,} are allowed"
         raise ConfigError(f"remesh: edge_length = {edge_length:g} is too short for this surface", hint)
     try:
         out = torch.ops.sds3d.remesh(points, corners, target, edge_length, iterations, crease_deg, 4 * MOST_FACES)
@@ -74,11 +76,14 @@ def expected_faces(points: Tensor, faces: Tensor, edge_length: float, size: Tens
 
 
 def thickness(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "V"]:
-    """How deep the solid is under each vertex: the median of seven rays into it, in a cone of 20 degrees (after Shapira
-    et al. 2008, Consistent Mesh Partitioning); infinite where most of them never leave. In the vertices' units.
+    """How thick the solid is at each vertex, which is small only where it is thin in two directions, as a handle is.
 
-    For a size field: `size = (k * thickness(v, f)).clamp(min=shortest)`. Needs faces counter-clockwise seen from
-    outside. ConfigError as of `remesh`.
+    max(depth, width): the median length of seven rays into the solid, in a cone of 20 degrees (after Shapira et al.
+    2008, Consistent Mesh Partitioning), and twice the second shortest of eight rays across, from half that depth. In
+    the vertices' units; infinite where rays never leave.
+
+    For a size field: `size = (k * thickness(v, f)).clamp(min=shortest)`. Pitfall: faces have to be counter-clockwise
+    seen from outside. ConfigError as of `remesh`.
     """
     points, corners = checked_mesh(vertices, faces, "thickness")
     p, q, r = points[corners.long()].unbind(1)
