@@ -32,6 +32,7 @@ METRICS = {  # in the order of the tables: heading and description
     "silhouette_iou": ("sil. IoU", "overlap of silhouettes with the truth's, mean over 8 views"),
     "volume_iou": ("vol. IoU", "overlap of the mesh's volume with the truth's"),
     "chamfer": ("chamfer", "mean distance between the mesh's surface and the truth's, in radii; 0.006 is equal"),
+    "normal_error": ("normals", "mean angle between the mesh's surface and the truth's, in degrees: lumps"),
     "agreement": ("agree", "share of the views with the classifier's most frequent label, mean over attributes"),
     "mesh_psnr": ("mesh dB", "PSNR of the mesh's renders against the scene's"),
     "janus": ("Janus", "share of the views not from the front that look like the front"),

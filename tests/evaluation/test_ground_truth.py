@@ -5,12 +5,14 @@ from random import Random
 
 import numpy as np
 import pytest
+from manifold3d import Manifold
 
 from sds3d.evaluation.ground_truth import (
     DRAWS,
     chamfer,
     draw_truths,
     mesh_body,
+    normal_error,
     pieces,
     shape_scores,
     solid_body,
@@ -52,6 +54,18 @@ def test_overlap_of_shifted_cubes_is_exact():
     second = solid_body([Solid("box", (1, 0, 0), (1, 1, 1), RED)])
     assert volume_iou(first, second) == pytest.approx(1 / 3, rel=1e-6)
     assert volume_iou(first, first) == pytest.approx(1.0)
+
+
+def test_normals_of_a_ball_are_right_and_those_of_a_lumpy_one_are_not():
+    ball = Manifold.sphere(0.5, 64)
+
+    def lumpy(p):
+        return [c * (1 + 0.04 * math.sin(40 * p[0]) * math.sin(40 * p[1])) for c in p]
+
+    assert normal_error(ball, Manifold.sphere(0.5, 64)) < 3  # of the facets
+    assert normal_error(ball, Manifold.sphere(0.5, 64).refine(4).warp(lumpy)) > 15
+    box = Manifold.cube((1.0, 1.0, 1.0), True)
+    assert normal_error(box, box.rotate((0.0, 0.0, 10.0))) == pytest.approx(10 * 4 / 6, abs=1.5)  # but top and bottom
 
 
 def test_chamfer_of_two_balls_is_the_difference_of_their_radii():
