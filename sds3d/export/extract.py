@@ -13,6 +13,7 @@ from sds3d.export.surface import Surface, decimate, is_solid, separated, smooth
 from sds3d.export.surface_search import KINDS, Candidates, Choice, best_choices, candidates, fit_to
 from sds3d.export.texture import with_texture
 from sds3d.export.views import SceneViews, check_finite, views_all_around
+from sds3d.metrics.mesh import tunnel_count
 from sds3d.options import Options
 from sds3d.scenes.base import HasSurface, Scene
 
@@ -25,6 +26,7 @@ REFERENCE_PIXELS = 256
 REFERENCE_RINGS = {20: 4, 75: 2, -40: 2}  # of both, as views.RINGS
 FLOATER_DENSITY = 0.1  # of the solid parts' density: from which volume outside the main pieces counts as a floater
 MIN_FIT = 0.3  # silhouette IoU; a fair mesh has 0.9, one with big floaters left out 0.6
+TUNNEL_COST = 0.001  # of silhouette IoU, for each tunnel beyond those that the renders show
 NUDGES = (1.0, 1.02, 0.98, 1.05, 0.95)  # factors of the level, tried if the surface touches itself
 
 
@@ -100,7 +102,7 @@ def extract_surface(
     sweep = views_all_around(scene, min(SWEEP_PIXELS, config.color_size), REFERENCE_RINGS)
     choices = best_choices(candidates(coarse, views), sweep, kinds, config.level)
     fine = candidates(sample_density(scene, low, high, config.resolution).blurred(BLUR), views)
-    solid, choice = _best_solid(fine, choices, reference)
+    solid, choice = _best_solid(fine, choices, views, reference)
     if np.abs(solid[0]).max() > WORLD - world.spacing:
         raise ExportError(
             f"the scene is larger than the box of {-WORLD} to {WORLD} that it is searched in: it has exploded",
@@ -117,17 +119,21 @@ def extract_surface(
     return surface, choice, everything[1] if everything else 0.0
 
 
-def _best_solid(fields: Candidates, choices: list[Choice], reference: SceneViews) -> tuple[Surface, Choice]:
+def _best_solid(
+    fields: Candidates, choices: list[Choice], views: SceneViews, reference: SceneViews
+) -> tuple[Surface, Choice]:
     """The solid surface that is most like the reference views.
 
-    Each is at its choice's level, or at one close to it if it touches itself there.
+    Each is at its choice's level, or at one close to it if it touches itself there. Tunnels that the views do not show
+    count against it.
     """
-    solids = []
+    solids, shown = [], views.openings
     for choice in choices:
-        nudged = (fields.surface(choice, nudge) for nudge in NUDGES)
+        nudged = (fields.surface(choice, nudge, close_tunnels=True) for nudge in NUDGES)
         solid = next((found[0] for found in nudged if found is not None and is_solid(found[0])), None)
         if solid is not None:
-            solids.append((fit_to(solid, reference).score, solid, choice))
+            false_tunnels = max(0, tunnel_count(*solid) - shown)
+            solids.append((fit_to(solid, reference).score - TUNNEL_COST * false_tunnels, solid, choice))
     if not solids:
         raise ExportError("the scene has no closed surface", hint=MORE_STEPS)
     _, best, choice = max(solids, key=lambda found: found[0])

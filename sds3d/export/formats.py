@@ -32,6 +32,8 @@ VIEWS, PIXELS = 8, 256
 FIRST_AZIMUTH_DEG = 20.0  # between those that the surface and its colours were made from
 ELEVATIONS_DEG = (5.0, 25.0, -20.0, 50.0)  # in turn, around the object
 LOW_TEXTURE_USE = 0.3  # share of the texture below which there is a warning
+FALSE_TUNNELS, SPONGE = 3, 20  # beyond those that are seen: more than the first is poor, from the second on refused
+FEWER_TUNNELS = f"try a lower --resolution or --level, or another seed; or {MORE_STEPS}"
 MAX_RADIUS = 1.2  # the object belongs inside the unit ball
 MIN_EXTENT = 0.05
 BLACK = 0.02  # sRGB; the prior lights even a black object, so that it has brighter places
@@ -64,6 +66,7 @@ class MeshFigures:
 
     silhouette_iou: float  # with the scene's renders, mean over 8 views
     worst_iou: float  # over these views
+    false_tunnels: int  # tunnels of the mesh, less the openings that one of these views shows of the scene
     psnr: float | None  # dB, of the colours inside both silhouettes; None for a format without colours
     texture: tuple[int, int] | None  # width and height in texels
     texture_used: float | None  # share of the texture that lies on the mesh
@@ -72,6 +75,11 @@ class MeshFigures:
     def warnings(self) -> list[str]:
         """What is below its limit, and what to try."""
         warnings = []
+        if self.false_tunnels > FALSE_TUNNELS:
+            warnings.append(
+                f"the mesh has {self.false_tunnels} tunnels that the scene's renders do not show: its surface is "
+                f"spongy; {FEWER_TUNNELS}"
+            )
         if self.silhouette_iou < GOOD_IOU:
             warnings.append(
                 f"the mesh's outline agrees with the scene's by {self.silhouette_iou:.2f} (good is {GOOD_IOU}): thin, "
@@ -112,7 +120,8 @@ def write_verified(
 ) -> tuple[MeshStats, MeshFigures]:
     """Write a mesh, read the file back and compare it with `truth`, the `verification_views`; only then has it `path`.
 
-    ExportError as `check_geometry`. After any error, `path` is what it was before.
+    ExportError as `check_geometry`, and if the mesh is full of tunnels that `truth` does not show. After any error,
+    `path` is what it was before.
     """
     chosen = MESH_FORMATS[file_format]
     with atomic_folder(path) as draft:
@@ -120,9 +129,16 @@ def write_verified(
         read = chosen.read(draft)
         stats, renders, texture = check_geometry(read), render_mesh(read, truth.cameras), read.texture
         ious = renders.silhouette_ious(truth)
+        false_tunnels = max(0, stats.tunnels - truth.openings)
+        if false_tunnels >= SPONGE:
+            raise ExportError(
+                f"the mesh is a sponge: it has {stats.tunnels} tunnels, the scene's renders show {truth.openings}",
+                hint=FEWER_TUNNELS,
+            )
         return stats, MeshFigures(
             silhouette_iou=float(ious.mean()),
             worst_iou=float(ious.min()),
+            false_tunnels=false_tunnels,
             psnr=renders.color_psnr(truth) if chosen.colored else None,
             texture=(texture.image.shape[1], texture.image.shape[0]) if texture else None,
             texture_used=texture.used if texture else None,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
@@ -39,9 +39,12 @@ class Grid:
         steps = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
         return steps + torch.from_numpy(self.origin).float()
 
-    def surface(self, level: float) -> tuple[Surface, float] | None:
-        """The main pieces above `level` and the volume share of the others; None if there is nothing."""
-        surface = closed_surface(self.density, level, self.origin, self.spacing)
+    def surface(self, level: float, hidden: Bool[ndarray, "X Y Z"] | None = None) -> tuple[Surface, float] | None:
+        """The main pieces above `level` and the volume share of the others; None if there is nothing.
+
+        Tunnels through `hidden` cells are closed.
+        """
+        surface = closed_surface(self.density, level, self.origin, self.spacing, hidden)
         return None if surface is None else main_pieces(surface)
 
 

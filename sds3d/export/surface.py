@@ -7,9 +7,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 from manifold3d import Error
 from numpy import ndarray
-from scipy.ndimage import binary_dilation, binary_fill_holes
+from scipy.ndimage import binary_dilation, binary_fill_holes, label
 
 from sds3d.export.mesh import vertex_normals, without_unused_vertices
+from sds3d.export.tunnels import CROSS, with_tunnels_closed
 from sds3d.metrics.mesh import as_manifold, enclosed_volume, face_pieces, is_watertight, triangles_of
 
 # fast_simplification's "agg": large values fold thin parts onto themselves, small ones stop above the target
@@ -22,18 +23,23 @@ TOLERANCE = 0.0005  # in object sizes: the first one for manifold3d's simplifica
 
 STEP_BACK, MOST_STEPS = 1e-4, 10  # in object sizes
 
-PINHOLE = 0.03  # in object sizes
+PINHOLE = 0.03  # in object sizes: narrower openings are gaps between splats
 
 Surface = tuple[ndarray, ndarray]  # vertices [V, 3] float64, faces [F, 3] int64
 
 
 def closed_surface(
-    density: Float[ndarray, "X Y Z"], level: float, origin: Float[ndarray, "3"], spacing: float
+    density: Float[ndarray, "X Y Z"],
+    level: float,
+    origin: Float[ndarray, "3"],
+    spacing: float,
+    hidden: Bool[ndarray, "X Y Z"] | None = None,
 ) -> Surface | None:
     """The level set as closed surfaces without inner shells, in world units; None if nothing is above `level`.
 
-    Cavities are filled: a hollow shell of splats becomes solid, even if it has pinholes. Cells outside the grid are
-    empty.
+    Cavities are filled: a hollow shell of splats becomes solid, even if it has pinholes. Tunnels are closed by cells
+    that are `hidden`, if these are given, see `with_tunnels_closed`, and only the main pieces are left then. Cells
+    outside the grid are empty.
     """
     from skimage.measure import marching_cubes
 
@@ -45,6 +51,10 @@ def closed_surface(
     # no value exactly on the level: the surface would touch itself at a grid point
     padded = np.where(solid, np.maximum(padded, level * 1.001), np.minimum(padded, level * 0.999))
     padded[inside & ~solid] = 2.0 * level
+    if hidden is not None:
+        changed = with_tunnels_closed(_main_cells(solid | inside), np.pad(hidden, 1)) != (padded > level)
+        # as deep inside as it was outside: the surface stays nearby
+        padded[changed] = np.maximum(2.0 * level - padded[changed], 0.0)
     vertices, faces, _, _ = marching_cubes(padded, level, gradient_direction="descent")
     vertices = origin + spacing * (vertices.astype(np.float64) - 1.0)
     faces = faces.astype(np.int64)
@@ -61,6 +71,14 @@ def _cavities(solid: Bool[ndarray, "X Y Z"]) -> Bool[ndarray, "X Y Z"]:
     if core.any():
         core = binary_dilation(core, iterations=reach)  # back to the skin
     return core[reach:-reach, reach:-reach, reach:-reach] | binary_fill_holes(solid)
+
+
+def _main_cells(solid: Bool[ndarray, "X Y Z"]) -> Bool[ndarray, "X Y Z"]:
+    """The pieces of at least MIN_VOLUME of the largest one's volume; what touches in edges only is apart."""
+    pieces = label(solid, CROSS)[0]
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    return (sizes >= MIN_VOLUME * sizes.max())[pieces]
 
 
 def main_pieces(surface: Surface) -> tuple[Surface, float]:

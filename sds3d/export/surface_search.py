@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import binary_fill_holes, distance_transform_edt
 
 from sds3d.export.grid import Grid, solid_density
 from sds3d.export.render_mesh import rasterize_mesh
 from sds3d.export.surface import Surface
-from sds3d.export.views import SceneViews, sample
+from sds3d.export.views import SceneViews, opening_labels, sample
 from sds3d.metrics.image import mask_iou
 
 Kind = Literal["density", "carved", "depth"]
@@ -50,10 +50,11 @@ class Candidates:
     hull: Float[ndarray, "X Y Z"]  # to the visual hull: the largest distance to a silhouette's edge over the views
     depth: Float[ndarray, "X Y Z"]  # to the surface of the depth maps along the views; clipped at +-truncation
 
-    def surface(self, choice: Choice, nudge: float = 1.0) -> tuple[Surface, float] | None:
+    def surface(self, choice: Choice, nudge: float = 1.0, close_tunnels: bool = False) -> tuple[Surface, float] | None:
         """The main pieces and the volume share of the others, or None. `nudge` multiplies the level.
 
-        It is the level set of a field that is 1 on the surface, and larger inside.
+        It is the level set of a field that is 1 on the surface, and larger inside. Tunnels that no silhouette shows
+        to be open are closed on request.
         """
         width = EDGE * self.grid.spacing
         if choice.kind == "depth":
@@ -63,7 +64,8 @@ class Candidates:
             field = self.grid.density / choice.level
             if choice.kind == "carved":
                 field = np.clip(np.minimum(field, 1.0 - self.hull / width), 0.0, None)
-        return replace(self.grid, density=field).surface(nudge)
+        hidden = self.hull <= 0 if close_tunnels else None
+        return replace(self.grid, density=field).surface(nudge, hidden)
 
 
 def candidates(grid: Grid, views: SceneViews) -> Candidates:
@@ -77,7 +79,8 @@ def candidates(grid: Grid, views: SceneViews) -> Candidates:
     truncation = TRUNCATION * grid.spacing * max(shape)
     hull = torch.full((len(points),), -torch.inf)
     sums, counts = torch.zeros(len(points)), torch.zeros(len(points))
-    for view, solid in enumerate(views.silhouettes):
+    for view, seen in enumerate(views.silhouettes):
+        solid = binary_fill_holes(seen) & (opening_labels(seen) == 0)  # nothing is carved out by gaps between splats
         places, z = views.project(view, points)
         edge = sample([silhouette_distance(solid)], places, "bilinear")[:, 0]
         hull = torch.maximum(hull, edge * z / views.cameras.intrinsics[view, 0, 0].cpu())

@@ -1,18 +1,21 @@
 """Renders for exporters: chunked over views, without gradient, as numpy; and how similar two sets of them are."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
+from scipy.ndimage import binary_fill_holes, label
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from sds3d.cameras import orbit
 from sds3d.errors import ExportError
+from sds3d.export.surface import PINHOLE
 from sds3d.metrics.image import mask_iou, psnr
 from sds3d.scenes.base import RenderContext, Scene
 from sds3d.types import PER_VIEW, Cameras
@@ -46,6 +49,11 @@ class SceneViews:
         sides = torch.tensor([self.cameras.width, self.cameras.height])
         return 2.0 * (local @ intrinsics.T)[:, :2] / depth[:, None] / sides - 1.0, depth
 
+    @property
+    def openings(self) -> int:
+        """Through how many openings of the object one view sees the background, where it sees most of them."""
+        return max(int(opening_labels(solid).max()) for solid in self.silhouettes)
+
     def silhouette_ious(self, truth: "SceneViews") -> Float[ndarray, "B"]:
         """Intersection over union with the silhouettes of the same views of another object; 1 where both are empty."""
         return mask_iou(torch.from_numpy(self.silhouettes), torch.from_numpy(truth.silhouettes)).numpy()
@@ -65,6 +73,19 @@ class SceneViews:
         """Mean squared difference of whole images, outlines and colours, over black, grey and white."""
         rgb, opacity = self.rgb - truth.rgb, (self.opacity - truth.opacity)[..., None]
         return float(np.mean([np.square(rgb - opacity * background).mean() for background in BACKGROUNDS]))
+
+
+def opening_labels(solid: Bool[ndarray, "H W"]) -> Int[ndarray, "H W"]:
+    """A number from 1 on for each region of background that a silhouette encloses; 0 elsewhere.
+
+    Regions smaller than a disc of PINHOLE times the silhouette's longest side are gaps between splats, and count as 0.
+    """
+    regions, count = label(binary_fill_holes(solid) & ~solid)
+    rows, columns = np.flatnonzero(solid.any(axis=1)), np.flatnonzero(solid.any(axis=0))
+    size = max(np.ptp(rows), np.ptp(columns)) + 1 if len(rows) else 0
+    wide = np.bincount(regions.ravel(), minlength=count + 1) >= math.pi / 4 * (PINHOLE * size) ** 2
+    wide[0] = False
+    return np.where(wide, np.cumsum(wide), 0)[regions]
 
 
 def sample(layers: list[Float[ndarray, "H W"]], places: Float[Tensor, "P 2"], mode: str) -> Float[Tensor, "P C"]:

@@ -18,6 +18,7 @@ class MeshStats:
     vertices: int
     faces: int
     pieces: int
+    tunnels: int  # a ball has none, a donut and a mug with a handle have one
     watertight: bool
     extent: tuple[float, ...]  # sides of the box around it along world x, y, z
     radius: float  # of the ball around the origin that holds it
@@ -28,12 +29,13 @@ class MeshStats:
 def mesh_statistics(
     vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"], colors: Float[ndarray, "V 3"]
 ) -> MeshStats:
-    """Statistics of an indexed mesh. Volume means something only where it is watertight."""
+    """Statistics of an indexed mesh. Volume and tunnels mean something only where it is watertight."""
     used = vertices if len(vertices) else np.zeros((1, 3))
     return MeshStats(
         vertices=len(vertices),
         faces=len(faces),
         pieces=int(face_pieces(faces, len(vertices)).max(initial=-1)) + 1,
+        tunnels=tunnel_count(vertices, faces),
         watertight=is_watertight(faces),
         extent=tuple(np.ptp(used, axis=0).tolist()),
         radius=float(np.linalg.norm(used, axis=1).max()),
@@ -60,6 +62,17 @@ def face_pieces(faces: Int[ndarray, "F 3"], vertex_count: int) -> Int[ndarray, "
     graph = coo_matrix((np.ones(len(start), dtype=bool), (start, end)), shape=(vertex_count, vertex_count))
     labels = connected_components(graph, directed=False)[1]
     return np.unique(labels[faces[:, 0]], return_inverse=True)[1].astype(np.int64)
+
+
+def tunnel_count(vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"]) -> int:
+    """Tunnels through closed surfaces, the sum of their genera: pieces - (V - E + F) / 2, by Euler and Poincare.
+
+    Vertices without faces do not count; those of seams must be welded.
+    """
+    ends = np.sort(np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1).reshape(-1, 2), axis=1)
+    edges = len(np.unique(ends[:, 0].astype(np.int64) * len(vertices) + ends[:, 1]))
+    pieces = int(face_pieces(faces, len(vertices)).max(initial=-1)) + 1
+    return pieces - (len(np.unique(faces)) - edges + len(faces)) // 2
 
 
 def enclosed_volume(vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"]) -> float:

@@ -23,6 +23,7 @@ from sds3d.export.png import to_uint8, write_png
 from sds3d.export.splat_files import check_splat, check_splats_ply, write_splat, write_splats_ply, write_verified_splats
 from sds3d.export.video import write_orbit, write_turntable
 from sds3d.export.views import SceneViews
+from sds3d.metrics.mesh import tunnel_count
 from sds3d.scenes.base import Scene
 from sds3d.scenes.image import ImageScene
 
@@ -160,7 +161,8 @@ def _write(name: str, made: SceneExport, path: Path) -> dict[str, Any]:
             write_turntable(scene, made.mesh, path)
         case _:
             mesh = made.mesh
-            stats, figures = write_verified(mesh, MESHES[name], path, made.metadata(), made.truth)
+            metadata = {**made.metadata(), "tunnels": tunnel_count(mesh.vertices, mesh.faces)}
+            stats, figures = write_verified(mesh, MESHES[name], path, metadata, made.truth)
             facts = {"surface": mesh.surface, "level": round(mesh.level, 5), "colored_by": mesh.colored_by}
             facts = {**asdict(stats), **figures.to_dict(), **facts, "dropped_share": round(mesh.dropped_share, 4)}
     return facts

@@ -156,12 +156,12 @@ def test_the_summary_names_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "sheet.png").touch()
     (tmp_path / "mesh.glb").touch()
     folder = RunFolder(tmp_path)
-    mesh = {"faces": 8012, "pieces": 2, "watertight": True, "extent": [0.9, 0.72, 0.8]}
+    mesh = {"faces": 8012, "pieces": 2, "tunnels": 1, "watertight": True, "extent": [0.9, 0.72, 0.8]}
     folder.write_report({"seconds": {"total": 93.4}, "mesh": mesh})
     text = summary(folder)
     assert f"{tmp_path}/ in 93 s" in text
     assert "mesh.glb" in text
-    assert "8012 triangles, 2 pieces, closed, 0.90 x 0.72 x 0.80" in text
+    assert "8012 triangles, 2 pieces, one tunnel, closed, 0.90 x 0.72 x 0.80" in text
     assert "orbit.mp4" not in text
     folder.write_report({"seconds": {"total": 93.4}, "mesh": {"refused": "it has no surface"}})
     assert "mesh.glb" in summary(folder)
