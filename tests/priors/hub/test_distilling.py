@@ -1,4 +1,4 @@
-"""A few steps of distillation from every family, into splats and a radiance field, cut in the middle and resumed."""
+"""A few steps of distillation from every family, into every kind of scene, cut in the middle and resumed."""
 
 import pytest
 import torch
@@ -9,7 +9,11 @@ from tests.priors.hub.tiny_models import MODELS
 
 FAMILIES = ("sd", "sdxl", "sd3", "flux", "pixart-alpha", "sana", "deepfloyd")
 STEPS = 4
-SCENES = {"gaussians": {"name": "gaussians", "count": 200}, "nerf": {"name": "nerf"}}
+SCENES = {
+    "gaussians": {"name": "gaussians", "count": 200},
+    "nerf": {"name": "nerf"},
+    "mesh": {"name": "mesh", "samples": 1},
+}
 METHODS = {"sds": {"name": "sds"}, "vsd": {"name": "vsd", "lora_rank": 2}, "cfd": {"name": "cfd"}}
 
 
@@ -34,7 +38,8 @@ def trainer(config, prior) -> Trainer:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
-    ("scene", "method"), [("gaussians", "sds"), ("gaussians", "vsd"), ("gaussians", "cfd"), ("nerf", "sds")]
+    ("scene", "method"),
+    [("nerf", "sds"), *((scene, method) for scene in ("gaussians", "mesh") for method in METHODS)],
 )
 def test_steps_move_the_scene_and_resume_bit_for_bit(model_folder, family, scene, method):
     config = config_of(model_folder(family), family, scene, method)
