@@ -125,6 +125,7 @@ def optimized(method: CFD, same_noise: bool) -> Tensor:
     return x.detach()
 
 
+@pytest.mark.slow
 def test_it_keeps_the_prior_s_variety_and_sds_does_not() -> None:  # N4
     prior = plane_mixture()
     kept = optimized(FLOW, same_noise=True)

@@ -94,6 +94,7 @@ def claim_all(folder: Path, label: str) -> list[str]:
     return names
 
 
+@pytest.mark.slow
 def test_of_many_processes_each_gets_jobs_of_its_own(queue: Queue) -> None:
     jobs = queue.add_many([config(seed=seed) for seed in range(40)])
     with multiprocessing.get_context("spawn").Pool(3) as pool:

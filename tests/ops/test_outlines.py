@@ -53,6 +53,7 @@ def move(vertices, kind, amount):
     return vertices + amount * torch.tensor([0.3, 0.7, 0.5])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [64, 128, 256])
 @pytest.mark.parametrize("kind", ["translation", "rotation", "scale"])
 def test_the_gradient_of_an_image_is_that_of_finite_differences(kind, size) -> None:

@@ -72,6 +72,7 @@ def test_no_pixel_falls_between_faces_that_share_an_edge(dtype) -> None:
     assert (rasterize_triangles(points, faces, 11, 11).face >= 0).all()
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_200_random_meshes_agree_with_the_reference_in_float64() -> None:
     compared = 0
@@ -114,6 +115,7 @@ def assert_gradients_agree(device: str, seeds, many: bool) -> None:
         assert_agrees(got[2], want[2], f"grad_attributes {seed}", relative=1e-4)
 
 
+@pytest.mark.slow
 @needs_kernels
 @pytest.mark.parametrize("many", [False, True])
 def test_gradients_of_200_random_meshes_agree_with_the_reference(many) -> None:

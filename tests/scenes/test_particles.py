@@ -100,6 +100,7 @@ def built(config: Any) -> Trainer:
     return Trainer(config, scene, config.prior.build("cpu"), generator, torch.device("cpu"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", SCENES)
 @pytest.mark.parametrize("guidance", ["vsd", "cfd"])
 def test_a_run_resumes_bit_for_bit_with_what_the_particles_share(small_config, guidance: str, scene: str) -> None:
@@ -156,6 +157,7 @@ def test_views_that_cannot_be_dealt_evenly_are_refused_with_the_reason(small_con
 ARTIFACTS = {"sheet.png", "orbit.mp4", "splats.ply", "mesh.glb"}
 
 
+@pytest.mark.slow
 @pytest.mark.exports
 def test_a_run_hands_over_every_particle(small_config, tmp_path: Path) -> None:
     config = small_config(particles=2, preview_every=24, **{"export.color": "vertex"})

@@ -24,6 +24,7 @@ def test_a_field_takes_on_given_colours() -> None:
     assert ((field(points) >= 0) & (field(points) <= 1)).all()
 
 
+@pytest.mark.slow
 def test_a_palette_has_sharper_borders_than_a_field() -> None:
     generator = torch.Generator().manual_seed(0)
     palette, field = (

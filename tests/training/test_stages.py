@@ -181,6 +181,7 @@ def test_a_run_that_is_ended_early_hands_over_what_its_stage_has(only_a_sheet, q
     assert session.folder.report()["parts"]["scene"] == "gaussians"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("until", [2, 3, 5, 6, 9])
 def test_a_run_that_is_stopped_in_any_stage_goes_on_bit_for_bit(only_a_sheet, quick_take_over, tmp_path, until) -> None:
     config = resolve(SMALL)

@@ -76,6 +76,7 @@ def test_a_run_of_any_name_is_served_at_its_quoted_address(page: Any, small_conf
     shutil.rmtree(folder.path)
 
 
+@pytest.mark.slow
 @pytest.mark.exports
 @pytest.mark.parametrize("file_format", ["gltf", "obj"])
 @pytest.mark.parametrize("finished", [True, False], ids=["finished", "unfinished"])
@@ -107,6 +108,7 @@ def test_every_file_of_a_further_format_can_be_fetched(
     assert page.client.get(f"/run/{run}/exports/999/{names[0]}").status_code == 404
 
 
+@pytest.mark.slow
 @pytest.mark.exports
 def test_a_format_is_made_in_the_background(page: Any, run: str) -> None:
     maker, entry = FileMaker(), page.index.find(run)

@@ -207,6 +207,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.0, 0.3, 1.0])
 def test_a_worker_whose_parent_is_killed_while_torch_loads_ends(queue: Queue, seconds: float) -> None:
     """B22."""
