@@ -1,5 +1,6 @@
 """Colours on a surface: a field takes on given colours; a palette's borders are sharper than its grid."""
 
+import pytest
 import torch
 
 from sds3d.ops.hash_encode import HashGrid
