@@ -104,7 +104,7 @@ def silhouettes(image: Float[Tensor, "B 3 H W"], background: Float[Tensor, "B 3"
     return (image - background[:, :, None, None]).abs().amax(1) > 0.12
 
 
-def overlap(a: Bool[Tensor, "B H W"], b: Bool[Tensor, "B H W"]) -> Float[Tensor, "B"]:
+def overlap(a: Bool[Tensor, "B H W"], b: Bool[Tensor, "B H W"]) -> Float[Tensor, " B"]:
     """Intersection over union of two masks."""
     both, either = (a & b).sum((1, 2)), (a | b).sum((1, 2))
     return both / either.clamp_min(1)

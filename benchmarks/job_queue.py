@@ -40,7 +40,7 @@ def measured(folder: Path, size: int) -> list[str]:
     configs = [config.model_copy(update={"seed": seed}) for seed in range(size)]
     queue = Queue(folder)
     added = seconds(lambda: queue.add_many(configs))
-    del configs
+    configs.clear()
     claims = []
     for number in range(CLAIMS):
         worker = WorkerId.here(str(number % WORKERS))

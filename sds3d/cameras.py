@@ -140,7 +140,7 @@ class Rays:
 
     origins: Float[Tensor, "R 3"]
     directions: Float[Tensor, "R 3"]  # unit length
-    depth_scale: Float[Tensor, "R"]  # cos of the angle to the camera's z: distance along the ray to depth along z
+    depth_scale: Float[Tensor, " R"]  # cos of the angle to the camera's z: distance along the ray to depth along z
 
     def __len__(self) -> int:
         return len(self.origins)

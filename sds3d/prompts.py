@@ -82,7 +82,7 @@ class ViewPrompting(Options):
 FRONT_DEG, BACK_DEG, OVERHEAD_DEG = 45.0, 135.0, 60.0
 
 
-def view_index(azimuth: Float[Tensor, "B"], elevation: Float[Tensor, "B"]) -> Int[Tensor, "B"]:
+def view_index(azimuth: Float[Tensor, " B"], elevation: Float[Tensor, " B"]) -> Int[Tensor, " B"]:
     """Which of VIEW_WORDS each view is, from angles in radians."""
     turned = degrees_from_front(azimuth)
     index = torch.ones_like(turned, dtype=torch.long)
@@ -92,18 +92,18 @@ def view_index(azimuth: Float[Tensor, "B"], elevation: Float[Tensor, "B"]) -> In
     return index
 
 
-def degrees_from_front(azimuth: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+def degrees_from_front(azimuth: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
     """|azimuth| in [0, 180] degrees, from radians."""
     return (torch.remainder(torch.rad2deg(azimuth) + 180, 360) - 180).abs()
 
 
-def side_shares(azimuth: Float[Tensor, "B"]) -> Float[Tensor, "B 3"]:
+def side_shares(azimuth: Float[Tensor, " B"]) -> Float[Tensor, "B 3"]:
     """Weights of front, side and back: piecewise linear in the azimuth, with knots at 0, 90 and 180 degrees."""
     turned = degrees_from_front(azimuth) / 90
     return torch.stack([(1 - turned).clamp_min(0), 1 - (turned - 1).abs(), (turned - 1).clamp_min(0)], dim=-1)
 
 
-def against_sides(azimuth: Float[Tensor, "B"]) -> Float[Tensor, "B 2"]:
+def against_sides(azimuth: Float[Tensor, " B"]) -> Float[Tensor, "B 2"]:
     """Perp-Neg's weights of "front view" and "side view": each is -(a exp(-b r) + c), with threestudio's numbers.
 
     In the front half r is the share of the front (for the side's weight: of the side); in the back half, of the side.

@@ -103,7 +103,7 @@ class ReferenceImage:
         return losses
 
 
-def correlation(a: Float[Tensor, "N"], b: Float[Tensor, "N"]) -> Float[Tensor, ""]:
+def correlation(a: Float[Tensor, " N"], b: Float[Tensor, " N"]) -> Float[Tensor, ""]:
     """Pearson's r; 0 if one of them is constant."""
     a, b = a - a.mean(), b - b.mean()
     return (a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-8)

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Latents = Float[Tensor, "B C h w"]  # one for each view, in the space of the prior
-PerView = Float[Tensor, "B"]  # one number for each view
+PerView = Float[Tensor, " B"]  # one number for each view
 Factor = Float[Tensor, "B 1 1 1"]  # the same, in a shape to multiply latents by
 ViewColors = Float[Tensor, "B 3"]  # one colour for each view
 PerPixel = Float[Tensor, "B H W 1"]
@@ -22,9 +22,9 @@ class Cameras:
 
     camera_to_world: Float[Tensor, "B 4 4"]  # OpenCV axes: +x right, +y down, +z forward
     intrinsics: Float[Tensor, "B 3 3"]  # pixels; the centre of pixel (0, 0) is (0.5, 0.5)
-    azimuth: Float[Tensor, "B"]  # radians; 0 is the front (+x), counter-clockwise from above
-    elevation: Float[Tensor, "B"]  # radians
-    distance: Float[Tensor, "B"]  # world units from the origin
+    azimuth: Float[Tensor, " B"]  # radians; 0 is the front (+x), counter-clockwise from above
+    elevation: Float[Tensor, " B"]  # radians
+    distance: Float[Tensor, " B"]  # world units from the origin
     height: int
     width: int
 
@@ -35,7 +35,7 @@ class Cameras:
         """The same cameras with their tensors on `device`."""
         return replace(self, **{name: getattr(self, name).to(device) for name in PER_VIEW})
 
-    def select(self, views: Int[Tensor, "V"]) -> "Cameras":
+    def select(self, views: Int[Tensor, " V"]) -> "Cameras":
         """The cameras at these indices of the batch."""
         return replace(self, **{name: getattr(self, name)[views] for name in PER_VIEW})
 
@@ -52,7 +52,7 @@ class RenderOutput:
     depth: PerPixel  # sum_i w_i z_i, z in world units along the camera's z axis: NOT the mean depth
     normal: Float[Tensor, "B H W 3"] | None = None  # world space, unit length, 0 where nothing was hit
     aux: object = None  # private to the scene that made it
-    particle: Int[Tensor, "B"] | None = None  # which of a run's scenes each view shows, from 0; None: one scene
+    particle: Int[Tensor, " B"] | None = None  # which of a run's scenes each view shows, from 0; None: one scene
 
     def mean_depth(self) -> PerPixel:
         """sum_i w_i z_i / sum_i w_i in world units; infinite where the opacity is at most 1e-3. Differentiable."""
@@ -87,4 +87,4 @@ class Conditioning:
     null: Float[Tensor, "B N D"]
     negative: Float[Tensor, "B N D"] | None = None
     # Perp-Neg: text for the sides that a view does not show, with one weight <= 0 per view
-    against: tuple[tuple[Float[Tensor, "B N D"], Float[Tensor, "B"]], ...] = ()
+    against: tuple[tuple[Float[Tensor, "B N D"], Float[Tensor, " B"]], ...] = ()

@@ -82,12 +82,12 @@ class Prediction:
     log_probabilities: dict[str, Float[Tensor, "B K"]]  # for each attribute, over its LABELS
     views: Float[Tensor, "B 4"]  # log-probabilities of VIEWS; meaningful for FRONTED kinds only
 
-    def log_likelihood(self, description: Description) -> Float[Tensor, "B"]:
+    def log_likelihood(self, description: Description) -> Float[Tensor, " B"]:
         """Log-likelihood of a caption: the sum over all attributes; "none" is a label, too."""
         labels = attributes_of(description)
         return torch.stack([self.log_probabilities[n][:, LABELS[n].index(labels[n])] for n in ATTRIBUTES]).sum(0)
 
-    def labels(self) -> dict[str, Int[Tensor, "B"]]:
+    def labels(self) -> dict[str, Int[Tensor, " B"]]:
         """The likeliest label of each attribute, among combinations that a caption can have: no blue checks on blue."""
         p = {name: values.clamp_min(-1e4) for name, values in self.log_probabilities.items()}
         labels = {name: values.argmax(1) for name, values in p.items()}
@@ -98,7 +98,7 @@ class Prediction:
             labels |= dict(zip(names, torch.unravel_index(best, possible.shape), strict=True))
         return labels
 
-    def correct(self, description: Description) -> dict[str, Bool[Tensor, "B"]]:
+    def correct(self, description: Description) -> dict[str, Bool[Tensor, " B"]]:
         """For each attribute that the caption mentions, whether the predicted label is the caption's."""
         true, predicted = attributes_of(description), self.labels()
         mentioned = {"relation", "kind", "color", "pattern", "material"}
@@ -195,14 +195,14 @@ def _convolution(inside: int, outside: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(inside, outside, 3, stride, 1, bias=False), nn.BatchNorm2d(outside), nn.ReLU())
 
 
-def camera_vector(azimuth: Float[Tensor, "B"], elevation: Float[Tensor, "B"]) -> Float[Tensor, "B 6"]:
+def camera_vector(azimuth: Float[Tensor, " B"], elevation: Float[Tensor, " B"]) -> Float[Tensor, "B 6"]:
     """Two harmonics of the azimuth, and the elevation."""
     return torch.stack(
         [azimuth.sin(), azimuth.cos(), (2 * azimuth).sin(), (2 * azimuth).cos(), elevation.sin(), elevation.cos()], -1
     )
 
 
-def view_labels(azimuth: Float[Tensor, "B"]) -> Int[Tensor, "B"]:
+def view_labels(azimuth: Float[Tensor, " B"]) -> Int[Tensor, " B"]:
     """Index of the nearest of VIEWS."""
     return (azimuth / (math.pi / 2.0)).round().long() % len(VIEWS)
 

@@ -57,14 +57,14 @@ def captions_for(prompts: Iterable[str], count: int = CAPTIONS) -> list[Descript
     return list(captions.values())
 
 
-def is_retrieved(prediction: Prediction, description: Description, captions: list[Description]) -> Bool[Tensor, "B"]:
+def is_retrieved(prediction: Prediction, description: Description, captions: list[Description]) -> Bool[Tensor, " B"]:
     """R-precision at rank 1 (Jain et al. 2022, Dream Fields), by the classifier's likelihood instead of CLIP."""
     others = [one for one in captions if attributes_of(one) != attributes_of(description)]
     best = torch.stack([prediction.log_likelihood(one) for one in others]).amax(0)
     return prediction.log_likelihood(description) > best
 
 
-def agreement(prediction: Prediction, attributes: list[str], visible: Bool[Tensor, "B"]) -> float:
+def agreement(prediction: Prediction, attributes: list[str], visible: Bool[Tensor, " B"]) -> float:
     """Share of views with the most frequent label, right or wrong, mean over attributes; empty views never agree."""
     labels = prediction.labels()
     shares = [int(labels[name][visible].bincount(minlength=1).max()) / len(visible) for name in attributes]

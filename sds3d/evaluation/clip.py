@@ -38,7 +38,7 @@ class Clip:
         """100 cos(image, text), mean over images in [0, 1] (Hessel et al. 2021, without their factor and clipping)."""
         return float(100.0 * self._cosines(images, [prompt]).mean())
 
-    def side_agreement(self, images: Float[Tensor, "B 3 H W"], prompt: str, true: Int[Tensor, "B"]) -> float:
+    def side_agreement(self, images: Float[Tensor, "B 3 H W"], prompt: str, true: Int[Tensor, " B"]) -> float:
         """Share of images whose nearest text of "PROMPT, front view", side, back is that of `true` (0, 1, 2)."""
         cosines = self._cosines(images, [f"{prompt}, {side}" for side in VIEW_WORDS[:3]])
         return float((cosines.argmax(dim=1) == true.to(cosines.device)).float().mean())

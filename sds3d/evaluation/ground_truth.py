@@ -92,7 +92,7 @@ def _mean_iou(first: Bool[Tensor, "B H W"], second: Bool[Tensor, "B H W"]) -> Fl
     return mask_iou(first, second).float().mean()
 
 
-def _iou_by_turn(masks: Tensor, all_around: Tensor) -> Float[Tensor, "T"]:
+def _iou_by_turn(masks: Tensor, all_around: Tensor) -> Float[Tensor, " T"]:
     """Mean IoU with the truth for each turn of the result: its view at azimuth a shows the truth's at a - turn."""
     views = torch.arange(VIEWS) * (TURNS // VIEWS)
     return torch.stack([_mean_iou(masks, all_around[(views - turn) % TURNS]) for turn in range(TURNS)])

@@ -58,7 +58,7 @@ class Renders:
             outside, total = outside + int(areas[bodies:].sum()), total + int(areas.sum())
         return outside / max(total, 1)
 
-    def visible(self) -> Bool[Tensor, "B"]:
+    def visible(self) -> Bool[Tensor, " B"]:
         """For each view, whether it shows anything."""
         return (self.opacity > 0.5).float().mean((1, 2)) > MIN_COVERAGE
 

@@ -37,7 +37,7 @@ class Projector:
 
     def colors(
         self, points: Float[ndarray, "P 3"], normals: Float[ndarray, "P 3"]
-    ) -> tuple[Float[ndarray, "P 3"], Float[ndarray, "P"]]:
+    ) -> tuple[Float[ndarray, "P 3"], Float[ndarray, " P"]]:
         """sRGB colours of points from all renders that see them, and the sum of weights; 0 if no view sees the point.
 
         color_p = sum_k w_pk rgb_k(p) / sum_k w_pk opacity_k(p),   w = cosine^2 if view k sees p, else 0

@@ -14,7 +14,7 @@ class Texture:
     image: UInt8[ndarray, "h w 3"]  # sRGB; row 0 at the top
     uvs: Float[ndarray, "U 2"]  # (0, 0) is the upper left corner of the image, (1, 1) the lower right
     faces: Int[ndarray, "F 3"]  # the mesh's faces among uvs
-    vertices: Int[ndarray, "U"]  # which of the mesh's vertices each of uvs belongs to
+    vertices: Int[ndarray, " U"]  # which of the mesh's vertices each of uvs belongs to
     used: float = 1.0  # share of the image that is on the mesh
 
 

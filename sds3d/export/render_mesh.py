@@ -62,7 +62,7 @@ def rasterize_mesh(
 
 def project_points(
     points: Float[ndarray, "V 3"], cameras: Cameras, view: int
-) -> tuple[Float[ndarray, "V 2"], Float[ndarray, "V"]]:
+) -> tuple[Float[ndarray, "V 2"], Float[ndarray, " V"]]:
     """Pixel coordinates and depth along the camera's z of world points in one view; depth may be negative."""
     pose = cameras.camera_to_world[view].double().cpu().numpy()
     intrinsics = cameras.intrinsics[view].double().cpu().numpy()
@@ -74,7 +74,7 @@ def project_points(
 
 
 def rasterize_triangles(
-    points: Float[ndarray, "V 2"], depth: Float[ndarray, "V"], faces: Int[ndarray, "F 3"], height: int, width: int
+    points: Float[ndarray, "V 2"], depth: Float[ndarray, " V"], faces: Int[ndarray, "F 3"], height: int, width: int
 ) -> MeshView:
     """The same for corners in pixels, with their depth."""
     seen_face = np.full(height * width, -1, dtype=np.int64)
@@ -110,5 +110,5 @@ def rasterize_triangles(
     )
 
 
-def _cross(first: Float[ndarray, "Q 2"], second: Float[ndarray, "Q 2"]) -> Float[ndarray, "Q"]:
+def _cross(first: Float[ndarray, "Q 2"], second: Float[ndarray, "Q 2"]) -> Float[ndarray, " Q"]:
     return first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]

@@ -107,7 +107,7 @@ def best_choices(fields: Candidates, views: SceneViews, kinds: tuple[Kind, ...],
     it gives depends on the scene, so no fixed level is right. With `level`, only that one is tried.
     """
 
-    def best_of(kind: Kind, levels: Float[ndarray, "K"]) -> tuple[float, float]:
+    def best_of(kind: Kind, levels: Float[ndarray, " K"]) -> tuple[float, float]:
         scored = []
         for value in levels.tolist():
             surface = fields.surface(Choice(kind, value))

@@ -95,7 +95,7 @@ def _enclosed(solid: Bool[ndarray, "X Y Z"]) -> Bool[ndarray, "X Y Z"]:
     return (empty > 0) & (empty != empty[0, 0, 0])
 
 
-def _gains(whole: Bool[ndarray, "X Y Z"], groups: ndarray, count: int) -> Float[ndarray, "G"]:
+def _gains(whole: Bool[ndarray, "X Y Z"], groups: ndarray, count: int) -> Float[ndarray, " G"]:
     """By how much each group raises the Euler characteristic; that of group 0, which is none, is 0."""
     before, after = _around(whole), _around(whole | (groups > 0))
     touched = np.nonzero(before != after)
@@ -104,7 +104,7 @@ def _gains(whole: Bool[ndarray, "X Y Z"], groups: ndarray, count: int) -> Float[
     return np.bincount(group, gains, minlength=count + 1).astype(np.float64)  # integers, if there is no group
 
 
-def _raising(whole: Bool[ndarray, "X Y Z"], groups: ndarray, gains: Float[ndarray, "G"]) -> Bool[ndarray, "X Y Z"]:
+def _raising(whole: Bool[ndarray, "X Y Z"], groups: ndarray, gains: Float[ndarray, " G"]) -> Bool[ndarray, "X Y Z"]:
     """The cells of the groups that raise the Euler characteristic, without lids: where groups seal a cavity together,
     the largest of those that close nothing else is left out. A cavity without any becomes solid."""
     sizes, taken = np.bincount(groups.ravel(), minlength=len(gains)), gains > 1e-9

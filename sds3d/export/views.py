@@ -41,7 +41,7 @@ class SceneViews:
         """The pixels that show the object."""
         return self.opacity > SOLID
 
-    def project(self, view: int, points: Float[Tensor, "P 3"]) -> tuple[Float[Tensor, "P 2"], Float[Tensor, "P"]]:
+    def project(self, view: int, points: Float[Tensor, "P 3"]) -> tuple[Float[Tensor, "P 2"], Float[Tensor, " P"]]:
         """Where one view shows world points, in [-1, 1]^2 as `sample` takes them, and their depth along its z."""
         pose, intrinsics = (m[view].cpu() for m in (self.cameras.camera_to_world, self.cameras.intrinsics))
         local = (points - pose[:3, 3]) @ pose[:3, :3]
@@ -54,7 +54,7 @@ class SceneViews:
         """Through how many openings of the object one view sees the background, where it sees most of them."""
         return max(int(opening_labels(solid).max()) for solid in self.silhouettes)
 
-    def silhouette_ious(self, truth: "SceneViews") -> Float[ndarray, "B"]:
+    def silhouette_ious(self, truth: "SceneViews") -> Float[ndarray, " B"]:
         """Intersection over union with the silhouettes of the same views of another object; 1 where both are empty."""
         return mask_iou(torch.from_numpy(self.silhouettes), torch.from_numpy(truth.silhouettes)).numpy()
 

@@ -54,7 +54,7 @@ def is_watertight(faces: Int[ndarray, "F 3"]) -> bool:
     return bool((np.diff(there) > 0).all() and np.array_equal(there, back) and (start != end).all())
 
 
-def face_pieces(faces: Int[ndarray, "F 3"], vertex_count: int) -> Int[ndarray, "F"]:
+def face_pieces(faces: Int[ndarray, "F 3"], vertex_count: int) -> Int[ndarray, " F"]:
     """A number per face, equal for faces that share vertices, directly or through others."""
     if len(faces) == 0:
         return np.zeros(0, dtype=np.int64)

@@ -84,7 +84,7 @@ def measure(prior: Prior, facts: PriorConfig, prompt: str, scene: Renderable, de
     )
 
 
-def false_front_share(is_front: Bool[Tensor, "B"], azimuth: Float[Tensor, "B"], counted: Bool[Tensor, "B"]) -> float:
+def false_front_share(is_front: Bool[Tensor, " B"], azimuth: Float[Tensor, " B"], counted: Bool[Tensor, " B"]) -> float:
     """Share of the counted views that are not from the front but are taken for one: what a second face raises.
 
     0 where there are none.

@@ -9,9 +9,9 @@ from sds3d.ops.extension import has_kernels, register
 
 MAX_CHANNELS = 8  # of the kernels
 
-PerSample = Float[Tensor, "S"]
-PerRay = Float[Tensor, "R"]
-Offsets = Int[Tensor, "O"]  # O = R + 1; samples of ray r are offsets[r] to offsets[r + 1]
+PerSample = Float[Tensor, " S"]
+PerRay = Float[Tensor, " R"]
+Offsets = Int[Tensor, " O"]  # O = R + 1; samples of ray r are offsets[r] to offsets[r + 1]
 Composited = tuple[Float[Tensor, "R C"], Float[Tensor, "R 1"], Float[Tensor, "R 1"], PerSample]
 
 
@@ -46,7 +46,7 @@ def composite_reference(
     return totals[:, :-2], totals[:, -2:-1], totals[:, -1:], weights
 
 
-def exclusive_cumsum(values: PerSample, ray_indices: Int[Tensor, "S"], offsets: Offsets) -> PerSample:
+def exclusive_cumsum(values: PerSample, ray_indices: Int[Tensor, " S"], offsets: Offsets) -> PerSample:
     """For each sample, the sum over the samples in front of it on its ray.
 
     Computed in float64: it is a difference of cumulative sums over all rays.
@@ -55,7 +55,7 @@ def exclusive_cumsum(values: PerSample, ray_indices: Int[Tensor, "S"], offsets: 
     return (sums[:-1] - gather_rays(sums[offsets[:-1]], ray_indices)).to(values)
 
 
-def gather_rays(values: PerRay, ray_indices: Int[Tensor, "S"]) -> PerSample:
+def gather_rays(values: PerRay, ray_indices: Int[Tensor, " S"]) -> PerSample:
     """The value of each sample's ray. Not by indexing, whose backward pass may sum in another order each time."""
     return values.index_select(0, ray_indices)
 

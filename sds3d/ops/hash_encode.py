@@ -77,7 +77,7 @@ def hash_encode_reference(
     return torch.cat(features, dim=-1)
 
 
-def corner_entry(corners: Int[Tensor, "P 3"], cells: int, size: int) -> Int[Tensor, "P"]:
+def corner_entry(corners: Int[Tensor, "P 3"], cells: int, size: int) -> Int[Tensor, " P"]:
     """Entry of each corner within its level: x-major where all corners fit, else (x ^ y p_2 ^ z p_3) mod size."""
     x, y, z = corners.unbind(-1)
     if (cells + 1) ** 3 <= size:

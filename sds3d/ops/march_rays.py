@@ -26,7 +26,7 @@ class OccupancyGrid:
 class RaySamples:
     """All rays' samples in one axis, ray after ray and front to back; a ray may have none."""
 
-    ray_indices: Int[Tensor, "S"]
+    ray_indices: Int[Tensor, " S"]
     t_starts: PerSample  # distances along the ray
     t_ends: PerSample
     points: Float[Tensor, "S 3"]  # their middles, world units

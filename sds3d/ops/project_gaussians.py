@@ -29,7 +29,7 @@ def project_gaussians(
     means: Float[Tensor, "N 3"],
     quats: Float[Tensor, "N 4"],
     scales: Float[Tensor, "N 3"],
-    opacities: Float[Tensor, "N"],
+    opacities: Float[Tensor, " N"],
     cameras: Cameras,
     rasterizer: Rasterizer = "auto",
 ) -> ProjectedGaussians:
@@ -53,7 +53,7 @@ def project_gaussians_reference(
     means: Float[Tensor, "N 3"],
     quats: Float[Tensor, "N 4"],
     scales: Float[Tensor, "N 3"],
-    opacities: Float[Tensor, "N"],
+    opacities: Float[Tensor, " N"],
     cameras: Cameras,
 ) -> ProjectedGaussians:
     """`project_gaussians` in pure torch, for any float type and device; computes in the type of `means`."""

@@ -16,7 +16,7 @@ TRANSMITTANCE_STOP = 1e-4
 def rasterize_gaussians(
     means2d: Float[Tensor, "B N 2"],
     conics: Float[Tensor, "B N 3"],
-    opacities: Float[Tensor, "N"],
+    opacities: Float[Tensor, " N"],
     features: Float[Tensor, "B N C"],
     radii: Float[Tensor, "B N 2"],
     depths: Float[Tensor, "B N"],
@@ -58,7 +58,7 @@ def rasterize_gaussians(
 def rasterize_with_gsplat(
     means2d: Float[Tensor, "B N 2"],
     conics: Float[Tensor, "B N 3"],
-    opacities: Float[Tensor, "N"],
+    opacities: Float[Tensor, " N"],
     features: Float[Tensor, "B N C"],
     radii: Float[Tensor, "B N 2"],
     depths: Float[Tensor, "B N"],
@@ -89,7 +89,7 @@ def rasterize_with_gsplat(
 def rasterize_gaussians_reference(
     means2d: Float[Tensor, "B N 2"],
     conics: Float[Tensor, "B N 3"],
-    opacities: Float[Tensor, "N"],
+    opacities: Float[Tensor, " N"],
     features: Float[Tensor, "B N C"],
     radii: Float[Tensor, "B N 2"],
     depths: Float[Tensor, "B N"],
@@ -126,10 +126,10 @@ def rasterize_gaussians_reference(
 def drawable(
     means2d: Float[Tensor, "N 2"],
     conics: Float[Tensor, "N 3"],
-    opacities: Float[Tensor, "N"],
+    opacities: Float[Tensor, " N"],
     radii: Float[Tensor, "N 2"],
-    depths: Float[Tensor, "N"],
-) -> Bool[Tensor, "N"]:
+    depths: Float[Tensor, " N"],
+) -> Bool[Tensor, " N"]:
     """Which splats of one view are drawn: not culled, finite, with a positive definite conic."""
     finite = torch.isfinite(torch.cat([means2d, conics, radii, opacities[:, None], depths[:, None]], dim=1)).all(1)
     definite = (conics[:, 0] > 0) & (conics[:, 0] * conics[:, 2] > conics[:, 1].square())
@@ -140,7 +140,7 @@ def splat_alphas(
     pixels: Float[Tensor, "P 2"],
     means2d: Float[Tensor, "K 2"],
     conics: Float[Tensor, "K 3"],
-    opacities: Float[Tensor, "K"],
+    opacities: Float[Tensor, " K"],
 ) -> Float[Tensor, "P K"]:
     """alpha = min(0.999, opacity exp(-d^T conic d / 2)), 0 below 1/255; no gradient at either threshold."""
     dx, dy = (pixels[:, None, :] - means2d[None]).unbind(-1)
@@ -152,7 +152,7 @@ def splat_alphas(
 
 
 def composite(
-    alphas: Float[Tensor, "P K"], features: Float[Tensor, "K C"], background: Float[Tensor, "C"]
+    alphas: Float[Tensor, "P K"], features: Float[Tensor, "K C"], background: Float[Tensor, " C"]
 ) -> Float[Tensor, "P C1"]:
     """Features composited front to back over the background, then the remaining transmittance as a last channel."""
     stopped = torch.cumprod(1.0 - alphas.detach(), dim=1) <= TRANSMITTANCE_STOP  # monotonic

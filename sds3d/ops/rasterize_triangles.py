@@ -87,7 +87,7 @@ def _areas(corners: Float[Tensor, "... 3 3"], centres: Float[Tensor, "... 2"]) -
 
 def _nearest_faces(
     corners: Float[Tensor, "F 3 3"], centres: Float[Tensor, "P 2"]
-) -> tuple[Int[Tensor, "P"], Float[Tensor, "P"]]:
+) -> tuple[Int[Tensor, " P"], Float[Tensor, " P"]]:
     """Index and depth of the nearest face at each centre; -1 and infinity without one."""
     nearest = torch.full((len(centres),), -1, device=centres.device)
     inverse_depth = centres.new_zeros(len(centres))

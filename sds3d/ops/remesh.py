@@ -21,7 +21,7 @@ def remesh(
     edge_length: float,
     iterations: int = 6,
     crease_deg: float = 40.0,
-    size: Float[Tensor, "V"] | None = None,
+    size: Float[Tensor, " V"] | None = None,
 ) -> tuple[Float[Tensor, "W 3"], Int[Tensor, "G 3"]]:
     """The surface with edges of about `edge_length`, in the vertices' units; no gradient.
 
@@ -75,7 +75,7 @@ def expected_faces(points: Tensor, faces: Tensor, edge_length: float, size: Tens
     return float((4 / math.sqrt(3) * area / h.square()).sum())
 
 
-def thickness(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "V"]:
+def thickness(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, " V"]:
     """How thick the solid is at each vertex, which is small only where it is thin in two directions, as a handle is.
 
     max(depth, width): the median length of seven rays into the solid, in a cone of 20 degrees (after Shapira et al.

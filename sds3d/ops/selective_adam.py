@@ -9,11 +9,11 @@ from sds3d.ops.extension import use_compiled
 
 @torch.no_grad()
 def selective_adam_(
-    parameter: Float[Tensor, "N *D"],
-    exp_avg: Float[Tensor, "N *D"],
-    exp_avg_sq: Float[Tensor, "N *D"],
-    grad: Float[Tensor, "N *D"],
-    visible: Bool[Tensor, "N"],
+    parameter: Float[Tensor, " N *D"],
+    exp_avg: Float[Tensor, " N *D"],
+    exp_avg_sq: Float[Tensor, " N *D"],
+    grad: Float[Tensor, " N *D"],
+    visible: Bool[Tensor, " N"],
     lr: float,
     beta1: float,
     beta2: float,
@@ -39,11 +39,11 @@ def selective_adam_(
 
 @torch.no_grad()
 def selective_adam_reference_(
-    parameter: Float[Tensor, "N *D"],
-    exp_avg: Float[Tensor, "N *D"],
-    exp_avg_sq: Float[Tensor, "N *D"],
-    grad: Float[Tensor, "N *D"],
-    visible: Bool[Tensor, "N"],
+    parameter: Float[Tensor, " N *D"],
+    exp_avg: Float[Tensor, " N *D"],
+    exp_avg_sq: Float[Tensor, " N *D"],
+    grad: Float[Tensor, " N *D"],
+    visible: Bool[Tensor, " N"],
     lr: float,
     beta1: float,
     beta2: float,

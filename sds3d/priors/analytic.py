@@ -77,8 +77,8 @@ class AnalyticPrior(Prior):
     def __init__(
         self,
         means: Float[Tensor, "K C h w"],
-        stds: Float[Tensor, "K"],
-        weights: Float[Tensor, "K"],
+        stds: Float[Tensor, " K"],
+        weights: Float[Tensor, " K"],
         words: Sequence[str] = (),
         coverage: Float[Tensor, "h w"] | None = None,
         device: torch.device | str = "cpu",
@@ -124,7 +124,7 @@ class AnalyticPrior(Prior):
 
     def log_density(
         self, x_t: Latents, t: Times, embeddings: Shares, view: ViewCondition | None = None
-    ) -> Float[Tensor, "B"]:
+    ) -> Float[Tensor, " B"]:
         """log p_t(x_t | y) up to a constant: the log-sum over modes of their diffused densities; differentiable."""
         return torch.logsumexp(self._log_modes(x_t, t, embeddings, view)[0], dim=1)
 
@@ -190,7 +190,7 @@ class MixtureCopy(nn.Module):
 
     def log_density(
         self, x_t: Latents, t: Times, embeddings: Shares, view: ViewCondition | None = None
-    ) -> Float[Tensor, "B"]:
+    ) -> Float[Tensor, " B"]:
         """log q_t(x_t | y), up to the prior's constant."""
         return self.mixture().log_density(x_t, t, embeddings, view)
 

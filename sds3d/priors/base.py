@@ -13,7 +13,7 @@ from sds3d.options import Options
 from sds3d.types import ViewCondition
 
 # Shapes; the axes are those of sds3d/types.py.
-Times = Float[Tensor, "B"]  # t, in (0, 1)
+Times = Float[Tensor, " B"]  # t, in (0, 1)
 Images = Float[Tensor, "B 3 H W"]  # [0, 1]
 Latents = Float[Tensor, "B C h w"]  # in the prior's space
 Embeddings = Float[Tensor, "B N D"]
@@ -82,7 +82,7 @@ class HasDensity(Protocol):
 
     def log_density(
         self, x_t: Latents, t: Times, embeddings: Embeddings, view: ViewCondition | None = None
-    ) -> Float[Tensor, "B"]:
+    ) -> Float[Tensor, " B"]:
         """log p_t(x_t | y), up to a constant that the copies share."""
         ...
 

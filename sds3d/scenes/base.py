@@ -61,7 +61,7 @@ class Scene(Protocol):
     def after_step(self, step: int, steps: int, out: RenderOutput, optimizer: Optimizer) -> None:
         """Structural updates after the optimizer's step number `step` (from 0) of `steps`: densification, occupancy."""
 
-    def density(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P"]:
+    def density(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, " P"]:
         """Density at world points, >= 0; its unit is the scene's own."""
 
     def color(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P 3"]:

@@ -69,15 +69,15 @@ class SplatTrace:
 class Refinement:
     """Which old splat each new one comes from: first those that stay, then both children of each that grows."""
 
-    source: Int[Tensor, "M"]  # index into the old splats
-    is_child: Bool[Tensor, "M"]
-    is_split: Bool[Tensor, "M"]  # children that shrink
+    source: Int[Tensor, " M"]  # index into the old splats
+    is_child: Bool[Tensor, " M"]
+    is_split: Bool[Tensor, " M"]  # children that shrink
 
 
 @torch.no_grad()
 def refine(
     splats: Mapping[str, nn.Parameter],
-    scores: Float[Tensor, "N"],
+    scores: Float[Tensor, " N"],
     config: DensifyConfig,
     optimizer: Optimizer,
     generator: torch.Generator,
@@ -98,7 +98,7 @@ def refine(
 
 
 def plan_refinement(
-    scores: Float[Tensor, "N"], scales: Float[Tensor, "N 3"], opacities: Float[Tensor, "N"], config: DensifyConfig
+    scores: Float[Tensor, " N"], scales: Float[Tensor, "N 3"], opacities: Float[Tensor, " N"], config: DensifyConfig
 ) -> Refinement:
     """Which splats stay, are cloned, split or pruned. Deterministic: equal scores are taken in the order of index."""
     count = len(scores)

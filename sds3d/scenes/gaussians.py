@@ -104,7 +104,7 @@ class Gaussians(nn.Module):
         return self.raw_scales.exp()
 
     @property
-    def opacities(self) -> Float[Tensor, "N"]:
+    def opacities(self) -> Float[Tensor, " N"]:
         return self.raw_opacities.sigmoid()
 
     @property
@@ -222,7 +222,7 @@ class Gaussians(nn.Module):
         return SplatField(self.means, self.quats, self.scales, self.opacities, self.colors)
 
     @torch.no_grad()
-    def density(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P"]:
+    def density(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, " P"]:
         """sum_i opacity_i exp(-1/2 d^T Sigma_i^-1 d), without unit; about 1 and above inside solid parts."""
         return self.field().at_points(points)[0]
 

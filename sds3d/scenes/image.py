@@ -71,7 +71,7 @@ class ImageScene(nn.Module):
         """Nothing: an image has no structure to change."""
 
     @torch.no_grad()
-    def density(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P"]:
+    def density(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, " P"]:
         """0 everywhere: an image has no volume, and its artifacts include no mesh."""
         return points.new_zeros(len(points))
 

@@ -151,7 +151,7 @@ class Mesh(nn.Module):
         cameras: Cameras,
         lamps: Light | None,
         sun: Sun | None,
-        views: Int[Tensor, "B"],
+        views: Int[Tensor, " B"],
         samples: int,
         with_normals: bool,
     ) -> Float[Tensor, "B H W K"]:
@@ -244,7 +244,7 @@ class Mesh(nn.Module):
         return self.vertices(), self.faces
 
     @torch.no_grad()
-    def density(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P"]:
+    def density(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, " P"]:
         """1 inside, 0 outside, by the side of the nearest of many points of the surface."""
         from scipy.spatial import cKDTree
 

@@ -74,7 +74,7 @@ class NerfTrace:
     """What a render in training leaves behind for `regularizers` and `after_step`."""
 
     context: RenderContext
-    ray_losses: Mapping[str, Float[Tensor, "R"]]
+    ray_losses: Mapping[str, Float[Tensor, " R"]]
 
 
 class Nerf(nn.Module):
@@ -131,8 +131,8 @@ class Nerf(nn.Module):
     def _render_chunk(
         self,
         rays: Rays,
-        views: Int[Tensor, "R"],
-        jitter: Float[Tensor, "R"] | None,
+        views: Int[Tensor, " R"],
+        jitter: Float[Tensor, " R"] | None,
         step: float,
         light: Light | None,
         context: RenderContext,
@@ -191,7 +191,7 @@ class Nerf(nn.Module):
         self.occupancy.update(step, self.density)
 
     @torch.no_grad()
-    def density(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P"]:
+    def density(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, " P"]:
         """The field's density, 1 / world units."""
         return self.field.density(points)
 
@@ -201,7 +201,7 @@ class Nerf(nn.Module):
         return self.field(points)[1]
 
 
-def ball_interval(rays: Rays, radius: float) -> tuple[Float[Tensor, "R"], Float[Tensor, "R"]]:
+def ball_interval(rays: Rays, radius: float) -> tuple[Float[Tensor, " R"], Float[Tensor, " R"]]:
     """Distances at which each ray enters and leaves the ball around the origin; (0, 0) for a ray that misses it.
 
     The roots t of |o + t d|^2 = radius^2, the near one clamped to 0 for a camera inside the ball.

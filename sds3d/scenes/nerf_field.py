@@ -83,12 +83,12 @@ class NerfField(nn.Module):
             return features
         return features * self.level_weights.repeat_interleave(FEATURES)
 
-    def forward(self, points: Float[Tensor, "P 3"]) -> tuple[Float[Tensor, "P"], Float[Tensor, "P 3"]]:
+    def forward(self, points: Float[Tensor, "P 3"]) -> tuple[Float[Tensor, " P"], Float[Tensor, "P 3"]]:
         """Density per world unit, 0 outside the ball, and sRGB colour, at world points."""
         raw, color = F.linear(self._hidden(points), self.network[-1]).split([1, 3], dim=-1)
         return self._activated(raw.squeeze(-1), points), color.sigmoid()
 
-    def density(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P"]:
+    def density(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, " P"]:
         return self._activated(self._hidden(points) @ self.network[-1][0], points)
 
     def _hidden(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P K"]:
@@ -97,7 +97,7 @@ class NerfField(nn.Module):
             values = F.linear(values, weight).relu_()
         return values
 
-    def _activated(self, raw: Float[Tensor, "P"], points: Float[Tensor, "P 3"]) -> Float[Tensor, "P"]:
+    def _activated(self, raw: Float[Tensor, " P"], points: Float[Tensor, "P 3"]) -> Float[Tensor, " P"]:
         distance = points.norm(dim=-1)
         raw = raw + BLOB_STRENGTH * (1 - distance / BLOB_RADIUS)
         return DENSITY_SCALE * F.softplus(raw) * (distance < self.radius)

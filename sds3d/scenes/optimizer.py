@@ -101,7 +101,7 @@ class SelectiveAdam(SceneAdam):
     """Adam that can skip rows of a parameter. Its state is that of torch.optim.Adam, so checkpoints fit both."""
 
     @torch.no_grad()
-    def step_visible(self, visible: Mapping[Tensor, Bool[Tensor, "N"]]) -> None:
+    def step_visible(self, visible: Mapping[Tensor, Bool[Tensor, " N"]]) -> None:
         """Update the visible rows of the given parameters, and all other parameters as `step` does.
 
         Clears the gradients of the given parameters.
@@ -113,7 +113,7 @@ class SelectiveAdam(SceneAdam):
                     parameter.grad = None
         self.step()
 
-    def _move_rows(self, parameter: Tensor, grad: Tensor, rows: Bool[Tensor, "N"], group: Mapping[str, Any]) -> None:
+    def _move_rows(self, parameter: Tensor, grad: Tensor, rows: Bool[Tensor, " N"], group: Mapping[str, Any]) -> None:
         state = self.state[parameter]
         if not state:  # as torch.optim.Adam begins
             zeros = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
@@ -135,7 +135,7 @@ def take_step(optimizer: Optimizer, renders: Sequence[RenderOutput]) -> None:
         optimizer.step()
 
 
-def visible_rows(renders: Sequence[RenderOutput]) -> dict[Tensor, Bool[Tensor, "N"]]:
+def visible_rows(renders: Sequence[RenderOutput]) -> dict[Tensor, Bool[Tensor, " N"]]:
     """For each parameter of splats, the rows that some view of some render shows; empty for other scenes."""
     rows: dict[Tensor, Tensor] = {}
     each = [part for out in renders for part in (out.aux if isinstance(out.aux, list) else [out])]  # of particles too

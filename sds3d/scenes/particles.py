@@ -83,7 +83,7 @@ def scenes_of(scene: Scene | Particles) -> list[Scene]:
     return scene.each() if isinstance(scene, Particles) else [scene]
 
 
-def _joined(maps: list[Tensor | None], places: Int[Tensor, "B"]) -> Tensor | None:
+def _joined(maps: list[Tensor | None], places: Int[Tensor, " B"]) -> Tensor | None:
     """The particles' maps in the order of the cameras; None if they have none."""
     present = [values for values in maps if values is not None]
     return torch.cat(present)[places] if present else None

@@ -44,7 +44,7 @@ class Sun(Options):
             raise ValueError("it must not be 0")
         return value
 
-    def on(self, normals: Float[Tensor, "S 3"]) -> Float[Tensor, "S"]:
+    def on(self, normals: Float[Tensor, "S 3"]) -> Float[Tensor, " S"]:
         """The light on surfaces of these unit normals."""
         towards = F.normalize(normals.new_tensor(self.direction), dim=0)
         return self.ambient + self.diffuse * (normals @ towards).clamp_min(0)
@@ -62,7 +62,7 @@ class Light:
         colors: Float[Tensor, "S 3"],
         normals: Float[Tensor, "S 3"],
         points: Float[Tensor, "S 3"],
-        views: Int[Tensor, "S"],
+        views: Int[Tensor, " S"],
     ) -> Float[Tensor, "S 3"]:
         """The colours of samples at `points` under the lamps of their `views`; `normals` have unit length."""
         towards = F.normalize(self.positions[views] - points, dim=-1)

@@ -23,7 +23,7 @@ class SplatField:
         means: Float[Tensor, "N 3"],
         quats: Float[Tensor, "N 4"],
         scales: Float[Tensor, "N 3"],
-        opacities: Float[Tensor, "N"],
+        opacities: Float[Tensor, " N"],
         colors: Float[Tensor, "N 3"],
     ) -> None:
         self.means, self.opacities, self.colors = means, opacities, colors
@@ -35,7 +35,7 @@ class SplatField:
 
     def at_points(
         self, points: Float[Tensor, "P 3"], chunk: int = 512
-    ) -> tuple[Float[Tensor, "P"], Float[Tensor, "P 3"]]:
+    ) -> tuple[Float[Tensor, " P"], Float[Tensor, "P 3"]]:
         """Density and colour at points, from all splats without cutoff; time P * N, memory chunk * N."""
         center = self.means.mean(dim=0)
         coefficients = self._coefficients(center)
@@ -71,7 +71,7 @@ class SplatField:
         return grid[: shape[0], : shape[1], : shape[2]].contiguous()
 
     def _coefficients(
-        self, center: Float[Tensor, "3"], chosen: slice | Int[Tensor, "K"] = slice(None)
+        self, center: Float[Tensor, "3"], chosen: slice | Int[Tensor, " K"] = slice(None)
     ) -> Float[Tensor, "10 K"]:
         """monomials(p - center) @ coefficients = log2(opacity_i exp(-1/2 d^T A d)): all splats in one matrix product.
 
@@ -88,7 +88,7 @@ class SplatField:
 
     def _pair_blocks(
         self, origin: Float[Tensor, "3"], spacing: float, blocks: list[int]
-    ) -> tuple[Int[Tensor, "K"], list[int], list[int]]:
+    ) -> tuple[Int[Tensor, " K"], list[int], list[int]]:
         """Splat ids grouped by the block they touch, where each group starts, and the blocks' flat ids."""
         edge = spacing * BLOCK
         limit = torch.tensor(blocks, device=origin.device)

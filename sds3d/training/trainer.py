@@ -217,7 +217,7 @@ class Trainer:
             if any(p.grad is not None for p in group["params"])
         }
 
-    def _check_finite(self, what: str, values: dict[str, Tensor], t: Float[Tensor, "B"]) -> None:
+    def _check_finite(self, what: str, values: dict[str, Tensor], t: Float[Tensor, " B"]) -> None:
         bad = [name for name, value in values.items() if not torch.isfinite(value)]
         if bad:
             self.optimizer.zero_grad(set_to_none=True)

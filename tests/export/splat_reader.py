@@ -21,7 +21,7 @@ class SplatCloud:
     means: Float[Tensor, "N 3"]
     quats: Float[Tensor, "N 4"]  # wxyz, unit length
     scales: Float[Tensor, "N 3"]
-    opacities: Float[Tensor, "N"]
+    opacities: Float[Tensor, " N"]
     colors: Float[Tensor, "N 3"]  # sRGB
     harmonics: Float[Tensor, "N K 3"]  # beyond the constant one, see Gaussians.harmonics; K is 0, 3, 8 or 15
 

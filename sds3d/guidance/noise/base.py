@@ -24,7 +24,7 @@ class NoiseRequest:
     generator: torch.Generator  # on the CPU whatever the device, so that a seed means the same everywhere
 
     @property
-    def particle(self) -> Int[Tensor, "B"]:
+    def particle(self) -> Int[Tensor, " B"]:
         """The particle that each view shows, from 0. Noise that lasts must differ between particles."""
         only = torch.zeros(len(self.cameras), dtype=torch.long, device=self.out.depth.device)
         return only if self.out.particle is None else self.out.particle

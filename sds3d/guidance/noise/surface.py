@@ -44,7 +44,7 @@ class Atlas(nn.Module):
         for noise in (self.texels, self.background):
             noise.copy_(torch.randn(noise.shape, generator=own))
 
-    def texel_at(self, points: Float[Tensor, "P 3"]) -> Int[Tensor, "P"]:
+    def texel_at(self, points: Float[Tensor, "P 3"]) -> Int[Tensor, " P"]:
         """Index of the texel that each point in the world lies in."""
         axis = points.abs().argmax(dim=1)[:, None]
         major = points.gather(1, axis)
@@ -101,7 +101,7 @@ class Surface(Noise[Atlas]):
         return eps.view(views, height, width, channels).permute(0, 3, 1, 2).contiguous()
 
 
-def surface_points(request: NoiseRequest) -> tuple[Float[Tensor, "P 3"], Int[Tensor, "P"]]:
+def surface_points(request: NoiseRequest) -> tuple[Float[Tensor, "P 3"], Int[Tensor, " P"]]:
     """Points on the surface in world space, and the pixel (view * h + row) * w + column that sees each.
 
     A regular grid of SUBPIXELS^2 points per pixel, at the mean depth along their rays, where there is a surface. Depth

@@ -103,7 +103,7 @@ def make_scheduler() -> Any:
     return DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2", prediction_type="sample", clip_sample=False)
 
 
-def camera_features(cameras: Cameras, known: Bool[Tensor, "B"]) -> Float[Tensor, "B 10"]:
+def camera_features(cameras: Cameras, known: Bool[Tensor, " B"]) -> Float[Tensor, "B 10"]:
     """Harmonics of the azimuth, the elevation, the distance and a flag; all zero if the camera is unknown."""
     azimuth, elevation = cameras.azimuth, cameras.elevation
     waves = [wave(k * azimuth) for k in (1.0, 2.0, 4.0) for wave in (torch.sin, torch.cos)]
@@ -112,18 +112,18 @@ def camera_features(cameras: Cameras, known: Bool[Tensor, "B"]) -> Float[Tensor,
     return features * known[:, None]
 
 
-def ray_maps(cameras: Cameras, known: Bool[Tensor, "B"]) -> Float[Tensor, "B R 16 16"]:
+def ray_maps(cameras: Cameras, known: Bool[Tensor, " B"]) -> Float[Tensor, "B R 16 16"]:
     """`ray_planes` of the ray through the centre of each block; all zero if the camera is unknown."""
     return ray_planes(_rays(cameras, known, GRID).unflatten(1, (GRID, GRID))).movedim(-1, 1)
 
 
-def pixel_rays(cameras: Cameras, known: Bool[Tensor, "B"]) -> Float[Tensor, "B 16 16 16 7"]:
+def pixel_rays(cameras: Cameras, known: Bool[Tensor, " B"]) -> Float[Tensor, "B 16 16 16 7"]:
     """For the ray through each pixel p, d and a flag, by blocks as `pixel_unshuffle` orders them; zero as above."""
     planes = _rays(cameras, known, GRID * BLOCK).transpose(1, 2).unflatten(2, (GRID * BLOCK, GRID * BLOCK))
     return functional.pixel_unshuffle(planes, BLOCK).unflatten(1, (planes.shape[1], -1)).movedim(1, -1).contiguous()
 
 
-def _rays(cameras: Cameras, known: Bool[Tensor, "B"], side: int) -> Float[Tensor, "B N 7"]:
+def _rays(cameras: Cameras, known: Bool[Tensor, " B"], side: int) -> Float[Tensor, "B N 7"]:
     """Through side x side points of the view, row by row: the point nearest to the origin, unit direction and flag."""
     shrink = torch.tensor([side / cameras.width, side / cameras.height, 1.0], device=cameras.intrinsics.device)
     resized = replace(cameras, intrinsics=shrink[:, None] * cameras.intrinsics, height=side, width=side)
@@ -144,7 +144,7 @@ def predict_clean(
     unet: Any,
     text: TextEncoder,
     x_t: Float[Tensor, "B 3 H W"],
-    ticks: Int[Tensor, "B"],
+    ticks: Int[Tensor, " B"],
     alpha: Float[Tensor, "B 1 1 1"],
     embedding: Float[Tensor, "B N D"],
     camera: Float[Tensor, "B 10"],

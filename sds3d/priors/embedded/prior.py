@@ -99,7 +99,7 @@ class EmbeddedPrior:
         """Back to [0, 1]."""
         return ((x + 1.0) / 2.0).clamp(0.0, 1.0)
 
-    def alpha_sigma(self, t: Float[Tensor, "B"]) -> tuple[Float[Tensor, "B 1 1 1"], Float[Tensor, "B 1 1 1"]]:
+    def alpha_sigma(self, t: Float[Tensor, " B"]) -> tuple[Float[Tensor, "B 1 1 1"], Float[Tensor, "B 1 1 1"]]:
         """sqrt(alphas_cumprod) and sqrt(1 - alphas_cumprod) at the nearest of 1000 ticks; always float32."""
         ticks = self._ticks(t)
         return self.alpha[ticks][:, None, None, None], self.sigma[ticks][:, None, None, None]
@@ -111,7 +111,7 @@ class EmbeddedPrior:
     def predict_noise(
         self,
         x_t: Float[Tensor, "B C h w"],
-        t: Float[Tensor, "B"],
+        t: Float[Tensor, " B"],
         embeddings: Sequence[Float[Tensor, "B N D"]],
         view: ViewCondition | None = None,
     ) -> list[Float[Tensor, "B C h w"]]:

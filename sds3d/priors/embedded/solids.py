@@ -107,7 +107,7 @@ def frame(solids: list[Solid]) -> tuple[float, float, float, float]:
 
 def intersect(
     solid: Solid, rays_o: Float[Tensor, "R 3"], rays_d: Float[Tensor, "R 3"]
-) -> tuple[Float[Tensor, "R"], Float[Tensor, "R 3"]]:
+) -> tuple[Float[Tensor, " R"], Float[Tensor, "R 3"]]:
     """First hit of each ray with the solid: distance along rays_d (inf for a miss) and the outward world normal.
 
     The inner wall of a cup reports the normal that faces the ray.

@@ -23,7 +23,7 @@ class ThingUNet(UNet2DConditionModel):
     def forward(  # type: ignore[override]
         self,
         planes: Float[Tensor, "B C H W"],
-        ticks: Int[Tensor, "B"],
+        ticks: Int[Tensor, " B"],
         condition: Float[Tensor, "B 3 D"],
         second: Float[Tensor, "B 1 H W"],
     ) -> Float[Tensor, "B O H W"]:

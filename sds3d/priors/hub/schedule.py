@@ -49,7 +49,7 @@ class Schedule(ABC):
 class Discrete(Schedule):
     """DDPM's discrete times: alpha = sqrt(alphas_cumprod), from the scheduler's own table."""
 
-    def __init__(self, alphas_cumprod: Float[Tensor, "T"], prediction: str) -> None:
+    def __init__(self, alphas_cumprod: Float[Tensor, " T"], prediction: str) -> None:
         self.alphas_cumprod, self.prediction = alphas_cumprod.float(), prediction
 
     def timestep(self, t: Times) -> Tensor:
@@ -72,7 +72,7 @@ class Flow(Schedule):
     def __init__(self, shift: float, device: torch.device) -> None:
         self.shift, self.device = shift, device
 
-    def _u(self, t: Times) -> Float[Tensor, "B"]:
+    def _u(self, t: Times) -> Float[Tensor, " B"]:
         t = t.float().to(self.device)
         return self.shift * t / (1.0 + (self.shift - 1.0) * t)
 

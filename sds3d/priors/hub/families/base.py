@@ -21,7 +21,7 @@ class NetworkInput:
     """One call of a network."""
 
     x: Latents  # `Schedule.network_input`, in the network's precision
-    timestep: Shaped[Tensor, "B"]  # the time, in thousandths
+    timestep: Shaped[Tensor, " B"]  # the time, in thousandths
     embedding: Embeddings  # of `embed`, in the network's precision
     side: int  # of the image, in pixels
     view: ViewCondition | None = None  # for networks that read the camera
@@ -82,7 +82,7 @@ class Family(ABC):
         return int(network_config.get("patch_size") or 1)
 
 
-def with_rows(hidden: Float[Tensor, "N D"], extra: Float[Tensor, "E"]) -> Float[Tensor, "M D"]:
+def with_rows(hidden: Float[Tensor, "N D"], extra: Float[Tensor, " E"]) -> Float[Tensor, "M D"]:
     """The vector appended as rows, so that a pooled embedding is interpolated together with its words."""
     width = hidden.shape[1]
     rows = functional.pad(extra, (0, -len(extra) % width)).reshape(-1, width)
