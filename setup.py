@@ -31,6 +31,7 @@ SOURCES = [
     "cuda_ext/rasterize_triangles/triangles_baseline.cpp",
     "cuda_ext/remesh/finish_cpu.cpp",
     "cuda_ext/remesh/remesh_cpu.cpp",
+    "cuda_ext/remesh/thickness_cpu.cpp",
     "cuda_ext/selective_adam/selective_adam_cpu.cpp",
     "cuda_ext/spherical_harmonics/spherical_harmonics_cpu.cpp",
 ]

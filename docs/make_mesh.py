@@ -17,7 +17,8 @@ from sds3d.export.contact_sheet import BACKGROUND, arrange
 from sds3d.export.png import to_uint8, write_png
 from sds3d.export.views import render_views
 from sds3d.ops.rasterize_triangles import rasterize_triangles
-from sds3d.scenes.mesh import Mesh, face_normals
+from sds3d.ops.triangle_geometry import face_normals
+from sds3d.scenes.mesh import Mesh
 
 PICTURE = Path(__file__).parent / "mesh.png"
 SIZE, SAMPLES, TURN = 256, 3, 0.6  # pixels; samples along each of their sides; radians from the front

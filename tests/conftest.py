@@ -54,9 +54,9 @@ def only_a_sheet(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     as long as a small run. Fixtures of a wider scope, and other processes, make everything."""
     if "exports" in request.keywords:
         return
-    from sds3d.scenes import GaussiansConfig, NerfConfig
+    from sds3d.scenes import SCENES
 
-    for scene in (GaussiansConfig, NerfConfig):
+    for scene in (kind for kind in SCENES.values() if not kind.is_flat):
         monkeypatch.setattr(scene, "artifacts", ("sheet",))
 
 

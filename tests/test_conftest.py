@@ -32,3 +32,11 @@ def test_shapes_are_checked() -> None:
 
     with pytest.raises(Exception, match="position"):
         look_at(torch.zeros(2, 4), torch.zeros(2, 4))
+
+
+def test_runs_make_only_a_sheet() -> None:
+    from sds3d.scenes import SCENES
+
+    assert {
+        name: kind.artifacts for name, kind in SCENES.items() if not kind.is_flat and kind.artifacts != ("sheet",)
+    } == {}

@@ -128,7 +128,9 @@ class RunConfig(Options):
             raise explain(cls, found, error, "") from None
         config._said = source.said
         _refuse_combinations(config)
-        return config._with_whole_stages(source) if config.stages else config
+        config = config._with_whole_stages(source) if config.stages else config
+        _refuse_search(config)
+        return config
 
     def _with_whole_stages(self, source: _Input) -> "RunConfig":
         """The same with all values of each stage, each checked as a run of its own would be."""
@@ -312,7 +314,9 @@ def _layered(said: Sequence[Tree]) -> Tree:
 def _staged(own: Sequence[Tree], stage: Sequence[Tree], kind: str) -> tuple[Tree, ...]:
     """What is said for a stage, over what is said for the run. Weights of losses do not go over to another scene."""
     named = [layers.name_in(tree["scene"]) for tree in stage if "scene" in tree]
-    dropped = {"stages", "loss_weights"} if any(name not in (None, kind) for name in named) else {"stages"}
+    dropped = {"stages", "export"}  # the run's own, which is checked by itself
+    if any(name not in (None, kind) for name in named):
+        dropped.add("loss_weights")
     return (*({key: node for key, node in tree.items() if key not in dropped} for tree in own), *stage)
 
 
@@ -370,6 +374,16 @@ def _refuse_combinations(config: RunConfig) -> None:
         if name not in known:
             problem = f"loss_weights.{short(name, quote=False)} is not a loss of the scene {config.scene.name}"
             raise ConfigError(problem, nearest(name, known, "loss_weights."), "loss_weights")
+
+
+def _refuse_search(config: RunConfig) -> None:
+    """ConfigError for options of the search for a surface, if a person said them and the run ends with one."""
+    said = {name for tree in config._said if isinstance(tree.get("export"), dict) for name in tree["export"]}
+    for name in sorted(said & {"level", "resolution"}):
+        field, value = f"export.{name}", getattr(config.export, name)
+        if value != type(config.export).model_fields[name].default and (scene := config.final.scene).has_surface:
+            problem = f"{field} = {value:g} does not go with the scene {scene.name}, which has a surface of its own"
+            raise ConfigError(problem, "leave it out: nothing is searched for", field)
 
 
 def _combinations(config: RunConfig) -> Iterator[tuple[str, str, str]]:

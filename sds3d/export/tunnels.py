@@ -1,6 +1,8 @@
-"""Tunnels of a solid on a grid: how many it has, and the cells that close those that nobody sees through.
+"""Tunnels of a solid on a grid: how many it has, and the solid without most of those that nobody sees through.
 
-Rough or hollow splats leave pinholes in walls and loops between bumps. Each is a tunnel of the mesh.
+Rough or hollow splats leave pinholes in walls and loops between bumps. Each is a tunnel of the mesh that is made of the
+solid. What closes them is chosen from morphological closings: that finds no fewest number for certain, and no tunnel
+wider than the largest closing is closed.
 """
 
 from itertools import product
@@ -49,7 +51,7 @@ def _around(solid: Bool[ndarray, "X Y Z"]) -> UInt8[ndarray, "X-1 Y-1 Z-1"]:
     return bits
 
 
-def tunnel_count(solid: Bool[ndarray, "X Y Z"]) -> float:
+def grid_tunnels(solid: Bool[ndarray, "X Y Z"]) -> float:
     """pieces + cavities - Euler characteristic: 1 for a mug's handle; a half or so where cells touch in corners only.
 
     The outermost cells are empty.
@@ -59,20 +61,20 @@ def tunnel_count(solid: Bool[ndarray, "X Y Z"]) -> float:
 
 
 def with_tunnels_closed(solid: Bool[ndarray, "X Y Z"], hidden: Bool[ndarray, "X Y Z"]) -> Bool[ndarray, "X Y Z"]:
-    """The solid, and those of the `hidden` cells that leave it the fewest tunnels.
+    """The solid with fewer tunnels, closed by `hidden` cells; without cavities, too.
 
     Morphological closings, from small to large, propose cells. Of each connected group of them, the change of the
     Euler characteristic is a sum over the grid points that it touches, so all groups are judged at once: those that
     raise it are taken, except for one that only seals a cavity: the last opening of a hollow body is its mouth. Cells
     that are not hidden are seen to be empty by some view: what is closed costs nothing in the silhouettes.
 
-    Cavities become solid, too. Loose cells are left out before, as what joins them lowers the Euler characteristic,
+    Loose cells are left out before, as what joins them lowers the Euler characteristic,
     like a tunnel. The outermost cells are empty, more of them than the largest closing reaches.
     """
     whole = solid | _enclosed(solid)
-    fewest = tunnel_count(whole | hidden)
+    fewest = grid_tunnels(whole | hidden)
     for reach in REACHES:
-        if tunnel_count(whole) <= fewest:
+        if grid_tunnels(whole) <= fewest:
             break
         closed = _closed(whole, max(1, round(reach * max(solid.shape))))
         groups, count = label(closed & hidden & ~whole, CUBE)

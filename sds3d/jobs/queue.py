@@ -476,8 +476,10 @@ def how_it_ended(run: RunFolder) -> Literal["done", "stopped"] | None:
 
 
 def _row(name: str, about: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The columns of a job that never change."""
+    """The columns of a job that never change; its parts are those of the last stage, as in its report."""
     options = about["resolved"]
+    if stages := options.get("stages"):
+        options = {**options, **stages[-1]["options"]}
     parts = (options["guidance"]["name"], options["scene"]["name"])
     return name, float(about["added"]), str(options["prompt"]), int(options["seed"]), *map(str, parts)
 

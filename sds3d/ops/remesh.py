@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sds3d.errors import ConfigError, ExtensionUnavailable
 from sds3d.ops.extension import BUILD_COMMAND, backend_info, compiled
+from sds3d.ops.triangle_geometry import area_vectors, vertex_normals
 
 MOST_FACES = 1_000_000  # in: about five seconds on one core
 MOST_RESULT = 300_000  # out: about ten
@@ -60,15 +61,13 @@ def remesh(
 
 def edge_length_for(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], face_count: int) -> float:
     """The edge_length with which `remesh` makes about `face_count` faces: theirs are equilateral, sqrt(3)/4 h^2."""
-    p, q, r = vertices.detach().double()[faces.long()].unbind(1)
-    area = float(torch.linalg.cross(q - p, r - p).norm(dim=1).sum()) / 2
+    area = float(area_vectors(vertices.detach().double(), faces).norm(dim=1).sum()) / 2
     return math.sqrt(FEWER_FACES * area / face_count * 4 / math.sqrt(3))
 
 
 def expected_faces(points: Tensor, faces: Tensor, edge_length: float, size: Tensor | None) -> float:
     """About how many faces `remesh` makes: the integral of 4 / (sqrt(3) h^2) over the surface."""
-    p, q, r = points[faces.long()].unbind(1)
-    area = torch.linalg.cross(q - p, r - p).norm(dim=1) / 2
+    area = area_vectors(points, faces).norm(dim=1) / 2
     h = torch.full_like(area, edge_length)
     if size is not None:
         h = size.detach().cpu().double().clamp(max=edge_length)[faces.long()].mean(1)
@@ -86,12 +85,7 @@ def thickness(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Floa
     seen from outside. ConfigError as of `remesh`.
     """
     points, corners = checked_mesh(vertices, faces, "thickness")
-    p, q, r = points[corners.long()].unbind(1)
-    flat = torch.linalg.cross(q - p, r - p).repeat_interleave(3, dim=0)
-    normals = torch.nn.functional.normalize(
-        torch.zeros_like(points).index_add(0, corners.long().flatten(), flat), dim=1
-    )
-    return torch.ops.sds3d.mesh_thickness(points, corners, normals).to(vertices)
+    return torch.ops.sds3d.mesh_thickness(points, corners, vertex_normals(points, corners)).to(vertices)
 
 
 def checked_mesh(vertices: Tensor, faces: Tensor, what: str) -> tuple[Tensor, Tensor]:

@@ -90,12 +90,13 @@ class SceneConfig(Options, ABC):
 
     `losses` names all its regularizers. `artifacts` names the files that a finished run exports (keys of
     sds3d.run.artifacts.ARTIFACTS), in the order of writing. `default_overrides` are defaults for options of other
-    parts. `is_flat` says that there is no depth, no normal and no mesh.
+    parts. `is_flat` says that there is no depth, no normal and no mesh; `has_surface` that its scenes are HasSurface.
     """
 
     name: str
     default_overrides: ClassVar[Mapping[str, Any]] = {}
     is_flat: ClassVar[bool] = False  # one picture from all sides: no views, no mesh
+    has_surface: ClassVar[bool] = False
     losses: ClassVar[tuple[str, ...]] = ()
     artifacts: ClassVar[tuple[str, ...]] = ("sheet", "orbit", "ply", "glb")
     background: Background = RandomBackground()

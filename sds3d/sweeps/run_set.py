@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sds3d.config import RunConfig
 from sds3d.errors import ConfigError, ExportError, NumericsError
-from sds3d.run.events import Event, Failed, FinishEarly, Finished, StepDone, latest
+from sds3d.run.events import Event, Failed, FinishEarly, Finished, Started, StepDone, latest
 from sds3d.run.folder import RunFolder
 from sds3d.training.session import Session
 from sds3d.training.sessions import Sessions
@@ -45,10 +45,17 @@ class RunSet(Sessions):
                         yield path, event
 
     def events(self, path: Path) -> Iterator[Event]:
-        """Every event of one run. If it diverges, it hands over the results of its newest checkpoint; see `failure`."""
-        with suppress(NumericsError):
+        """Every event of one run. If it cannot go on, it hands over what its newest checkpoint has; see `failure`.
+
+        That is where it diverges, or has no surface for its next stage to begin with. ExportError for a refused result,
+        whose reason is in the report.
+        """
+        try:
             yield from until_released(self.session(path))
             return
+        except (NumericsError, ExportError):
+            if RunFolder(path).report() is not None:
+                raise
         session = self.session(path)
         session.send(FinishEarly())
         yield from until_released(session)
@@ -81,9 +88,11 @@ def failure(run: Path) -> str | None:
     report = folder.report()
     if report is None or report["steps"] >= folder.config().steps:
         return None
+    is_last = True  # what failed in the session that wrote the report is one of its results
     for _, event in latest(folder.reader().path):
-        if isinstance(event, Failed) and event.kind != ExportError.__name__:
+        if isinstance(event, Failed) and not is_last:
             return event.reason
+        is_last = is_last and not isinstance(event, Started)
         if isinstance(event, StepDone):  # it went on after any failure before
             break
     return "a person ended it early"

@@ -10,8 +10,9 @@ from torch import nn
 from sds3d.export.extract import ExportConfig, extract_mesh
 from sds3d.export.views import scene_device
 from sds3d.ops.finish import finish
+from sds3d.ops.triangle_geometry import surface_samples, vertex_normals
 from sds3d.scenes.base import Scene
-from sds3d.scenes.mesh import Mesh, vertex_normals
+from sds3d.scenes.mesh import Mesh
 
 FOUND_FACES = 20_000  # of the surface as it is found, with its colours
 FACES = 8000  # of the surface that a mesh begins as
@@ -41,14 +42,10 @@ def become_surface(mesh: Mesh, scene: Scene) -> None:
     vertices, faces = finish(vertices, faces, FACES, rounds=1)  # even faces, and the worst of the lumps away
     mesh.set_surface(vertices.to(device), faces.to(device))
     generator = torch.Generator().manual_seed(0)
-    corners = vertices[faces.long()]
-    areas = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=-1)
-    chosen = torch.multinomial(areas, POINTS, replacement=True, generator=generator)
-    shares = -torch.rand(POINTS, 3, 1, generator=generator).log()  # uniform over each triangle
-    shares = shares / shares.sum(dim=1, keepdim=True)
+    chosen, shares = surface_samples(vertices, faces, POINTS, generator)
 
     def at_points(values: torch.Tensor) -> torch.Tensor:
-        return (values[faces.long()[chosen]] * shares).sum(dim=1)
+        return (values[faces.long()[chosen]] * shares[..., None]).sum(dim=1)
 
     colors, places = (
         at_points(torch.from_numpy(surface.colors[colored.query(vertices.numpy())[1]])),

@@ -117,6 +117,14 @@ MISTAKES = {
     "seed = -1 is not allowed": {"seed": -1},
     "device = 'tpu' is not allowed: known: auto, cpu, cuda, cuda:N": {"device": "tpu"},
     "export.resolution = 4 is not allowed": {"export.resolution": 4},
+    "export.level = 5 does not go with the scene mesh, which has a surface of its own": {
+        "scene": "mesh",
+        "export.level": 5,
+    },
+    "export.resolution = 64 does not go with the scene mesh, which has a surface of its own": {
+        "export.resolution": 64,
+        "stages": [{"begin_at": 0.5, "options": {"scene": "mesh"}}],
+    },
 }
 
 

@@ -14,8 +14,7 @@ from sds3d.export.formats import verification_cameras, write_verified
 from sds3d.export.mesh import Mesh
 from sds3d.export.render_mesh import render_mesh
 from sds3d.export.surface import closed_surface, is_solid
-from sds3d.export.tunnels import tunnel_count as cell_tunnels
-from sds3d.export.tunnels import with_tunnels_closed
+from sds3d.export.tunnels import grid_tunnels, with_tunnels_closed
 from sds3d.export.views import opening_labels
 from sds3d.metrics.mesh import mesh_statistics, tunnel_count
 from sds3d.scenes.gaussians import Gaussians
@@ -74,7 +73,7 @@ SHAPES = [(ball, 0), (ring, 1), (frame, 4), (two_rings, 2), (cup, 0)]
 def test_tunnels_of_cells_and_of_their_surface_are_those_of_the_shape(shape, tunnels) -> None:
     solid = shape()
     vertices, faces = closed_surface(np.where(solid, 1.0, 0.0), 0.5, np.zeros(3), 1.0)
-    assert cell_tunnels(solid) == tunnels
+    assert grid_tunnels(solid) == tunnels
     assert tunnel_count(vertices, faces) == tunnels
     assert mesh_statistics(vertices, faces, np.zeros_like(vertices)).tunnels == tunnels
 
@@ -88,9 +87,9 @@ def test_tunnels_of_trimesh_s_shapes_and_of_nothing() -> None:
 
 def test_what_nobody_sees_is_closed_and_the_rest_is_as_it_was() -> None:
     drilled = with_pinholes(ball(), (0.2, 0.2), (-0.3, 0.1), (0.0, -0.4))
-    assert cell_tunnels(drilled) == 3
+    assert grid_tunnels(drilled) == 3
     closed = with_tunnels_closed(drilled, np.ones_like(drilled))
-    assert cell_tunnels(closed) == 0
+    assert grid_tunnels(closed) == 0
     assert (drilled & ~closed).sum() == 0
     assert (closed & ~ball()).sum() < 0.01 * ball().sum()
 
@@ -99,7 +98,7 @@ def test_what_a_view_sees_stays_open() -> None:
     drilled = with_pinholes(ball(), (0.2, 0.2), (-0.3, 0.1))
     hidden = ball() & with_pinholes(np.ones_like(drilled), (0.2, 0.2))
     closed = with_tunnels_closed(drilled, hidden)
-    assert cell_tunnels(closed) == 1
+    assert grid_tunnels(closed) == 1
     assert not (closed & ~drilled & ~hidden).any()
 
 
@@ -113,9 +112,9 @@ def test_what_has_the_right_tunnels_stays_as_it_is(shape, tunnels) -> None:
 
 def test_pinholes_in_the_wall_of_a_cup_are_closed_and_its_mouth_is_not() -> None:
     drilled = with_pinholes(cup(), (0.3, 0.0), (-0.3, 0.1))
-    assert cell_tunnels(drilled) == 4  # each goes through two walls
+    assert grid_tunnels(drilled) == 4  # each goes through two walls
     closed = with_tunnels_closed(drilled, np.ones_like(drilled))
-    assert cell_tunnels(closed) == 0
+    assert grid_tunnels(closed) == 0
     x, y, z = grid()
     mouth = (np.hypot(x, y) < 0.1) & (z > 0.5) & (z < 0.75)
     inside = x**2 + y**2 + z**2 < 0.5**2

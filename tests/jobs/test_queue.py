@@ -67,6 +67,14 @@ def test_many_are_added_at_once_in_their_order(queue: Queue) -> None:
     assert about["config"] == configs[1].said
 
 
+def test_a_job_of_several_stages_is_shown_with_the_parts_of_the_last(queue: Queue) -> None:
+    stages = [{"begin_at": 0.5, "options": {"scene": "mesh", "guidance": "csd"}}]
+    job = queue.add(config(stages=stages))
+    assert (job.scene, job.guidance) == ("mesh", "csd")
+    (queue.folder / "database").rename(queue.folder.parent / "lost")
+    assert Queue(queue.folder).job(job.name).scene == "mesh"  # made again from the folders
+
+
 def test_names_are_safe_whatever_the_prompt() -> None:
     for prompt in ("../../etc/passwd", "a/b\\\\c", "; rm -rf /", "x" * 400, "日本"):
         assert re.fullmatch(r"[a-z0-9-]+", job_name(config(prompt)))

@@ -9,10 +9,11 @@ import trimesh
 from torch import nn
 
 from sds3d.cameras import CamerasConfig, orbit, sample_cameras
+from sds3d.ops.triangle_geometry import face_normals, vertex_normals
 from sds3d.scenes import SCENES, MeshConfig, Scene
 from sds3d.scenes import mesh as module
 from sds3d.scenes.base import RenderContext
-from sds3d.scenes.mesh import BOUND_RADIUS, Mesh, face_normals, vertex_normals
+from sds3d.scenes.mesh import BOUND_RADIUS, Mesh
 from sds3d.scenes.optimizer import OptimConfig, build_optimizer
 from sds3d.scenes.shading import ShadingConfig, Sun
 

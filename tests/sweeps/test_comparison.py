@@ -90,6 +90,12 @@ def test_what_a_person_wrote_is_escaped(small_config) -> None:
     assert "&lt;script&gt;" in text
 
 
+def test_the_page_of_runs_with_stages_names_the_scene_that_they_end_with(small_config) -> None:
+    row = Row("sds", [0], 0.1, 2.0, 0.5, 0.2, 0.1, None, None, [])
+    stages = [{"begin_at": 0.5, "options": {"scene": "mesh"}}]
+    assert "scene mesh" in page(small_config(export={}, stages=stages), [row])
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sds3d.errors import ConfigError, NumericsError, RunBusy
+from sds3d.errors import ConfigError, ExportError, NumericsError, RunBusy
 from sds3d.priors.analytic import AnalyticConfig
 from sds3d.run.events import Failed, FinishEarly, Finished, Started, StepDone
 from sds3d.run.folder import RunFolder
@@ -109,6 +109,21 @@ def test_a_run_that_a_person_ended_early_says_so(configs) -> None:
             session.send(FinishEarly())
     list(RunSet(configs).run())
     assert failure(first) == "a person ended it early"
+
+
+def test_a_run_without_a_surface_for_its_next_stage_hands_over_what_it_was(small_config, tmp_path, monkeypatch) -> None:
+    def refused(old: object, new: object) -> None:
+        raise ExportError("there is no object to export")
+
+    monkeypatch.setattr("sds3d.training.session.take_over", refused)
+    options = {"steps": 6, "export": {}, "stages": [{"begin_at": 0.5, "options": {"scene": "mesh"}}]}
+    path, other = tmp_path / "staged", tmp_path / "other"
+    runs = RunSet({path: small_config(**options), other: small_config(steps=2)})
+    list(runs.run())
+    assert runs.finished()
+    assert RunFolder(path).report()["parts"]["scene"] == "gaussians"
+    assert failure(path) == "there is no object to export"
+    assert failure(other) is None
 
 
 @pytest.mark.exports

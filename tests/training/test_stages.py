@@ -46,6 +46,16 @@ def test_it_survives_files_and_keeps_what_was_said_apart_from_what_that_means() 
     assert type(config).restore(config.said, config.to_dict()) == config
 
 
+def test_options_of_the_search_for_a_surface_are_refused_where_the_run_ends_with_one() -> None:
+    for config in (staged(), resolve({"prompt": "a red mug", "scene": "mesh"})):
+        with pytest.raises(ConfigError, match=r"^export\.level = 5 .*leave it out") as caught:
+            config.with_changes({"export.level": 5}, allowed=("export.level",))  # as `sds3d export` does
+        assert caught.value.field == "export.level"
+        assert config.with_changes({"export.faces": 500}, allowed=("export.faces",)).export.faces == 500
+    more_splats = {"begin_at": 0.5, "options": {"guidance.guidance_scale": 3}}
+    assert staged(**{"export.level": 5, "stages": [more_splats]}).export.level == 5
+
+
 def test_a_change_on_the_way_reaches_the_stages_that_have_the_option() -> None:
     changed = staged().with_changes({"guidance.guidance_scale": 7, "prompt": "a blue mug"})
     assert [changed.in_stage(number).guidance.guidance_scale for number in (0, 1)] == [7, 7]
