@@ -1,6 +1,7 @@
 """Metadata, and the build of cuda_ext/ into sds3d._C: CPU kernels always, CUDA where a matching toolkit is found.
 
 SDS3D_BUILD_CUDA=0|1|auto (default auto); 1 fails where the toolkit is missing. TORCH_CUDA_ARCH_LIST works as usual.
+MAX_JOBS files are compiled at once: one for each core if it is not set.
 """
 
 import os
@@ -9,6 +10,8 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -138,19 +141,32 @@ def extension(with_cuda: bool):
 
 
 def build_command():
-    """torch's BuildExtension, with the instruction-set flags of X86_SOURCES added file by file."""
+    """torch's BuildExtension, with the instruction-set flags of X86_SOURCES added file by file, and several
+    files at once."""
     from torch.utils.cpp_extension import BuildExtension
 
     class BuildKernels(BuildExtension.with_options(use_ninja=False)):  # ninja's path has one set of flags for all files
         def build_extensions(self) -> None:
-            compile_one = self.compiler._compile
+            pool = ThreadPoolExecutor(int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1))
+            pending, compile_all = [], self.compiler.compile
 
-            def compile_with_flags(obj, src, ext, cc_args, extra_postargs, pp_opts) -> None:
-                flags = X86_SOURCES.get(Path(src).as_posix(), [])
-                compile_one(obj, src, ext, cc_args, [*extra_postargs, *flags], pp_opts)
+            def compile_later(obj, src, ext, cc_args, extra_postargs, pp_opts) -> None:
+                flags = [*extra_postargs, *X86_SOURCES.get(Path(src).as_posix(), [])]
+                compiler = copy(self.compiler)  # as it is now: torch puts nvcc into it for one file, then takes it out
+                arguments = (compiler, obj, src, ext, cc_args, flags, pp_opts)
+                pending.append(pool.submit(type(compiler)._compile, *arguments))
 
-            self.compiler._compile = compile_with_flags
-            super().build_extensions()
+            def compile_and_wait(*args, **kwargs) -> list[str]:
+                objects = compile_all(*args, **kwargs)
+                for compiled in pending:
+                    compiled.result()
+                return objects
+
+            self.compiler._compile, self.compiler.compile = compile_later, compile_and_wait
+            try:
+                super().build_extensions()
+            finally:
+                pool.shutdown(cancel_futures=True)
 
     return BuildKernels
 

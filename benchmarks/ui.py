@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sds3d.run.events import StepDone
 from sds3d.run.folder import RunFolder
-from tests.app.ui.browser import FLAGS, Server, Visitor, find_chromium
+from tests.app.ui.browser import FLAGS, SPLATS, Server, Visitor, find_chromium
 
 EXPORT = {"export.resolution": 32, "export.faces": 2000, "export.texture_size": 128}
 # Milliseconds at which the live view shows another preview.
@@ -86,7 +86,7 @@ def cost(browser: Any, folder: Path, steps: int, rounds: int) -> None:
     found: dict[str, list[float]] = {"command line": [], **{way: [] for way in WAYS}}
     try:
         warm = Visitor(browser, server)  # the worker loads the prior once
-        warm.generate("a red ball")
+        warm.generate("a red ball", SPLATS)
         warm.until("done")
         warm.close()
         for seed in range(rounds):
@@ -188,7 +188,7 @@ def soak(browser: Any, folder: Path, minutes: float) -> None:
         while time.monotonic() < end:
             visitor = Visitor(browser, server)
             for _ in range(KEEP_PAGE):
-                visitor.generate("a red mug", seed=runs, steps=20)
+                visitor.generate("a red mug", SPLATS, seed=runs, steps=20)
                 visitor.until("done")
                 runs += 1
                 if time.monotonic() - shown >= 60 or time.monotonic() >= end:

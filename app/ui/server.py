@@ -23,13 +23,13 @@ def serve(index: RunIndex, host: str, port: int, auth: str | None, workers: int 
     """Serve until a signal; ConfigError for what cannot be served safely. One worker for each GPU if not given."""
     login = check_login(host, auth)
     quiet_environment()
-    import uvicorn
-
-    gpus = gpu_count()
-    pool = WorkerPool(index.queue, workers or max(1, gpus), forever=True, gpus=gpus)
-    app = make_app(index, pool, login, LOOPBACK | {host} | set(names))
     if is_taken(host, port):
         raise ConfigError(f"port {port} of {host} is in use", hint="say another --port")
+    gpus = gpu_count()
+    pool = WorkerPool(index.queue, workers or max(1, gpus), forever=True, gpus=gpus)
+    pool.start()  # Gradio takes seconds to import, and the workers load theirs meanwhile
+    app = make_app(index, pool, login, LOOPBACK | {host} | set(names))
+    import uvicorn
 
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -82,7 +82,7 @@ def is_taken(host: str, port: int) -> bool:
 
 
 def make_app(index: RunIndex, pool: WorkerPool | None, login: tuple[str, str] | None, hosts: set[str]) -> Any:
-    """The whole application; the workers of `pool` are begun and ended with it."""
+    """The whole application; the workers of `pool` end with it."""
     import gradio as gr
     from fastapi import FastAPI
 
@@ -96,8 +96,6 @@ def make_app(index: RunIndex, pool: WorkerPool | None, login: tuple[str, str] | 
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        if pool is not None:
-            pool.start()
         yield
         maker.close()
         if pool is not None:

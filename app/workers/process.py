@@ -4,6 +4,7 @@ SIGTERM, SIGINT and SIGUSR1 (Slurm's warning) save the job that is under way, gi
 """
 
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -17,6 +18,7 @@ from ..signals import stopped_by_signals
 
 ORPHAN_POLL = 0.5  # seconds
 PREVIEW_SECONDS = 1.1  # with the time until the page's stream looks: a new picture within two seconds
+NETWORK = "sds3d.priors.embedded.unet"  # of the prior that ships: with diffusers, seconds that a first run would wait
 
 
 class Stopper:
@@ -63,12 +65,15 @@ def work(arguments: argparse.Namespace, stop: Stopper) -> int:
     from sds3d.jobs import Queue, Selection, Worker
     from sds3d.training.session import Session
 
+    queue = Queue(arguments.queue, arguments.attempts)
     if arguments.forever:  # for a page
         Session.preview_seconds = PREVIEW_SECONDS
+        if not queue.counts().get("queued"):  # nobody waits yet
+            importlib.import_module(NETWORK)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     only = None if arguments.only is None else Selection(arguments.only.read_text().split())
-    worker = stop.worker = Worker(Queue(arguments.queue, arguments.attempts), only)
+    worker = stop.worker = Worker(queue, only)
     for job, event in worker.run(arguments.forever):
         if arguments.json:
             print(json.dumps({"job": job.name, **event.to_dict()}), flush=True)

@@ -3,11 +3,13 @@
 import runpy
 import shutil
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import setuptools
 import torch
+from setuptools.errors import CompileError
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCHITECTURES = (80, 90)
@@ -16,6 +18,24 @@ case "$1" in
   --version) echo "Cuda compilation tools, release {version}, V{version}.1" ;;
   --dryrun) echo "#$ TOP={root}/bin/.." >&2 ;;
 esac
+"""
+
+
+# Compiles a file only while the other one is being compiled as well, and none whose name begins with "bad".
+FAKE_COMPILER = """#!/bin/sh
+while [ $# -gt 0 ]; do
+  case "$1" in -o) object=$2; shift ;; *.cpp) source=$1 ;; esac
+  shift
+done
+case "$source" in bad*) exit 1 ;; esac
+[ -z "$object" ] && exit 0
+touch "$object"
+[ -z "$source" ] && exit 0
+for _ in $(seq 200); do
+  [ "$(find . -name '*.o' | wc -l)" = 2 ] && exit 0
+  sleep 0.1
+done
+exit 1
 """
 
 
@@ -49,6 +69,29 @@ def write_nvcc(home: Path, root: Path, version: str) -> None:
 
 def test_a_toolkit_of_the_same_major_version_is_used(build, toolkit):
     assert build["cuda_decision"]() == (toolkit, f"nvcc 13.1 in {toolkit}, torch CUDA 13.0")
+
+
+@pytest.mark.parametrize(("sources", "works"), [(["one.cpp", "two.cpp"], True), (["bad.cpp", "bad_too.cpp"], False)])
+def test_files_are_compiled_side_by_side(
+    sources: list[str], works: bool, build: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that cannot be compiled fails the build."""
+    compiler = tmp_path / "compiler"
+    compiler.write_text(FAKE_COMPILER)
+    compiler.chmod(0o755)
+    for name in ("CC", "CXX"):
+        monkeypatch.setenv(name, str(compiler))
+    monkeypatch.setenv("LDSHARED", f"{compiler} -shared")
+    monkeypatch.setenv("MAX_JOBS", "2")
+    monkeypatch.chdir(tmp_path)
+    for name in sources:
+        Path(name).touch()
+    extension = setuptools.Extension("pair", sources, language="c++")
+    command = build["build_command"]()(setuptools.Distribution({"name": "pair", "ext_modules": [extension]}))
+    command.ensure_finalized()
+    with nullcontext() if works else pytest.raises(CompileError):
+        command.run()
+    assert bool(list(tmp_path.rglob("pair*.so"))) == works
 
 
 def test_zero_means_no_cuda_even_with_a_toolkit(build, toolkit, monkeypatch):

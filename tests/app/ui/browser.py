@@ -9,9 +9,9 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -23,17 +23,24 @@ FLAGS = [
     *("--disable-component-update", "--disable-sync", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
     "--ignore-gpu-blocklist",
 ]
-QUICK = {
+# A run of the prior that knows balls only, on a flat picture: what it takes is the page's and the worker's time.
+QUICK = {"prior": "analytic", "scene": "image", "steps": 40, "cameras.views": 1, "checkpoint_every": 500}
+# A run with splats, a video and a mesh; the form's prior, so the one that ships unless another is named.
+SPLATS = {
     "steps": 40,
     "cameras.views": 1,
-    "scene.count": 500,
+    "scene.count": 300,
     "checkpoint_every": 20,
-    "export.resolution": 32,
+    "export.resolution": 16,
     "export.faces": 2000,
-    "export.color_size": 64,
-    "export.texture_size": 128,
+    "export.color_size": 32,
+    "export.texture_size": 64,
 }
-PATIENCE = 180.0  # seconds, for what takes ten on a quiet machine
+ENDLESS = 1_000_000  # steps: until somebody stops it
+PATIENCE = 120.0  # seconds, for what takes ten on a quiet machine; what cannot come any more is not waited for
+ENDED = ("done", "stopped", "failed")
+
+Result = TypeVar("Result")
 
 
 def find_chromium() -> str | None:
@@ -85,11 +92,12 @@ class Server:
 
 
 class Visitor:
-    """One browser window, and what can be done in it. Notes every request that leaves the machine."""
+    """One tab, and what can be done in it. Notes every request that leaves the machine."""
 
-    def __init__(self, browser: Any, server: Server, query: str = "", width: int = 1280) -> None:
-        self.context = browser.new_context(viewport={"width": width, "height": 1000}, accept_downloads=True)
-        self.page = self.context.new_page()
+    def __init__(self, browser: Any, server: Server, query: str = "") -> None:
+        """In a window of its own if `browser` is one; in a context, beside the tabs that it has."""
+        self.page = browser.new_page()
+        self.server, self.name = server, query.removeprefix("?run=")
         self.elsewhere: list[str] = []
         self.asked: list[str] = []  # addresses of the server
         self.page.on("request", lambda request: self._note(request.url, server.address))
@@ -114,41 +122,83 @@ class Visitor:
 
     def generate(self, prompt: str, base: Mapping[str, object] = QUICK, **options: object) -> str:
         """As `ask`, for what is in order: the name of the run."""
-        before = self.page.url
         self.ask(prompt, base, **options)
-        self.page.wait_for_function("before => location.href !== before", arg=before)
-        name = self.page.url.partition("?run=")[2]
-        self.page.wait_for_selector(f'#live [data-run="{name}"]')
-        return name
+        return self.follow_new()
+
+    def follow_new(self) -> str:
+        """Wait until another run than before is shown; its name."""
+        before = self.name
+
+        def look() -> str | None:
+            problem = self.page.query_selector("#problem .problem")
+            assert problem is None or not problem.is_visible(), problem.inner_text()
+            live = self.page.query_selector("#live [data-run]")
+            name = live.get_attribute("data-run") if live else ""
+            return name if name and name != before and self.page.url.endswith(f"?run={name}") else None
+
+        self.name = self._wait(look, "no new run is shown")
+        return self.name
+
+    def choose(self, name: str) -> None:
+        """Show another run, by its address."""
+        self.name = name
+        self.page.goto(f"{self.server.address}?run={name}")
+        self.wait(f'#live [data-run="{name}"]')
 
     def until(self, *states: str) -> str:
-        """Wait until the chosen run is in one of these states; which."""
-        self.page.wait_for_selector(", ".join(f'#live [data-state="{state}"]' for state in states))
-        return str(self.page.get_attribute("#live [data-state]", "data-state"))
+        """Wait until the page shows the chosen run in one of these states; which. It has failed if the run ends in
+        another one."""
+        wanted = dict.fromkeys((*states, *ENDED))
+        found = self.wait(", ".join(f'#live [data-run="{self.name}"][data-state="{state}"]' for state in wanted))
+        state = str(found.get_attribute("data-state"))
+        assert state in states, found.inner_text()
+        return state
 
-    def frames(self, count: int) -> list[tuple[float, str]]:
-        """(when, address) of so many different preview pictures, as they come."""
-        seen: list[tuple[float, str]] = []
+    def wait(self, selector: str) -> Any:
+        """The element, once it is to be seen. Fails at once where the server has ended."""
+
+        def look() -> Any:
+            element = self.page.query_selector(selector)
+            return element if element is not None and element.is_visible() else None
+
+        return self._wait(look, f"not to be seen: {selector}")
+
+    def _wait(self, look: Callable[[], Result | None], problem: str) -> Result:
+        """What `look` finds, in time."""
         deadline = time.monotonic() + PATIENCE
-        while len(seen) < count:
-            assert time.monotonic() < deadline, f"only {len(seen)} pictures: {seen}"
+        while (found := look()) is None:
+            code = self.server.process.poll()
+            assert code is None, f"the server has ended with {code}"
+            assert time.monotonic() < deadline, f"{problem}; the page says: {self.page.inner_text('#live')}"
+            self.page.wait_for_timeout(50)
+        return found
+
+    def pictures(self, count: int) -> list[str]:
+        """Addresses of so many different previews, as they come. It has failed if the run ends before."""
+        seen: list[str] = []
+
+        def look() -> list[str] | None:
+            live = self.page.query_selector("#live [data-state]")
+            assert live is None or live.get_attribute("data-state") not in ENDED, live.inner_text()
             image = self.page.query_selector('#live img[src*="/preview/"]')
             address = image.get_attribute("src") if image else None
-            if address and address not in [old for _, old in seen]:
-                seen.append((time.monotonic(), address))
-            self.page.wait_for_timeout(50)
-        return seen
+            if address and address not in seen:
+                seen.append(address)
+            return seen if len(seen) >= count else None
 
-    def spread(self, selector: str) -> float:
-        """Standard deviation of the pixels that an element shows, 0..255; waits until there is something to see."""
-        canvas = self.page.wait_for_selector(selector)
-        deadline = time.monotonic() + PATIENCE
-        while True:
+        return self._wait(look, f"not {count} pictures")
+
+    def drawn(self, selector: str) -> None:
+        """Wait until a canvas shows something."""
+
+        def look() -> bool | None:
+            canvas = self.page.query_selector(selector)
+            if canvas is None or not canvas.is_visible():
+                return None
             pixels = np.asarray(Image.open(io.BytesIO(canvas.screenshot())).convert("RGB"), dtype=float)
-            found = float(pixels[20:-20, 20:-20].std(axis=(0, 1)).max())
-            if found > 5 or time.monotonic() > deadline:
-                return found
-            self.page.wait_for_timeout(500)
+            return True if pixels[20:-20, 20:-20].std(axis=(0, 1)).max() > 5 else None
+
+        self._wait(look, f"nothing to see in {selector}")
 
     def download(self, selector: str, path: Path) -> Path:
         """What a click on a link hands over."""
@@ -158,5 +208,5 @@ class Visitor:
         return path
 
     def close(self) -> None:
-        self.context.close()
+        self.page.close()
         assert not self.elsewhere, self.elsewhere

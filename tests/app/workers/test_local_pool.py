@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from sds3d.jobs import Queue, Selection, Worker
 from sds3d.jobs.processes import process_start
 from sds3d.training.session import Session
 from sds3d_app.cli import invoke
-from sds3d_app.exit_codes import INTERRUPTED
+from sds3d_app.exit_codes import DONE, INTERRUPTED
 from sds3d_app.ui import server
 from sds3d_app.ui.run_index import RunIndex
 from sds3d_app.workers import local_pool, process
@@ -171,16 +172,46 @@ def test_the_page_gives_its_workers_gpus_in_turn(
     workers: int | None, expected: list[str], visible_gpus: list[str | None], tmp_path: Path, monkeypatch
 ) -> None:
     """B12: worker i got GPU i, whether it was there or not."""
-    pools: list[WorkerPool] = []
-    monkeypatch.setattr(server, "quiet_environment", lambda: None)
-    monkeypatch.setattr(server, "make_app", lambda index, pool, *rest: pools.append(pool))
-    monkeypatch.setattr(server, "is_taken", lambda *address: True)  # it would serve otherwise
-    with pytest.raises(ConfigError, match="in use"):
-        server.serve(RunIndex(tmp_path, limit=3), "127.0.0.1", 7860, None, workers, [])
-    for pool in pools:
-        pool.start()
+
+    def no_app(index: RunIndex, pool: WorkerPool, *rest: object) -> None:
         pool.end()
+        raise ConfigError("the workers have begun already")  # it would serve otherwise
+
+    monkeypatch.setattr(server, "quiet_environment", lambda: None)
+    monkeypatch.setattr(server, "make_app", no_app)
+    monkeypatch.setattr(server, "is_taken", lambda *address: False)
+    with pytest.raises(ConfigError, match="begun already"):
+        server.serve(RunIndex(tmp_path, limit=3), "127.0.0.1", 7860, None, workers, [])
     assert visible_gpus == expected
+
+
+def test_a_taken_port_is_said_before_any_worker_begins(
+    visible_gpus: list[str | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "quiet_environment", lambda: None)
+    monkeypatch.setattr(server, "is_taken", lambda *address: True)
+    with pytest.raises(ConfigError, match="in use"):
+        server.serve(RunIndex(tmp_path, limit=3), "127.0.0.1", 7860, None, None, [])
+    assert visible_gpus == []
+
+
+@pytest.mark.parametrize(
+    ("forever", "waits", "loads"), [(True, False, True), (True, True, False), (False, False, False)]
+)
+def test_a_worker_of_a_page_that_has_nothing_to_do_loads_what_the_first_run_needs(
+    forever: bool, waits: bool, loads: bool, queue: Queue, small_config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run of a page waited eight seconds of CPU time for diffusers."""
+    imported: list[str] = []
+    monkeypatch.setattr(process.importlib, "import_module", imported.append)
+    monkeypatch.setattr(Worker, "run", lambda self, forever: iter(()))
+    monkeypatch.setattr(Session, "preview_seconds", Session.preview_seconds)  # put back at the end
+    if waits:
+        queue.add(small_config())
+    options = argparse.Namespace(queue=queue.folder, attempts=3, forever=forever, threads=None, only=None, json=False)
+    assert process.work(options, process.Stopper()) == DONE
+    assert imported == ([process.NETWORK] if loads else [])
+    assert find_spec(process.NETWORK) is not None
 
 
 @pytest.mark.slow
