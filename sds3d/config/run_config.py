@@ -2,7 +2,6 @@
 
 import json
 import re
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -167,10 +166,6 @@ class RunConfig(Options):
     def stage_begins(self) -> list[int]:
         """The first step of each stage; the first is the run's own options, from 0."""
         return [0, *(round(stage.begin_at * self.steps) for stage in self.stages)]
-
-    def stage_at(self, step: int) -> int:
-        """The stage of the step that follows `step` steps; a checkpoint between two stages says itself which it has."""
-        return bisect_right(self.stage_begins, step) - 1
 
     def check_stage(self, stage: int, step: int) -> None:
         """CheckpointError where a scene of `stage` cannot have seen `step` steps: the checkpoint is of another run."""

@@ -147,14 +147,10 @@ class Session:
             self._scenes, self._step, self._stage = scenes_of(scene), checkpoint.step, checkpoint.stage
         return self._scenes
 
-    def exported_step(self) -> int:
-        """How many steps the `scenes` have seen."""
-        self.scenes()
-        return self._step or 0
-
     def made(self, particle: int = 1, config: RunConfig | None = None) -> SceneExport:
         """One scene, with all that its results are made from; `config` has other export options than the run's."""
-        return SceneExport(self.scene(particle), config or self.config, self.exported_step(), self._stage)
+        scene = self.scene(particle)  # it may have to be read, and with it the step
+        return SceneExport(scene, config or self.config, self._step or 0, self._stage)
 
     def _build_scene(self, config: RunConfig, generator: torch.Generator) -> Scene | Particles:
         scene = build_scene(config.scene, config.particles, generator)

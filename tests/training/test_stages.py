@@ -7,6 +7,7 @@ import torch
 
 from sds3d.cameras import orbit
 from sds3d.config import in_all_stages, resolve
+from sds3d.config.layers import flatten
 from sds3d.errors import CheckpointError, ConfigError, ExportError, NumericsError
 from sds3d.run.events import (
     Change,
@@ -20,7 +21,7 @@ from sds3d.run.events import (
     Warned,
     from_dict,
 )
-from sds3d.scenes import GaussiansConfig, MeshConfig
+from sds3d.scenes import SCENES, GaussiansConfig, MeshConfig
 from sds3d.scenes import mesh as mesh_module
 from sds3d.scenes.background import SolidBackground
 from sds3d.scenes.mesh import Mesh
@@ -188,6 +189,25 @@ def test_a_scene_of_the_same_kind_goes_on_from_the_state() -> None:
     old, new = ball_of_splats(), GaussiansConfig(count=50).build(torch.Generator().manual_seed(1))
     take_over(old, new)
     assert all(torch.equal(value, new.state_dict()[name]) for name, value in old.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", SCENES)
+def test_options_that_the_size_of_a_state_depends_on_are_named(kind) -> None:
+    """A new one has to join `state_shape`, or a stage that changes it would end in the middle of a run."""
+
+    def shapes(config):
+        state = config.build(torch.Generator().manual_seed(0)).state_dict()
+        return {name: value.shape for name, value in state.items()}
+
+    usual, found = shapes(SCENES[kind]()), []
+    for key, value in flatten(SCENES[kind]().model_dump(mode="json")).items():
+        if isinstance(value, int) and not isinstance(value, bool):
+            other = resolve({"prompt": "a red mug", "scene": kind, f"scene.{key}": value + 1}).scene
+            if shapes(other) != usual:
+                found.append(key)
+    named = SCENES[kind].state_shape
+    assert found
+    assert [key for key in found if not any(f"{key}.".startswith(f"{name}.") for name in named)] == []
 
 
 def test_a_mesh_of_another_stiffness_has_the_same_vertices() -> None:
