@@ -118,11 +118,11 @@ def test_the_rest_of_a_fork_is_not_replaced_under_somebody_who_works_in_it(
 def test_a_fork_moves_no_stage_past_its_checkpoint(queue: Queue, small_config, tmp_path: Path) -> None:
     config = small_config(steps=24, stages=[{"begin_at": 0.5, "options": {"guidance.guidance_scale": 3}}])
     early, late = (Checkpoint(step, {}, stage=stage) for step, stage in ((8, 0), (14, 1)))
-    for name, checkpoint, steps, begins in (("early", early, 14, 7), ("late", late, 48, 24)):
+    for name, checkpoint, steps, begins, fits in (("early", early, 14, 7, 26), ("late", late, 48, 24, 25)):
         run = RunFolder.create(tmp_path / name, config, checkpoint)
         with pytest.raises(ConfigError, match=f"steps = {steps} moves the run's stages.*stage 2 from step {begins}"):
             fork(queue, run, {"steps": steps})
-        assert fork(queue, run, {"steps": 26}).run.load_checkpoint()[0] is not None
+        assert fork(queue, run, {"steps": fits}).run.load_checkpoint()[0] is not None
 
 
 def test_a_command_to_change_what_a_later_stage_says_is_not_lost(queue: Queue, small_config) -> None:
