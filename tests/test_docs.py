@@ -125,5 +125,5 @@ def test_the_guidance_of_the_contributors_guide_works_as_printed(
     before = scene.raw_colors.detach().clone()
     trainer = Trainer(config, scene, config.prior.build("cpu"), generator, torch.device("cpu"))
     list(trainer.run())
-    assert trainer.forwards_per_step() == 1
+    assert trainer.forwards() == config.views_until(config.steps)
     assert (scene.raw_colors[: len(before)].detach() - before[: len(scene.raw_colors)]).abs().max() > 0.1

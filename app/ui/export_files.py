@@ -77,7 +77,7 @@ class FileMaker:
 
     def start(self, entry: RunEntry, file_format: object) -> None:
         """Begin; ConfigError for what is no format of the run, or if too many wait."""
-        known = artifacts_of(entry.config)
+        known = artifacts_of(entry.scene)
         if not isinstance(file_format, str) or file_format not in known:
             raise ConfigError("choose one of the formats of this run", hint=", ".join(known))
         with self._lock:

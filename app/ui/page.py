@@ -88,7 +88,7 @@ def _parts(index: RunIndex, maker: FileMaker, entry: RunEntry | None, find: str)
     if entry is not None:
         log, export, place = index.log(entry), maker.last.get(entry.name), index.place(entry)
         name, state, is_job = entry.name, entry.state, entry.job is not None
-        formats = artifacts_of(entry.config) if not entry.active and entry.folder.exists() else []
+        formats = artifacts_of(entry.scene) if not entry.active and entry.folder.exists() else []
 
     def of(make: Callable[[Any], Any], value: Any) -> Part:
         return value, partial(make, value)

@@ -10,6 +10,7 @@ from sds3d.config import RunConfig
 from sds3d.errors import ConfigError, Sds3dError
 from sds3d.jobs.queue import UNFINISHED, Job, Queue
 from sds3d.run.folder import RunFolder
+from sds3d.scenes import SceneConfig
 
 from .run_log import RunLog, RunLogs
 
@@ -49,6 +50,12 @@ class RunEntry:
             if self.job is None:
                 raise ConfigError(f"the run {self.name} is gone") from None
             return self.job.config
+
+    @property
+    def scene(self) -> SceneConfig:
+        """The options of the scene that there is to export: of the stage that the run stands in."""
+        config = self.config
+        return config.in_stage(min(self.folder.stage(), len(config.stages))).scene if config.stages else config.scene
 
 
 @lru_cache(256)

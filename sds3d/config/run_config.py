@@ -2,7 +2,6 @@
 
 import json
 import re
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +14,7 @@ from sds3d.cameras import CamerasConfig
 from sds3d.config import layers
 from sds3d.config.explain import explain, nearest, short
 from sds3d.config.layers import DEFAULT, PARTS, YOU, Leaf, Tree
-from sds3d.errors import ConfigError
+from sds3d.errors import CheckpointError, ConfigError
 from sds3d.export.extract import ExportConfig
 from sds3d.guidance import GUIDANCE, SDS, Guidance
 from sds3d.guidance.noise import Fresh, Noise
@@ -145,7 +144,7 @@ class RunConfig(Options):
                     known = "what can: " + ", ".join(STAGED)
                     raise ConfigError(f"{field}: {short(key, quote=False)} cannot change on the way", known, field)
             try:
-                said = _staged(source.said, layers.said_trees(f"stage {number + 2}", stage.options), self.scene.name)
+                said = _staged(source.said, layers.said_trees(f"stage {number + 2}", stage.options), self.scene)
                 config = type(self).model_validate(_Input(said)) if source.fixed is None else self._of_stage(stage)
             except ConfigError as error:
                 raise ConfigError(f"{field}: {error.args[0]}", error.hint, field) from None
@@ -153,6 +152,8 @@ class RunConfig(Options):
             if kinds[0] != kinds[1] and kinds not in TAKE_OVERS:
                 problem = f"{field}: a scene of kind {kinds[1]} cannot take over one of kind {kinds[0]}"
                 raise ConfigError(problem, "what can: " + ", ".join(map(" -> ".join, TAKE_OVERS)), field)
+            if kinds[0] == kinds[1]:
+                _refuse_other_shape(before.scene, config.scene, field)
             options = {key: value for key, value in config.to_dict().items() if key in STAGED}
             whole.append(Stage(begin_at=stage.begin_at, options=options))
             before = config
@@ -166,9 +167,21 @@ class RunConfig(Options):
         """The first step of each stage; the first is the run's own options, from 0."""
         return [0, *(round(stage.begin_at * self.steps) for stage in self.stages)]
 
-    def stage_at(self, step: int) -> int:
-        """The stage that the scene of a step belongs to; at the first step of a stage, that one."""
-        return bisect_right(self.stage_begins, step) - 1
+    def check_stage(self, stage: int, step: int) -> None:
+        """CheckpointError where a scene of `stage` cannot have seen `step` steps: the checkpoint is of another run."""
+        begins = [*self.stage_begins, max(self.steps, step)]
+        if not (0 <= stage <= len(self.stages) and begins[stage] <= step <= begins[stage + 1]):
+            has = ", ".join(f"stage {number} from step {begin}" for number, begin in enumerate(self.stage_begins, 1))
+            problem = f"the checkpoint of step {step} is of stage {stage + 1}, which this run is not in at that step"
+            raise CheckpointError(problem, hint=f"it has {has}, and {self.steps} steps")
+
+    def views_until(self, step: int) -> int:
+        """The views that are rendered in the first `step` steps."""
+        ends = [*self.stage_begins[1:], self.steps]
+        return sum(
+            self.in_stage(number).cameras.views * max(0, min(step, end) - begin)
+            for number, (begin, end) in enumerate(zip(self.stage_begins, ends, strict=True))
+        )
 
     def in_stage(self, number: int) -> "RunConfig":
         """The options of a stage, 0 the first: a config without stages, whose `steps` are those of the stage."""
@@ -210,23 +223,34 @@ class RunConfig(Options):
     def with_changes(self, changes: Mapping[str, Any], allowed: Sequence[str] = LIVE) -> "RunConfig":
         """This config with the options of some dotted keys changed, and `said` with it; all other values stay.
 
-        Texts are read as JSON where they are JSON, but for prompts. ConfigError for keys that are not `allowed`, that
-        this run does not have, or whose value is wrong.
+        An option changes in all stages that have it, also where a stage said its own. Texts are read as JSON where they
+        are JSON, but for prompts. ConfigError for keys that are not `allowed`, that this run does not have, or whose
+        value is wrong.
         """
         tree, said = layers.tree_of(self.to_dict(), DEFAULT), layers.said_trees(YOU, _parsed(changes))
-        for key, change in zip(changes, said, strict=True):
+        for key in changes:
             if key not in allowed:
                 raise ConfigError(f"{key} cannot be changed here", hint="what can: " + ", ".join(allowed), field=key)
-            if key not in layers.flatten(tree):
+            if not _having(tree, key) and not any(_having(stage.options, key) for stage in self.stages):
                 raise ConfigError(f"{key} is not an option of this run", field=key)
+        own = [change for key, change in zip(changes, said, strict=True) if _having(tree, key)]
+        for change in own:
             tree = layers.merge(tree, change)
-        values = layers.values(tree)
-        for stage in values["stages"]:  # they have the values of their own parts
-            own = layers.tree_of(stage["options"], DEFAULT)
+        values, said_stages = layers.values(tree), self.said.get("stages", [])
+        for number, stage in enumerate(values["stages"]):  # they have the values of their own parts
+            options = layers.tree_of(stage["options"], DEFAULT)
             for key, change in zip(changes, said, strict=True):
-                own = layers.merge(own, change) if key in layers.flatten(own) else own
-            stage["options"] = layers.values(own)
-        return type(self).model_validate(_Input((*self._said, *said), values))
+                if not _having(options, key):
+                    continue
+                options = layers.merge(options, change)
+                told = said_stages[number]["options"] if number < len(said_stages) else {}
+                if any(name.split(".")[0] == key.split(".")[0] for name in told) or not _having(tree, key):
+                    told.pop(key, None)
+                    told[key] = _read_value(changes[key])  # last: over what it says of the same part
+            stage["options"] = layers.values(options)
+        if said_stages != self.said.get("stages", []):
+            own += layers.said_trees(YOU, {"stages": said_stages})
+        return type(self).model_validate(_Input((*self._said, *own), values))
 
     @classmethod
     def restore(cls, said: Mapping[str, Any], resolved: Mapping[str, Any]) -> "RunConfig":
@@ -278,6 +302,12 @@ def option(config: RunConfig, key: str) -> Any:
     return value
 
 
+def in_all_stages(config: RunConfig, key: str) -> list[Any]:
+    """The values of a dotted key in those stages that have the option."""
+    stages = (config.in_stage(number) for number in range(len(config.stages) + 1))
+    return [value for stage in stages if (value := option(stage, key)) is not None]
+
+
 def local_files(config: Options, prefix: str = "") -> dict[str, Any]:
     """The options, by dotted key, that are set and name files or folders of this machine (see `LocalFile`).
 
@@ -311,13 +341,30 @@ def _layered(said: Sequence[Tree]) -> Tree:
     return _lit(tree)
 
 
-def _staged(own: Sequence[Tree], stage: Sequence[Tree], kind: str) -> tuple[Tree, ...]:
-    """What is said for a stage, over what is said for the run. Weights of losses do not go over to another scene."""
+def _staged(own: Sequence[Tree], stage: Sequence[Tree], scene: SceneConfig) -> tuple[Tree, ...]:
+    """What is said for a stage, over what is said for the run. Of the run's scene another one keeps the background, and
+    no weights of losses."""
     named = [layers.name_in(tree["scene"]) for tree in stage if "scene" in tree]
-    dropped = {"stages", "export"}  # the run's own, which is checked by itself
-    if any(name not in (None, kind) for name in named):
-        dropped.add("loss_weights")
-    return (*({key: node for key, node in tree.items() if key not in dropped} for tree in own), *stage)
+    other = next((name for name in named if name not in (None, scene.name)), None)
+    dropped = {"stages", "export"} | (set() if other is None else {"loss_weights"})  # export: checked with the run
+    kept = ({key: node for key, node in tree.items() if key not in dropped} for tree in own)
+    background = {"scene": {"name": other, "background": scene.background.model_dump(mode="json")}}
+    return (*kept, *(layers.said_trees("stage 1", background) if other is not None else ()), *stage)
+
+
+def _refuse_other_shape(before: SceneConfig, scene: SceneConfig, field: str) -> None:
+    """ConfigError where a scene cannot go on from the state of one of the same kind: arrays would have other sizes."""
+    old, new = (layers.flatten(one.model_dump(mode="json")) for one in (before, scene))
+    for key, value in new.items():
+        if value != old.get(key) and any(f"{key}.".startswith(f"{name}.") for name in scene.state_shape):
+            problem = f"{field}: scene.{key} = {short(value)} cannot change on the way"
+            hint = f"the scene goes on with the {short(old.get(key))} that it has: leave scene.{key} out"
+            raise ConfigError(problem, hint, f"{field}.options.scene.{key}")
+
+
+def _having(tree: Mapping[str, Any], key: str) -> bool:
+    """Whether nested data has the option of a dotted key."""
+    return key in layers.flatten(tree)
 
 
 def _lit(tree: Tree) -> Tree:

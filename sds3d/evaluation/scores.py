@@ -101,14 +101,15 @@ def evaluate_run(
         raise ConfigError(
             f"{folder} holds a scene of kind {config.final.scene.name}, which is flat: it has no views to score"
         )
-    description, scene = parse(config.prompt), session.scene()
+    description, made = parse(config.prompt), session.made()
+    scene = made.scene
     truths = [] if description is None else draw_truths(description)
     renders = scene_renders(scene, scored_cameras())
     values = {
         **renders.looks(),
         "floaters": renders.floaters(max((pieces(solids) for solids in truths), default=UNKNOWN_BODIES)),
         "seconds": report["seconds"]["total"],
-        "forwards": report["prior_forwards_per_step"] * report["steps"] * config.cameras.views,
+        "forwards": report["prior_forwards_per_step"] * config.views_until(report["steps"]),
     }
     notes, by_truth = list[str](), dict[str, Any]()
     if description is None:
@@ -145,7 +146,7 @@ def evaluate_run(
     failed = [] if ended is None else [f"ended after {report['steps']} steps: {ended}"]
     failed += missed(split, values, seconds, mesh_path.is_file())
     scores = Scores(
-        str(folder), config.prompt, config.guidance.name, config.final.scene.name, config.seed, config.steps, split,
+        str(folder), config.prompt, config.guidance.name, made.parts.scene.name, config.seed, config.steps, split,
         values={name: values[name] for name in METRICS if name in values}, notes=notes, failed=failed, **by_truth,
     )  # fmt: skip
     return Evaluated(scores, strip(scene, truths[0] if truths else None))

@@ -440,6 +440,11 @@ def fork(queue: Queue, run: RunFolder, changes: Mapping[str, Any], step: int | N
         raise ConfigError(
             f"steps = {config.steps} is not more than the checkpoint's {checkpoint.step}", hint="give more steps"
         )
+    try:
+        config.check_stage(checkpoint.stage, checkpoint.step)
+    except CheckpointError as error:
+        problem = f"steps = {config.steps} moves the run's stages past the checkpoint: {error.args[0]}"
+        raise ConfigError(problem, error.hint, "steps") from None
     target = RunFolder(queue.folder / job_name(config) / "run")
     if queue.named([job_name(config)]):
         raise ConfigError("a run with exactly these options exists already", hint="change something")

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from sds3d.config import RunConfig, option
+from sds3d.config import RunConfig, in_all_stages
 from sds3d.errors import CheckpointError, ConfigError, OutputError, RunBusy, Sds3dError
 from sds3d.jobs.processes import WorkerId, process_start
 from sds3d.jobs.queue import Job, Queue, Selection, changes_of, how_it_ended
@@ -136,7 +136,11 @@ def standing_commands(queue: Queue, job: Job) -> list[Command] | None:
     if ended == "done" or (ended == "stopped" and finish):
         queue.finish(job, ended)
         return None
-    changes = {key: value for key, value in changes_of(told).items() if option(config, key) != value}
+    changes = {
+        key: value
+        for key, value in changes_of(told).items()
+        if any(found != value for found in in_all_stages(config, key))
+    }
     return [*([Change(changes)] if changes else []), *finish]
 
 

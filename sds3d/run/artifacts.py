@@ -24,15 +24,17 @@ from sds3d.export.splat_files import check_splat, check_splats_ply, write_splat,
 from sds3d.export.video import write_orbit, write_turntable
 from sds3d.export.views import SceneViews
 from sds3d.metrics.mesh import tunnel_count
-from sds3d.scenes.base import Scene
+from sds3d.scenes.base import Scene, SceneConfig
 from sds3d.scenes.image import ImageScene
 
 
 class SceneExport:
     """One scene of a run, and what its results are made from, each of it made once."""
 
-    def __init__(self, scene: Scene, config: RunConfig, step: int) -> None:
+    def __init__(self, scene: Scene, config: RunConfig, step: int, stage: int = 0) -> None:
+        """The scene of a `stage` after the run's `step`."""
         self.scene, self.config, self.step = scene, config, step
+        self.parts = config.in_stage(stage)  # the options that made it
 
     @cached_property
     def mesh(self) -> Mesh:
@@ -44,17 +46,17 @@ class SceneExport:
 
     def metadata(self) -> dict[str, Any]:
         """How the files were made, for a place inside them."""
-        config = self.config
-        scale = getattr(config.guidance, "guidance_scale", None)
+        config, parts = self.config, self.parts
+        scale = getattr(parts.guidance, "guidance_scale", None)
         return {
             "prompt": config.prompt,
             "negative_prompt": config.negative_prompt,
             "seed": config.seed,
             "step": self.step,
             "steps": config.steps,
-            "guidance": {"name": config.guidance.name, "guidance_scale": scale},
+            "guidance": {"name": parts.guidance.name, "guidance_scale": scale},
             "prior": getattr(config.prior, "model", config.prior.name),
-            "scene": config.final.scene.name,
+            "scene": parts.scene.name,
             "sds3d": importlib.metadata.version("sds3d"),
         }
 
@@ -86,23 +88,23 @@ def _is_ours(path: Path) -> bool:
         return False
 
 
-def artifacts_of(config: RunConfig) -> list[str]:
-    """Names of all results that a run's scenes can give."""
-    known = config.final.scene.artifacts
+def artifacts_of(scene: SceneConfig) -> list[str]:
+    """Names of all results that a kind of scene can give."""
+    known = scene.artifacts
     more = [name for name in (*MESHES, "check", "turntable") if "glb" in known]
     return [*known, *(name for name in [*more, *(["splat"] if "ply" in known else [])] if name not in known)]
 
 
-def checked_format(name: str, config: RunConfig) -> str:
-    """The name of a result that the run's scene can give; ConfigError with those that there are.
+def checked_format(name: str, scene: SceneConfig) -> str:
+    """The name of a result that a kind of scene can give; ConfigError with those that there are.
 
     "ply" is the mesh where there are no splats.
     """
-    known = artifacts_of(config)
+    known = artifacts_of(scene)
     if name == "ply" and name not in known:
         name = "mesh-ply"
     if name not in known:
-        what = f"no format of the scene {config.final.scene.name}" if name in ARTIFACTS else "unknown"
+        what = f"no format of the scene {scene.name}" if name in ARTIFACTS else "unknown"
         raise ConfigError(f"format {name!r} is {what}", hint="known: " + ", ".join(known))
     return name
 

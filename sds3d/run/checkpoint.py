@@ -38,6 +38,7 @@ class Checkpoint:
     seconds: Mapping[str, float] = field(default_factory=dict)  # spent so far, by part
     forwards: int = 0  # asked of the prior so far
     rate: float = 1.0  # factor on all learning rates, see sds3d.training.recovery
+    stage: int = 0  # whose scene it is; `step` does not tell it where one stage ends and the next begins
 
 
 def pack(
@@ -91,7 +92,7 @@ def unpack_scene(tensors: Mapping[str, Tensor], scene: nn.Module) -> None:
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, milestone_every: int = 0) -> Path:
     """Write into `folder`/step-N and drop all but the newest KEPT and the milestones, whose step is a multiple of
     `milestone_every` (0: there are none); OutputError where the disk refuses."""
-    state = {name: getattr(checkpoint, name) for name in ("step", "seconds", "forwards", "rate")}
+    state = {name: getattr(checkpoint, name) for name in ("step", "seconds", "forwards", "rate", "stage")}
     contents = {TENSORS: save(dict(checkpoint.tensors)), STATE: json.dumps(state).encode()}
     final = folder / f"step-{checkpoint.step:06d}"
     with writing(final):
@@ -126,8 +127,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path / (bad or [MANIFEST])[0]} is damaged: its checksum is not the one in {MANIFEST}")
     state = _read_json(path / STATE, contents[STATE])
     try:
-        tensors, rate = load(contents[TENSORS]), float(state.get("rate", 1.0))  # older ones know no rate
-        return Checkpoint(int(state["step"]), tensors, dict(state["seconds"]), int(state["forwards"]), rate)
+        rate, stage = float(state.get("rate", 1.0)), int(state.get("stage", 0))  # older ones know neither
+        step, seconds, forwards = int(state["step"]), dict(state["seconds"]), int(state["forwards"])
+        return Checkpoint(step, load(contents[TENSORS]), seconds, forwards, rate, stage)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
 
@@ -158,6 +160,14 @@ def checkpoints_in(folder: Path) -> list[Path]:
     """Checkpoint folders, newest first."""
     found = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdecimal()]
     return sorted(found, key=step_of, reverse=True)
+
+
+def stage_of(path: Path) -> int:
+    """The stage of a checkpoint folder, read without its tensors; CheckpointError where it is missing or damaged."""
+    stage = _read_json(path / STATE, _read(path / STATE)).get("stage", 0)
+    if not isinstance(stage, int):
+        raise CheckpointError(f"{path / STATE} is damaged: stage = {stage!r}")
+    return stage
 
 
 def step_of(path: Path) -> int:

@@ -32,7 +32,7 @@ from sds3d.atomic import is_draft, temporary_folder, write_json, writing
 from sds3d.config import RunConfig, read_json_object
 from sds3d.errors import CheckpointError, ConfigError, OutputError, RunBusy
 from sds3d.run.artifacts import ARTIFACTS, OVERVIEW, PICTURES, side_files
-from sds3d.run.checkpoint import Checkpoint, checkpoints_in, load_newest, load_step, save_checkpoint, step_of
+from sds3d.run.checkpoint import Checkpoint, checkpoints_in, load_newest, load_step, save_checkpoint, stage_of, step_of
 from sds3d.run.events import Event, EventLog, EventReader, Failed, Finished, Paused, Resumed, Started, latest
 
 SLUG_LENGTH = 48  # characters of a folder's name that come from the prompt
@@ -258,6 +258,13 @@ class RunFolder:
     def load_checkpoint(self, step: int | None = None) -> tuple[Checkpoint | None, list[str]]:
         """(checkpoint of `step`, or the newest whole one, or None; why newer ones were passed over)."""
         return load_newest(self._checkpoints) if step is None else (load_step(self._checkpoints, step), [])
+
+    def stage(self) -> int:
+        """The stage that the newest checkpoint is of; 0 before there is one, and where it is damaged."""
+        for newest in checkpoints_in(self._checkpoints)[:1]:
+            with suppress(CheckpointError):
+                return stage_of(newest)
+        return 0
 
     # --- previews and results -------------------------------------------------------------------------------------
 

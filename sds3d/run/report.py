@@ -26,19 +26,20 @@ def build_report(
     device: torch.device,
     seconds: Mapping[str, float],
     steps: int,
-    forwards_per_step: float,
+    stage: int,
+    forwards: int,
     meshes: Sequence[Mapping[str, Any]],
     prior: Prior,
 ) -> dict[str, Any]:
     """The content of report.json.
 
-    `parts` are those of the stage that the scene comes from. `seconds` by part; `steps` that were done, fewer than
-    planned in a run that was ended early; `forwards_per_step` for each view; `meshes`, the figures of each
-    scene's mesh. `mesh` and `metrics` are the first scene's; with several scenes, `particles` has those of each.
+    `parts` are those of `stage`, which the scene is of. `seconds` by part; `steps` that were done, fewer than planned
+    in a run that was ended early; `forwards` of the prior in all of them; `meshes`, the figures of each scene's mesh.
+    `mesh` and `metrics` are the first scene's; with several scenes, `particles` has those of each.
     """
     metrics = [view_metrics(scene, device) | janus_metrics(prior, config, scene, device) for scene in scenes]
     each = [{"mesh": dict(mesh), "metrics": values} for mesh, values in zip(meshes, metrics, strict=True)]
-    stage = config.in_stage(config.stage_at(steps))  # of the scene that there is
+    own, views = config.in_stage(stage), config.views_until(steps)
     names = [config.in_stage(number).scene.name for number in range(len(config.stages) + 1)]
     stages = [{"scene": name, "begin": begin} for name, begin in zip(names, config.stage_begins, strict=True)]
     several = {"particles": each, "diversity": particle_diversity(scenes, device)} if len(scenes) > 1 else {}
@@ -48,12 +49,12 @@ def build_report(
         "seed": config.seed,
         "steps": steps,
         **({"stages": stages} if config.stages else {}),
-        "parts": {key: getattr(stage, key).name for key in ("scene", "prior", "guidance", "noise", "timesteps")},
+        "parts": {key: getattr(own, key).name for key in ("scene", "prior", "guidance", "noise", "timesteps")},
         "device": str(device),
         "threads": torch.get_num_threads(),
         "versions": versions(),
         "seconds": {part: round(spent, 3) for part, spent in seconds.items()},
-        "prior_forwards_per_step": round(forwards_per_step, 3),
+        "prior_forwards_per_step": round(forwards / views, 3) if views else 0.0,  # for each view
         "peak_memory_bytes": peak_memory(device),
         **each[0],
         **several,

@@ -80,6 +80,15 @@ class SplitRendering(Protocol):
 class HasSurface(Protocol):
     """A scene that is a surface: what is exported of it is that, and not what a search in its density finds."""
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether it is as it is to be handed over: nothing is left to `finish`."""
+        ...
+
+    def finish(self) -> str | None:
+        """Make it what an artist would hand over; why it stays as it is, where it does. An optimizer of the old surface
+        is void."""
+
     def surface(self) -> tuple[Float[Tensor, "V 3"], Int[Tensor, "F 3"]]:
         """Vertices in world units, and faces; corners are counter-clockwise seen from outside."""
         ...
@@ -91,6 +100,8 @@ class SceneConfig(Options, ABC):
     `losses` names all its regularizers. `artifacts` names the files that a finished run exports (keys of
     sds3d.run.artifacts.ARTIFACTS), in the order of writing. `default_overrides` are defaults for options of other
     parts. `is_flat` says that there is no depth, no normal and no mesh; `has_surface` that its scenes are HasSurface.
+    `state_shape` names the options, or groups of them, that a scene's state depends on: a later stage with the same
+    scene has to keep them.
     """
 
     name: str
@@ -99,7 +110,11 @@ class SceneConfig(Options, ABC):
     has_surface: ClassVar[bool] = False
     losses: ClassVar[tuple[str, ...]] = ()
     artifacts: ClassVar[tuple[str, ...]] = ("sheet", "orbit", "ply", "glb")
+    state_shape: ClassVar[tuple[str, ...]] = ()
     background: Background = RandomBackground()
+
+    def check(self, device: torch.device) -> None:
+        """ConfigError or ExtensionUnavailable, before a run begins, where this machine cannot do what it needs."""
 
     @abstractmethod
     def build(self, generator: torch.Generator) -> Scene:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from sds3d.ops.extension import Rasterizer
+from sds3d.ops.extension import Rasterizer, choose_rasterizer
 from sds3d.ops.project_gaussians import project_gaussians, rotation_matrices
 from sds3d.ops.rasterize_gaussians import rasterize_gaussians
 from sds3d.ops.spherical_harmonics import SH_C0, spherical_harmonics
@@ -38,6 +38,7 @@ class GaussiansConfig(SceneConfig):
 
     name: Literal["gaussians"] = "gaussians"
     losses: ClassVar[tuple[str, ...]] = ("sparsity", "opaque", "opacity", "scale", "flatness", "z_variance")
+    state_shape: ClassVar[tuple[str, ...]] = ("count", "sh_degree")
     default_overrides: ClassVar[Mapping[str, Any]] = {
         # Without it surfaces stay thick layers of faint splats, whose colours shift against each other between views.
         # It starts late because it freezes the shape.
@@ -60,6 +61,10 @@ class GaussiansConfig(SceneConfig):
 
     def build(self, generator: torch.Generator) -> "Gaussians":
         return Gaussians(self, generator)
+
+    def check(self, device: torch.device) -> None:
+        """The rasterizer that is asked for has to be there."""
+        choose_rasterizer(self.rasterizer, device, "rasterize_gaussians")
 
 
 class Gaussians(nn.Module):

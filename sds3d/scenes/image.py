@@ -29,6 +29,7 @@ class ImageConfig(SceneConfig):
     is_flat: ClassVar[bool] = True
     losses: ClassVar[tuple[str, ...]] = ("smooth",)
     artifacts: ClassVar[tuple[str, ...]] = ("image",)
+    state_shape: ClassVar[tuple[str, ...]] = ("size",)
     background: Background = SolidBackground(color=(0.9, 0.9, 0.9))
     size: Annotated[int, Field(ge=8, le=2048, description="Side of the image in pixels")] = 64
 

@@ -17,6 +17,8 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from sds3d.cameras import orbit, project
+from sds3d.errors import ConfigError
+from sds3d.ops.extension import BUILD_COMMAND, backend_info, compiled
 from sds3d.ops.finish import finish
 from sds3d.ops.hash_encode import HashGrid
 from sds3d.ops.large_steps import LargeSteps
@@ -68,6 +70,7 @@ class MeshConfig(SceneConfig):
     losses: ClassVar[tuple[str, ...]] = ("laplacian", "normal_consistency", "edge_length")
     artifacts: ClassVar[tuple[str, ...]] = ("sheet", "orbit", "glb")
     has_surface: ClassVar[bool] = True
+    state_shape: ClassVar[tuple[str, ...]] = ("colors",)
     smoothness: Annotated[
         float, Field(ge=0, le=1000, description="How far a step spreads over the surface: lambda of the large steps")
     ] = 10.0
@@ -85,12 +88,19 @@ class MeshConfig(SceneConfig):
         """A fresh scene on the CPU: a grey ball."""
         return Mesh(self, generator)
 
+    def check(self, device: torch.device) -> None:
+        """Finishing is there in C++ only."""
+        if self.finish > 0 and not compiled():
+            problem = f"scene.finish = {self.finish} needs sds3d's compiled kernels: {backend_info().reason}"
+            raise ConfigError(problem, f"build them with: {BUILD_COMMAND}; or use scene.finish=0", "scene.finish")
+
 
 class Mesh(nn.Module):
     """A Scene of one triangle mesh. The optimizer moves u = (I + lambda L) v; the picture is made of v."""
 
     raw_vertices: nn.Parameter
     faces: Tensor
+    finished: Tensor  # whether the surface is as `finish` left it
 
     def __init__(self, config: MeshConfig, generator: torch.Generator) -> None:
         super().__init__()
@@ -100,6 +110,7 @@ class Mesh(nn.Module):
 
         ball = trimesh.creation.icosphere(4, START_RADIUS)
         self.set_surface(torch.tensor(ball.vertices, dtype=torch.float32), torch.tensor(ball.faces).int())
+        self.register_buffer("finished", torch.tensor(False))
         self.register_load_state_dict_pre_hook(_take_on_faces)
 
     def set_surface(self, vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> None:
@@ -212,36 +223,45 @@ class Mesh(nn.Module):
 
     @torch.no_grad()
     def after_step(self, step: int, steps: int, out: RenderOutput, optimizer: Optimizer) -> None:
-        """Keep the vertices inside the bounds; after the last step, finish the surface."""
+        """Keep the vertices inside the bounds."""
+        self.finished.fill_(False)
         vertices = self.vertices()
         norm = vertices.norm(dim=-1, keepdim=True)
         if bool((norm > BOUND_RADIUS).any()):
             self.raw_vertices.copy_(self._steps.to_u(vertices * (BOUND_RADIUS / norm).clamp_max(1.0)))
-        if step + 1 == steps and self.config.finish > 0:
-            before = self.raw_vertices
-            self.finish()
-            for group in optimizer.param_groups:  # its moments are those of another topology
-                group["params"] = [self.raw_vertices if p is before else p for p in group["params"]]
-            optimizer.state.pop(before, None)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to `finish`."""
+        return self.config.finish == 0 or bool(self.finished)
 
     @torch.no_grad()
-    def finish(self) -> None:
+    def finish(self) -> str | None:
         """Flat walls and straight creases (sds3d.ops.finish), with as many rounds as the silhouettes allow.
 
         Noise goes with them, so silhouettes may change a little: by an IoU of FINISH_IOU in the mean of the views, and
-        of FINISH_WORST in each. Where even one round changes more, the surface stays as it is.
+        of FINISH_WORST in each. Where even one round changes more, or the surface is no manifold, it stays as it is and
+        the result says why.
         """
+        if self.is_finished:
+            return None
+        self.finished.fill_(True)
         cameras = orbit(8, elevation_deg=20, size=FINISH_PIXELS).to(self.faces.device)
         black = torch.zeros(len(cameras), 3, device=self.faces.device)
         vertices, faces = self.surface()
         before = self.render(cameras, black).opacity > 0.5
         for rounds in range(self.config.finish, 0, -1):
-            self.set_surface(*finish(vertices, faces, len(faces), rounds))
+            try:
+                self.set_surface(*finish(vertices, faces, len(faces), rounds))
+            except ConfigError as error:
+                self.set_surface(vertices, faces)
+                return f"the surface is not finished: {error.args[0]}"
             after = self.render(cameras, black).opacity > 0.5
             iou = (before & after).sum((1, 2, 3)) / (before | after).sum((1, 2, 3)).clamp_min(1)
             if float(iou.mean()) >= FINISH_IOU and float(iou.min()) >= FINISH_WORST:
-                return
+                return None
         self.set_surface(vertices, faces)
+        return f"the surface is not finished: its outlines would change too much (IoU {float(iou.mean()):.2f})"
 
     @torch.no_grad()
     def surface(self) -> tuple[Float[Tensor, "V 3"], Int[Tensor, "F 3"]]:

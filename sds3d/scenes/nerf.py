@@ -53,6 +53,9 @@ class NerfConfig(SceneConfig):
     }
     losses: ClassVar[tuple[str, ...]] = (*IMAGE_LOSSES, *RAY_LOSSES)
     artifacts: ClassVar[tuple[str, ...]] = ("sheet", "orbit", "glb")
+    state_shape: ClassVar[tuple[str, ...]] = tuple(
+        f"field.{name}" for name in ("levels", "finest_resolution", "log2_table", "hidden")
+    )
     field: FieldConfig = FieldConfig()
     shading: Annotated[ShadingConfig | None, Field(description="Light in training; null for none")] = None
     # longer at first: haze has a long way on every ray and no detail to miss

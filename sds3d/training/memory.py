@@ -76,12 +76,14 @@ def plan_memory(config: RunConfig, prior: MemoryModes, device: torch.device) -> 
 
 
 def make_room(config: RunConfig, prior: Prior, device: torch.device) -> list[str]:
-    """Choose the memory mode of a prior that has some; one line for the user about it.
+    """Choose the memory mode of a prior that has some, by the stage with the most pixels in a step; one line for the
+    user about it.
 
     ConfigError, before anything is written, if no mode is small enough.
     """
     if not isinstance(prior, MemoryModes) or not prior.plans:
         return []
+    config = max((config.in_stage(number) for number in range(len(config.stages) + 1)), key=pixels_of_step)
     plan = plan_memory(config, prior, device)
     if not plan.fits:
         views = config.cameras.views
@@ -95,8 +97,7 @@ def make_room(config: RunConfig, prior: Prior, device: torch.device) -> list[str
 
 def measure_step(config: RunConfig, prior: Prior, device: torch.device) -> tuple[int | None, float]:
     """(bytes beyond what is in use, seconds) of one step at the run's largest views. The run itself is not touched."""
-    largest = max([config.cameras.size, *(stage.size for stage in config.cameras.later_sizes)])
-    cameras = config.cameras.model_copy(update={"size": largest, "later_sizes": ()})
+    cameras = config.cameras.model_copy(update={"size": largest_size(config), "later_sizes": ()})
     config = config.model_copy(update={"cameras": cameras})
     generator = torch.Generator().manual_seed(config.seed)
     reset_peak(device)
@@ -109,6 +110,16 @@ def measure_step(config: RunConfig, prior: Prior, device: torch.device) -> tuple
     if device.type == "cuda":
         torch.cuda.empty_cache()
     return (None if peak is None or before is None else max(0, peak - before)), seconds
+
+
+def largest_size(config: RunConfig) -> int:
+    """The side of the largest views, in pixels."""
+    return max([config.cameras.size, *(later.size for later in config.cameras.later_sizes)])
+
+
+def pixels_of_step(config: RunConfig) -> int:
+    """The most pixels that a step of a config without stages renders."""
+    return config.cameras.views * largest_size(config) ** 2
 
 
 def find_device(name: str) -> torch.device:

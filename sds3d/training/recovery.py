@@ -111,8 +111,8 @@ class Recovery:
     def _go_back(self) -> None:
         """To the newest good checkpoint, or to the beginning."""
         checkpoint = self._beginning or self.folder.load_checkpoint()[0]
-        if checkpoint is None:
-            raise NumericsError("the run has no checkpoint to go back to")
+        if checkpoint is None or checkpoint.stage != self.trainer.stage:
+            raise NumericsError(f"the run has no checkpoint of stage {self.trainer.stage + 1} to go back to")
         seconds = dict(self.trainer.seconds)  # what was in vain took its time, too
         self.trainer.restore(checkpoint)
         self.trainer.seconds |= seconds

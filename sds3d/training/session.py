@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from sds3d.config import RunConfig, option
+from sds3d.config import RunConfig, in_all_stages
 from sds3d.errors import CheckpointError, ConfigError, ExportError, NumericsError, OutputError, Sds3dError
 from sds3d.export.video import write_orbit
 from sds3d.priors.base import Prior
@@ -27,7 +27,7 @@ from sds3d.scenes import Scene
 from sds3d.scenes.particles import Particles, build_scene, scenes_of
 from sds3d.training.memory import find_device, make_room, unused_gpu_warnings
 from sds3d.training.recovery import Recovery
-from sds3d.training.take_over import take_over
+from sds3d.training.take_over import check_take_overs, take_over
 from sds3d.training.trainer import Trainer
 
 PAUSE_POLL = 0.05  # seconds between looks at the mailbox during a pause
@@ -62,6 +62,7 @@ class Session:
         self._prior = prior
         self._scenes: list[Scene] | None = None
         self._step: int | None = None
+        self._stage = 0  # of the scenes
 
     @classmethod
     def resume(cls, out_dir: Path | str, prior: Prior | None = None, step: int | None = None) -> "Session":
@@ -139,16 +140,17 @@ class Session:
                 raise CheckpointError(problems[0], hint="resume the run: it goes on from the checkpoint before")
             if checkpoint is None:
                 raise CheckpointError(f"the run of {self.out_dir} has no checkpoint yet", hint="run or resume it first")
-            config = self.config.in_stage(self.config.stage_at(checkpoint.step))
+            self.config.check_stage(checkpoint.stage, checkpoint.step)
+            config = self.config.in_stage(checkpoint.stage)
             scene = self._build_scene(config, torch.Generator().manual_seed(self.config.seed))
             unpack_scene(checkpoint.tensors, cast(nn.Module, scene))
-            self._scenes, self._step = scenes_of(scene), checkpoint.step
+            self._scenes, self._step, self._stage = scenes_of(scene), checkpoint.step, checkpoint.stage
         return self._scenes
 
-    def exported_step(self) -> int:
-        """How many steps the `scenes` have seen."""
-        self.scenes()
-        return self._step or 0
+    def made(self, particle: int = 1, config: RunConfig | None = None) -> SceneExport:
+        """One scene, with all that its results are made from; `config` has other export options than the run's."""
+        scene = self.scene(particle)  # it may have to be read, and with it the step
+        return SceneExport(scene, config or self.config, self._step or 0, self._stage)
 
     def _build_scene(self, config: RunConfig, generator: torch.Generator) -> Scene | Particles:
         scene = build_scene(config.scene, config.particles, generator)
@@ -160,13 +162,14 @@ class Session:
 
     def export(self, file_format: str, particle: int = 1) -> Path:
         """Write one result again, such as glb or ply. ExportError where the scene gives nothing fit to export."""
-        name = checked_format(file_format, self.config)
-        scene = SceneExport(self.scene(particle), self.config, self.exported_step())
-        return write_artifact(name, scene, self.folder.results_folder(particle))[0]
+        made = self.made(particle)
+        name = checked_format(file_format, made.parts.scene)
+        return write_artifact(name, made, self.folder.results_folder(particle))[0]
 
     def draw(self, views: int = 8, size: int = 256) -> list[Path]:
         """Draw the pictures again: `views` views on the sheet, `size` pixels a side."""
-        names = [ARTIFACTS[name] for name in self.config.final.scene.artifacts if name in ("image", "sheet", "orbit")]
+        made = self.made().parts.scene.artifacts
+        names = [ARTIFACTS[name] for name in made if name in ("image", "sheet", "orbit")]
         written = []
         for number, scene in enumerate(self.scenes(), start=1):
             paths = [self.folder.results_folder(number) / name for name in names]
@@ -181,25 +184,33 @@ class Session:
 
     def _prepare(self) -> tuple[Trainer, list[str]]:
         """All parts, at the newest checkpoint where there is one, and what the user should know about them."""
-        device, prior, config = self.device(), self.prior(), self.config
+        device, config = self.device(), self.config
+        for number in range(len(config.stages) + 1):
+            config.in_stage(number).scene.check(device)
+        check_take_overs(config)
+        prior = self.prior()
         warnings = self._check_words(config)
         warnings += unused_gpu_warnings(config.device, device)
         warnings += make_room(config, prior, device)
         checkpoint, problems = self.folder.load_checkpoint() if self._resumed else (None, [])
         warnings += [f"{problem}; going on from an older checkpoint" for problem in problems]
         generator = torch.Generator().manual_seed(config.seed)
-        trainer = self._trainer(self.config.stage_at(checkpoint.step if checkpoint else 0), generator)
-        self._scenes = scenes_of(trainer.scene)
+        if checkpoint is not None:
+            config.check_stage(checkpoint.stage, checkpoint.step)
+        trainer = self._trainer(checkpoint.stage if checkpoint else 0, generator)
         if checkpoint is not None:
             trainer.restore(checkpoint)
-        self._step = trainer.step
+        self._go_on_with(trainer)
         return trainer, warnings
+
+    def _go_on_with(self, trainer: Trainer) -> None:
+        self._scenes, self._step, self._stage = scenes_of(trainer.scene), trainer.step, trainer.stage
 
     def _trainer(self, stage: int, generator: torch.Generator) -> Trainer:
         """A stage before its first step."""
         config = self.config.in_stage(stage)
         scene = self._build_scene(config, generator)
-        return Trainer(config, scene, self.prior(), generator, self.device(), self.config.stage_begins[stage])
+        return Trainer(config, scene, self.prior(), generator, self.device(), stage, self.config.stage_begins[stage])
 
     def _check_words(self, config: RunConfig) -> list[str]:
         return check_words(self.prior(), config.prior, config.prompt, config.negative_prompt, self.strict)
@@ -213,20 +224,15 @@ class Session:
         drawn = -math.inf  # when the last preview was, by a clock that may have begun a moment ago
         recovery = Recovery(trainer, self.folder)
         while trainer.step < self.config.steps:
-            if self._is_stage_over(trainer):
-                try:
-                    recovery.check()
-                except Exception as error:
-                    yield events.Warned(recovery.recover(error)[0])
-                    continue
-                trainer = self._next_stage(trainer)
-                recovery = Recovery(trainer, self.folder)
-                stage, scene = self.config.stage_at(trainer.step), trainer.config.scene.name
-                yield events.StageBegun(trainer.step, stage + 1, len(self.config.stage_begins), scene)
-                yield self._save(recovery)
             yield from self._read_mailbox(trainer, recovery)
             if self._ending is not None:
                 break
+            if trainer.step == trainer.end:  # its scene is saved, so that a take-over that fails loses nothing
+                trainer = self._next_stage(trainer)
+                recovery = Recovery(trainer, self.folder)
+                number, scene = trainer.stage + 1, trainer.config.scene.name
+                yield events.StageBegun(trainer.step, number, len(self.config.stage_begins), scene)
+                yield self._save(recovery)
             is_save_due = yield from self._attempt(trainer, recovery)
             if _is_each(self.config.preview_every, trainer.step) or time.monotonic() - drawn > self.preview_seconds:
                 yield events.Preview(trainer.step, make_preview(self.folder, self.scenes(), trainer.step))
@@ -238,6 +244,10 @@ class Session:
             self._step = trainer.step
         if trainer.step < self.config.steps and recovery.saved_step != trainer.step:
             yield self._save_last(recovery)
+        is_last = trainer.step == self.config.steps or self._ending is events.FinishEarly
+        if is_last and recovery.saved_step == trainer.step and (problems := trainer.finish()) is not None:
+            yield from (events.Warned(problem) for problem in problems)
+            yield self._save(recovery)
         return trainer
 
     def _attempt(self, trainer: Trainer, recovery: Recovery) -> Generator[events.Event, None, bool]:
@@ -271,22 +281,21 @@ class Session:
             return events.Warned(f"{unfit.args[0]}: it is not saved, and resuming goes on from step {step}")
         return self._save(recovery)
 
-    def _is_stage_over(self, trainer: Trainer) -> bool:
-        return trainer.step == trainer.first + trainer.config.steps < self.config.steps
-
     def _next_stage(self, trainer: Trainer) -> Trainer:
         """The stage that begins now, with a scene that has taken over the one before."""
-        following = self._trainer(self.config.stage_at(trainer.step), trainer.generator)
-        for old, new in zip(scenes_of(trainer.scene), scenes_of(following.scene), strict=True):
-            take_over(old, new)
+        following = self._trainer(trainer.stage + 1, trainer.generator)
+        try:
+            for old, new in zip(scenes_of(trainer.scene), scenes_of(following.scene), strict=True):
+                take_over(old, new)
+        except ExportError as error:
+            problem = f"stage {following.stage + 1} cannot begin from the scene at step {trainer.step}: {error.args[0]}"
+            raise ExportError(problem, hint=f"{error.hint}; that scene is saved, and can be exported") from error
         following.go_on_from(trainer)
-        self._scenes = scenes_of(following.scene)
+        self._go_on_with(following)
         return following
 
     def _is_save_due(self, trainer: Trainer) -> bool:
-        if self._is_stage_over(trainer):
-            return False  # a checkpoint of this step holds the scene of the stage that begins at it
-        return trainer.step % self.config.checkpoint_every == 0 or trainer.step == self.config.steps
+        return trainer.step % self.config.checkpoint_every == 0 or trainer.step == trainer.end
 
     def _read_mailbox(self, trainer: Trainer, recovery: Recovery) -> Iterator[events.Event]:
         """Obey the commands since the last step, in order; a pause lasts until Resume, Stop or FinishEarly."""
@@ -310,7 +319,11 @@ class Session:
     def _change(self, trainer: Trainer, recovery: Recovery, command: events.Change) -> Iterator[events.Event]:
         """Apply a change; a checkpoint is made first, so that a resumed run is the same as one that went on."""
         config = self.config.with_changes(command.changes)
-        changes = {key: value for key in command.changes if (value := option(config, key)) != option(self.config, key)}
+        changes = {
+            key: values[0]
+            for key in command.changes
+            if (values := in_all_stages(config, key)) != in_all_stages(self.config, key)
+        }
         if not changes:
             return
         try:
@@ -321,7 +334,7 @@ class Session:
         if recovery.saved_step != trainer.step:
             yield self._save(recovery)
         self.config = config
-        trainer.change(config.in_stage(self.config.stage_at(trainer.step)))
+        trainer.change(config.in_stage(trainer.stage))
         self.folder.write_config(config)
         yield events.Changed(trainer.step, changes)
         yield from (events.Warned(warning) for warning in warnings)
@@ -331,7 +344,7 @@ class Session:
             yield events.Finished(interrupted=True)
             return
         scenes, seconds, refusals = self.scenes(), 0.0, list[ExportError]()
-        exports = [SceneExport(scene, self.config, trainer.step) for scene in scenes]
+        exports = [self.made(number + 1) for number in range(len(scenes))]
         meshes = [dict[str, Any]() for _ in scenes]
         if len(scenes) > 1:
             write_preview(scenes, self.out_dir / OVERVIEW, size=192)
@@ -355,7 +368,7 @@ class Session:
             yield from (events.Warned(f"{path.name}: {text}") for text in stats.get("warnings", []))
             meshes[index] = stats if file_format == "glb" else meshes[index]
         spent = {**trainer.seconds, "export": seconds, TOTAL: time.perf_counter() - self._begun}
-        facts = (trainer.device, spent, trainer.step, trainer.forwards_per_step(), meshes, self.prior())
+        facts = (trainer.device, spent, trainer.step, trainer.stage, trainer.forwards(), meshes, self.prior())
         report = build_report(self.config, scenes, *facts)
         self.folder.write_report(report)
         if refusals:
@@ -385,12 +398,12 @@ def export_run(
     session = Session.resume(run, step=step)
     changes = {f"export.{name}": value for name, value in (options or {}).items()}
     config = session.config.with_changes(changes, allowed=tuple(changes))
-    names = list(dict.fromkeys(checked_format(name, config) for name in formats))
-    scene = SceneExport(session.scene(particle), config, session.exported_step())
-    from_checkpoint = scene.step if step is not None or session.folder.report() is None else None
+    made = session.made(particle, config)
+    names = list(dict.fromkeys(checked_format(name, made.parts.scene) for name in formats))
+    from_checkpoint = made.step if step is not None or session.folder.report() is None else None
     for name in names:
         folder = session.folder.results_folder(particle, from_checkpoint)
-        path, stats = write_artifact(name, scene, folder, force)
+        path, stats = write_artifact(name, made, folder, force)
         session.folder.add_export(path, stats, from_checkpoint)
         yield events.Exported(path, stats)
 

@@ -1,5 +1,6 @@
 """How the scene of a stage takes over what the stage before has made."""
 
+import itertools
 from typing import cast
 
 import numpy as np
@@ -7,8 +8,11 @@ import torch
 from scipy.spatial import cKDTree
 from torch import nn
 
+from sds3d.config import RunConfig
+from sds3d.errors import ConfigError
 from sds3d.export.extract import ExportConfig, extract_mesh
 from sds3d.export.views import scene_device
+from sds3d.ops.extension import BUILD_COMMAND, backend_info, compiled
 from sds3d.ops.finish import finish
 from sds3d.ops.triangle_geometry import surface_samples, vertex_normals
 from sds3d.scenes.base import Scene
@@ -21,6 +25,15 @@ POINTS = 60_000  # of the surface, whose colours the field begins with
 FIT_STEPS = 150
 
 
+def check_take_overs(config: RunConfig) -> None:
+    """ConfigError, before a run begins, where a mesh that takes over a surface could not be made here."""
+    kinds = [config.in_stage(number).scene.name for number in range(len(config.stages) + 1)]
+    for number, (before, kind) in enumerate(itertools.pairwise(kinds)):
+        if before != kind and not compiled():
+            problem = f"stages[{number}]: a {kind} that takes over needs sds3d's compiled kernels"
+            raise ConfigError(f"{problem}: {backend_info().reason}", f"build them with: {BUILD_COMMAND}")
+
+
 def take_over(old: Scene, new: Scene) -> None:
     """A scene of the same kind goes on from the old one's state; a mesh begins as the surface of splats or of a field.
 
@@ -28,6 +41,8 @@ def take_over(old: Scene, new: Scene) -> None:
     """
     if type(old) is type(new):
         cast(nn.Module, new).load_state_dict(cast(nn.Module, old).state_dict())
+        if isinstance(old, Mesh) and isinstance(new, Mesh) and old.config.smoothness != new.config.smoothness:
+            new.set_surface(*old.surface())  # the state has u, which another lambda takes for other vertices
     else:
         assert isinstance(new, Mesh), f"{type(new)} takes over nothing of another kind"
         become_surface(new, old)

@@ -24,7 +24,7 @@ from sds3d.run.checkpoint import Checkpoint, pack, unpack
 from sds3d.run.events import StepDone
 from sds3d.run.report import janus_metrics
 from sds3d.scenes.background import MAP_LEARNING_RATE, EnvironmentMap, LearnedBackground
-from sds3d.scenes.base import ParamGroup, RenderContext, Scene, SplitRendering
+from sds3d.scenes.base import HasSurface, ParamGroup, RenderContext, Scene, SplitRendering
 from sds3d.scenes.optimizer import build_optimizer, set_learning_rates, take_step
 from sds3d.scenes.particles import Particles, scenes_of
 from sds3d.scenes.regularizers import weighted_sum
@@ -44,10 +44,12 @@ class Trainer:
         prior: Prior,
         generator: torch.Generator,
         device: torch.device,
+        stage: int = 0,
         first: int = 0,
     ) -> None:
-        """`first`: the run's steps before this stage; `config.steps` are those of the stage."""
-        self.first = self.step = first  # steps done
+        """`first`: the run's steps before this `stage`; `config.steps` are those of the stage."""
+        self.stage, self.first = stage, first
+        self.step = first  # steps done
         self.config, self.scene, self.prior = config, scene, prior
         self.generator, self.device = generator, device
         self.prompts = self._build_prompts()
@@ -68,7 +70,7 @@ class Trainer:
 
     def run(self) -> Iterator[StepDone]:
         """Step until the end."""
-        while self.step < self.first + self.config.steps:
+        while self.step < self.end:
             yield self.advance()
 
     def advance(self) -> StepDone:
@@ -124,14 +126,31 @@ class Trainer:
             shown |= {name: value.item() for name, value in stats.items()}
         return StepDone(self.step, shown, time.perf_counter() - started)
 
+    @property
+    def end(self) -> int:
+        """The run's step after which this stage is over."""
+        return self.first + self.config.steps
+
     def go_on_from(self, before: "Trainer") -> None:
-        """The run's sums, from the stage before; its optimizer ends with it."""
+        """The run's sums and the factor on its learning rates, from the stage before; its optimizer ends with it."""
         self.seconds |= before.seconds
+        self.rate = before.rate
         self._counted_from = before._counted_from
         if self.environment_map is not None and before.environment_map is not None:
             self.environment_map.load_state_dict(before.environment_map.state_dict())
         # a new scene has new parameters, so that what the optimizer held is void
         self.optimizer = self._build_optimizer()
+
+    def finish(self) -> list[str] | None:
+        """Finish the surfaces after the last step; why some stay as they are. None where nothing was left to finish."""
+        rough = [scene for scene in scenes_of(self.scene) if isinstance(scene, HasSurface) and not scene.is_finished]
+        if not rough:
+            return None
+        problems = [problem for scene in rough if (problem := scene.finish())]
+        before, self.optimizer = self.optimizer, self._build_optimizer()
+        kept = {parameter for group in self.optimizer.param_groups for parameter in group["params"]}
+        self.optimizer.state.update({p: state for p, state in before.state.items() if p in kept})
+        return problems
 
     def _done(self) -> int:
         """Steps of the stage that are done."""
@@ -170,8 +189,7 @@ class Trainer:
     def checkpoint(self) -> Checkpoint:
         """The run as it stands."""
         tensors = pack(cast(nn.Module, self.scene), self.optimizer, self._states(), self.generator)
-        forwards = self._counter.forwards - self._counted_from
-        return Checkpoint(self.step, tensors, dict(self.seconds), forwards, self.rate)
+        return Checkpoint(self.step, tensors, dict(self.seconds), self.forwards(), self.rate, self.stage)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of the same configuration, bit for bit on the CPU."""
@@ -187,10 +205,9 @@ class Trainer:
         self._counted_from += self._counter.forwards - counted
         return metrics
 
-    def forwards_per_step(self) -> float:
-        """Forwards of the prior for each view, a mean over all steps, those before a resume too; 0 before the first."""
-        asked = self._counter.forwards - self._counted_from
-        return asked / (self.step * self.config.cameras.views) if self.step else 0.0
+    def forwards(self) -> int:
+        """Images that the prior has evaluated for the run so far, in all stages and before a resume too."""
+        return self._counter.forwards - self._counted_from
 
     def _states(self) -> dict[str, nn.Module | None]:
         return {"guidance": self.state, "noise": self.noise_state, "background": self.environment_map}

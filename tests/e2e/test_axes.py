@@ -88,5 +88,5 @@ def test_words_for_sides_reach_the_run_and_perp_neg_costs_twice(mode: str, forwa
         config.scene.build(generator), Reader(), generator, torch.device("cpu"),
     )  # fmt: skip
     run.advance()
-    assert run.forwards_per_step() == forwards
+    assert run.forwards() == forwards * config.cameras.views
     assert not any(torch.equal(seen[mode], other) for name, other in seen.items() if name != mode)

@@ -8,8 +8,11 @@ import pytest
 from sds3d import Session
 from sds3d.errors import CheckpointError, ConfigError, OutputError, RunBusy
 from sds3d.jobs import Queue, Worker
+from sds3d.jobs.processes import WorkerId
 from sds3d.jobs.queue import fork
-from sds3d.run.events import Started
+from sds3d.jobs.worker import standing_commands
+from sds3d.run.checkpoint import Checkpoint
+from sds3d.run.events import Change, Started
 from sds3d.run.folder import RunFolder
 
 
@@ -110,3 +113,22 @@ def test_the_rest_of_a_fork_is_not_replaced_under_somebody_who_works_in_it(
     with RunFolder(left).lock(), pytest.raises(RunBusy):
         fork(queue, run, changes)
     assert fork(queue, run, changes).state == "queued"
+
+
+def test_a_fork_moves_no_stage_past_its_checkpoint(queue: Queue, small_config, tmp_path: Path) -> None:
+    config = small_config(steps=24, stages=[{"begin_at": 0.5, "options": {"guidance.guidance_scale": 3}}])
+    early, late = (Checkpoint(step, {}, stage=stage) for step, stage in ((8, 0), (14, 1)))
+    for name, checkpoint, steps, begins, fits in (("early", early, 14, 7, 26), ("late", late, 48, 24, 25)):
+        run = RunFolder.create(tmp_path / name, config, checkpoint)
+        with pytest.raises(ConfigError, match=f"steps = {steps} moves the run's stages.*stage 2 from step {begins}"):
+            fork(queue, run, {"steps": steps})
+        assert fork(queue, run, {"steps": fits}).run.load_checkpoint()[0] is not None
+
+
+def test_a_command_to_change_what_a_later_stage_says_is_not_lost(queue: Queue, small_config) -> None:
+    stage = {"begin_at": 0.5, "options": {"guidance.guidance_scale": 9}}
+    job = queue.add(small_config(stages=[stage]))
+    queue.command(job, Change({"guidance.guidance_scale": job.config.guidance.guidance_scale}))
+    claimed = queue.claim(WorkerId.here())
+    assert claimed is not None
+    assert standing_commands(queue, claimed) == [Change({"guidance.guidance_scale": 4.0})]

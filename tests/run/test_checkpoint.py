@@ -28,6 +28,7 @@ from sds3d.run.checkpoint import (
     load_newest,
     pack,
     save_checkpoint,
+    stage_of,
     step_of,
     unpack,
 )
@@ -38,7 +39,7 @@ from sds3d.training.trainer import Trainer
 
 def checkpoint(step: int = 3) -> Checkpoint:
     return Checkpoint(
-        step, {"scene.a": torch.arange(6.0).reshape(2, 3), "generator": torch.zeros(4).byte()}, {"x": 1.5}
+        step, {"scene.a": torch.arange(6.0).reshape(2, 3), "generator": torch.zeros(4).byte()}, {"x": 1.5}, stage=2
     )
 
 
@@ -47,7 +48,7 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     assert path == tmp_path / "step-000003"
     assert sorted(os.listdir(path)) == sorted([TENSORS, STATE, MANIFEST])
     loaded = load_checkpoint(path)
-    assert (loaded.step, loaded.seconds) == (3, {"x": 1.5})
+    assert (loaded.step, loaded.seconds, loaded.stage, stage_of(path)) == (3, {"x": 1.5}, 2, 2)
     assert torch.equal(loaded.tensors["scene.a"], checkpoint().tensors["scene.a"])
     assert loaded.tensors["generator"].dtype == torch.uint8
 

@@ -12,7 +12,8 @@ def test_the_report_says_what_the_run_was(small_config) -> None:
         torch.device("cpu"),
         {"render": 1.23456, "total": 2.0},
         7,
-        2.0,
+        0,
+        2 * 7 * config.cameras.views,
         [{"faces": 3}],
         config.prior.build("cpu"),
     )
@@ -33,7 +34,7 @@ def test_several_scenes_are_reported_each_and_how_different_they_are(small_confi
 
     def reported(*scenes):
         meshes = [{"faces": number} for number in range(len(scenes))]
-        return build_report(config, scenes, torch.device("cpu"), {}, 7, 2.0, meshes, config.prior.build("cpu"))
+        return build_report(config, scenes, torch.device("cpu"), {}, 7, 0, 28, meshes, config.prior.build("cpu"))
 
     report = reported(dark, light)
     assert [particle["mesh"]["faces"] for particle in report["particles"]] == [0, 1]

@@ -9,6 +9,7 @@ import trimesh
 from torch import nn
 
 from sds3d.cameras import CamerasConfig, orbit, sample_cameras
+from sds3d.errors import ConfigError
 from sds3d.ops.triangle_geometry import face_normals, vertex_normals
 from sds3d.scenes import SCENES, MeshConfig, Scene
 from sds3d.scenes import mesh as module
@@ -215,37 +216,32 @@ def test_colours_have_no_gradient_to_places_but_light_and_outlines_have() -> Non
 
 
 @pytest.mark.slow
-def test_the_last_step_finishes_the_surface_and_a_longer_run_can_go_on() -> None:
-    """A rough box comes out with flat sides; what the optimizer held of the old vertices is gone."""
+def test_a_rough_box_is_finished_once_until_it_moves_again() -> None:
+    """It comes out with flat sides; that it did is part of its state."""
     box = trimesh.creation.box((0.9, 0.7, 0.8)).subdivide_to_size(0.06)
     box.merge_vertices()
     rough = torch.tensor(box.vertices, dtype=torch.float32)
     rough = rough + 0.008 * torch.randn(rough.shape, generator=torch.Generator().manual_seed(0))
     scene = make_scene()
     scene.set_surface(rough, torch.tensor(box.faces).int())
-    optimizer = build_optimizer(OptimConfig(), scene, None)
-    out = scene.render(orbit(1, size=16), torch.zeros(1, 3), training())
-    out.rgb.sum().backward()
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
 
     def off_the_axes():  # mean angle between faces' normals and the nearest axis
         cosine = face_normals(*scene.surface()).abs().amax(1).clamp(max=1)
         return float(cosine.arccos().rad2deg().mean())
 
     before = off_the_axes()
-    scene.after_step(8, 10, out, optimizer)
-    assert off_the_axes() == before
-    scene.after_step(9, 10, out, optimizer)
+    assert not scene.is_finished
+    assert scene.finish() is None
+    assert scene.is_finished
     assert off_the_axes() < 0.3 * before
-    assert optimizer.param_groups[0]["params"][0] is scene.raw_vertices
-    assert scene.raw_vertices not in optimizer.state
-    again = make_scene()
-    other = build_optimizer(OptimConfig(), again, None)
+    again, kept = make_scene(), scene.raw_vertices
     again.load_state_dict(scene.state_dict())
-    other.load_state_dict(optimizer.state_dict())
-    again.render(orbit(1, size=16), torch.zeros(1, 3), training()).rgb.sum().backward()
-    other.step()
+    assert again.is_finished
+    assert scene.finish() is None
+    assert scene.raw_vertices is kept
+    out = again.render(orbit(1, size=16), torch.zeros(1, 3), training())
+    again.after_step(10, 20, out, build_optimizer(OptimConfig(), again, None))
+    assert not again.is_finished
 
 
 @pytest.mark.slow
@@ -258,9 +254,31 @@ def test_a_finish_that_changes_what_is_seen_is_left_out(monkeypatch) -> None:
 
     monkeypatch.setattr(module, "finish", shrunk)
     before = scene.vertices().detach()
-    scene.finish()
+    assert "outlines would change too much" in scene.finish()
     assert rounds == [2, 1]
+    assert scene.is_finished  # it would come out the same again
     torch.testing.assert_close(scene.vertices(), before, atol=1e-5, rtol=0)
+
+
+def test_a_surface_that_cannot_be_finished_stays_and_says_why() -> None:
+    scene = target()
+    vertices, faces = scene.surface()
+    scene.set_surface(vertices, torch.cat([faces, faces[:1]]))  # an edge of three faces
+    assert "the surface is not finished: " in scene.finish()
+    torch.testing.assert_close(scene.vertices().detach(), vertices, atol=1e-5, rtol=0)
+
+
+def test_what_needs_no_finish_is_finished() -> None:
+    scene = make_scene(finish=0)
+    assert scene.is_finished
+    assert scene.finish() is None
+
+
+def test_kernels_that_are_missing_are_named_before_a_run(monkeypatch) -> None:
+    monkeypatch.setattr(module, "compiled", lambda: False)
+    with pytest.raises(ConfigError, match=r"scene.finish = 3 needs sds3d's compiled kernels.*build them with"):
+        MeshConfig().check(torch.device("cpu"))
+    MeshConfig(finish=0).check(torch.device("cpu"))
 
 
 def test_one_second_moment_for_all_vertices_and_adam_for_the_rest() -> None:

@@ -85,6 +85,21 @@ def test_what_was_chosen_is_said(small_config, monkeypatch):
     assert said == "memory: a step takes 2.00 GiB of 8.00 GiB that are free, with whole"
 
 
+def test_the_stage_with_the_most_pixels_is_measured(small_config, monkeypatch):
+    measured = []
+
+    def measure(config, prior, device):
+        measured.append((config.scene.name, config.cameras.views, config.stages))
+        return GIB, 0.1
+
+    monkeypatch.setattr(memory, "measure_step", measure)
+    later = {"begin_at": 0.5, "options": {"scene": "mesh", "cameras.views": 4}}
+    for stages in ([later], [{"begin_at": 0.2, "options": {"cameras.size": 16}}, later]):
+        make_room(small_config(stages=stages), Frugal(), CPU)
+    make_room(small_config(stages=[{"begin_at": 0.5, "options": {"cameras.views": 1}}]), Frugal(), CPU)
+    assert measured == [("mesh", 4, ()), ("mesh", 4, ()), ("gaussians", 2, ())]
+
+
 def test_nothing_is_measured_for_priors_that_have_no_choice(small_config, monkeypatch):
     monkeypatch.setattr(memory, "measure_step", None)
     assert make_room(small_config(), small_config().prior.build("cpu"), CPU) == []

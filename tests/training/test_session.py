@@ -170,9 +170,9 @@ def test_an_early_finish_exports_the_step_that_it_ended_with(small_config, tmp_p
     for event in session.run():
         if isinstance(event, StepDone) and event.step == 5:
             session.send(FinishEarly())
-    assert session.exported_step() == 5
+    assert session.made().step == 5
     assert event.report["steps"] == 5
-    assert Session.resume(tmp_path / "run").exported_step() == 5
+    assert Session.resume(tmp_path / "run").made().step == 5
 
 
 def test_an_existing_folder_is_never_written_over(small_config, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(small_config, cut
     second = trainer(config)
     second.restore(first.checkpoint())
     assert second.step == cut
-    assert second.forwards_per_step() == first.forwards_per_step() == 2
+    assert second.forwards() == first.forwards() == 2 * config.views_until(cut)
     assert same(whole, finish(second))
 
 
