@@ -111,4 +111,18 @@ def small_config() -> Any:
         "preview_every": 0,
         "checkpoint_every": 8,
     }
-    return lambda **overrides: load_config(overrides={**small, **overrides})
+
+    def config(**overrides: Any) -> Any:
+        scenes = [overrides.get("scene"), *(stage["options"].get("scene") for stage in overrides.get("stages", ()))]
+        last = [scene for scene in scenes if scene is not None][-1:]
+        values = {**small, **overrides}
+        if (
+            last
+            and (last[0] if isinstance(last[0], str) else last[0].get("name")) == "mesh"
+            and "export" not in overrides
+        ):
+            values["export"] = {**small["export"]}
+            del values["export"]["resolution"]  # nothing is searched for
+        return load_config(overrides=values)
+
+    return config
