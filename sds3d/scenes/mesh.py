@@ -83,7 +83,7 @@ class MeshConfig(SceneConfig):
     losses: ClassVar[tuple[str, ...]] = ("laplacian", "normal_consistency", "edge_length", "border")
     # of a palette: without it borders are ragged
     default_overrides: ClassVar[Mapping[str, Any]] = {
-        "loss_weights": {"border": {"start": 0.0, "end": 24.0, "begin_at": 0.1, "end_at": 0.1}}
+        "loss_weights": {"border": {"start": 0.0, "end": 40.0, "begin_at": 0.1, "end_at": 0.1}}
     }
     artifacts: ClassVar[tuple[str, ...]] = ("sheet", "orbit", "glb")
     has_surface: ClassVar[bool] = True

@@ -14,8 +14,8 @@ FEATURES = 2  # numbers in each entry of the table
 INIT_TABLE = 1e-4  # entries start in +- this: one flat colour
 FIT_BATCH = 8192  # points a step
 FIRST_CHOICE = 0.1  # weights of a palette's choice start in +- this
-SHARPEN_FROM, SHARPNESS = 0.2, 5.0  # of a palette: from which part of the run, and to which value at its end
-PICTURE_SHARPER = 4.0  # in pictures and exports, which have more pixels than the prior sees
+SHARPEN_FROM, SHARPNESS = 0.2, 10.0  # of a palette: from which part of the run, and to which value at its end
+PICTURE_SHARPER = 10.0  # in pictures and exports: hard at any size
 BORDER_STEP = 0.025  # world units, about a pixel of the embedded prior
 
 

@@ -83,9 +83,9 @@ def test_it_hardens_over_the_run_and_more_in_pictures() -> None:
         palette.harden(progress)
         sharpest.append(float(palette.sharpness))
         softness.append(float(1 - palette.choice(points).amax(-1).mean()))
-    assert sharpest == pytest.approx([1, 1, 3, 5])
+    assert sharpest == pytest.approx([1, 1, 5.5, 10])
     assert softness[0] == softness[1] > softness[2] > softness[3]
-    want = (PICTURE_SHARPER * 5 * palette.raw(points)).softmax(-1) @ palette.palette
+    want = (PICTURE_SHARPER * 10 * palette.raw(points)).softmax(-1) @ palette.palette
     torch.testing.assert_close(palette.finished(points), want)
 
 
