@@ -59,7 +59,7 @@ def _on_border(image: Float[ndarray, "H W 3"], covered: Bool[ndarray, "H W"]) ->
     return np.asarray(covered & (high - low > BORDER).any(axis=-1))
 
 
-def _across(mesh: Mesh, texture: Texture, faces: Int[ndarray, "Q"]) -> Float[ndarray, "Q 3 2"]:
+def _across(mesh: Mesh, texture: Texture, faces: Int[ndarray, " Q"]) -> Float[ndarray, "Q 3 2"]:
     """How the place on the mesh changes over a texel, in these faces:  dp / d(column, row)."""
     flat = texture.uvs[texture.faces[faces]] * texture.image.shape[1::-1]
     place = mesh.vertices[mesh.faces[faces]]

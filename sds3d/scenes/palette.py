@@ -64,7 +64,7 @@ def _commonest(values: Float[Tensor, "P 3"], flat: Float[Tensor, "Q 3"]) -> Floa
     return close.mean(dim=0, keepdim=True) if len(close) else found
 
 
-def _to_mixtures(values: Float[Tensor, "P 3"], palette: Float[Tensor, "K 3"]) -> Float[Tensor, "P"]:
+def _to_mixtures(values: Float[Tensor, "P 3"], palette: Float[Tensor, "K 3"]) -> Float[Tensor, " P"]:
     """Distance to the segments between shades of any two colours."""
     least = to_shades(values, palette).amin(dim=1)
     for first, second in torch.combinations(torch.arange(len(palette))).tolist():
