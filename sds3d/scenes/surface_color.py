@@ -15,7 +15,6 @@ INIT_TABLE = 1e-4  # entries start in +- this: one flat colour
 FIT_BATCH = 8192  # points a step
 FIRST_CHOICE = 0.1  # weights of a palette's choice start in +- this
 SHARPEN_FROM, SHARPNESS = 0.2, 10.0  # of a palette: from which part of the run, and to which value at its end
-PICTURE_SHARPER = 10.0  # in pictures and exports: hard at any size
 BORDER_STEP = 0.025  # world units, about a pixel of the embedded prior
 
 
@@ -109,17 +108,17 @@ class PaletteField(ColorField):
         share = max(0.0, progress - SHARPEN_FROM) / (1 - SHARPEN_FROM)
         self.sharpness.fill_(1 + (SHARPNESS - 1) * share)
 
-    def choice(self, points: Float[Tensor, "P 3"], sharper: float = 1.0) -> Float[Tensor, "P K"]:
-        """w: each colour's part at world points, with `sharper` times the sharpness."""
-        return (sharper * self.sharpness * self.raw(points)).softmax(-1)
+    def choice(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P K"]:
+        """w: each colour's part at world points."""
+        return (self.sharpness * self.raw(points)).softmax(-1)
 
     def forward(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P 3"]:
         """Colours at world points, as soft as training wants them."""
         return self.choice(points) @ self.palette if self.has_palette else super().forward(points)
 
     def finished(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P 3"]:
-        """Colours at world points with hard borders."""
-        return self.choice(points, PICTURE_SHARPER) @ self.palette if self.has_palette else super().forward(points)
+        """Colours at world points with hard borders: the one that is chosen most."""
+        return self.palette[self.raw(points).argmax(-1)] if self.has_palette else super().forward(points)
 
     def border(self, points: Float[Tensor, "P 3"], generator: torch.Generator) -> Float[Tensor, ""]:
         """How much border there is around world points: mean |w(p) - w(p + d)|_1, d of length BORDER_STEP.
