@@ -199,10 +199,12 @@ def test_options_that_the_size_of_a_state_depends_on_are_named(kind) -> None:
         state = config.build(torch.Generator().manual_seed(0)).state_dict()
         return {name: value.shape for name, value in state.items()}
 
-    usual, found = shapes(SCENES[kind]()), []
-    for key, value in flatten(SCENES[kind]().model_dump(mode="json")).items():
-        if isinstance(value, int) and not isinstance(value, bool):
-            other = resolve({"prompt": "a red mug", "scene": kind, f"scene.{key}": value + 1}).scene
+    scene = resolve({"prompt": "a red mug", "scene": kind}).scene
+    usual, found = shapes(scene), []
+    for key, value in flatten(scene.model_dump(mode="json")).items():
+        if isinstance(value, int):
+            another = not value if isinstance(value, bool) else value + 1
+            other = resolve({"prompt": "a red mug", "scene": kind, f"scene.{key}": another}).scene
             if shapes(other) != usual:
                 found.append(key)
     named = SCENES[kind].state_shape
