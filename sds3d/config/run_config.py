@@ -338,7 +338,7 @@ def _layered(said: Sequence[Tree]) -> Tree:
             tree = layers.merge(tree, layers.tree_of(kind.default_overrides, f"{key} {name}"))
     for over in said:
         tree = layers.merge(tree, over)
-    return _lit(tree)
+    return _as_drawn(tree)
 
 
 def _staged(own: Sequence[Tree], stage: Sequence[Tree], scene: SceneConfig) -> tuple[Tree, ...]:
@@ -367,17 +367,21 @@ def _having(tree: Mapping[str, Any], key: str) -> bool:
     return key in layers.flatten(tree)
 
 
-def _lit(tree: Tree) -> Tree:
-    """A scene that keeps light out of its colours is lit as the prior's pictures are, if nobody said otherwise."""
+def _as_drawn(tree: Tree) -> Tree:
+    """A scene whose colours are a surface's own has the light and the palette that the prior's pictures are drawn with,
+    if nobody said otherwise."""
     scene, prior = tree["scene"], PRIORS.get(str(layers.name_in(tree["prior"])))
-    if prior is None or prior.light is None or not isinstance(scene, dict) or "light" not in scene:
+    if prior is None or not isinstance(scene, dict) or "light" not in scene:
         return tree
-    light, name = scene["light"], prior.model_fields["name"].default
-    if isinstance(light, Leaf) and light.is_said:
-        return tree
-    lit = layers.tree_of(prior.light, f"prior {name}")
-    light = lit if isinstance(light, Leaf) else layers.merge(lit, light)
-    return {**tree, "scene": {**scene, "light": light}}
+    source = f"prior {prior.model_fields['name'].default}"
+    light, colors = scene["light"], scene["colors"]
+    if prior.light is not None and not (isinstance(light, Leaf) and light.is_said):
+        lit = layers.tree_of(prior.light, source)
+        light = lit if isinstance(light, Leaf) else layers.merge(lit, light)
+    told = colors.get("palette") if isinstance(colors, dict) else None
+    if prior.flat_colors and isinstance(told, Leaf) and not told.is_said:
+        colors = {**colors, "palette": Leaf(True, source, is_said=False)}
+    return {**tree, "scene": {**scene, "light": light, "colors": colors}}
 
 
 def _chosen(key: str, said: Sequence[Tree]) -> type[Any] | None:

@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
+from jaxtyping import Bool, Float, Int
+from numpy import ndarray
+from scipy.ndimage import distance_transform_edt, maximum_filter, minimum_filter
 
 from sds3d.export.colors import Projector, field_colors
 from sds3d.export.mesh import Mesh, Texture, vertex_normals
@@ -13,6 +15,8 @@ from sds3d.export.surface import Surface
 from sds3d.scenes.base import Scene
 
 PADDING = 3  # texels between charts, so that mip maps do not mix them
+BORDER = 0.1  # sRGB difference to a neighbour from which a texel lies on a border of colours
+BORDER_SAMPLES = 4  # along each of its sides
 FIRST_GUESS = 0.83  # of the size: xatlas makes the atlas about a fifth larger than it was asked to
 
 
@@ -38,9 +42,37 @@ def with_texture(mesh: Mesh, scene: Scene, projected: Projector | None, size: in
         colors[hidden] = (mesh.colors[corners[hidden]] * weights[hidden]).sum(axis=1)
     image = np.zeros((height, width, 3), dtype=np.float32)
     image[covered] = colors
+    if projected is None:
+        on_border = _on_border(image, covered)
+        which = on_border[covered]
+        image[on_border] = _means(scene, points[which], _across(mesh, blank, hits.face[on_border]))
     # texels between the charts get the colour of the nearest one on them: no seams show in smaller mip maps
     nearest = distance_transform_edt(~covered, return_distances=False, return_indices=True)
     return replace(mesh, texture=replace(blank, image=to_uint8(image[tuple(nearest)]), used=float(covered.mean())))
+
+
+def _on_border(image: Float[ndarray, "H W 3"], covered: Bool[ndarray, "H W"]) -> Bool[ndarray, "H W"]:
+    """The covered texels that differ from a covered one beside them."""
+    size, inside = (3, 3, 1), covered[..., None]
+    high = maximum_filter(np.where(inside, image, -np.inf), size)
+    low = minimum_filter(np.where(inside, image, np.inf), size)
+    return np.asarray(covered & (high - low > BORDER).any(axis=-1))
+
+
+def _across(mesh: Mesh, texture: Texture, faces: Int[ndarray, " Q"]) -> Float[ndarray, "Q 3 2"]:
+    """How the place on the mesh changes over a texel, in these faces:  dp / d(column, row)."""
+    flat = texture.uvs[texture.faces[faces]] * texture.image.shape[1::-1]
+    place = mesh.vertices[mesh.faces[faces]]
+    sides = [np.stack([each[:, 1] - each[:, 0], each[:, 2] - each[:, 0]], axis=-1) for each in (place, flat)]
+    return np.asarray(sides[0] @ np.linalg.pinv(sides[1]))
+
+
+def _means(scene: Scene, points: Float[ndarray, "Q 3"], across: Float[ndarray, "Q 3 2"]) -> Float[ndarray, "Q 3"]:
+    """The field's mean over each texel: where a border of colours crosses it, it has the part of both that it shows."""
+    steps = (np.arange(BORDER_SAMPLES) + 0.5) / BORDER_SAMPLES - 0.5
+    offsets = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+    places = points[:, None] + np.einsum("qxt,st->qsx", across, offsets)
+    return field_colors(scene, places.reshape(-1, 3)).reshape(len(points), len(offsets), 3).mean(axis=1)
 
 
 def unwrap(surface: Surface, size: int) -> Texture:

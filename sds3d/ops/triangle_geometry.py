@@ -37,5 +37,5 @@ def surface_samples(
     """
     areas = area_vectors(vertices.detach(), faces).norm(dim=-1)
     face = torch.multinomial(areas, count, replacement=True, generator=generator)
-    shares = -torch.rand(count, 3, generator=generator).log()
+    shares = -torch.rand(count, 3, generator=generator).clamp_min(1e-12).log()  # 0 is drawn now and then
     return face, shares / shares.sum(dim=1, keepdim=True)

@@ -6,8 +6,8 @@ vertices optimized as in Nicolet et al. 2021.
 """
 
 import math
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -27,8 +27,9 @@ from sds3d.ops.rasterize_triangles import TriangleImage, interpolate, rasterize_
 from sds3d.ops.triangle_geometry import area_vectors, face_normals, surface_samples, vertex_normals
 from sds3d.options import Options
 from sds3d.scenes.base import PICTURE, ParamGroup, RenderContext, SceneConfig
+from sds3d.scenes.palette import find_palette
 from sds3d.scenes.shading import Light, ShadingConfig, Sun, draw_light
-from sds3d.scenes.surface_color import FEATURES, ColorField
+from sds3d.scenes.surface_color import FEATURES, ColorField, PaletteField
 from sds3d.types import Cameras, RenderOutput
 
 BOUND_RADIUS = 1.05  # world units: vertices stay inside this ball
@@ -37,6 +38,10 @@ PICTURE_PIXELS = 4_000_000  # samples of one pass without gradient; bounds memor
 START_RADIUS = 0.5  # world units: it starts as a ball
 LR_VERTICES = 0.03  # of u, in which a step spreads over the vertex's neighbours
 LR_COLORS = 0.01
+LR_PALETTE = 0.001
+PALETTE_AT = 0.5  # part of the run after which a mesh that took over no colours looks for a palette in its own
+COLORED_POINTS = 60_000  # of the surface, from which it is found
+BORDER_POINTS = 4096  # of a step's pixels, around which borders are measured
 # A finish may move outlines by as much as the roughness that it takes away. A ball one world unit wide is 60 pixels
 # wide at FINISH_PIXELS: an IoU of 0.93 means that its outline moved by one of them, 0.018 world units, all around; 0.85
 # in a single view by 2.3, or that as much is gone in one place, such as a handle.
@@ -53,21 +58,33 @@ class ColorGridConfig(Options):
     ] = 64
     log2_table: Annotated[int, Field(ge=4, le=24, description="log2 of the largest number of entries of one grid")] = 15
     hidden: Annotated[int, Field(ge=4, le=256, description="Width of the network")] = 32
+    palette: Annotated[
+        bool, Field(description="A few flat colours with hard borders, found by itself, not any colour anywhere")
+    ] = False
 
     def grid(self) -> HashGrid:
-        """The table's layout: from 8 cells on, each grid about 1.5 times as fine as the one before."""
-        levels = 1 + round(math.log(self.finest_resolution / COARSEST) / math.log(1.5))
-        return HashGrid(levels, FEATURES, COARSEST, self.finest_resolution, self.log2_table)
+        """The table's layout: from 8 cells on, each grid about 1.5 times as fine as the one before.
+
+        Half as fine with a palette: borders are sharp on any grid, and on a fine one they fray.
+        """
+        finest = max(COARSEST, self.finest_resolution // 2) if self.palette else self.finest_resolution
+        levels = 1 + round(math.log(finest / COARSEST) / math.log(1.5))
+        return HashGrid(levels, FEATURES, COARSEST, finest, self.log2_table)
 
 
 class MeshConfig(SceneConfig):
     """How stiff the surface is, how it is lit, and how fine its colours are.
 
-    `light` is by default what the prior says of its own training pictures (PriorConfig.light).
+    `light` and `colors.palette` are by default what the prior says of its own training pictures (PriorConfig.light,
+    flat_colors).
     """
 
     name: Literal["mesh"] = "mesh"
-    losses: ClassVar[tuple[str, ...]] = ("laplacian", "normal_consistency", "edge_length")
+    losses: ClassVar[tuple[str, ...]] = ("laplacian", "normal_consistency", "edge_length", "border")
+    # of a palette: without it borders are ragged
+    default_overrides: ClassVar[Mapping[str, Any]] = {
+        "loss_weights": {"border": {"start": 0.0, "end": 40.0, "begin_at": 0.1, "end_at": 0.1}}
+    }
     artifacts: ClassVar[tuple[str, ...]] = ("sheet", "orbit", "glb")
     has_surface: ClassVar[bool] = True
     state_shape: ClassVar[tuple[str, ...]] = ("colors",)
@@ -95,6 +112,13 @@ class MeshConfig(SceneConfig):
             raise ConfigError(problem, f"build them with: {BUILD_COMMAND}; or use scene.finish=0", "scene.finish")
 
 
+class MeshTrace(NamedTuple):
+    """What a render leaves for the regularizers."""
+
+    vertices: Float[Tensor, "V 3"]
+    border: Float[Tensor, ""] | None  # of a palette, where it was asked for
+
+
 class Mesh(nn.Module):
     """A Scene of one triangle mesh. The optimizer moves u = (I + lambda L) v; the picture is made of v."""
 
@@ -105,7 +129,8 @@ class Mesh(nn.Module):
     def __init__(self, config: MeshConfig, generator: torch.Generator) -> None:
         super().__init__()
         self.config = config
-        self.color_field = ColorField(config.colors.grid(), config.colors.hidden, BOUND_RADIUS, generator)
+        field = PaletteField if config.colors.palette else ColorField
+        self.color_field = field(config.colors.grid(), config.colors.hidden, BOUND_RADIUS, generator)
         import trimesh  # slow to import
 
         ball = trimesh.creation.icosphere(4, START_RADIUS)
@@ -142,6 +167,15 @@ class Mesh(nn.Module):
         places have no gradient to the vertices: the shape is told by outlines and by light on normals.
         """
         samples = self.config.samples if context.generator is not None else PICTURE_SAMPLES
+        field, border = self.color_field, None
+        if isinstance(field, PaletteField) and context.generator is not None:
+            field.harden(context.progress)
+        if "border" in context.losses and context.generator is not None:
+            border = torch.zeros((), device=self.faces.device)
+            if isinstance(field, PaletteField) and field.has_palette:
+                places = surface_points(*self.surface(), BORDER_POINTS, context.generator)
+                border = field.border(places, context.generator)
+        color_of = field.finished if context.generator is None else field
         lamps, sun = None, self.config.light if context.lit else None
         if self.config.shading is not None and context.lit and context.generator is not None:
             lamps = draw_light(self.config.shading, cameras, context.progress, context.generator)
@@ -151,20 +185,21 @@ class Mesh(nn.Module):
         if not torch.is_grad_enabled():
             whole = max(1, PICTURE_PIXELS // (cameras.height * cameras.width * samples**2))
         parts = [
-            self._maps(vertices, normals, cameras.select(views), lamps, sun, views, samples, context.normals)
+            self._maps(vertices, normals, cameras.select(views), color_of, lamps, sun, views, samples, context.normals)
             for views in torch.arange(len(cameras), device=vertices.device).split(whole)
         ]
         maps = torch.cat(parts)
         color, depth, opacity, normal = maps.split([3, 1, 1, maps.shape[-1] - 5], dim=-1)
         rgb = color + (1 - opacity) * background[:, None, None]
         unit = F.normalize(normal, dim=-1, eps=1e-6) if context.normals else None
-        return RenderOutput(rgb, opacity, depth, unit, aux=vertices)
+        return RenderOutput(rgb, opacity, depth, unit, aux=MeshTrace(vertices, border))
 
     def _maps(
         self,
         vertices: Float[Tensor, "V 3"],
         normals: Float[Tensor, "V 3"],
         cameras: Cameras,
+        color_of: Callable[[Tensor], Tensor],
         lamps: Light | None,
         sun: Sun | None,
         views: Int[Tensor, " B"],
@@ -180,7 +215,7 @@ class Mesh(nn.Module):
         found = TriangleImage(*(t.detach().flatten(0, 2).index_select(0, seen)[None, None] for t in image))
         values = interpolate(torch.cat([vertices.detach(), normals], dim=-1), self.faces, found)[0, 0]
         places, normal = values[:, :3], F.normalize(values[:, 3:], dim=-1, eps=1e-6)
-        color = self.color_field(places)
+        color = color_of(places)
         if lamps is not None:
             color = lamps.shade(color, normal, places, views[seen // (height * width)])
         elif sun is not None:
@@ -193,20 +228,24 @@ class Mesh(nn.Module):
         return F.avg_pool2d(maps.permute(0, 3, 1, 2), samples).permute(0, 2, 3, 1)
 
     def param_groups(self) -> list[ParamGroup]:
-        """The vertices, with one second moment for all, and the colours."""
+        """The vertices, with one second moment for all, and the colours; those of a palette apart."""
+        own = dict(self.color_field.named_parameters())
+        palette = [own.pop("raw_palette")] if "raw_palette" in own else []
         return [
             ParamGroup("vertices", [self.raw_vertices], LR_VERTICES, uniform=True),
-            ParamGroup("colors", list(self.color_field.parameters()), LR_COLORS),
+            ParamGroup("colors", list(own.values()), LR_COLORS),
+            *([ParamGroup("palette", palette, LR_PALETTE)] if palette else []),
         ]
 
     def regularizers(self, out: RenderOutput) -> Mapping[str, Float[Tensor, ""]]:
         """Of the surface that was rendered; all 0 for one that is flat with edges of one length.
 
         `laplacian` = mean |v_i - mean of its neighbours|^2 / (mean edge length)^2, `normal_consistency` = mean over
-        edges of 1 - n_1 . n_2, `edge_length` = variance of the edges' lengths / (mean length)^2.
+        edges of 1 - n_1 . n_2, `edge_length` = variance of the edges' lengths / (mean length)^2. Of a palette
+        `border` as well, if it was asked for: PaletteField.border at BORDER_POINTS of the surface.
         """
-        assert isinstance(out.aux, Tensor), f"not a render of this scene: {type(out.aux)}"
-        vertices, edges = out.aux, self._edges.long()
+        assert isinstance(out.aux, MeshTrace), f"not a render of this scene: {type(out.aux)}"
+        vertices, edges = out.aux.vertices, self._edges.long()
         length = (vertices[edges[:, 0]] - vertices[edges[:, 1]]).norm(dim=-1)
         mean = length.mean()
         ends = torch.cat([edges[:, :2], edges[:, :2].flip(1)])
@@ -219,21 +258,39 @@ class Mesh(nn.Module):
             "laplacian": ((vertices - around / degree[:, None]).square().sum(-1)).mean() / mean.detach().square(),
             "normal_consistency": (1 - cosine).mean(),
             "edge_length": length.var(correction=0) / mean.detach().square(),
+            **({} if out.aux.border is None else {"border": out.aux.border}),
         }
 
     @torch.no_grad()
     def after_step(self, step: int, steps: int, out: RenderOutput, optimizer: Optimizer) -> None:
-        """Keep the vertices inside the bounds."""
+        """Keep the vertices inside the bounds; find a palette where it is time."""
         self.finished.fill_(False)
         vertices = self.vertices()
         norm = vertices.norm(dim=-1, keepdim=True)
         if bool((norm > BOUND_RADIUS).any()):
             self.raw_vertices.copy_(self._steps.to_u(vertices * (BOUND_RADIUS / norm).clamp_max(1.0)))
+        field = self.color_field
+        if isinstance(field, PaletteField) and not field.has_palette and step + 1 >= PALETTE_AT * steps:
+            generator = torch.Generator().manual_seed(0)
+            places = surface_points(*self.surface(), COLORED_POINTS, generator)
+            self.take_on_colors(places, field(places), generator)
+            for parameter in field.parameters():
+                optimizer.state.pop(parameter, None)
 
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to `finish`."""
         return self.config.finish == 0 or bool(self.finished)
+
+    def take_on_colors(
+        self, places: Float[Tensor, "P 3"], colors: Float[Tensor, "P 3"], generator: torch.Generator
+    ) -> None:
+        """Take on colours, without light, at places of the surface; a palette is found in them where one is wanted."""
+        field, (places, colors) = self.color_field, (t.to(self.faces.device) for t in (places, colors))
+        if isinstance(field, PaletteField):
+            field.choose(find_palette(places, colors), generator)
+        with torch.enable_grad():
+            field.fit(places, colors, generator)
 
     @torch.no_grad()
     def finish(self) -> str | None:
@@ -283,7 +340,17 @@ class Mesh(nn.Module):
     @torch.no_grad()
     def color(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P 3"]:
         """The colour without light; defined everywhere."""
-        return self.color_field(points)
+        return self.color_field.finished(points)
+
+
+@torch.no_grad()
+def surface_points(
+    vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], count: int, generator: torch.Generator
+) -> Float[Tensor, "P 3"]:
+    """`count` points, evenly at random over the surface; drawn on the CPU whatever the device."""
+    corners, faces = vertices.cpu(), faces.cpu()
+    face, shares = surface_samples(corners, faces, count, generator)
+    return (corners[faces.long()[face]] * shares[..., None]).sum(dim=1).to(vertices.device)
 
 
 def _take_on_faces(scene: Mesh, state: dict[str, Any], prefix: str, *_: object) -> None:

@@ -8,10 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sds3d.ops.hash_encode import HashGrid, hash_encode
+from sds3d.scenes.palette import MOST, to_shades
 
 FEATURES = 2  # numbers in each entry of the table
 INIT_TABLE = 1e-4  # entries start in +- this: one flat colour
 FIT_BATCH = 8192  # points a step
+FIRST_CHOICE = 0.1  # weights of a palette's choice start in +- this
+SHARPEN_FROM, SHARPNESS = 0.2, 10.0  # of a palette: from which part of the run, and to which value at its end
+BORDER_STEP = 0.025  # world units, about a pixel of the embedded prior
 
 
 class ColorField(nn.Module):
@@ -39,6 +43,10 @@ class ColorField(nn.Module):
         """Colours at world points."""
         return self.raw(points).sigmoid()
 
+    def finished(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P 3"]:
+        """Colours at world points, for pictures and exports."""
+        return self(points)
+
     def loss(self, points: Float[Tensor, "P 3"], colors: Float[Tensor, "P 3"]) -> Float[Tensor, ""]:
         """Mean squared error against given colours."""
         return (self(points) - colors).square().mean()
@@ -59,38 +67,71 @@ class PaletteField(ColorField):
     """color(p) = sum_k w_k(p) palette_k,   w = softmax(sharpness m(p)):  a soft choice, sharp where it changes.
 
     A border between two colours is as sharp as the choice, not as the grid's cells: at `sharpness` 1 it begins soft,
-    and it hardens as the sharpness rises. A look of its own: right for flat colours, wrong for photographs.
+    and it hardens as the sharpness rises. A look of its own: right for flat colours, wrong for photographs. Until
+    `choose` gives it a palette it is a ColorField.
     """
 
+    size: Tensor
     sharpness: Tensor
 
-    def __init__(
-        self,
-        palette: Float[Tensor, "K 3"],
-        grid: HashGrid,
-        hidden: int,
-        radius: float,
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__(grid, hidden, radius, generator, outputs=len(palette))
-        self.raw_palette = nn.Parameter(palette.clamp(0.02, 0.98).logit())
+    def __init__(self, grid: HashGrid, hidden: int, radius: float, generator: torch.Generator) -> None:
+        super().__init__(grid, hidden, radius, generator, outputs=MOST)  # of which the first K, or 3, are in use
+        self.raw_palette = nn.Parameter(torch.zeros(MOST, 3))
+        self.register_buffer("size", torch.zeros((), dtype=torch.long))  # K
         self.register_buffer("sharpness", torch.ones(()))
+
+    @property
+    def has_palette(self) -> bool:
+        """Whether there are colours to choose from yet."""
+        return int(self.size) > 0
 
     @property
     def palette(self) -> Float[Tensor, "K 3"]:
         """The colours to choose from, sRGB."""
-        return self.raw_palette.sigmoid()
+        return self.raw_palette[: int(self.size)].sigmoid()
+
+    def raw(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P K"]:
+        """The network's outputs that are in use."""
+        return super().raw(points)[:, : int(self.size) or 3]
+
+    @torch.no_grad()
+    def choose(self, palette: Float[Tensor, "K 3"], generator: torch.Generator) -> None:
+        """From now on a choice of these colours, undecided everywhere: `fit` it. Moments of an optimizer are void."""
+        self.size.fill_(len(palette))
+        self.raw_palette[: len(palette)] = palette.clamp(0.02, 0.98).logit()
+        drawn = FIRST_CHOICE * (2 * torch.rand(self.weights[1].shape, generator=generator) - 1)
+        self.weights[1].copy_(drawn)
+        self.biases[1].zero_()
+
+    def harden(self, progress: float) -> None:
+        """Set the sharpness of a part of the run, from 1 at SHARPEN_FROM to SHARPNESS at its end."""
+        share = max(0.0, progress - SHARPEN_FROM) / (1 - SHARPEN_FROM)
+        self.sharpness.fill_(1 + (SHARPNESS - 1) * share)
 
     def choice(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P K"]:
         """w: each colour's part at world points."""
         return (self.sharpness * self.raw(points)).softmax(-1)
 
     def forward(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P 3"]:
-        """Colours at world points."""
-        return self.choice(points) @ self.palette
+        """Colours at world points, as soft as training wants them."""
+        return self.choice(points) @ self.palette if self.has_palette else super().forward(points)
+
+    def finished(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P 3"]:
+        """Colours at world points with hard borders: the one that is chosen most."""
+        return self.palette[self.raw(points).argmax(-1)] if self.has_palette else super().forward(points)
+
+    def border(self, points: Float[Tensor, "P 3"], generator: torch.Generator) -> Float[Tensor, ""]:
+        """How much border there is around world points: mean |w(p) - w(p + d)|_1, d of length BORDER_STEP.
+
+        Over directions of d drawn anew. 0 in flat colour, 2 times the share of the steps that cross a hard border.
+        """
+        step = F.normalize(torch.randn(len(points), 3, generator=generator), dim=-1).to(points) * BORDER_STEP
+        return (self.choice(points) - self.choice(points + step)).abs().sum(-1).mean()
 
     def loss(self, points: Float[Tensor, "P 3"], colors: Float[Tensor, "P 3"]) -> Float[Tensor, ""]:
-        """Cross entropy of the choice against the palette's colour that is nearest to each given one."""
+        """Cross entropy of the choice against the palette's colour that has the shade nearest to each given one."""
+        if not self.has_palette:
+            return super().loss(points, colors)
         with torch.no_grad():
-            nearest = torch.cdist(colors, self.palette).argmin(dim=1)
+            nearest = to_shades(colors, self.palette).argmin(dim=1)
         return F.cross_entropy(self.raw(points), nearest, label_smoothing=0.1)

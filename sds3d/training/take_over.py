@@ -16,13 +16,11 @@ from sds3d.ops.extension import BUILD_COMMAND, backend_info, compiled
 from sds3d.ops.finish import finish
 from sds3d.ops.triangle_geometry import surface_samples, vertex_normals
 from sds3d.scenes.base import Scene
-from sds3d.scenes.mesh import Mesh
+from sds3d.scenes.mesh import COLORED_POINTS, Mesh
 
 FOUND_FACES = 20_000  # of the surface as it is found, with its colours
 FACES = 8000  # of the surface that a mesh begins as
 CELLS = 96  # of the grid that it is searched on: it is not yet the result
-POINTS = 60_000  # of the surface, whose colours the field begins with
-FIT_STEPS = 150
 
 
 def check_take_overs(config: RunConfig) -> None:
@@ -57,7 +55,7 @@ def become_surface(mesh: Mesh, scene: Scene) -> None:
     vertices, faces = finish(vertices, faces, FACES, rounds=1)  # even faces, and the worst of the lumps away
     mesh.set_surface(vertices.to(device), faces.to(device))
     generator = torch.Generator().manual_seed(0)
-    chosen, shares = surface_samples(vertices, faces, POINTS, generator)
+    chosen, shares = surface_samples(vertices, faces, COLORED_POINTS, generator)
 
     def at_points(values: torch.Tensor) -> torch.Tensor:
         return (values[faces.long()[chosen]] * shares[..., None]).sum(dim=1)
@@ -69,5 +67,4 @@ def become_surface(mesh: Mesh, scene: Scene) -> None:
     if mesh.config.light is not None:
         normals = nn.functional.normalize(at_points(vertex_normals(vertices, faces)), dim=-1)
         colors = colors / mesh.config.light.on(normals)[:, None].clamp_min(0.1)
-    with torch.enable_grad():
-        mesh.color_field.fit(places.to(device), colors.clamp(0, 1).to(device), generator, FIT_STEPS)
+    mesh.take_on_colors(places, colors.clamp(0, 1), generator)

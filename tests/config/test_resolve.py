@@ -40,8 +40,9 @@ def test_a_config_has_the_same_defaults_however_it_is_made() -> None:
     for choice in TABLE:
         config = RunConfig(prompt=PROMPT, **choice)
         for key in ("scene", "guidance"):  # of the class, whichever part stood there before
-            lit = {"light": config.prior.light} if choice[key]["name"] == "mesh" else {}  # by the prior
-            assert getattr(config, key) == PARTS[key][choice[key]["name"]](**lit)
+            drawn = {"light": config.prior.light, "colors": {"palette": config.prior.flat_colors}}
+            drawn = drawn if choice[key]["name"] == "mesh" else {}  # by the prior
+            assert getattr(config, key) == PARTS[key][choice[key]["name"]](**drawn)
         assert config == resolve({"prompt": PROMPT, **choice}) == load_config(overrides={"prompt": PROMPT, **choice})
         assert config == RunConfig.from_dict(json.loads(json.dumps(config.to_dict())))
         assert config == resolve(config.said)
@@ -68,6 +69,16 @@ def test_a_mesh_is_lit_as_the_pictures_of_the_prior_are_unless_somebody_says_oth
     assert resolve({"prompt": PROMPT, "scene": "mesh", "prior": "analytic"}).scene.light is None
     assert resolve({"prompt": PROMPT, "scene": "mesh", "scene.light": None}).scene.light is None
     assert resolve({"prompt": PROMPT, "scene": "mesh", "scene.light.ambient": 0.5}).scene.light.diffuse == 0.34
+    # and so are its colours flat, or not
+    assert lit.scene.colors.palette
+    assert lit.sources["scene.colors.palette"] == "prior embedded"
+    assert lit.sources["scene.colors.hidden"] == "default"
+    assert not RunConfig(prompt=PROMPT, scene=MeshConfig()).scene.colors.palette
+    assert not resolve({"prompt": PROMPT, "scene": "mesh", "prior": "analytic"}).scene.colors.palette
+    assert not resolve({"prompt": PROMPT, "scene": "mesh", "scene.colors.palette": False}).scene.colors.palette
+    assert resolve({"prompt": PROMPT, "scene": "mesh", "scene.colors.hidden": 16}).scene.colors.palette
+    with pytest.raises(ConfigError, match=r"scene.colors.palette = 'red' is not allowed"):
+        resolve({"prompt": PROMPT, "scene": "mesh", "scene.colors.palette": "red"})
     assert RunConfig(prompt=PROMPT, cameras=CamerasConfig(later_sizes=(SizeStage(begin_at=0.5, size=128),))).said == {
         "prompt": PROMPT,
         "cameras": {**CamerasConfig().model_dump(mode="json"), "later_sizes": [{"begin_at": 0.5, "size": 128}]},

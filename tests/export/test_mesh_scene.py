@@ -21,6 +21,8 @@ class Stripes(torch.nn.Module):
         red, blue = points.new_tensor([0.8, 0.1, 0.1]), points.new_tensor([0.1, 0.2, 0.8])
         return torch.where((points[:, 2:] * 5).floor() % 2 == 0, red, blue)
 
+    finished = forward
+
 
 @pytest.fixture(scope="module")
 def scene():
@@ -58,6 +60,21 @@ def test_the_texture_has_the_colours_without_light_and_hard_borders(scene) -> No
     want = Stripes()(torch.tensor(points)).numpy()
     inside = np.abs((points[:, 2] * 5) % 1 - 0.5) < 0.42  # not on a border, where a texel holds one colour or the other
     assert psnr(float(np.square(found - want)[inside].mean())) > 40
+
+
+def test_texels_on_a_border_have_the_part_of_both_colours_that_they_show(scene, monkeypatch) -> None:
+    """A border that crosses texels is straight on the texture, and does not go by steps of a texel."""
+    slant = torch.tensor([[1.0, 0.0, 0.3], [0.0, 1.0, 0.2], [0.0, 0.0, 1.0]])
+    monkeypatch.setattr(scene.color_field, "finished", lambda points: Stripes()(points @ slant))
+    texture = extract_mesh(scene, ExportConfig(texture_size=128)).texture
+    image = texture.image.astype(float) / 255
+    red, blue = np.array([0.8, 0.1, 0.1]), np.array([0.1, 0.2, 0.8])
+    share = ((image - red) @ (blue - red)) / ((blue - red) @ (blue - red))
+    np.testing.assert_allclose(image, red + share[..., None] * (blue - red), atol=0.01)
+    between = (share > 0.03) & (share < 0.97)
+    assert 0.005 < between.mean() < 0.25
+    # of the texels that a border crosses all parts are as common
+    assert np.histogram(share[between], bins=3, range=(0.03, 0.97))[0].min() > 0.15 * between.sum()
 
 
 def test_pictures_are_lit_and_what_exports_are_compared_with_is_not(scene) -> None:

@@ -14,9 +14,10 @@ from sds3d.ops.triangle_geometry import face_normals, vertex_normals
 from sds3d.scenes import SCENES, MeshConfig, Scene
 from sds3d.scenes import mesh as module
 from sds3d.scenes.base import RenderContext
-from sds3d.scenes.mesh import BOUND_RADIUS, Mesh
+from sds3d.scenes.mesh import BOUND_RADIUS, PALETTE_AT, Mesh
 from sds3d.scenes.optimizer import OptimConfig, build_optimizer
 from sds3d.scenes.shading import ShadingConfig, Sun
+from sds3d.scenes.surface_color import PaletteField
 
 SUN = Sun(direction=(0.0, 0.0, 2.0), ambient=0.5, diffuse=0.25)
 
@@ -41,6 +42,8 @@ class HalfRed(nn.Module):
     def forward(self, points):
         red, white = points.new_tensor([0.9, 0.1, 0.1]), points.new_tensor([0.9, 0.9, 0.9])
         return torch.where(points[:, 2:] > 0.1, red, white)
+
+    finished = forward
 
 
 def target(**options) -> Mesh:
@@ -167,7 +170,7 @@ def test_inside_and_outside() -> None:
 def test_regularizers_by_hand() -> None:
     box = of_mesh(trimesh.creation.box((0.8, 0.8, 0.8)))
     losses = box.regularizers(box.render(orbit(1, size=8), torch.zeros(1, 3)))
-    assert set(losses) == set(MeshConfig.losses)
+    assert set(losses) == set(MeshConfig.losses) - {"border"}  # which costs more, and was not asked for
     assert float(losses["normal_consistency"]) == pytest.approx(12 / 18, abs=1e-5)  # 6 diagonals are flat
     lengths = torch.tensor([0.8] * 12 + [0.8 * math.sqrt(2)] * 6)
     assert float(losses["edge_length"]) == pytest.approx(
@@ -301,3 +304,85 @@ def test_one_second_moment_for_all_vertices_and_adam_for_the_rest() -> None:
         start = start - 0.03 * m / (1 - 0.9**step) / math.sqrt(v / (1 - 0.99**step))
     torch.testing.assert_close(scene.raw_vertices.detach(), start, rtol=1e-5, atol=1e-5)
     assert all(torch.equal(a, b) for a, b in zip(scene.color_field.parameters(), twin, strict=True))
+
+
+def painted(scene: Mesh) -> Mesh:
+    """With a red half and a white one, as soft as a field has them, before there is a palette."""
+    points = torch.rand(4000, 3, generator=torch.Generator().manual_seed(0)) * 1.2 - 0.6
+    PaletteField.fit(scene.color_field, points, HalfRed()(points), torch.Generator().manual_seed(0))
+    return scene
+
+
+def with_palette(seed=0, **options) -> Mesh:
+    colors = {"palette": True, "finest_resolution": 32, "log2_table": 10, "hidden": 8}
+    scene = of_mesh(trimesh.creation.box((0.8, 0.8, 0.8)).subdivide_to_size(0.3), colors=colors, finish=0, **options)
+    scene.color_field.table.data += 1e-5 * seed
+    return scene
+
+
+def step_of(scene: Mesh, optimizer, step: int, steps: int) -> None:
+    """One step of a run towards the target."""
+    context = RenderContext(step / steps, ("border",), torch.Generator().manual_seed(step))
+    cameras = sample_cameras(CamerasConfig(size=16), context.generator)
+    background = torch.zeros(4, 3)
+    with torch.no_grad():
+        want = target().render(cameras, background, training())
+    out = scene.render(cameras, background, context)
+    ((out.rgb - want.rgb).square().mean() + scene.regularizers(out)["border"]).backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    scene.after_step(step, steps, out, optimizer)
+
+
+@pytest.mark.slow
+def test_a_palette_is_found_on_the_way_and_a_resume_changes_nothing() -> None:
+    """Before it and after it: a fresh scene has another number of colours than the saved one."""
+    scene = painted(with_palette())
+    optimizer = build_optimizer(OptimConfig(), scene, None)
+    saved = {}
+    steps = 8
+    for step in range(steps):
+        step_of(scene, optimizer, step, steps)
+        saved[step] = copy.deepcopy(scene.state_dict()), copy.deepcopy(optimizer.state_dict())
+        assert scene.color_field.has_palette == ((step + 1) / steps >= PALETTE_AT)
+    palette = scene.color_field.palette.detach()
+    assert len(palette) == 2
+    assert float(torch.cdist(torch.tensor([[0.9, 0.1, 0.1], [0.9, 0.9, 0.9]]), palette).amin(1).max()) < 0.15
+    for stopped in (1, 5):
+        again = with_palette(seed=7)
+        other = build_optimizer(OptimConfig(), again, None)
+        again.load_state_dict(saved[stopped][0])
+        other.load_state_dict(saved[stopped][1])
+        for step in range(stopped + 1, steps):
+            step_of(again, other, step, steps)
+        for name, value in scene.state_dict().items():
+            assert torch.equal(value, again.state_dict()[name]), (stopped, name)
+
+
+def test_borders_are_measured_where_they_are_asked_for() -> None:
+    scene = with_palette()
+    cameras, black = orbit(1, size=8), torch.zeros(1, 3)
+
+    def losses(*names):
+        return scene.regularizers(scene.render(cameras, black, RenderContext(0.5, names, torch.Generator())))
+
+    assert losses("border")["border"] == 0  # there is no palette yet
+    scene.color_field.choose(torch.tensor([[0.9, 0.1, 0.1], [0.9, 0.9, 0.9]]), torch.Generator())
+    assert "border" not in losses()
+    border = losses("border")["border"]
+    assert border > 0
+    border.backward()
+    assert scene.color_field.table.grad.abs().max() > 0
+    assert [group.name for group in scene.param_groups()] == ["vertices", "colors", "palette"]
+    assert [group.name for group in make_scene().param_groups()] == ["vertices", "colors"]
+
+
+def test_pictures_and_exports_have_harder_borders_than_training() -> None:
+    scene = with_palette()
+    places = scene.surface()[0].repeat(20, 1)
+    scene.take_on_colors(places, HalfRed()(places), torch.Generator())
+    cameras, black = orbit(2, size=32), torch.zeros(2, 3)
+    with torch.no_grad():
+        soft, hard = (scene.render(cameras, black, context).rgb for context in (training(), RenderContext()))
+        assert torch.equal(scene.color(places), scene.color_field.finished(places))
+    assert not torch.allclose(soft, hard, atol=0.02)

@@ -46,7 +46,7 @@ def test_a_stage_is_the_run_s_options_with_its_own_over_them() -> None:
     assert (first.steps, second.steps) == (50, 50)
     assert (second.guidance.guidance_scale, second.cameras.views, second.cameras.size) == (3, 2, 48)
     assert first.loss_weights["opaque"] == 2.0
-    assert second.loss_weights == {}  # of the splats, and not of a mesh
+    assert list(second.loss_weights) == ["border"]  # not those of the splats, but a mesh's own
     assert second.scene.light == Sun(**config.prior.light)  # defaults as for a run of its own
     assert config.final == second
     assert resolve({"prompt": "a red mug"}).final.scene.name == "gaussians"
@@ -199,10 +199,12 @@ def test_options_that_the_size_of_a_state_depends_on_are_named(kind) -> None:
         state = config.build(torch.Generator().manual_seed(0)).state_dict()
         return {name: value.shape for name, value in state.items()}
 
-    usual, found = shapes(SCENES[kind]()), []
-    for key, value in flatten(SCENES[kind]().model_dump(mode="json")).items():
-        if isinstance(value, int) and not isinstance(value, bool):
-            other = resolve({"prompt": "a red mug", "scene": kind, f"scene.{key}": value + 1}).scene
+    scene = resolve({"prompt": "a red mug", "scene": kind}).scene
+    usual, found = shapes(scene), []
+    for key, value in flatten(scene.model_dump(mode="json")).items():
+        if isinstance(value, int):
+            another = not value if isinstance(value, bool) else value + 1
+            other = resolve({"prompt": "a red mug", "scene": kind, f"scene.{key}": another}).scene
             if shapes(other) != usual:
                 found.append(key)
     named = SCENES[kind].state_shape

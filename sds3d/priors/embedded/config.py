@@ -24,6 +24,7 @@ class EmbeddedConfig(PriorConfig):
     reads_cameras: ClassVar[bool] = True
     default_overrides: ClassVar[Mapping[str, Any]] = {"timesteps": {"name": "uniform", "t_min": 0.5}}
     light: ClassVar[Mapping[str, Any] | None] = {"direction": LIGHT, "ambient": AMBIENT, "diffuse": DIFFUSE}
+    flat_colors: ClassVar[bool] = True
     examples: ClassVar[tuple[str, ...]] = (
         "a red mug",
         "a blue car",
