@@ -135,12 +135,11 @@ def fit_to(surface: Surface, views: SceneViews) -> Fit:
     """
     size = max(float(np.ptp(surface[0], axis=0).max()), 1e-9)
     ious, gaps = [], []
-    for view, theirs in enumerate(views.silhouettes):
-        seen = rasterize_mesh(*surface, views.cameras, view)
+    for seen, theirs, depth in zip(rasterize_mesh(*surface, views.cameras), views.silhouettes, views.depth, strict=True):
         mine = seen.face >= 0
         both = mine & theirs
         ious.append(float(mask_iou(torch.from_numpy(mine), torch.from_numpy(theirs))))
-        gaps.append((views.depth[view][both] - seen.depth[both]) / size)
+        gaps.append((depth[both] - seen.depth[both]) / size)
     gap = np.concatenate(gaps)
     error = float(np.minimum(np.abs(gap - np.median(gap)), FAR_OFF).mean()) if len(gap) else FAR_OFF
     return Fit(float(np.mean(ious)), float(np.mean(ious)) - DEPTH_WEIGHT * error)

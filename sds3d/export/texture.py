@@ -3,13 +3,15 @@
 from dataclasses import replace
 
 import numpy as np
+import torch
 from scipy.ndimage import distance_transform_edt
 
 from sds3d.export.colors import Projector, field_colors
 from sds3d.export.mesh import Mesh, Texture, vertex_normals
 from sds3d.export.png import to_uint8
-from sds3d.export.render_mesh import rasterize_triangles
+from sds3d.export.render_mesh import MeshView
 from sds3d.export.surface import Surface
+from sds3d.ops.rasterize_triangles import rasterize_triangles
 from sds3d.scenes.base import Scene
 
 PADDING = 3  # texels between charts, so that mip maps do not mix them
@@ -23,10 +25,9 @@ def with_texture(mesh: Mesh, scene: Scene, projected: Projector | None, size: in
     """
     blank = unwrap((mesh.vertices, mesh.faces), size)
     height, width = blank.image.shape[:2]
-    texels = (blank.uvs * [width, height]).astype(np.float64)
-    hits = rasterize_triangles(texels, np.ones(len(texels)), blank.faces, height, width)
-    covered = hits.face >= 0
-    corners, weights = mesh.faces[hits.face[covered]], hits.barycentric[covered][..., None]
+    seen = rasterize_uvs(blank)
+    covered = seen.face >= 0
+    corners, weights = mesh.faces[seen.face[covered]], seen.barycentric[covered][..., None]
     points = (mesh.vertices[corners] * weights).sum(axis=1)
     if projected is None:
         colors = field_colors(scene, points)
@@ -41,6 +42,15 @@ def with_texture(mesh: Mesh, scene: Scene, projected: Projector | None, size: in
     # texels between the charts get the colour of the nearest one on them: no seams show in smaller mip maps
     nearest = distance_transform_edt(~covered, return_distances=False, return_indices=True)
     return replace(mesh, texture=replace(blank, image=to_uint8(image[tuple(nearest)]), used=float(covered.mean())))
+
+
+def rasterize_uvs(texture: Texture) -> MeshView:
+    """The mesh laid flat, as the texels see it."""
+    height, width = texture.image.shape[:2]
+    texels = torch.from_numpy(texture.uvs * np.float32([width, height]))
+    points = torch.nn.functional.pad(texels, (0, 1), value=1.0)  # all at one depth
+    image = rasterize_triangles(points[None], torch.from_numpy(texture.faces).int(), height, width)
+    return MeshView(*(t[0].numpy() for t in image))
 
 
 def unwrap(surface: Surface, size: int) -> Texture:
