@@ -25,9 +25,9 @@ def with_texture(mesh: Mesh, scene: Scene, projected: Projector | None, size: in
     """
     blank = unwrap((mesh.vertices, mesh.faces), size)
     height, width = blank.image.shape[:2]
-    seen = rasterize_uvs(blank)
-    covered = seen.face >= 0
-    corners, weights = mesh.faces[seen.face[covered]], seen.barycentric[covered][..., None]
+    hits = rasterize_uvs(blank)
+    covered = hits.face >= 0
+    corners, weights = mesh.faces[hits.face[covered]], hits.barycentric[covered][..., None]
     points = (mesh.vertices[corners] * weights).sum(axis=1)
     if projected is None:
         colors = field_colors(scene, points)
