@@ -74,7 +74,9 @@ def split(mesh: Mesh) -> SplitMesh:
     """Each combination of place, UV and normal once, in the order of the UVs, or without a texture of the vertices."""
     normals, normal_of = corner_normals(mesh)
     uv_of = mesh.faces if mesh.texture is None else mesh.texture.faces
-    _, first, faces = np.unique(uv_of.ravel() * len(normals) + normal_of.ravel(), return_index=True, return_inverse=True)
+    _, first, faces = np.unique(
+        uv_of.ravel() * len(normals) + normal_of.ravel(), return_index=True, return_inverse=True
+    )
     vertices, uvs, kept = (indices.ravel()[first] for indices in (mesh.faces, uv_of, normal_of))
     return SplitMesh(vertices, uvs, normals[kept], faces.reshape(-1, 3))
 

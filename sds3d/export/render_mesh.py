@@ -54,9 +54,7 @@ def sample_texture(texture: Texture, uvs: Float[ndarray, "Q 2"]) -> Float[ndarra
     return np.stack(channels, axis=-1) / 255.0
 
 
-def rasterize_mesh(
-    vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"], cameras: Cameras
-) -> Iterator[MeshView]:
+def rasterize_mesh(vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"], cameras: Cameras) -> Iterator[MeshView]:
     """View by view, the nearest triangle at every pixel's centre, front or back; those behind the camera are left out.
 
     Where the kernels are missing the op's reference takes minutes for a whole export, and says so once.

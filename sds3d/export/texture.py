@@ -15,6 +15,7 @@ from sds3d.ops.rasterize_triangles import rasterize_triangles
 from sds3d.scenes.base import Scene
 
 PADDING = 3  # texels between charts, so that mip maps do not mix them
+LARGEST_CHART = 0.05  # of the surface: laying flat a chart of twice the size takes more than twice as long
 FIRST_GUESS = 0.83  # of the size: xatlas makes the atlas about a fifth larger than it was asked to
 
 
@@ -64,6 +65,8 @@ def unwrap(surface: Surface, size: int) -> Texture:
     vertices, faces = surface
     owners, target = np.arange(len(vertices)), int(FIRST_GUESS * size)
     charts = xatlas.ChartOptions()  # one iteration: each more takes as long again and saves a tenth of the charts
+    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
+    charts.max_chart_area = LARGEST_CHART * float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum()) / 2
     packing = xatlas.PackOptions()
     packing.padding, packing.bilinear = PADDING, True
     atlas = xatlas.Atlas()

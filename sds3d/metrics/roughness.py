@@ -47,7 +47,9 @@ def _on_quadrics(
     free = np.ones(count)
     free[fixed] = 0.0
     both = np.concatenate([ends, ends[:, ::-1]])
-    near = coo_matrix((np.ones(len(both)), tuple(both.T)), shape=(count, count)).tocsr() + eye_array(count, format="csr")
+    near = coo_matrix((np.ones(len(both)), tuple(both.T)), shape=(count, count)).tocsr() + eye_array(
+        count, format="csr"
+    )
     pairs = (diags_array(free) @ near @ diags_array(free) @ near).tocsr()  # the middle of a path is free, too
     pairs.eliminate_zeros()
     rows, columns = pairs.nonzero()

@@ -14,7 +14,9 @@ from sds3d.ops.outlines import mesh_edges
 CREASE_DEG = 35.0
 
 
-def edge_angles(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], edges: Int[Tensor, "E 4"]) -> Float[Tensor, " E"]:
+def edge_angles(
+    vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], edges: Int[Tensor, "E 4"]
+) -> Float[Tensor, " E"]:
     """By how many degrees the surface bends at each of its `mesh_edges`; 0 at borders and beside faces without area."""
     normals = _area_vectors(vertices, faces)
     first, second = normals[edges[:, 2].long()], normals[edges[:, 3].clamp_min(0).long()]
@@ -35,7 +37,9 @@ def crease_normals(
     smooth = edges[(edges[:, 3] >= 0) & (edge_angles(vertices, faces, edges) <= crease_deg)].long()
     pairs = []
     for end in (0, 1):  # the corners that the edge's two faces have at this end of it belong together
-        pairs.append([3 * face + (corners[face] == smooth[:, end : end + 1]).int().argmax(1) for face in smooth[:, 2:].T])
+        pairs.append(
+            [3 * face + (corners[face] == smooth[:, end : end + 1]).int().argmax(1) for face in smooth[:, 2:].T]
+        )
     one, other = (torch.cat(side).cpu().numpy() for side in zip(*pairs, strict=True))
     graph = coo_matrix((np.ones(len(one), dtype=bool), (one, other)), shape=(corners.numel(), corners.numel()))
     count, part = connected_components(graph, directed=False)
