@@ -25,16 +25,16 @@ from sds3d import Session
 from sds3d.run.artifacts import SceneExport, write_artifact
 
 STAGES = {  # functions, where their callers look them up
-    "renders of the scene": ("extract.views_all_around", "formats.render_views"),
-    "density": ("extract.sample_density",),
-    "carving, depth fusion": ("extract.candidates",),
-    "level sets": ("surface_search.Candidates.surface",),
-    "comparison of levels": ("surface_search.fit_to", "extract.fit_to"),
-    "smoothing, decimation": ("extract.smooth", "extract.decimate", "extract.separated"),
-    "vertex colours": ("extract.best_inset", "extract.with_colors"),
-    "atlas": ("texture.unwrap",),
-    "texture": ("extract.with_texture",),
-    "writing and checking": ("formats.write_verified",),
+    "renders of the scene": ("export.extract.views_all_around", "export.formats.render_views"),
+    "density": ("export.extract.sample_density",),
+    "carving, depth fusion": ("export.extract.candidates",),
+    "level sets": ("export.surface_search.Candidates.surface",),
+    "comparison of levels": ("export.surface_search.fit_to", "export.extract.fit_to"),
+    "smoothing, decimation": ("export.extract.smooth", "export.extract.decimate", "export.extract.separated"),
+    "vertex colours": ("export.extract.best_inset", "export.extract.with_colors"),
+    "atlas": ("export.texture.unwrap",),
+    "texture": ("export.extract.with_texture",),
+    "writing and checking": ("run.artifacts.write_verified",),
 }
 ARTIFACTS = ("sheet", "orbit", "glb")
 
@@ -70,7 +70,7 @@ def run(folder: str) -> Clock:
         for stage, places in STAGES.items():
             for place in places:
                 owner, _, name = place.rpartition(".")
-                module = resolve_name(f"sds3d.export.{owner}")
+                module = resolve_name(f"sds3d.{owner}")
                 stack.enter_context(patch.object(module, name, clock.around(stage, getattr(module, name))))
         for name in ARTIFACTS:
             clock.around(name, write_artifact)(name, made, Path(out))

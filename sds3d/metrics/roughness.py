@@ -8,6 +8,7 @@ from scipy.sparse import coo_matrix, diags_array, eye_array
 
 from sds3d.ops.creases import CREASE_DEG, edge_angles
 from sds3d.ops.outlines import mesh_edges
+from sds3d.ops.triangle_geometry import area_vectors, vertex_normals
 
 RIDGE = 1e-3  # of the fits, in squared edge lengths: decides where there are fewer neighbours than coefficients
 
@@ -31,7 +32,7 @@ def crease_figures(vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"]) 
     used = points[np.unique(faces)]
     radius = np.linalg.norm(used - (used.min(axis=0) + used.max(axis=0)) / 2, axis=1).max()
     fitted = _on_quadrics(points, faces, ends, np.unique(ends[sharp]))
-    before, after = (_area_vectors(each, faces) for each in (points, fitted))
+    before, after = (area_vectors(torch.from_numpy(each), corners).numpy() for each in (points, fitted))
     turned = np.arctan2(np.linalg.norm(np.cross(before, after), axis=1), (before * after).sum(axis=1))
     area = np.linalg.norm(before, axis=1)
     roughness = float(np.degrees((turned * area).sum() / max(area.sum(), 1e-300)))
@@ -55,9 +56,7 @@ def _on_quadrics(
     rows, columns = pairs.nonzero()
     if len(rows) == 0:
         return points
-    normals = np.zeros((count, 3))
-    np.add.at(normals, faces, _area_vectors(points, faces)[:, None])
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
+    normals = vertex_normals(torch.from_numpy(points), torch.from_numpy(faces)).numpy()
     side = np.cross(normals, np.eye(3)[np.abs(normals).argmin(axis=1)])
     side /= np.maximum(np.linalg.norm(side, axis=1, keepdims=True), 1e-300)
     frames = np.stack([side, np.cross(normals, side), normals], axis=1)
@@ -72,8 +71,3 @@ def _on_quadrics(
     moved, who = points.copy(), rows[first]
     moved[who] += (scale[who] * height)[:, None] * normals[who]
     return moved
-
-
-def _area_vectors(points: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"]) -> Float[ndarray, "F 3"]:
-    a, b, c = (points[faces[:, k]] for k in range(3))
-    return np.cross(b - a, c - a)

@@ -10,6 +10,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from sds3d.ops.outlines import mesh_edges
+from sds3d.ops.triangle_geometry import area_vectors
 
 CREASE_DEG = 35.0
 
@@ -18,7 +19,7 @@ def edge_angles(
     vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], edges: Int[Tensor, "E 4"]
 ) -> Float[Tensor, " E"]:
     """By how many degrees the surface bends at each of its `mesh_edges`; 0 at borders and beside faces without area."""
-    normals = _area_vectors(vertices, faces)
+    normals = area_vectors(vertices, faces)
     first, second = normals[edges[:, 2].long()], normals[edges[:, 3].clamp_min(0).long()]
     angles = torch.atan2(torch.linalg.cross(first, second).norm(dim=1), (first * second).sum(1))
     return torch.where(edges[:, 3] >= 0, angles * (180 / math.pi), 0.0)
@@ -44,13 +45,7 @@ def crease_normals(
     graph = coo_matrix((np.ones(len(one), dtype=bool), (one, other)), shape=(corners.numel(), corners.numel()))
     count, part = connected_components(graph, directed=False)
     parts = torch.from_numpy(part).to(corners)
-    sums = vertices.new_zeros(count, 3).index_add(0, parts, _area_vectors(vertices, faces).repeat_interleave(3, dim=0))
+    sums = vertices.new_zeros(count, 3).index_add(0, parts, area_vectors(vertices, faces).repeat_interleave(3, dim=0))
     length = sums.norm(dim=1, keepdim=True)
     normals = torch.where(length > 0, sums / length, vertices.new_tensor([0.0, 0.0, 1.0]))
     return normals, parts.reshape(-1, 3).to(faces)
-
-
-def _area_vectors(vertices: Tensor, faces: Tensor) -> Tensor:
-    """The faces' normals, twice as long as their areas."""
-    a, b, c = vertices[faces.long()].unbind(1)
-    return torch.linalg.cross(b - a, c - a)
