@@ -82,7 +82,8 @@ def _own_surface(scene: Scene, faces: int) -> Mesh:
     surface = separated(decimate((vertices.astype(np.float64), corners.astype(np.int64)), faces))
     colors = field_colors(scene, surface[0])
     vertices = surface[0].astype(np.float32)
-    return Mesh(vertices, surface[1], colors, crease_deg=CREASE_DEG, surface="mesh", colored_by="field")
+    crease_deg = CREASE_DEG if scene.is_finished else None  # a rough surface is full of them
+    return Mesh(vertices, surface[1], colors, crease_deg=crease_deg, surface="mesh", colored_by="field")
 
 
 def extract_surface(

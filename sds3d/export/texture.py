@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 
+from sds3d.errors import ExportError
 from sds3d.export.colors import Projector, field_colors
 from sds3d.export.mesh import Mesh, Texture, vertex_normals
 from sds3d.export.png import to_uint8
@@ -16,6 +17,7 @@ from sds3d.scenes.base import Scene
 
 PADDING = 3  # texels between charts, so that mip maps do not mix them
 LARGEST_CHART = 0.05  # of the surface: laying flat a chart of twice the size takes more than twice as long
+ROOMY = 512  # texels: smaller textures have no room for more charts than the surface needs
 FIRST_GUESS = 0.83  # of the size: xatlas makes the atlas about a fifth larger than it was asked to
 
 
@@ -58,7 +60,7 @@ def unwrap(surface: Surface, size: int) -> Texture:
     """A blank texture: charts by xatlas, packed into at most `size` texels a side.
 
     xatlas takes the size as a suggestion and often makes the atlas larger: finished charts are packed again, smaller,
-    until they fit.
+    until they fit; ExportError if they never do.
     """
     import xatlas  # here: `import sds3d` stays quick
 
@@ -66,7 +68,8 @@ def unwrap(surface: Surface, size: int) -> Texture:
     owners, target = np.arange(len(vertices)), int(FIRST_GUESS * size)
     charts = xatlas.ChartOptions()  # one iteration: each more takes as long again and saves a tenth of the charts
     a, b, c = (vertices[faces[:, corner]] for corner in range(3))
-    charts.max_chart_area = LARGEST_CHART * float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum()) / 2
+    if size >= ROOMY:
+        charts.max_chart_area = LARGEST_CHART * float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum()) / 2
     packing = xatlas.PackOptions()
     packing.padding, packing.bilinear = PADDING, True
     atlas = xatlas.Atlas()
@@ -79,5 +82,10 @@ def unwrap(surface: Surface, size: int) -> Texture:
         if max(width, height) <= size:
             return Texture(np.zeros((height, width, 3), dtype=np.uint8), uvs, corners.astype(np.int64), owners)
         target = int(target * size / max(width, height) * 0.995)
+        if target == 0:  # to xatlas: whatever it likes
+            raise ExportError(
+                f"the surface falls into {atlas.chart_count} charts, too many for a texture of {size} texels a side",
+                hint="try a larger --texture-size, fewer --faces, or --color vertex",
+            )
         atlas = xatlas.Atlas()
         atlas.add_uv_mesh(uvs * np.array([width, height], dtype=np.float32), corners)

@@ -149,8 +149,9 @@ class Mesh(nn.Module):
         vertices = self.vertices()
         normals, normal_of = vertex_normals(vertices, self.faces), self.faces
         whole = len(cameras)
-        if not torch.is_grad_enabled():  # a picture, which shows creases as the exported mesh has them
-            normals, normal_of = crease_normals(vertices, self.faces)
+        if not torch.is_grad_enabled():
+            if self.finished:  # a picture shows its creases, as the exported mesh has them
+                normals, normal_of = crease_normals(vertices, self.faces)
             whole = max(1, PICTURE_PIXELS // (cameras.height * cameras.width * samples**2))
         parts = [
             self._maps(vertices, normals, normal_of, cameras.select(views), lamps, sun, views, samples, context.normals)

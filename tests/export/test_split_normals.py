@@ -8,13 +8,18 @@ import pytest
 import torch
 import trimesh
 
+from sds3d.cameras import orbit
+from sds3d.errors import ExportError
 from sds3d.export.extract import ExportConfig, extract_mesh
 from sds3d.export.formats import MESH_FORMATS, verification_cameras, write_verified
 from sds3d.export.mesh import Mesh
 from sds3d.export.obj_ply_stl import WORLD_TO_Z_UP
 from sds3d.export.render_mesh import render_mesh
+from sds3d.export.texture import unwrap
 from sds3d.metrics.mesh import is_watertight
+from sds3d.scenes.base import RenderContext
 from sds3d.scenes.mesh import MeshConfig
+from sds3d.scenes.shading import Sun
 
 from .body import textured_body
 
@@ -80,8 +85,32 @@ def test_the_z_up_formats_stay_welded(tmp_path: Path, textured_body: Mesh) -> No
     assert np.allclose(other.vertices, textured_body.vertices @ WORLD_TO_Z_UP.T, atol=1e-6)
 
 
-def test_the_own_surface_of_a_scene_has_its_creases(textured_body: Mesh) -> None:
-    scene = MeshConfig().build(torch.Generator().manual_seed(0))
+def test_a_finished_surface_has_creases_in_the_export_and_in_pictures(textured_body: Mesh) -> None:
+    light = Sun(direction=(1.0, 0.0, 0.0), ambient=0.0, diffuse=1.0)
+    scene = MeshConfig(light=light).build(torch.Generator().manual_seed(0))
     scene.set_surface(torch.from_numpy(textured_body.vertices), torch.from_numpy(textured_body.faces).int())
-    mesh = extract_mesh(scene, ExportConfig(color="vertex", color_size=32))
-    assert mesh.crease_deg == 35.0
+    cameras = orbit(1, elevation_deg=0, size=64)
+    pictures = []
+    for finished in (False, True):
+        scene.finished.fill_(finished)
+        mesh = extract_mesh(scene, ExportConfig(color="vertex", color_size=32))
+        assert mesh.crease_deg == (35.0 if finished else None)
+        with torch.no_grad():
+            out = scene.render(cameras, torch.zeros(1, 3))
+        pictures.append(
+            (out.rgb / scene.render(cameras, torch.zeros(1, 3), RenderContext(lit=False)).rgb)[
+                out.opacity[..., 0] > 0.999
+            ]
+        )
+    smooth, creased = (picture[:, 0].detach() for picture in pictures)
+    lit = [float((picture > 0.99).float().mean()) for picture in (smooth, creased)]
+    assert lit[1] > max(0.9, lit[0] + 0.1)  # walls that face the light are lit up to their edges
+
+
+def test_a_texture_too_small_for_its_charts_is_an_error_and_not_an_endless_search() -> None:
+    tetrahedron = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
+    corners = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    many = np.concatenate([corners + np.array([2.0 * k, 0, 0]) for k in range(300)])
+    faces = np.concatenate([tetrahedron + 4 * k for k in range(300)])
+    with pytest.raises(ExportError, match=r"charts, too many for a texture of 32 texels a side \(try a larger --tex"):
+        unwrap((many, faces), 32)
