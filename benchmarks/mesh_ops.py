@@ -3,8 +3,8 @@
     python benchmarks/mesh_ops.py [--seconds 4] [--threads 1] [--json FILE]
 
 Contestants: the kernels on the CPU with AVX2, their best, and without; the kernels on a CUDA device; the pure-torch
-references, which try every face at every pixel (5,120 triangles at 64 pixels only); the numpy z-buffer of the export,
-which rasterizes only and has no gradient; PyTorch3D's rasterizer on the CPU, where it is installed.
+references, of which those of the outlines try every edge at every row (5,120 triangles at 64 pixels only); PyTorch3D's
+rasterizer on the CPU, where it is installed.
 
 The mesh is a ball that fills 70% of the image's side; four channels are interpolated. "rasterize bwd" is the gradient
 of random numbers at the barycentrics to the points; "backward" that of the blended image to vertices and colours, all
@@ -31,7 +31,6 @@ import trimesh
 from torch import Tensor
 
 from sds3d.cameras import orbit, project
-from sds3d.export import render_mesh
 from sds3d.ops.extension import INSTRUCTION_SETS, backend_info
 from sds3d.ops.outlines import (
     blend_outlines,
@@ -87,7 +86,6 @@ class Contestant:
     others: tuple[Callable, Callable, Callable] | None = None  # interpolate, crossings, blend
     device: str = "cpu"
     level: int = len(INSTRUCTION_SETS)
-    differentiable: bool = True
 
 
 @dataclass
@@ -117,14 +115,6 @@ def make_case(subdivisions: int, size: int) -> Case:
     )
 
 
-def by_numpy(points: Tensor, faces: Tensor, height: int, width: int) -> TriangleImage:
-    """The export's z-buffer, view by view."""
-    places, corners = points.detach().double().numpy(), faces.numpy()
-    seen = [render_mesh.rasterize_triangles(p[:, :2], p[:, 2], corners, height, width) for p in places]
-    columns = zip(*((v.face, v.barycentric, v.depth) for v in seen), strict=True)
-    return TriangleImage(*(torch.from_numpy(np.stack(column)) for column in columns))
-
-
 def by_pytorch3d(points: Tensor, faces: Tensor, height: int, width: int) -> TriangleImage:
     """PyTorch3D's, in its coordinates: from -1 to 1, x to the left and y up; faces numbered through all views."""
     from pytorch3d.renderer.mesh.rasterize_meshes import rasterize_meshes
@@ -146,7 +136,6 @@ def contestants(case: Case) -> dict[str, Contestant]:
     }
     if torch.cuda.is_available():
         found["cuda"] = Contestant(rasterize_triangles, kernels, "cuda")
-    found["numpy"] = Contestant(by_numpy, differentiable=False)
     if case.size == SIZES[0] and len(case.faces) < 10_000:
         others = (interpolate_reference, outline_crossings_reference, blend_outlines_reference)
         found["torch"] = Contestant(rasterize_triangles_reference, others)
@@ -186,9 +175,8 @@ def time_once(entry: Contestant, case: Case) -> tuple[TriangleImage, Times]:
         times["backward"], _ = clock(
             lambda: torch.autograd.grad(blended, [vertices, colors], upstream, retain_graph=True)
         )
-    if entry.differentiable:
-        upstream = case.upstream[..., :3].contiguous()
-        times["rasterize bwd"], _ = clock(lambda: torch.autograd.grad(image.barycentric, [points], upstream))
+    upstream = case.upstream[..., :3].contiguous()
+    times["rasterize bwd"], _ = clock(lambda: torch.autograd.grad(image.barycentric, [points], upstream))
     return image, times
 
 

@@ -16,8 +16,8 @@ from sds3d.cameras import orbit, project, turn_cameras
 from sds3d.export.contact_sheet import BACKGROUND, arrange
 from sds3d.export.png import to_uint8, write_png
 from sds3d.export.views import render_views
-from sds3d.ops.rasterize_triangles import rasterize_triangles
-from sds3d.ops.triangle_geometry import face_normals
+from sds3d.ops.creases import crease_normals
+from sds3d.ops.rasterize_triangles import interpolate, rasterize_triangles
 from sds3d.scenes.mesh import Mesh
 
 PICTURE = Path(__file__).parent / "mesh.png"
@@ -26,13 +26,14 @@ SIZE, SAMPLES, TURN = 256, 3, 0.6  # pixels; samples along each of their sides; 
 
 @torch.no_grad()
 def clay(scene: Mesh, cameras) -> np.ndarray:
-    """Flat grey faces under a light from the upper left of each view: what a texture would hide."""
+    """A grey surface with its creases, under a light from the upper left of each view: what a texture would hide."""
     vertices, faces = scene.surface()
     points = project(vertices, cameras) * torch.tensor([SAMPLES, SAMPLES, 1.0])
     image = rasterize_triangles(points, faces, SIZE * SAMPLES, SIZE * SAMPLES)
     eye, right = cameras.camera_to_world[:, :3, 3], cameras.camera_to_world[:, :3, 0]
     light = F.normalize(F.normalize(eye, dim=1) - 0.6 * right + torch.tensor([0.0, 0.0, 0.7]), dim=1)
-    normals = face_normals(vertices, faces)[image.face.clamp_min(0).long()]
+    normals, of_corner = crease_normals(vertices, faces)
+    normals = F.normalize(interpolate(normals, of_corner, image), dim=-1, eps=1e-6)
     shade = 0.25 + 0.7 * (normals * light[:, None, None]).sum(-1, keepdim=True).clamp_min(0)
     pixels = torch.where((image.face >= 0)[..., None], shade.expand(-1, -1, -1, 3), torch.tensor(BACKGROUND))
     return F.avg_pool2d(pixels.permute(0, 3, 1, 2), SAMPLES).permute(0, 2, 3, 1).numpy()

@@ -46,6 +46,8 @@ def describe_mesh(stats: Mapping[str, Any]) -> str:
     parts = [f"{stats['faces']} triangles", pieces, "closed" if stats["watertight"] else "not closed", sides]
     if stats.get("tunnels"):  # runs of older versions do not have it
         parts.insert(2, "one tunnel" if stats["tunnels"] == 1 else f"{stats['tunnels']} tunnels")
+    if "roughness" in stats:
+        parts.append(f"rough by {stats['roughness']:.1f}\N{DEGREE SIGN}")
     if "silhouette_iou" in stats:
         parts.append(f"outline {stats['silhouette_iou']:.3f}")
     if stats.get("psnr") is not None:

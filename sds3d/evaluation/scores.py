@@ -13,10 +13,12 @@ from sds3d.errors import CheckpointError, ConfigError
 from sds3d.evaluation.classifier import Classifier, load_classifier
 from sds3d.evaluation.classifier_scores import attribute_shares, score_renders
 from sds3d.evaluation.clip import Clip
-from sds3d.evaluation.ground_truth import align, draw_truths, pieces, shape_scores, silhouette_cameras
+from sds3d.evaluation.ground_truth import align, draw_truths, pieces, shape_scores, silhouette_cameras, solid_body
 from sds3d.evaluation.renders import GREY, mesh_psnr, scene_renders, scored_cameras, strip, true_renders
 from sds3d.export.glb import read_glb
 from sds3d.metrics import view_classifier
+from sds3d.metrics.mesh import triangles_of
+from sds3d.metrics.roughness import crease_figures
 from sds3d.priors.embedded.captions import Description, parse
 from sds3d.prompts import view_index
 from sds3d.scenes import Scene
@@ -33,6 +35,8 @@ METRICS = {  # in the order of the tables: heading and description
     "volume_iou": ("vol. IoU", "overlap of the mesh's volume with the truth's"),
     "chamfer": ("chamfer", "mean distance between the mesh's surface and the truth's, in radii; 0.006 is equal"),
     "normal_error": ("normals", "mean angle between the mesh's surface and the truth's, in degrees: lumps"),
+    "roughness": ("rough", "mean angle by which faces stick out of the surface that their neighbours make, degrees"),
+    "crease_length": ("creases", "length of the mesh's edges above 35 degrees, in its radii; see the truth's"),
     "agreement": ("agree", "share of the views with the classifier's most frequent label, mean over attributes"),
     "mesh_psnr": ("mesh dB", "PSNR of the mesh's renders against the scene's"),
     "janus": ("Janus", "share of the views not from the front that look like the front"),
@@ -128,8 +132,11 @@ def evaluate_run(
     mesh_path = session.folder.artifact("glb")
     if mesh_path.is_file():
         mesh = read_glb(mesh_path)
+        values["roughness"], values["crease_length"] = crease_figures(mesh.vertices, mesh.faces)
         values["mesh_psnr"] = mesh_psnr(mesh, scene, renders.cameras)
         if truths:
+            body = triangles_of(solid_body(truths[alignment.draw]))
+            by_truth["truth"]["roughness"], by_truth["truth"]["crease_length"] = crease_figures(*body)
             shape = shape_scores(mesh, truths, alignment.yaw_deg, alignment.scales)
             values |= shape
             notes += [] if shape else ["the mesh is not closed: its volume is not compared"]

@@ -32,7 +32,7 @@ class Projector:
 
     def __init__(self, surface: Surface, views: SceneViews) -> None:
         self.views = views
-        self.depth = [rasterize_mesh(*surface, views.cameras, view).depth for view in range(len(views.cameras))]
+        self.depth = [seen.depth for seen in rasterize_mesh(*surface, views.cameras)]
         self.size = float(np.ptp(surface[0], axis=0).max())
 
     def colors(

@@ -14,6 +14,7 @@ from sds3d.export.surface_search import KINDS, Candidates, Choice, best_choices,
 from sds3d.export.texture import with_texture
 from sds3d.export.views import SceneViews, check_finite, views_all_around
 from sds3d.metrics.mesh import tunnel_count
+from sds3d.ops.creases import CREASE_DEG
 from sds3d.options import Options
 from sds3d.scenes.base import HasSurface, Scene
 
@@ -80,7 +81,9 @@ def _own_surface(scene: Scene, faces: int) -> Mesh:
     vertices, corners = (t.cpu().numpy() for t in scene.surface())
     surface = separated(decimate((vertices.astype(np.float64), corners.astype(np.int64)), faces))
     colors = field_colors(scene, surface[0])
-    return Mesh(surface[0].astype(np.float32), surface[1], colors, surface="mesh", colored_by="field")
+    vertices = surface[0].astype(np.float32)
+    crease_deg = CREASE_DEG if scene.is_finished else None  # a rough surface is full of them
+    return Mesh(vertices, surface[1], colors, crease_deg=crease_deg, surface="mesh", colored_by="field")
 
 
 def extract_surface(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy import ndarray
 
 from sds3d.atomic import write_atomic
-from sds3d.export.mesh import Mesh, vertex_normals
+from sds3d.export.mesh import Mesh, split
 from sds3d.export.png import png_bytes
 from sds3d.export.read_mesh import linear_from_srgb, read_with_trimesh
 
@@ -91,15 +91,15 @@ def gltf_parts(mesh: Mesh, metadata: Mapping[str, Any]) -> tuple[dict[str, Any],
 
 
 def _arrays(mesh: Mesh) -> dict[str, ndarray]:
-    """Vertex attributes in glTF's axes and the indices last; vertices are split where the texture has seams."""
-    positions = (mesh.vertices @ WORLD_TO_GLTF.T).astype("<f4")
-    normals = (vertex_normals(mesh.vertices, mesh.faces) @ WORLD_TO_GLTF.T).astype("<f4")
+    """Vertex attributes in glTF's axes and the indices last."""
+    parts = split(mesh)
+    positions = (mesh.vertices[parts.vertices] @ WORLD_TO_GLTF.T).astype("<f4")
+    normals = (parts.normals @ WORLD_TO_GLTF.T).astype("<f4")
     if mesh.texture is None:
-        colors, faces = {"COLOR_0": linear_from_srgb(mesh.colors).astype("<f4")}, mesh.faces
+        colors = {"COLOR_0": linear_from_srgb(mesh.colors[parts.vertices]).astype("<f4")}
     else:
-        positions, normals = positions[mesh.texture.vertices], normals[mesh.texture.vertices]
-        colors, faces = {"TEXCOORD_0": mesh.texture.uvs.astype("<f4")}, mesh.texture.faces
-    return {"POSITION": positions, "NORMAL": normals, **colors, "indices": faces.astype("<u4").ravel()}
+        colors = {"TEXCOORD_0": mesh.texture.uvs[parts.uvs].astype("<f4")}
+    return {"POSITION": positions, "NORMAL": normals, **colors, "indices": parts.faces.astype("<u4").ravel()}
 
 
 def read_glb(path: Path) -> Mesh:

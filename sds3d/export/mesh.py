@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int, UInt8
 from numpy import ndarray
+
+from sds3d.ops.creases import crease_normals
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Mesh:
     faces: Int[ndarray, "F 3"]
     colors: Float[ndarray, "V 3"]  # sRGB, [0, 1]
     texture: Texture | None = None  # used instead of `colors`
+    crease_deg: float | None = None  # at edges that bend by more, both sides have their own normals; None: nowhere
     roughness: float = 0.8
     metallic: float = 0.0
     surface: str = ""  # kind of surface, see surface_search.Choice
@@ -44,6 +48,37 @@ def vertex_normals(vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"]) 
     length = np.linalg.norm(sums, axis=-1, keepdims=True)
     safe = np.where(length > 0, sums / np.maximum(length, 1e-300), [0.0, 0.0, 1.0])
     return safe.astype(np.float32)
+
+
+def corner_normals(mesh: Mesh) -> tuple[Float[ndarray, "N 3"], Int[ndarray, "F 3"]]:
+    """Unit normals, and which of them each corner has: one for each vertex, or several where creases meet."""
+    if mesh.crease_deg is None:
+        return vertex_normals(mesh.vertices, mesh.faces), mesh.faces
+    normals, corners = crease_normals(
+        torch.from_numpy(mesh.vertices.astype(np.float64)), torch.from_numpy(mesh.faces), mesh.crease_deg
+    )
+    return normals.numpy().astype(np.float32), corners.numpy()
+
+
+@dataclass(frozen=True)
+class SplitMesh:
+    """A mesh for formats with one index for everything: vertices are doubled at the texture's seams and at creases."""
+
+    vertices: Int[ndarray, " S"]  # which of the mesh's each is
+    uvs: Int[ndarray, " S"]  # which of the texture's; without a texture, as vertices
+    normals: Float[ndarray, "S 3"]
+    faces: Int[ndarray, "F 3"]
+
+
+def split(mesh: Mesh) -> SplitMesh:
+    """Each combination of place, UV and normal once, in the order of the UVs, or without a texture of the vertices."""
+    normals, normal_of = corner_normals(mesh)
+    uv_of = mesh.faces if mesh.texture is None else mesh.texture.faces
+    _, first, faces = np.unique(
+        uv_of.ravel() * len(normals) + normal_of.ravel(), return_index=True, return_inverse=True
+    )
+    vertices, uvs, kept = (indices.ravel()[first] for indices in (mesh.faces, uv_of, normal_of))
+    return SplitMesh(vertices, uvs, normals[kept], faces.reshape(-1, 3))
 
 
 def without_unused_vertices(

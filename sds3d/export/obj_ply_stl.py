@@ -15,7 +15,7 @@ from numpy import ndarray
 from sds3d.atomic import write_atomic
 from sds3d.export.glb import WORLD_TO_GLTF
 from sds3d.export.info import comment
-from sds3d.export.mesh import Mesh, vertex_normals
+from sds3d.export.mesh import Mesh, corner_normals, vertex_normals
 from sds3d.export.png import png_bytes, to_uint8
 
 # Ours: +z up, +x front, +y the object's left. Here: +z up, -y front, +x the object's left.
@@ -27,11 +27,11 @@ def write_obj(mesh: Mesh, path: Path, metadata: Mapping[str, Any]) -> None:
     """.obj, and beside it .mtl and _color.png for the texture; without a texture, colours follow the vertices."""
     lines = [f"# {comment(metadata)}"]
     corners = mesh.vertices @ WORLD_TO_GLTF.T
-    normals = vertex_normals(mesh.vertices, mesh.faces) @ WORLD_TO_GLTF.T
-    faces = mesh.faces + 1
+    normals, normal_of = corner_normals(mesh)
+    faces, normal_of = mesh.faces + 1, normal_of + 1
     if mesh.texture is None:
         lines += ["o object", *_rows("v", np.concatenate([corners, mesh.colors], axis=1))]
-        indices, between = np.stack([faces, faces], axis=-1), "//"
+        indices, between = np.stack([faces, normal_of], axis=-1), "//"
     else:
         material, image = path.with_suffix(".mtl"), path.with_name(f"{path.stem}_color.png")
         write_atomic(image, png_bytes(mesh.texture.image))
@@ -39,8 +39,8 @@ def write_obj(mesh: Mesh, path: Path, metadata: Mapping[str, Any]) -> None:
         write_atomic(material, f"newmtl surface\n{looks}".encode())
         uvs = mesh.texture.uvs * [1, -1] + [0, 1]  # row 0 of the image is at v = 1
         lines += [f"mtllib {material.name}", "o object", *_rows("v", corners), *_rows("vt", uvs), "usemtl surface"]
-        indices, between = np.stack([faces, mesh.texture.faces + 1, faces], axis=-1), "/"
-    lines += [*_rows("vn", normals), "s 1"]
+        indices, between = np.stack([faces, mesh.texture.faces + 1, normal_of], axis=-1), "/"
+    lines += [*_rows("vn", normals @ WORLD_TO_GLTF.T), "s 1"]
     lines += ["f " + " ".join(between.join(map(str, corner)) for corner in face) for face in indices.tolist()]
     write_atomic(path, ("\n".join(lines) + "\n").encode())
 

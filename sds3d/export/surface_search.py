@@ -5,14 +5,13 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from numpy import ndarray
-from scipy.ndimage import binary_fill_holes, distance_transform_edt
 
 from sds3d.export.grid import Grid, solid_density
 from sds3d.export.render_mesh import rasterize_mesh
 from sds3d.export.surface import Surface
-from sds3d.export.views import SceneViews, opening_labels, sample
+from sds3d.export.views import SceneViews, sample
 from sds3d.metrics.image import mask_iou
 
 Kind = Literal["density", "carved", "depth"]
@@ -47,7 +46,8 @@ class Candidates:
     """The fields whose level sets are the candidates: density, and two distances, positive outside, in world units."""
 
     grid: Grid
-    hull: Float[ndarray, "X Y Z"]  # to the visual hull: the largest distance to a silhouette's edge over the views
+    # to the visual hull: the largest distance to a silhouette's edge over the views; from EDGE cells on, over some
+    hull: Float[ndarray, "X Y Z"]
     depth: Float[ndarray, "X Y Z"]  # to the surface of the depth maps along the views; clipped at +-truncation
 
     def surface(self, choice: Choice, nudge: float = 1.0, close_tunnels: bool = False) -> tuple[Surface, float] | None:
@@ -74,30 +74,25 @@ def candidates(grid: Grid, views: SceneViews) -> Candidates:
     hull(p) = max_k d_k(p),   d_k = signed distance of p's pixel to the edge of silhouette k, times its size at p
     depth(p) = mean_k clip(D_k(p) - z_k(p), -s, s)   over views in which p is no deeper than s below the surface D_k
     (Curless and Levoy 1996), with truncation s. What no view sees from near enough is inside: -s.
+
+    Once some view has p so far outside of its silhouette that no surface can come near, the others are not asked.
     """
     shape, points = grid.density.shape, grid.points()
     truncation = TRUNCATION * grid.spacing * max(shape)
     hull = torch.full((len(points),), -torch.inf)
     sums, counts = torch.zeros(len(points)), torch.zeros(len(points))
-    for view, seen in enumerate(views.silhouettes):
-        solid = binary_fill_holes(seen) & (opening_labels(seen) == 0)  # nothing is carved out by gaps between splats
-        places, z = views.project(view, points)
-        edge = sample([silhouette_distance(solid)], places, "bilinear")[:, 0]
-        hull = torch.maximum(hull, edge * z / views.cameras.intrinsics[view, 0, 0].cpu())
+    left = torch.arange(len(points))
+    for view, (solid, distance) in enumerate(views.outlines):
+        left = left[hull[left] < EDGE * grid.spacing]
+        places, z = views.project(view, points[left])
+        edge = sample([distance], places, "bilinear")[:, 0]
+        hull[left] = torch.maximum(hull[left], edge * z / views.cameras.intrinsics[view, 0, 0].cpu())
         gap = sample([np.where(solid, views.depth[view], np.inf)], places, "nearest")[:, 0] - z
         near = (gap > -truncation) & torch.isfinite(gap)  # outside the silhouette, the hull says so already
-        sums += torch.where(near, gap.clamp(-truncation, truncation), 0.0)
-        counts += near
+        sums[left] += torch.where(near, gap.clamp(-truncation, truncation), 0.0)
+        counts[left] += near
     depth = torch.where(counts > 0, sums / counts.clamp_min(1), -truncation)
     return Candidates(grid, hull.numpy().reshape(shape), depth.numpy().reshape(shape))
-
-
-def silhouette_distance(solid: Bool[ndarray, "H W"]) -> Float[ndarray, "H W"]:
-    """Pixels from each pixel's centre to the silhouette's edge, positive outside; the image's width if it is empty."""
-    if not solid.any():
-        return np.full(solid.shape, float(max(solid.shape)))
-    outside, inside = distance_transform_edt(~solid), distance_transform_edt(solid)
-    return np.where(solid, 0.5 - inside, outside - 0.5)  # the edge runs between two pixels' centres
 
 
 def best_choices(fields: Candidates, views: SceneViews, kinds: tuple[Kind, ...], level: float | None) -> list[Choice]:
@@ -135,12 +130,13 @@ def fit_to(surface: Surface, views: SceneViews) -> Fit:
     """
     size = max(float(np.ptp(surface[0], axis=0).max()), 1e-9)
     ious, gaps = [], []
-    for view, theirs in enumerate(views.silhouettes):
-        seen = rasterize_mesh(*surface, views.cameras, view)
+    for seen, theirs, depth in zip(
+        rasterize_mesh(*surface, views.cameras), views.silhouettes, views.depth, strict=True
+    ):
         mine = seen.face >= 0
         both = mine & theirs
         ious.append(float(mask_iou(torch.from_numpy(mine), torch.from_numpy(theirs))))
-        gaps.append((views.depth[view][both] - seen.depth[both]) / size)
+        gaps.append((depth[both] - seen.depth[both]) / size)
     gap = np.concatenate(gaps)
     error = float(np.minimum(np.abs(gap - np.median(gap)), FAR_OFF).mean()) if len(gap) else FAR_OFF
     return Fit(float(np.mean(ious)), float(np.mean(ious)) - DEPTH_WEIGHT * error)

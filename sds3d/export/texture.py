@@ -3,20 +3,25 @@
 from dataclasses import replace
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from scipy.ndimage import distance_transform_edt, maximum_filter, minimum_filter
 
+from sds3d.errors import ExportError
 from sds3d.export.colors import Projector, field_colors
 from sds3d.export.mesh import Mesh, Texture, vertex_normals
 from sds3d.export.png import to_uint8
-from sds3d.export.render_mesh import rasterize_triangles
+from sds3d.export.render_mesh import MeshView
 from sds3d.export.surface import Surface
+from sds3d.ops.rasterize_triangles import rasterize_triangles
 from sds3d.scenes.base import Scene
 
 PADDING = 3  # texels between charts, so that mip maps do not mix them
 BORDER = 0.1  # sRGB difference to a neighbour from which a texel lies on a border of colours
 BORDER_SAMPLES = 4  # along each of its sides
+LARGEST_CHART = 0.05  # of the surface: laying flat a chart of twice the size takes more than twice as long
+ROOMY = 512  # texels: smaller textures have no room for more charts than the surface needs
 FIRST_GUESS = 0.83  # of the size: xatlas makes the atlas about a fifth larger than it was asked to
 
 
@@ -27,8 +32,7 @@ def with_texture(mesh: Mesh, scene: Scene, projected: Projector | None, size: in
     """
     blank = unwrap((mesh.vertices, mesh.faces), size)
     height, width = blank.image.shape[:2]
-    texels = (blank.uvs * [width, height]).astype(np.float64)
-    hits = rasterize_triangles(texels, np.ones(len(texels)), blank.faces, height, width)
+    hits = rasterize_uvs(blank)
     covered = hits.face >= 0
     corners, weights = mesh.faces[hits.face[covered]], hits.barycentric[covered][..., None]
     points = (mesh.vertices[corners] * weights).sum(axis=1)
@@ -75,17 +79,29 @@ def _means(scene: Scene, points: Float[ndarray, "Q 3"], across: Float[ndarray, "
     return field_colors(scene, places.reshape(-1, 3)).reshape(len(points), len(offsets), 3).mean(axis=1)
 
 
+def rasterize_uvs(texture: Texture) -> MeshView:
+    """The mesh laid flat, as the texels see it."""
+    height, width = texture.image.shape[:2]
+    texels = torch.from_numpy(texture.uvs * np.float32([width, height]))
+    points = torch.nn.functional.pad(texels, (0, 1), value=1.0)  # all at one depth
+    image = rasterize_triangles(points[None], torch.from_numpy(texture.faces).int(), height, width)
+    return MeshView(*(t[0].numpy() for t in image))
+
+
 def unwrap(surface: Surface, size: int) -> Texture:
     """A blank texture: charts by xatlas, packed into at most `size` texels a side.
 
     xatlas takes the size as a suggestion and often makes the atlas larger: finished charts are packed again, smaller,
-    until they fit.
+    until they fit; ExportError if they never do.
     """
     import xatlas  # here: `import sds3d` stays quick
 
     vertices, faces = surface
     owners, target = np.arange(len(vertices)), int(FIRST_GUESS * size)
     charts = xatlas.ChartOptions()  # one iteration: each more takes as long again and saves a tenth of the charts
+    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
+    if size >= ROOMY:
+        charts.max_chart_area = LARGEST_CHART * float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum()) / 2
     packing = xatlas.PackOptions()
     packing.padding, packing.bilinear = PADDING, True
     atlas = xatlas.Atlas()
@@ -98,5 +114,10 @@ def unwrap(surface: Surface, size: int) -> Texture:
         if max(width, height) <= size:
             return Texture(np.zeros((height, width, 3), dtype=np.uint8), uvs, corners.astype(np.int64), owners)
         target = int(target * size / max(width, height) * 0.995)
+        if target == 0:  # to xatlas: whatever it likes
+            raise ExportError(
+                f"the surface falls into {atlas.chart_count} charts, too many for a texture of {size} texels a side",
+                hint="try a larger --texture-size, fewer --faces, or --color vertex",
+            )
         atlas = xatlas.Atlas()
         atlas.add_uv_mesh(uvs * np.array([width, height], dtype=np.float32), corners)

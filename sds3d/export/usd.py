@@ -13,7 +13,7 @@ from PIL import Image
 from sds3d.atomic import temporary_folder, write_atomic, writing
 from sds3d.errors import ConfigError, ExportError
 from sds3d.export.glb import WORLD_TO_GLTF
-from sds3d.export.mesh import Mesh, vertex_normals
+from sds3d.export.mesh import Mesh, corner_normals
 from sds3d.export.png import png_bytes
 from sds3d.export.read_mesh import linear_from_srgb, srgb_from_linear, welded
 
@@ -74,8 +74,11 @@ def _define_shape(usd: Any, stage: Any, mesh: Mesh) -> Any:
     shape.CreateFaceVertexIndicesAttr(integers(mesh.faces.astype(np.int32).ravel()))
     shape.CreateSubdivisionSchemeAttr(tokens.none)
     shape.CreateExtentAttr(vectors(np.stack([corners.min(axis=0), corners.max(axis=0)])))
-    shape.CreateNormalsAttr(vectors((vertex_normals(mesh.vertices, mesh.faces) @ WORLD_TO_GLTF.T).astype(np.float32)))
-    shape.SetNormalsInterpolation(tokens.vertex)
+    normals, normal_of = corner_normals(mesh)
+    whole = mesh.crease_deg is None  # a vertex has one normal
+    placed = (normals if whole else normals[normal_of.ravel()]) @ WORLD_TO_GLTF.T
+    shape.CreateNormalsAttr(vectors(placed.astype(np.float32)))
+    shape.SetNormalsInterpolation(tokens.vertex if whole else tokens.faceVarying)
     if mesh.texture is None:
         colors = linear_from_srgb(mesh.colors).astype(np.float32)
         shape.CreateDisplayColorPrimvar(tokens.vertex).Set(vectors(colors))

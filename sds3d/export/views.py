@@ -3,17 +3,18 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
-from scipy.ndimage import binary_fill_holes, label
+from scipy.ndimage import binary_fill_holes, distance_transform_edt, label
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from sds3d.cameras import orbit
+from sds3d.cameras import orbit, project
 from sds3d.errors import ExportError
 from sds3d.export.surface import PINHOLE
 from sds3d.metrics.image import mask_iou, psnr
@@ -43,11 +44,15 @@ class SceneViews:
 
     def project(self, view: int, points: Float[Tensor, "P 3"]) -> tuple[Float[Tensor, "P 2"], Float[Tensor, " P"]]:
         """Where one view shows world points, in [-1, 1]^2 as `sample` takes them, and their depth along its z."""
-        pose, intrinsics = (m[view].cpu() for m in (self.cameras.camera_to_world, self.cameras.intrinsics))
-        local = (points - pose[:3, 3]) @ pose[:3, :3]
-        depth = local[:, 2].clamp_min(1e-6)
+        pixels = project(points, self.cameras.select(torch.tensor([view])).to("cpu"))[0]
         sides = torch.tensor([self.cameras.width, self.cameras.height])
-        return 2.0 * (local @ intrinsics.T)[:, :2] / depth[:, None] / sides - 1.0, depth
+        return pixels[:, :2] * (2.0 / sides) - 1.0, pixels[:, 2]
+
+    @cached_property
+    def outlines(self) -> list[tuple[Bool[ndarray, "H W"], Float[ndarray, "H W"]]]:
+        """Of each view the silhouette, in which gaps between splats are filled, and the distance to its edge."""
+        solid = [binary_fill_holes(seen) & (opening_labels(seen) == 0) for seen in self.silhouettes]
+        return [(seen, silhouette_distance(seen)) for seen in solid]
 
     @property
     def openings(self) -> int:
@@ -86,6 +91,14 @@ def opening_labels(solid: Bool[ndarray, "H W"]) -> Int[ndarray, "H W"]:
     wide = np.bincount(regions.ravel(), minlength=count + 1) >= math.pi / 4 * (PINHOLE * size) ** 2
     wide[0] = False
     return np.where(wide, np.cumsum(wide), 0)[regions]
+
+
+def silhouette_distance(solid: Bool[ndarray, "H W"]) -> Float[ndarray, "H W"]:
+    """Pixels from each pixel's centre to the silhouette's edge, positive outside; the image's width if it is empty."""
+    if not solid.any():
+        return np.full(solid.shape, float(max(solid.shape)))
+    outside, inside = distance_transform_edt(~solid), distance_transform_edt(solid)
+    return np.where(solid, 0.5 - inside, outside - 0.5)  # the edge runs between two pixels' centres
 
 
 def sample(layers: list[Float[ndarray, "H W"]], places: Float[Tensor, "P 2"], mode: str) -> Float[Tensor, "P C"]:

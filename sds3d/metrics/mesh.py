@@ -10,6 +10,8 @@ from numpy import ndarray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from sds3d.metrics.roughness import crease_figures
+
 
 @dataclass(frozen=True)
 class MeshStats:
@@ -19,6 +21,8 @@ class MeshStats:
     faces: int
     pieces: int
     tunnels: int  # a ball has none, a donut and a mug with a handle have one
+    roughness: float  # degrees, between the creases; this and the next as crease_figures
+    crease_length: float
     watertight: bool
     extent: tuple[float, ...]  # sides of the box around it along world x, y, z
     radius: float  # of the ball around the origin that holds it
@@ -31,11 +35,14 @@ def mesh_statistics(
 ) -> MeshStats:
     """Statistics of an indexed mesh. Volume and tunnels mean something only where it is watertight."""
     used = vertices if len(vertices) else np.zeros((1, 3))
+    roughness, crease_length = crease_figures(vertices, faces)
     return MeshStats(
         vertices=len(vertices),
         faces=len(faces),
         pieces=int(face_pieces(faces, len(vertices)).max(initial=-1)) + 1,
         tunnels=tunnel_count(vertices, faces),
+        roughness=roughness,
+        crease_length=crease_length,
         watertight=is_watertight(faces),
         extent=tuple(np.ptp(used, axis=0).tolist()),
         radius=float(np.linalg.norm(used, axis=1).max()),

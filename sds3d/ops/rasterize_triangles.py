@@ -60,7 +60,7 @@ def _check_faces(faces: Tensor, vertices: int) -> None:
 def rasterize_triangles_reference(
     points: Float[Tensor, "B V 3"], faces: Int[Tensor, "F 3"], height: int, width: int
 ) -> TriangleImage:
-    """`rasterize_triangles` in pure torch, for any float type and device: every face at every pixel."""
+    """`rasterize_triangles` in pure torch, for any float type and device: every face at every pixel of its box."""
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     centres = torch.stack([x, y], dim=-1).reshape(-1, 2).to(points)
     face = torch.full((len(points), len(centres)), -1, device=points.device)
@@ -69,7 +69,7 @@ def rasterize_triangles_reference(
     if len(points) and len(faces):
         corners = points[:, faces.long()]
         face, depth = (
-            torch.stack(t) for t in zip(*(_nearest_faces(c.detach(), centres) for c in corners), strict=True)
+            torch.stack(t) for t in zip(*(_nearest_faces(c.detach(), height, width) for c in corners), strict=True)
         )
         seen = torch.stack([view[index.clamp_min(0)] for view, index in zip(corners, face, strict=True)])
     weights = _areas(seen, centres) / seen[..., 2]
@@ -86,24 +86,36 @@ def _areas(corners: Float[Tensor, "... 3 3"], centres: Float[Tensor, "... 2"]) -
 
 
 def _nearest_faces(
-    corners: Float[Tensor, "F 3 3"], centres: Float[Tensor, "P 2"]
+    corners: Float[Tensor, "F 3 3"], height: int, width: int
 ) -> tuple[Int[Tensor, " P"], Float[Tensor, " P"]]:
-    """Index and depth of the nearest face at each centre; -1 and infinity without one."""
-    nearest = torch.full((len(centres),), -1, device=centres.device)
-    inverse_depth = centres.new_zeros(len(centres))
-    usable = (corners[..., 2] > MIN_DEPTH).all(-1) & corners.isfinite().all(-1).all(-1)
-    for chunk in torch.nonzero(usable)[:, 0].split(max(1, REFERENCE_PAIRS // max(len(centres), 1))):
-        if len(chunk) == 0:  # what split() makes of nothing
-            break
-        part = corners[chunk][:, None]
-        areas = _areas(part, centres[None])
+    """Index and depth of the nearest face at each pixel's centre; -1 and infinity without one."""
+    none = len(corners)
+    nearest = torch.full((height * width,), none, device=corners.device)
+    inverse_depth = corners.new_zeros(height * width)
+    limits = corners.new_tensor([width, height])
+    low = (corners[..., :2].amin(1) - 0.5).ceil().clamp_min(0).minimum(limits)
+    high = (corners[..., :2].amax(1) + 0.5).floor().clamp_min(0).minimum(limits)
+    in_box = (high - low).clamp_min(0).prod(1)  # pixels whose centres the bounding box holds
+    usable = (corners[..., 2] > MIN_DEPTH).all(-1) & corners.isfinite().flatten(1).all(1) & (in_box > 0)
+    faces, low, columns, in_box = usable.nonzero()[:, 0], low[usable].long(), (high - low)[usable, 0], in_box[usable]
+    columns, in_box = columns.long(), in_box.long()
+    end = in_box.cumsum(0)
+    counts = torch.unique_consecutive(end // REFERENCE_PAIRS, return_counts=True)[1].tolist()
+    for batch in torch.arange(len(faces), device=corners.device).split(counts):
+        box = batch.repeat_interleave(in_box[batch])
+        first = (end - in_box)[box]
+        index = torch.arange(len(box), device=corners.device) + first[0] - first
+        x, y = low[box, 0] + index % columns[box], low[box, 1] + index // columns[box]
+        pixel, face = y * width + x, faces[box]
+        areas = _areas(corners[face], torch.stack([x, y], dim=-1) + 0.5)
         inside = ((areas >= 0).all(-1) | (areas <= 0).all(-1)) & (areas.sum(-1) != 0)
-        value = torch.where(inside, (areas / part[..., 2]).sum(-1) / areas.sum(-1), 0.0)
-        best, which = value.max(dim=0)
-        nearer = best > inverse_depth
-        nearest = torch.where(nearer, chunk[which], nearest)
-        inverse_depth = torch.where(nearer, best, inverse_depth)
-    return nearest, 1.0 / inverse_depth
+        value = torch.where(inside, (areas / corners[face][..., 2]).sum(-1) / areas.sum(-1), 0.0)
+        before = inverse_depth[pixel]
+        inverse_depth.scatter_reduce_(0, pixel, value, "amax")
+        nearer = (value == inverse_depth[pixel]) & (value > before)
+        nearest[pixel[nearer]] = none
+        nearest.scatter_reduce_(0, pixel[nearer], face[nearer], "amin")
+    return torch.where(nearest < none, nearest, -1), 1.0 / inverse_depth
 
 
 def interpolate_reference(

@@ -24,6 +24,7 @@ from sds3d.export.splat_files import check_splat, check_splats_ply, write_splat,
 from sds3d.export.video import write_orbit, write_turntable
 from sds3d.export.views import SceneViews
 from sds3d.metrics.mesh import tunnel_count
+from sds3d.metrics.roughness import crease_figures
 from sds3d.scenes.base import Scene, SceneConfig
 from sds3d.scenes.image import ImageScene
 
@@ -163,7 +164,9 @@ def _write(name: str, made: SceneExport, path: Path) -> dict[str, Any]:
             write_turntable(scene, made.mesh, path)
         case _:
             mesh = made.mesh
-            metadata = {**made.metadata(), "tunnels": tunnel_count(mesh.vertices, mesh.faces)}
+            roughness, crease_length = crease_figures(mesh.vertices, mesh.faces)
+            figures_inside = {"roughness": round(roughness, 2), "crease_length": round(crease_length, 2)}
+            metadata = {**made.metadata(), "tunnels": tunnel_count(mesh.vertices, mesh.faces), **figures_inside}
             stats, figures = write_verified(mesh, MESHES[name], path, metadata, made.truth)
             facts = {"surface": mesh.surface, "level": round(mesh.level, 5), "colored_by": mesh.colored_by}
             facts = {**asdict(stats), **figures.to_dict(), **facts, "dropped_share": round(mesh.dropped_share, 4)}

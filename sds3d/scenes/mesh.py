@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from sds3d.cameras import orbit, project
 from sds3d.errors import ConfigError
+from sds3d.ops.creases import crease_normals
 from sds3d.ops.extension import BUILD_COMMAND, backend_info, compiled
 from sds3d.ops.finish import finish
 from sds3d.ops.hash_encode import HashGrid
@@ -180,12 +181,17 @@ class Mesh(nn.Module):
         if self.config.shading is not None and context.lit and context.generator is not None:
             lamps = draw_light(self.config.shading, cameras, context.progress, context.generator)
         vertices = self.vertices()
-        normals = vertex_normals(vertices, self.faces)
+        normals, normal_of = vertex_normals(vertices, self.faces), self.faces
         whole = len(cameras)
         if not torch.is_grad_enabled():
+            if self.finished:  # a picture shows its creases, as the exported mesh has them
+                normals, normal_of = crease_normals(vertices, self.faces)
             whole = max(1, PICTURE_PIXELS // (cameras.height * cameras.width * samples**2))
         parts = [
-            self._maps(vertices, normals, cameras.select(views), color_of, lamps, sun, views, samples, context.normals)
+            self._maps(
+                *(vertices, normals, normal_of, cameras.select(views), color_of, lamps, sun, views, samples),
+                context.normals,
+            )
             for views in torch.arange(len(cameras), device=vertices.device).split(whole)
         ]
         maps = torch.cat(parts)
@@ -197,7 +203,8 @@ class Mesh(nn.Module):
     def _maps(
         self,
         vertices: Float[Tensor, "V 3"],
-        normals: Float[Tensor, "V 3"],
+        normals: Float[Tensor, "N 3"],
+        normal_of: Int[Tensor, "F 3"],  # the normal of each corner
         cameras: Cameras,
         color_of: Callable[[Tensor], Tensor],
         lamps: Light | None,
@@ -213,8 +220,8 @@ class Mesh(nn.Module):
         seen = (image.face >= 0).flatten().nonzero()[:, 0]
         # The pixels that see a face, as one row; where on it they look has no gradient.
         found = TriangleImage(*(t.detach().flatten(0, 2).index_select(0, seen)[None, None] for t in image))
-        values = interpolate(torch.cat([vertices.detach(), normals], dim=-1), self.faces, found)[0, 0]
-        places, normal = values[:, :3], F.normalize(values[:, 3:], dim=-1, eps=1e-6)
+        places = interpolate(vertices.detach(), self.faces, found)[0, 0]
+        normal = F.normalize(interpolate(normals, normal_of, found)[0, 0], dim=-1, eps=1e-6)
         color = color_of(places)
         if lamps is not None:
             color = lamps.shade(color, normal, places, views[seen // (height * width)])

@@ -5,8 +5,7 @@ import pytest
 import trimesh
 
 from sds3d.export.mesh import Mesh, Texture
-from sds3d.export.render_mesh import rasterize_triangles
-from sds3d.export.texture import unwrap
+from sds3d.export.texture import rasterize_uvs, unwrap
 
 RED, BLUE = (220, 40, 30), (30, 60, 200)
 BOXES = [  # low and high corners in world axes; the first is the long arm, to the object's left
@@ -35,8 +34,7 @@ def textured_body() -> Mesh:
     vertices, faces = np.asarray(body.vertices, dtype=np.float32), np.asarray(body.faces, dtype=np.int64)
     atlas = unwrap((vertices.astype(np.float64), faces), 200)
     height, width = atlas.image.shape[:2]
-    places = (atlas.uvs * [width, height]).astype(np.float64)
-    seen = rasterize_triangles(places, np.ones(len(places)), atlas.faces, height, width)
+    seen = rasterize_uvs(atlas)
     points = (vertices[faces[seen.face.clip(0)]] * seen.barycentric[..., None]).sum(axis=2)
     image = (paint(points.reshape(-1, 3)) * 255).round().astype(np.uint8).reshape(height, width, 3)
     texture = Texture(image, atlas.uvs, atlas.faces, atlas.vertices, 0.5)

@@ -44,7 +44,8 @@ def test_files_tell_the_run(run: Path) -> None:
     assert made is not None
     assert (made["prompt"], made["seed"], made["step"], made["prior"]) == ("a red ball", 0, 24, "analytic")
     assert made["guidance"] == {"name": "sds", "guidance_scale": pytest.approx(made["guidance"]["guidance_scale"])}
-    assert {**read_info(run / "splats.ply").made, "tunnels": made["tunnels"]} == made
+    figures = {name: made[name] for name in ("tunnels", "roughness", "crease_length")}
+    assert {**read_info(run / "splats.ply").made, **figures} == made
 
 
 @pytest.mark.slow
