@@ -82,7 +82,7 @@ def _means(scene: Scene, points: Float[ndarray, "Q 3"], across: Float[ndarray, "
 def rasterize_uvs(texture: Texture) -> MeshView:
     """The mesh laid flat, as the texels see it."""
     height, width = texture.image.shape[:2]
-    texels = torch.from_numpy(texture.uvs * np.float32([width, height]))
+    texels = torch.from_numpy(texture.uvs * np.array([width, height], dtype=np.float32))
     points = torch.nn.functional.pad(texels, (0, 1), value=1.0)  # all at one depth
     image = rasterize_triangles(points[None], torch.from_numpy(texture.faces).int(), height, width)
     return MeshView(*(t[0].numpy() for t in image))
