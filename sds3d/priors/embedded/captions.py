@@ -12,8 +12,6 @@ import zlib
 from dataclasses import dataclass, replace
 from random import Random
 
-import torch
-
 from sds3d.priors.embedded.object_kinds import (
     BOTTOMS,
     COLORS,
@@ -179,7 +177,7 @@ def _solids(thing: Thing, rng: Random) -> list[Solid]:
     solids = list(KINDS[thing.kind](main, other if by_part else usual, rng))
     if thing.pattern != "plain" or thing.material != "matte":
         low, high = box(solids)
-        extent = (high - low) * torch.tensor((1.0, 1.0, 1.2))  # stripes are level unless the thing is long
+        extent = (high - low) * (1.0, 1.0, 1.2)  # stripes are level unless the thing is long
         x, y, z = ((low + high) / 2.0).tolist()
         pattern = "plain" if by_part else thing.pattern
         paint = Surface(pattern, other, thing.material, int(extent.argmax()), (x, y, z))
