@@ -1,6 +1,6 @@
 """Ray traces procedural objects, for training data: one ray per sub-pixel, closed-form hits, a fixed light.
 
-`draw` runs compiled (cuda_ext/render_solids); `draw_reference` is the same in torch, some fifty times slower.
+`draw` runs compiled (cuda_ext/render_solids); `draw_reference` is the same in torch, over a hundred times slower.
 """
 
 from collections.abc import Sequence

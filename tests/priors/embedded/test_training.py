@@ -158,7 +158,7 @@ def test_an_average_to_start_from_is_kept(monkeypatch, tmp_path):
     assert trainer.probe() == before  # the same pictures and noise, and none of the run's own draws
     _run(trainer, 2)
     moved = [
-        (float((now - then).norm()), float((new - then).norm()))
+        (float((now - then).norm()), float((new.detach() - then).norm()))
         for now, then, new in zip(trainer.average.parameters(), begin, trainer.networks.parameters(), strict=True)
     ]
     assert all(kept <= 2e-3 * gone + 1e-9 for kept, gone in moved)
