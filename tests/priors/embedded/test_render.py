@@ -124,6 +124,20 @@ def test_bits_depend_on_no_thread_and_no_instruction_set():
         torch.ops.sds3d.limit_instruction_set(len(INSTRUCTION_SETS))
 
 
+@pytest.mark.parametrize("value", [0.0, math.nan, math.inf, -1e30, 1e-30])
+@pytest.mark.parametrize("field", ["center", "size"])
+def test_a_solid_that_is_none_harms_no_other_view(field, value):
+    ball = [Solid("ball", (0, 0, 0), (0.7, 0.6, 0.7), (0.2, 0.3, 0.8))]
+    surface = Surface("checkered", (1, 1, 1), "wooden", 0, (0, 0, 0))
+    placed = {"center": (0.0, 0.0, 0.0), "size": (0.5, 0.5, 0.5)} | {field: (value, 0.3, 0.2)}
+    broken = [Solid(shape, color=(1, 0, 0), surface=surface, **placed) for shape in SHAPES]
+    cameras = views(2, 17)
+    seen = draw([broken, ball], cameras)
+    for alone, together in zip(draw([ball], cameras.select(torch.tensor([1]))), seen, strict=True):
+        assert torch.equal(alone[0], together[1])
+    assert ((seen.parts >= -1) & (seen.parts < 2 * len(SHAPES))).all()
+
+
 def test_views_that_cannot_be_shared_out_are_refused():
     ball = [Solid("ball", (0, 0, 0), (1, 1, 1), (1, 0, 0))]
     with pytest.raises(ValueError, match="3 cameras"):
