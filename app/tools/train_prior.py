@@ -47,6 +47,7 @@ def main() -> None:
 
 def train(arguments: argparse.Namespace, interruption: Interruption) -> None:
     device = torch.device(arguments.device)
+    arguments.folder.mkdir(parents=True, exist_ok=True)
     if (arguments.folder / "state.json").exists():
         trainer = Trainer.load(arguments.folder, device)
     else:
