@@ -22,6 +22,7 @@ SOURCES = [
     "cuda_ext/bindings_cpu.cpp",
     "cuda_ext/bindings_mesh_cpu.cpp",
     "cuda_ext/bindings_remesh_cpu.cpp",
+    "cuda_ext/bindings_solids_cpu.cpp",
     "cuda_ext/composite/composite_cpu.cpp",
     "cuda_ext/cpu_features.cpp",
     "cuda_ext/hash_encode/hash_baseline.cpp",
@@ -35,6 +36,7 @@ SOURCES = [
     "cuda_ext/remesh/finish_cpu.cpp",
     "cuda_ext/remesh/remesh_cpu.cpp",
     "cuda_ext/remesh/thickness_cpu.cpp",
+    "cuda_ext/render_solids/solids_baseline.cpp",
     "cuda_ext/selective_adam/selective_adam_cpu.cpp",
     "cuda_ext/spherical_harmonics/spherical_harmonics_cpu.cpp",
 ]
@@ -48,6 +50,7 @@ X86_SOURCES = {
     "cuda_ext/rasterize_gaussians/rasterize_avx2.cpp": AVX2,
     "cuda_ext/rasterize_gaussians/rasterize_avx512.cpp": AVX512,
     "cuda_ext/rasterize_triangles/triangles_avx2.cpp": AVX2,
+    "cuda_ext/render_solids/solids_avx2.cpp": AVX2,
 }
 CUDA_SOURCES = [
     "cuda_ext/bindings_cuda.cpp",

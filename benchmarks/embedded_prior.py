@@ -85,7 +85,7 @@ Where the last two columns of a kind are far below the first, the prior follows 
 {rows}
 
 One call for 4 views with 2 conditions: {call} ms on {threads} threads; one image through the network: {gflop:.2f}
-GFLOP. Trained on {images} images drawn from {rendered} renders{before}.
+GFLOP. Trained on {images} images{rendered}{before}.
 Written by `python benchmarks/embedded_prior.py --out DIR`.
 """
 VIEWS_DEG = (0, 45, 90, 180, 270)
@@ -246,7 +246,7 @@ def card(figures: dict[str, Any], training: dict[str, Any]) -> str:
         call=f"{figures['call_ms']:.0f}",
         threads=figures["threads"],
         images=f"{training['images']:,}",
-        rendered=f"{training['rendered_images']:,}",
+        rendered=f" drawn from {training['rendered_images']:,} renders" if "rendered_images" in training else "",
     )
 
 

@@ -62,6 +62,9 @@ STABLE_TORCH_LIBRARY(sds3d, m) {
       "int most_faces) -> (Tensor, Tensor)");
   m.def("finish_mesh(Tensor vertices, Tensor faces, Tensor thickness, int rounds, float crease_deg) -> Tensor");
   m.def("mesh_thickness(Tensor vertices, Tensor faces, Tensor normals) -> Tensor");
+  m.def(
+      "render_solids(Tensor solids, Tensor ranges, Tensor camera_to_world, Tensor to_camera, int height, int width, "
+      "int samples) -> (Tensor, Tensor, Tensor)");
   m.def("spherical_harmonics(Tensor coefficients, Tensor means, Tensor camera_to_world) -> Tensor");
   m.def(
       "spherical_harmonics_backward(Tensor coefficients, Tensor means, Tensor camera_to_world, Tensor grad_colors) "

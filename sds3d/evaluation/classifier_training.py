@@ -23,29 +23,26 @@ from sds3d.evaluation.classifier import (
 from sds3d.evaluation.classifier_scores import has_front
 from sds3d.evaluation.renders import GREY
 from sds3d.priors.embedded.captions import Description, parse
-from sds3d.priors.embedded.data import Batch, Dataset, Shard, random_backgrounds, shard_cameras
+from sds3d.priors.embedded.data import Batch, angle_cameras, chance_of, make_batch, random_backgrounds
 from sds3d.priors.embedded.render import over
 
 
 def train_classifier(
-    network: ClassifierNetwork, datasets: list[Dataset], steps: int, batch: int = 96, lr: float = 2e-3, seed: int = 0
+    network: ClassifierNetwork, steps: int, batch: int = 96, lr: float = 2e-3, seed: int = 0
 ) -> Iterator[float]:
-    """Yields the loss of each step, under a one-cycle learning rate. The first dataset fills most of each batch."""
+    """Yields the loss of each step, under a one-cycle learning rate. A sixth of a batch is held-out combinations."""
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(network.parameters(), lr, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
-    rest = [batch // 6] * (len(datasets) - 1)
-    sources = [data.batches(size, generator) for data, size in zip(datasets, [batch - sum(rest), *rest], strict=True)]
+    rest = batch // 6
+    seen = batch - rest
     network.train()
-    for _ in range(steps):
-        parts = [next(source) for source in sources]
-        joined = Batch(
-            torch.cat([part.rgba for part in parts]),
-            torch.cat([part.depths for part in parts]),
-            torch.cat([part.angles for part in parts]),
-            torch.cat([part.frames for part in parts]),
-            [caption for part in parts for caption in part.captions],
-        )
+    for step in range(steps):
+        parts = [
+            make_batch(seed, step * seen, seen, chance=chance_of),
+            make_batch(seed, step * rest, rest, held_out=True),
+        ]
+        joined = Batch.joined(parts)
         loss = classifier_loss(network, joined, augmented(joined.rgba, generator))
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 2.0)
@@ -98,14 +95,17 @@ def augmented(rgba: Float[Tensor, "B H W 4"], generator: torch.Generator) -> Flo
     return (images + noise * torch.randn(images.shape, generator=generator)).clamp(0.0, 1.0)
 
 
-def measure(classifier: Classifier, shard: Shard) -> dict[str, float]:
-    """Accuracy on a shard's true renders over grey, for each attribute that the captions mention and for the side."""
+def measure(classifier: Classifier, batch: Batch, views: int) -> dict[str, float]:
+    """Accuracy on true renders over grey, for each attribute that the captions mention and for the side.
+
+    The batch has `views` of each object.
+    """
     right: dict[str, list[float]] = {}
-    for scene, caption in enumerate(shard.captions):
-        description = _description(caption)
-        rgba = shard.rgba[scene].float() / 255.0
-        images = over(rgba, torch.full((len(rgba), 3), GREY)).permute(0, 3, 1, 2)
-        cameras = shard_cameras(shard.angles[scene])
+    for first in range(0, len(batch.captions), views):
+        scene = slice(first, first + views)
+        description = _description(batch.captions[first])
+        images = over(batch.rgba[scene], torch.full((views, 3), GREY)).permute(0, 3, 1, 2)
+        cameras = angle_cameras(batch.angles[scene])
         prediction = classifier.predict(images, cameras)
         correct = prediction.correct(description)
         correct["all"] = torch.stack(list(correct.values())).all(0)

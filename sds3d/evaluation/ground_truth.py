@@ -114,7 +114,7 @@ def solid_body(solids: list[Solid], yaw_deg: float = 0.0, scale: float = 1.0) ->
     """The union of the solids, rotated about +z (degrees, counter-clockwise from above), scaled about the origin."""
     placed = []
     for solid in solids:
-        rotation = solid.rotation().double().numpy() * np.array(solid.size)
+        rotation = solid.rotation() * np.array(solid.size)
         placed.append(_unit(solid).transform(np.column_stack([rotation, solid.center])))
     return Manifold.batch_boolean(placed, OpType.Add).rotate((0.0, 0.0, yaw_deg)).scale((scale, scale, scale))
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from functools import partial
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -25,7 +25,7 @@ from sds3d.evaluation.classifier import (
 )
 from sds3d.evaluation.classifier_training import augmented, carry_over, classifier_loss, measure, train_classifier
 from sds3d.priors.embedded.captions import build, parse, random_description
-from sds3d.priors.embedded.data import Dataset, make_shard, write_shard
+from sds3d.priors.embedded.data import make_batch
 from sds3d.priors.embedded.object_kinds import KINDS
 from sds3d.priors.embedded.render import over, render_solids
 
@@ -118,18 +118,18 @@ def test_every_caption_can_be_read():
 
 
 @pytest.mark.slow
-def test_it_learns_a_few_pictures_by_heart(tmp_path, monkeypatch):
-    monkeypatch.setattr("sds3d.priors.embedded.data.make_shard", partial(make_shard, scenes=4))
-    write_shard(tmp_path, 0)
+def test_it_learns_a_few_pictures_by_heart(monkeypatch):
+    monkeypatch.setattr(
+        "sds3d.evaluation.classifier_training.make_batch", lambda seed, first, count, **_: make_batch(0, 0, count)
+    )
     torch.manual_seed(0)
     network = ClassifierNetwork()
-    losses = list(train_classifier(network, [Dataset(tmp_path)], steps=12, batch=8))
+    losses = list(train_classifier(network, steps=12, batch=8))
     assert losses[-1] < 0.6 * losses[0]
 
 
 def test_augmented_images_keep_their_range_and_differ():
-    shard = make_shard(0, scenes=1)
-    rgba = shard.rgba[0].float() / 255.0
+    rgba = make_batch(0, 0, 1, views=6).rgba
     images = augmented(rgba, torch.Generator().manual_seed(0))
     assert images.shape == (len(rgba), 3, 64, 64)
     assert images.min() >= 0
@@ -140,19 +140,10 @@ def test_augmented_images_keep_their_range_and_differ():
 def test_the_side_is_learned_only_from_things_that_have_a_front():
     torch.manual_seed(0)
     network = ClassifierNetwork()
-    shard = make_shard(0, scenes=1)
+    views = make_batch(0, 0, 1, views=6)
 
     def view_gradient(caption):
-        from sds3d.priors.embedded.data import Batch
-
-        count = len(shard.angles[0])
-        batch = Batch(
-            shard.rgba[0].float() / 255.0,
-            shard.depths[0].float(),
-            shard.angles[0],
-            shard.frames.expand(count, -1, -1),
-            [caption] * count,
-        )
+        batch = replace(views, captions=[caption] * 6)
         network.zero_grad()
         classifier_loss(network, batch, augmented(batch.rgba, torch.Generator().manual_seed(0))).backward()
         return network.view[0].weight.grad
@@ -213,9 +204,9 @@ def test_the_shipped_classifier_knows_left_from_right_from_every_side():
 
 @pytest.mark.slow
 def test_the_shipped_classifier_reads_fresh_true_renders():
-    """Objects and cameras that its training never saw; the figures beside its weights come from such a shard too."""
+    """Objects and cameras that its training never saw; the figures beside its weights come from such objects too."""
     classifier = load_classifier()
-    found = measure(classifier, make_shard(777_777, scenes=40))
+    found = measure(classifier, make_batch(777_777, 0, 40, views=6), 6)
     for name in ("kind", "color", "relation"):
         assert found[name] > classifier.accuracy["seen"][name] - 0.06, name
     assert found["view"] > 0.8

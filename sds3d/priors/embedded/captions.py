@@ -12,8 +12,6 @@ import zlib
 from dataclasses import dataclass, replace
 from random import Random
 
-import torch
-
 from sds3d.priors.embedded.object_kinds import (
     BOTTOMS,
     COLORS,
@@ -32,6 +30,7 @@ from sds3d.priors.embedded.solids import Solid, box, fit
 from sds3d.priors.embedded.words import words_of
 
 RADIUS = 0.92  # objects are scaled to fit a ball of this radius, which every camera sees whole
+SUNK = 1e-4  # of what stands on another, so that rounding leaves no gap: the two are one body
 RELATIONS = ("on", "beside", "two")
 
 # Pairs of colour and kind that appear in no caption of the training data ...
@@ -179,7 +178,7 @@ def _solids(thing: Thing, rng: Random) -> list[Solid]:
     solids = list(KINDS[thing.kind](main, other if by_part else usual, rng))
     if thing.pattern != "plain" or thing.material != "matte":
         low, high = box(solids)
-        extent = (high - low) * torch.tensor((1.0, 1.0, 1.2))  # stripes are level unless the thing is long
+        extent = (high - low) * (1.0, 1.0, 1.2)  # stripes are level unless the thing is long
         x, y, z = ((low + high) / 2.0).tolist()
         pattern = "plain" if by_part else thing.pattern
         paint = Surface(pattern, other, thing.material, int(extent.argmax()), (x, y, z))
@@ -191,7 +190,7 @@ def _solids(thing: Thing, rng: Random) -> list[Solid]:
 
 def _stacked(upper: list[Solid], lower: list[Solid], rng: Random) -> list[list[Solid]]:
     scale = rng.uniform(0.72, 0.95)
-    rest = float(box(lower)[1][2]) - scale * float(box(upper)[0][2])
+    rest = float(box(lower)[1][2]) - scale * float(box(upper)[0][2]) - SUNK
     return [lower, [solid.moved(scale, (0.0, 0.0, rest)) for solid in upper]]
 
 

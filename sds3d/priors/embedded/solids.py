@@ -7,10 +7,13 @@ hits of different solids compare directly.
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy import ndarray
 from torch import Tensor
 
 from sds3d.priors.embedded.shading import Surface
@@ -49,15 +52,14 @@ class Solid:
     tube: float = 0.3  # ring: tube radius over ring radius
     surface: Surface | None = None  # pattern and material; None: plain and matte
 
-    def rotation(self) -> Float[Tensor, "3 3"]:
+    def rotation(self) -> Float[ndarray, "3 3"]:
         """local_to_world = Rz(yaw) Ry(pitch) Rx(roll)."""
         cz, sz = math.cos(self.yaw), math.sin(self.yaw)
         cy, sy = math.cos(self.pitch), math.sin(self.pitch)
         cx, sx = math.cos(self.roll), math.sin(self.roll)
-        rz = torch.tensor([[cz, -sz, 0.0], [sz, cz, 0.0], [0.0, 0.0, 1.0]])
-        ry = torch.tensor([[cy, 0.0, sy], [0.0, 1.0, 0.0], [-sy, 0.0, cy]])
-        rx = torch.tensor([[1.0, 0.0, 0.0], [0.0, cx, -sx], [0.0, sx, cx]])
-        return rz @ ry @ rx
+        x = (cz * cy, cz * sy * sx - sz * cx, cz * sy * cx + sz * sx)
+        y = (sz * cy, sz * sy * sx + cz * cx, sz * sy * cx - cz * sx)
+        return np.array((x, y, (-sy, cy * sx, cy * cx)))
 
     def moved(self, scale: float, shift: tuple[float, float, float]) -> "Solid":
         """The solid after p -> scale p + shift."""
@@ -66,28 +68,31 @@ class Solid:
         surface = None if self.surface is None else self.surface.moved(scale, shift)
         return replace(self, center=(x, y, z), size=(a, b, c), surface=surface)
 
-    def outline(self) -> Float[Tensor, "K 3"]:
-        """World points whose convex hull is the solid's (round shapes: to within 2%)."""
-        angle = torch.linspace(0, 2 * math.pi, 25)[:-1]
-        circle = torch.stack([angle.cos(), angle.sin()], dim=-1)
-        if self.shape == "ball":
-            rings = [(math.cos(e), math.sin(e)) for e in torch.linspace(-math.pi / 2, math.pi / 2, 13).tolist()]
-        elif self.shape == "ring":
-            turns = [k * math.pi / 4 for k in range(-2, 3)]
-            rings = [(1.0 + self.tube * math.cos(e), self.tube * math.sin(e)) for e in turns]
-        else:
-            rings = [(self.bottom, -1.0), (self.top, 1.0)]
-        if self.shape in _CORNERS:
-            local = torch.tensor(_CORNERS[self.shape], dtype=torch.float32)
-        else:
-            local = torch.cat([torch.cat([r * circle, torch.full((24, 1), z)], dim=-1) for r, z in rings])
-        return (local * torch.tensor(self.size)) @ self.rotation().T + torch.tensor(self.center)
+    def outline(self) -> Float[ndarray, "3 K"]:
+        """World points (their x, y and z) whose convex hull is the solid's; of round shapes to within 2%."""
+        local = _local_outline(self.shape, self.bottom, self.top, self.tube)
+        return (self.rotation() * self.size) @ local + np.array(self.center)[:, None]
 
 
-def box(solids: list[Solid]) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
+@lru_cache(maxsize=1000)  # most shapes have one; building an object asks several times for that of each solid
+def _local_outline(shape: Shape, bottom: float, top: float, tube: float) -> Float[ndarray, "3 K"]:
+    if shape in _CORNERS:
+        return np.array(_CORNERS[shape], dtype=float).T.copy()
+    if shape == "ball":
+        rings = [(math.cos(e), math.sin(e)) for e in np.linspace(-math.pi / 2, math.pi / 2, 13)]
+    elif shape == "ring":
+        turns = [k * math.pi / 4 for k in range(-2, 3)]
+        rings = [(1.0 + tube * math.cos(e), tube * math.sin(e)) for e in turns]
+    else:
+        rings = [(bottom, -1.0), (top, 1.0)]
+    angles = [2 * math.pi * k / 24 for k in range(24)]
+    return np.array([(r * math.cos(angle), r * math.sin(angle), z) for r, z in rings for angle in angles]).T.copy()
+
+
+def box(solids: list[Solid]) -> tuple[Float[ndarray, "3"], Float[ndarray, "3"]]:
     """The lowest and the highest corner of their common bounding box."""
-    points = torch.cat([solid.outline() for solid in solids])
-    return points.amin(0), points.amax(0)
+    points = np.concatenate([solid.outline() for solid in solids], axis=1)
+    return points.min(1), points.max(1)
 
 
 def fit(solids: list[Solid], radius: float) -> list[Solid]:
@@ -99,10 +104,10 @@ def fit(solids: list[Solid], radius: float) -> list[Solid]:
 
 def frame(solids: list[Solid]) -> tuple[float, float, float, float]:
     """The centre of the bounding box (x, y, z), and the distance of the farthest point from it."""
-    points = torch.cat([solid.outline() for solid in solids])
-    center = (points.amin(0) + points.amax(0)) / 2.0
-    x, y, z = center.tolist()
-    return x, y, z, float((points - center).norm(dim=-1).max())
+    points = np.concatenate([solid.outline() for solid in solids], axis=1)
+    x, y, z = center = (points.min(1) + points.max(1)) / 2.0
+    away = points - center[:, None]
+    return float(x), float(y), float(z), math.sqrt((away * away).sum(0).max())
 
 
 def intersect(
@@ -112,7 +117,7 @@ def intersect(
 
     The inner wall of a cup reports the normal that faces the ray.
     """
-    rotation = solid.rotation().to(rays_o)
+    rotation = torch.tensor(solid.rotation()).to(rays_o)
     size = torch.tensor(solid.size).to(rays_o)
     o = ((rays_o - torch.tensor(solid.center).to(rays_o)) @ rotation) / size
     d = (rays_d @ rotation) / size

@@ -1,11 +1,11 @@
 """Trains the embedded prior on procedural renders, resumably, on CPU or GPU.
 
-All random numbers come from a generator that is saved with the state, so resumed training equals uninterrupted
-training. The weights that ship are the exponential moving average, rounded to float16.
+Pictures are drawn when they are needed, by their number; all other random numbers come from a generator that is saved
+with the state. So resumed training equals uninterrupted training, and the two files of the state are all it needs. The
+weights that ship are the exponential moving average, rounded to float16.
 """
 
 import json
-import math
 import time
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int32
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,7 +22,7 @@ from torch.nn import functional
 from sds3d.atomic import atomic_folder
 from sds3d.errors import CheckpointError
 from sds3d.priors.embedded.captions import RADIUS
-from sds3d.priors.embedded.data import Batch, Dataset, random_backgrounds, shard_cameras
+from sds3d.priors.embedded.data import Batch, angle_cameras, chance_of, make_batch, random_backgrounds
 from sds3d.priors.embedded.network import (
     BLOCK,
     TEXT,
@@ -36,11 +36,9 @@ from sds3d.priors.embedded.network import (
     ray_maps,
 )
 from sds3d.priors.embedded.render import over
-from sds3d.priors.embedded.words import WORDS, token_batch, words_of
+from sds3d.priors.embedded.words import WORDS, token_batch
 
-# Factors by which captions with these words are shown more often: what they mean is learned late.
-SHOWN = {"striped": 2.0, "checkered": 2.5, "dotted": 1.5, "two": 1.3, "apple": 2.0}
-
+PROBE_SEED, PROBE_IMAGES = -1, 96  # objects that no training run sees
 DETAIL = 3  # blocks: what is narrower counts as detail, as two stripes are
 
 
@@ -57,7 +55,8 @@ class TrainConfig:
     max_weight: float = 6.0
     weight_decay: float = 1e-3
     depth_weight: float = 2.0
-    seed: int = 0
+    part_weight: float = 4.0  # the most that a small part's pixel counts; 1: all count the same
+    seed: int = 0  # of the objects, too: a run that starts from weights wants another than they had
     start_from: str = ""  # folder of the weights that training started from; empty: none
 
 
@@ -88,36 +87,41 @@ class Trainer:
         self.alpha, self.sigma = alphas.sqrt(), (1.0 - alphas).sqrt()
         self.half = device.type != "cpu" or _computes_in_bfloat16()
 
-    def train(self, dataset: Dataset, cooldown: int = 0) -> Iterator[dict[str, float]]:
+    def train(self, cooldown: int = 0) -> Iterator[dict[str, float]]:
         """Endless optimizer steps, one per item; with `cooldown` the learning rate falls to zero in that many steps."""
-        begin = self.step
-        for batch in dataset.batches(self.config.batch, self.generator, how_often):
-            rate = min(1.0, (self.step + 1) / self.config.warmup)
+        begin, c = self.step, self.config
+        while True:
+            losses = self.losses(make_batch(c.seed, self.images, c.batch, chance=chance_of))
+            rate = min(1.0, (self.step + 1) / c.warmup)
             if cooldown:
                 rate *= max(0.0, 1.0 - (self.step - begin) / cooldown)
             for group in self.optimizer.param_groups:
-                group["lr"] = self.config.lr * rate
-            losses = self.losses(batch)
-            weights = {"depth": self.config.depth_weight}
+                group["lr"] = c.lr * rate
+            weights = {"depth": c.depth_weight}
             torch.stack([weights.get(name, 1.0) * value for name, value in losses.items()]).sum().backward()
             nn.utils.clip_grad_norm_(self.networks.parameters(), 1.0)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
-            decay = min(self.config.ema, (1.0 + self.step) / (10.0 + self.step))
+            # Weights to start from are an average already, better than the first steps that follow: it is kept.
+            decay = c.ema if c.start_from else min(c.ema, (1.0 + self.step) / (10.0 + self.step))
             torch._foreach_lerp_(list(self.average.parameters()), list(self.networks.parameters()), 1.0 - decay)
             self.step += 1
-            self.images += self.config.batch
+            self.images += c.batch
             yield {"step": self.step, "images": self.images} | {k: float(v.detach()) for k, v in losses.items()}
 
-    def losses(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """min(1 / sigma^2, max_weight) ||x0_hat - x||^2 ("loss"), t = 1 - (1 - u)^2, u ~ U(0, 1); and auxiliary losses.
+    def losses(
+        self, batch: Batch, networks: Networks | None = None, generator: torch.Generator | None = None
+    ) -> dict[str, Float[Tensor, ""]]:
+        """min(1 / sigma^2, max_weight) w ||x0_hat - x||^2 ("loss"), t = 1 - (1 - u)^2, u ~ U(0, 1); and auxiliary ones.
 
-        Most t are at high noise: at low noise the silhouette shows through, and the words would not be learned.
-        "depth" is the squared error of the depths inside the object; "paint" that of the texture head alone, given true
-        depths, on the object's details; "frame" that of each block's frame; "second" the cross-entropy of which of two
-        things a block shows. The last three, if learned only through the UNet, would be learned too late.
+        w is `part_weights`. Most t are at high noise: at low noise the silhouette shows through, and the words would
+        not be learned. "depth" is the squared error of the depths inside the object, times w; "paint" that of the
+        texture head alone, given true depths, on the object's details; "frame" that of each block's frame; "second" the
+        cross-entropy of which of two things a block shows. The last three, if learned only through the UNet, would be
+        learned too late. Of `networks` if they are given, with draws from `generator`.
         """
-        c, g, count = self.config, self.generator, len(batch.captions)
+        networks = networks or self.networks
+        c, g, count = self.config, generator or self.generator, len(batch.captions)
         background = random_backgrounds(count, g)
         x = 2.0 * over(batch.rgba, background).permute(0, 3, 1, 2) - 1.0
         t = 1.0 - (1.0 - torch.rand(count, generator=g)).square()
@@ -126,21 +130,22 @@ class Trainer:
         keep_text = (torch.rand(count, generator=g) >= c.text_dropout).tolist()
         keep_camera = torch.rand(count, generator=g) >= c.camera_dropout
         texts = [text if keep else "" for text, keep in zip(batch.captions, keep_text, strict=True)]
-        cameras = shard_cameras(batch.angles)
+        cameras = angle_cameras(batch.angles)
         camera, rays = camera_features(cameras, keep_camera), ray_maps(cameras, keep_camera)
         pixels, tokens = pixel_rays(cameras, keep_camera), token_batch(texts, VOCABULARY)
         inputs = (ticks, camera, rays, pixels, background, tokens)
         ticks, camera, rays, pixels, background, tokens = (tensor.to(self.device) for tensor in inputs)
-        x, eps, depths, cover, frames = (
-            tensor.to(self.device) for tensor in (x, eps, batch.depths, batch.rgba[..., 3], batch.frames)
+        parts = part_weights(batch.parts, c.part_weight)
+        x, eps, depths, cover, frames, parts = (
+            tensor.to(self.device) for tensor in (x, eps, batch.depths, batch.rgba[..., 3], batch.frames, parts)
         )
         alpha, sigma = (table[ticks][:, None, None, None] for table in (self.alpha, self.sigma))
         x_t = (alpha * x + sigma * eps).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            text = self.networks.text
+            text = networks.text
             embedding = text(tokens)
             predicted = predict_clean(
-                self.networks.unet, text, x_t, ticks, alpha, embedding, camera, rays, pixels, background
+                networks.unet, text, x_t, ticks, alpha, embedding, camera, rays, pixels, background
             )
             (blocks, covered), words = _blocks(depths, cover), embedding[:, : TEXT["slots"]].flatten(1)
             paint = functional.pixel_shuffle(text.painter(pixels, blocks, torch.ones_like(blocks), words), BLOCK)
@@ -148,12 +153,18 @@ class Trainer:
         met = _things_met(frames, pixels, blocks, covered)
         two = known * (frames[:, 0] != frames[:, 1]).any(1)[:, None, None]
         return {
-            "loss": (weight * (predicted.x0 - x).square()).mean(),
-            "depth": (cover * (predicted.depths - depths).square()).mean(),
+            "loss": (weight * parts[:, None] * (predicted.x0 - x).square()).mean(),
+            "depth": (parts * cover * (predicted.depths - depths).square()).mean(),
             "paint": _details(x - paint.float(), cover[:, None]).square().mean(),
             "frame": (known[..., None] * (predicted.frames - _target_frames(frames, met)).square()).mean(),
             "second": functional.binary_cross_entropy_with_logits(predicted.second.float(), met.float(), two),
         }
+
+    @torch.no_grad()
+    def probe(self) -> float:
+        """The main loss of the average, on the same pictures and noise every time: shows what a restart costs."""
+        batch, fixed = make_batch(PROBE_SEED, 0, PROBE_IMAGES), torch.Generator().manual_seed(0)
+        return float(self.losses(batch, self.average, fixed)["loss"])
 
     def save(self, folder: Path) -> None:
         """Write state.safetensors and state.json atomically, the JSON last."""
@@ -261,9 +272,17 @@ def _blocks(*images: Float[Tensor, "B H W"]) -> list[Float[Tensor, "B P h w"]]:
     return [functional.pixel_unshuffle(image[:, None], BLOCK) for image in images]
 
 
-def how_often(caption: str) -> float:
-    """How much more often than a plain thing a caption is shown."""
-    return math.prod(SHOWN.get(word, 1.0) for word in words_of(caption))
+def part_weights(parts: Int32[Tensor, "B H W"], most: float) -> Float[Tensor, "B H W"]:
+    """min(sqrt(A / a), most), with a the visible area of the part that a pixel shows and A that of all; 1 outside.
+
+    An eye of 4 pixels on an object of 1000 counts 16 times as much, its body hardly more than once. Pitfall: where it
+    is uncertain whether a pixel shows the part, the prediction, a weighted mean, leans towards it.
+    """
+    index = parts.flatten(1).long() + 1
+    areas = torch.zeros(len(parts), int(index.max()) + 1).scatter_add_(1, index, torch.ones(index.shape))
+    weights = (areas[:, 1:].sum(1, keepdim=True) / areas.clamp_min(1.0)).sqrt().clamp(1.0, most)
+    weights[:, 0] = 1.0
+    return weights.gather(1, index).view(parts.shape)
 
 
 def _computes_in_bfloat16() -> bool:

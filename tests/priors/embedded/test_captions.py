@@ -4,12 +4,11 @@ import math
 import zlib
 from random import Random
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from sds3d.cameras import orbit
-from sds3d.errors import CheckpointError
 from sds3d.priors.embedded.captions import (
     HELD_OUT,
     RADIUS,
@@ -20,9 +19,9 @@ from sds3d.priors.embedded.captions import (
     parse,
     random_description,
 )
-from sds3d.priors.embedded.data import make_shard, read_shard, write_shard
+from sds3d.priors.embedded.data import MOST_SHOWN, SHOWN, SIZE, chance_of, make_batch
 from sds3d.priors.embedded.object_kinds import COLORS, KINDS, MATERIALS, PATTERNS, SIZES
-from sds3d.priors.embedded.render import camera_rays, over, render_depths, render_solids
+from sds3d.priors.embedded.render import camera_rays, draw, over, render_solids
 from sds3d.priors.embedded.words import WORDS, words_of
 
 
@@ -109,8 +108,7 @@ def test_other_sentences_have_no_description(text):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_fits_the_ball_and_shows_its_colour(kind):
     solids = build(Description(Thing(kind, "purple")), Random(kind))
-    points = torch.cat([solid.outline() for solid in solids])
-    reach = points.norm(dim=-1).max()
+    reach = max(np.linalg.norm(solid.outline(), axis=0).max() for solid in solids)
     assert 0.85 * RADIUS < reach <= RADIUS * 1.001
     view = render_solids(solids, orbit(4, size=48))
     covered = view[..., 3] > 0.99
@@ -196,7 +194,7 @@ def test_depths_of_a_ball_are_exact():
     ball = build(Description(Thing("sphere", "red")), Random(0))
     radius = max(ball[0].size)
     cameras = orbit(2, elevation_deg=20.0, distance=3.0, size=33)
-    depths, covered = render_depths(ball, cameras), render_solids(ball, cameras)[..., 3]
+    depths, covered = draw([ball], cameras).depths, render_solids(ball, cameras)[..., 3]
     torch.testing.assert_close(depths[:, 16, 16], torch.full((2,), -radius), atol=1e-4, rtol=0)
     rays_o, rays_d = camera_rays(cameras)
     direction = torch.nn.functional.normalize(rays_d, dim=-1)
@@ -206,33 +204,22 @@ def test_depths_of_a_ball_are_exact():
     assert not depths[covered == 0].any()
 
 
-def test_shards_come_from_their_index_alone(tmp_path):
-    first, again, other = make_shard(3, scenes=2), make_shard(3, scenes=2), make_shard(4, scenes=2)
-    assert torch.equal(first.rgba, again.rgba)
-    assert torch.equal(first.depths, again.depths)
-    assert first.captions == again.captions
-    assert not torch.equal(first.rgba, other.rgba)
+def test_a_batch_comes_from_seed_and_numbers_alone():
+    whole, part, other = make_batch(3, 0, 3, views=2), make_batch(3, 1, 2, views=2), make_batch(4, 0, 3, views=2)
+    assert part.captions == whole.captions[2:]
+    for name in ("rgba", "depths", "parts", "angles", "frames"):
+        assert torch.equal(getattr(part, name), getattr(whole, name)[2:])
+    assert whole.captions[0] == whole.captions[1]
+    assert not torch.equal(whole.rgba[0], whole.rgba[1])
+    assert not torch.equal(whole.rgba, other.rgba)
+    assert whole.rgba.shape == (6, SIZE, SIZE, 4)
+    assert make_batch(3, 0, 1, size=128).rgba.shape == (1, 128, 128, 4)
+    assert parse(make_batch(3, 0, 1, held_out=True).captions[0]).held_out()
 
 
-def test_shards_survive_the_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr("sds3d.priors.embedded.data.SCENES_PER_SHARD", 2)
-    monkeypatch.setattr("sds3d.priors.embedded.data.make_shard", lambda index, held_out: make_shard(index, 2, held_out))
-    shard = read_shard(write_shard(tmp_path, 0))
-    assert shard.captions == make_shard(0, scenes=2).captions
-    assert torch.equal(shard.rgba, make_shard(0, scenes=2).rgba)
-    assert torch.equal(shard.depths, make_shard(0, scenes=2).depths)
-    assert torch.equal(shard.frames, make_shard(0, scenes=2).frames)
-    assert shard.depths.any()
-    assert not list(tmp_path.glob("*.tmp"))
-
-
-def test_shards_of_before_and_damaged_ones_are_named(tmp_path):
-    path = tmp_path / "shard_00000.safetensors"
-    for last, name in enumerate(("depths", "angles", "frames"), 1):
-        tensors = {known: torch.zeros(1) for known in ("rgba", "depths", "angles")[:last]}
-        save_file(tensors, path, metadata={"captions": "[]"})
-        with pytest.raises(CheckpointError, match=f"shard_00000.*{name}"):
-            read_shard(path)
-    path.write_bytes(b"no renders")
-    with pytest.raises(CheckpointError, match="shard_00000"):
-        read_shard(path)
+def test_captions_are_kept_by_their_chance():
+    batch = make_batch(0, 0, 12, chance=lambda caption: float("chair" in caption), size=16)
+    assert all("chair" in caption for caption in batch.captions)
+    assert chance_of("a red mug") == 1.0 / MOST_SHOWN
+    assert chance_of("a striped red mug") == SHOWN["striped"] / MOST_SHOWN
+    assert chance_of("two green apples") == 1.0  # the most

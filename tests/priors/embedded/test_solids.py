@@ -10,7 +10,7 @@ from sds3d.priors.embedded.solids import NEVER, Solid, box, intersect
 
 def _inside(solid, world):
     """< 0 inside the solid, written from the shapes' definitions."""
-    p = ((world - torch.tensor(solid.center)) @ solid.rotation()) / torch.tensor(solid.size)
+    p = ((world - torch.tensor(solid.center)) @ torch.tensor(solid.rotation()).to(world)) / torch.tensor(solid.size)
     x, y, z = p.unbind(-1)
     radial = torch.hypot(x, y)
     if solid.shape == "ball":
@@ -89,7 +89,7 @@ def test_bounds_contain_the_surface():
         distance, _ = intersect(solid, o, d)
         hit = distance < NEVER
         points = (o + d * distance.clamp_max(100)[:, None])[hit]
-        low, high = box([solid])
+        low, high = (torch.tensor(corner) for corner in box([solid]))
         slack = 0.03 * (high - low)
         assert (points >= low - slack).all()
         assert (points <= high + slack).all()

@@ -13,20 +13,19 @@ from safetensors.torch import load_file, save_file
 from sds3d.cameras import orbit
 from sds3d.errors import CheckpointError
 from sds3d.priors.embedded.captions import RADIUS, build_things, parse
-from sds3d.priors.embedded.data import FIRST_OF_PAIRS, Dataset, make_shard, random_backgrounds, read_shard, write_shard
+from sds3d.priors.embedded.data import make_batch, random_backgrounds
 from sds3d.priors.embedded.layers import FIELD_PLANES, FRAME, READ_PLANES
 from sds3d.priors.embedded.network import BLOCK, pixel_rays
-from sds3d.priors.embedded.render import render_depths, render_solids
+from sds3d.priors.embedded.render import draw
 from sds3d.priors.embedded.solids import frame
 from sds3d.priors.embedded.training import (
-    SHOWN,
     TrainConfig,
     Trainer,
     _blocks,
     _details,
     _target_frames,
     _things_met,
-    how_often,
+    part_weights,
     save_weights,
     warm_start,
 )
@@ -34,33 +33,23 @@ from sds3d.priors.embedded.training import (
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sds3d.priors.embedded.data.make_shard", lambda index, held_out: make_shard(index, 3, held_out))
-        write_shard(folder, 0)
-    assert len(read_shard(folder / "shard_00000.safetensors").captions) == 3
-    return Dataset(folder)
+def _run(trainer, steps):
+    return [record["loss"] for record in islice(trainer.train(), steps)]
 
 
-def _run(trainer, dataset, steps):
-    return [record["loss"] for record in islice(trainer.train(dataset), steps)]
-
-
-def test_resumed_training_equals_uninterrupted(dataset, tmp_path):
+def test_resumed_training_equals_uninterrupted(tmp_path):
     config = TrainConfig(batch=2, warmup=2)
     whole = Trainer(config, CPU)
-    losses = _run(whole, dataset, 4)
+    losses = _run(whole, 4)
     first = Trainer(config, CPU)
-    begun = _run(first, dataset, 2)
+    begun = _run(first, 2)
     first.save(tmp_path)
     second = Trainer.load(tmp_path, CPU)
-    assert begun + _run(second, dataset, 2) == losses
+    assert begun + _run(second, 2) == losses
     assert (second.step, second.images) == (whole.step, whole.images)
     for a, b in zip(whole.average.parameters(), second.average.parameters(), strict=True):
         assert torch.equal(a, b)
-    assert not list(tmp_path.glob("*.tmp"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["state.json", "state.safetensors"]
 
 
 def test_a_new_run_can_begin_with_released_weights_and_more_words(tmp_path):
@@ -108,12 +97,14 @@ def test_planes_that_the_unet_gained_change_nothing_at_first(tmp_path):
             assert layer(networks.text).weight.any()
 
 
-def test_it_learns_a_handful_of_images(dataset):
-    losses = _run(Trainer(TrainConfig(batch=4, warmup=5, seed=1), CPU), dataset, 24)
+def test_it_learns_a_handful_of_images(monkeypatch):
+    few = make_batch(0, 0, 4)
+    monkeypatch.setattr("sds3d.priors.embedded.training.make_batch", lambda *_, **__: few)
+    losses = _run(Trainer(TrainConfig(batch=4, warmup=5, seed=1), CPU), 24)
     assert sum(losses[-6:]) < 0.7 * sum(losses[:6])
 
 
-def test_a_truncated_state_is_named(dataset, tmp_path):
+def test_a_truncated_state_is_named(tmp_path):
     Trainer(TrainConfig(), CPU).save(tmp_path)
     path = tmp_path / "state.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
@@ -129,31 +120,49 @@ def test_backgrounds_are_a_third_grey():
     assert colors.max() <= 1
 
 
-def test_what_is_learned_last_is_shown_most(dataset):
-    assert how_often("a red mug") == 1.0
-    assert how_often("two green apples") == SHOWN["two"] * SHOWN["apple"]
-    shard = dataset.shards[0]
-    favoured = shard.captions[1]
-    batches = dataset.batches(
-        200, torch.Generator().manual_seed(0), lambda caption: 8.0 if caption == favoured else 1.0
-    )
-    assert 0.7 < next(batches).captions.count(favoured) / 200 < 0.9
-    first, again = (next(dataset.batches(5, torch.Generator().manual_seed(7))) for _ in range(2))
-    assert first.captions == again.captions
-    assert torch.equal(first.rgba, again.rgba)
-    assert torch.equal(first.depths, again.depths)
-    scene = shard.captions.index(first.captions[0])
-    assert torch.equal(first.frames[0], shard.frames[scene])
+def test_small_parts_count_more_and_the_background_as_it_is():
+    parts = torch.full((2, 20, 20), -1, dtype=torch.int32)
+    parts[0, :10] = 0
+    parts[0, 2:4, 2:4] = 6  # 4 of 200 pixels
+    parts[0, 5, :5] = 2
+    weights = part_weights(parts, 6.0)
+    assert (weights[parts < 0] == 1.0).all()
+    assert (weights[1] == 1.0).all()
+    assert weights[0, 0, 0] == pytest.approx(math.sqrt(200 / 191))
+    assert weights[0, 5, 0] == 6.0
+    assert weights[0, 2, 2] == 6.0
+    assert part_weights(parts, 20.0)[0, 2, 2] == pytest.approx(math.sqrt(50))
+    assert (part_weights(parts, 1.0) == 1.0).all()
 
 
-def test_shards_of_pairs_are_never_those_that_are_left_out(dataset, tmp_path, monkeypatch):
-    shard = make_shard(FIRST_OF_PAIRS, 6)
-    assert {parse(caption).relation for caption in shard.captions} <= {"beside", "two"}
-    monkeypatch.setattr("sds3d.priors.embedded.data.make_shard", lambda index, held_out: shard)
-    mixed = [write_shard(tmp_path, index) for index in (3, 4)]
-    pairs = write_shard(tmp_path, FIRST_OF_PAIRS)
-    data = Dataset(tmp_path, leave=1)
-    assert (data.left, data.paths) == (mixed[1:], [mixed[0], pairs])
+def test_an_error_on_a_small_part_costs_more_with_the_weight():
+    batch = make_batch(0, 0, 6)
+    losses = {}
+    for most in (1.0, 8.0):
+        trainer = Trainer(TrainConfig(part_weight=most, seed=1), CPU)
+        with torch.no_grad():
+            losses[most] = trainer.losses(batch)
+    for name in ("loss", "depth"):
+        assert losses[8.0][name] > 1.05 * losses[1.0][name]
+    assert losses[8.0]["paint"] == losses[1.0]["paint"]
+
+
+def test_an_average_to_start_from_is_kept(monkeypatch, tmp_path):
+    """The first steps after a restart are worse than an average over thousands: they must not replace it."""
+    save_weights(deepcopy(Trainer(TrainConfig(seed=3), CPU).networks), tmp_path)
+    monkeypatch.setattr("sds3d.priors.embedded.training.PROBE_IMAGES", 2)
+    trainer = Trainer(TrainConfig(batch=2, warmup=10, start_from=str(tmp_path)), CPU)
+    warm_start(trainer, tmp_path)
+    begin = [parameter.clone() for parameter in trainer.average.parameters()]
+    before = trainer.probe()
+    assert trainer.probe() == before  # the same pictures and noise, and none of the run's own draws
+    _run(trainer, 2)
+    moved = [
+        (float((now - then).norm()), float((new.detach() - then).norm()))
+        for now, then, new in zip(trainer.average.parameters(), begin, trainer.networks.parameters(), strict=True)
+    ]
+    assert all(kept <= 2e-3 * gone + 1e-9 for kept, gone in moved)
+    assert abs(trainer.probe() - before) < 0.01 * before
 
 
 def test_details_are_what_is_narrower_than_two_stripes_and_only_on_the_object():
@@ -174,7 +183,7 @@ def test_a_block_belongs_to_the_thing_that_it_shows_or_that_is_nearest():
     things = build_things(parse("a red sphere beside a blue cube"), Random(0))
     cameras = orbit(8, elevation_deg=20.0, distance=3.0, fov_deg=40.0, size=64)
     solids = [solid for thing in things for solid in thing]
-    rgba, depths = render_solids(solids, cameras), render_depths(solids, cameras)
+    rgba, depths, _ = draw([solids], cameras)
     frames = torch.tensor([frame(thing) for thing in things]).expand(8, -1, -1)
     rays = pixel_rays(cameras, torch.ones(8, dtype=torch.bool))
     met = _target_frames(frames, _things_met(frames, rays, *_blocks(depths, rgba[..., 3])))
@@ -191,9 +200,9 @@ def test_a_block_belongs_to_the_thing_that_it_shows_or_that_is_nearest():
     assert (front[:, -1, 1] == frames[0, 1, 1]).all()
 
 
-def test_depths_are_learned_by_the_unet_and_paint_and_frames_by_the_words_alone(dataset):
+def test_depths_are_learned_by_the_unet_and_paint_and_frames_by_the_words_alone():
     trainer = Trainer(TrainConfig(text_dropout=0.0, camera_dropout=0.0, seed=1), CPU)
-    batch = next(dataset.batches(4, torch.Generator().manual_seed(1)))
+    batch = make_batch(0, 0, 4)
     losses, text = trainer.losses(batch), trainer.networks.text
     losses["paint"].backward(retain_graph=True)
     assert text.painter.outside.weight.grad.any()
