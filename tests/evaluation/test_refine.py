@@ -13,7 +13,6 @@ from scipy.spatial import cKDTree
 from sds3d.cameras import orbit
 from sds3d.config import resolve
 from sds3d.evaluation.ground_truth import chamfer, normal_error, solid_body, surface_points
-from sds3d.mesh_files import MeshSource, read_user_mesh
 from sds3d.metrics.image import psnr
 from sds3d.metrics.mesh import as_manifold, triangles_of
 from sds3d.ops.remesh import edge_length_for, remesh

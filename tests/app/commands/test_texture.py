@@ -106,7 +106,7 @@ def test_refine_ends_with_a_mesh_of_its_own_and_a_run_can_be_refined(file: Path,
     mesh = trimesh.load_mesh(tmp_path / "first" / "mesh.glb")
     mesh.merge_vertices(merge_tex=True, merge_norm=True)
     assert mesh.is_watertight
-    assert mesh.extents.max() == pytest.approx(2 * 0.88, rel=0.1)
+    assert 1.0 < mesh.extents.max() < 1.9
     assert invoke(["refine", str(tmp_path / "first"), *options, "--out", str(tmp_path / "second")]) == 0
     config = RunFolder(tmp_path / "second").config()
     assert config.prompt == "a red ball"
