@@ -97,7 +97,9 @@ class Gltf:
         view = self.append(padded.tobytes(), target)
         if padded.shape[1] != size:
             self.tree["bufferViews"][view]["byteStride"] = padded.shape[1]
-        kept = {key: like[key] for key in ("componentType", "type", "normalized", "min", "max") if key in like}
+        kept: dict[str, Any] = {
+            key: like[key] for key in ("componentType", "type", "normalized", "min", "max") if key in like
+        }
         return self.add("accessors", {**kept, "bufferView": view, "count": len(values)})
 
     def array(self, number: int) -> ndarray:
@@ -173,7 +175,7 @@ def _content(path: Path, uri: str, files: list[str]) -> bytes:
 
 def _chunks(data: bytes) -> tuple[bytes, bytes]:
     """The JSON and the data of a .glb."""
-    found, at = {}, 12
+    found, at = dict[int, bytes](), 12
     while at + 8 <= len(data):
         length, kind = struct.unpack_from("<II", data, at)
         found.setdefault(kind, data[at + 8 : at + 8 + length])

@@ -436,7 +436,7 @@ def _name_materials(gltf: Gltf, scene: Any) -> None:
     """One material for each name of the .obj: trimesh makes one of those that look alike, without a name."""
     named: dict[str, int] = {}
     for mesh in gltf.tree["meshes"]:
-        name = getattr(getattr(scene.geometry[mesh["name"]].visual, "material", None), "name", None)
+        name = getattr(getattr(scene.geometry[mesh["name"]].visual, "material", None), "name", None) or ""
         for primitive in mesh["primitives"] if name else []:
             looks = gltf.tree["materials"][primitive["material"]]
             if name not in named:
