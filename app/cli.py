@@ -18,6 +18,7 @@ from .commands.doctor import doctor
 from .commands.evaluate import evaluate
 from .commands.export import export, info
 from .commands.generate import generate, render, resume
+from .commands.texture import refine, texture
 from .commands.ui import ui
 from .exit_codes import guarded
 
@@ -28,7 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Make a 3D object from a few words, by score distillation.",
 )
-for command in (generate, resume, render, export, info, compare, batch, evaluate, ui, doctor):
+for command in (generate, texture, refine, resume, render, export, info, compare, batch, evaluate, ui, doctor):
     app.command()(command)
 app.add_typer(priors.app, name="priors")
 

@@ -14,7 +14,7 @@ APP = sorted((ROOT / "app").rglob("*.py"))
 LAYERS = [
     {"types", "errors", "options", "atomic"},
     {"ops"},
-    {"cameras", "prompts", "reference_image", "scenes", "priors"},
+    {"cameras", "prompts", "reference_image", "mesh_files", "scenes", "priors"},
     {"guidance"},
     {"metrics"},
     {"export"},
@@ -30,6 +30,7 @@ SIDEWAYS = {  # the few arrows within a row
     ("types", "errors"),
     ("atomic", "errors"),
     ("reference_image", "cameras"),
+    ("scenes", "mesh_files"),
     ("scenes", "cameras"),  # rays through pixels
     ("priors", "cameras"),  # the embedded prior's training data is rendered
     ("priors", "reference_image"),  # some go by one

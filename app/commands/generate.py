@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Option
+from typer import Option
 
 from .. import shared_options as shared
 from ..arguments import overrides_of, parse_settings, prior_option, refuse_together, require
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 def generate(
     prompt: shared.Prompt,
-    settings: Annotated[list[str] | None, Argument(metavar="KEY=VALUE", help="the same as --set")] = None,
+    settings: shared.Settings = None,
     preset: shared.Preset = None,
     steps: shared.Steps = None,
-    seed: Annotated[int | None, Option(metavar="N", help="the same seed gives the same object")] = None,
-    negative_prompt: Annotated[str | None, Option(metavar="TEXT", help="what it should not look like")] = None,
-    image: Annotated[Path | None, Option(metavar="FILE", help="a cut-out picture that its front has to match")] = None,
+    seed: shared.Seed = None,
+    negative_prompt: shared.Negative = None,
+    image: shared.Image = None,
     config_file: shared.ConfigFile = None,
     assignments: shared.AnyOption = None,
     prior: shared.Prior = None,
-    guidance: Annotated[str | None, Part(metavar="NAME", help="sds, sjc, csd, nfsd, ssd, ism, sdi, vsd or cfd")] = None,
+    guidance: shared.Guidance = None,
     scene: shared.Scene = None,
     rasterizer: Annotated[
         str | None, Part(metavar="NAME", help="of splats: auto, native, gsplat (CUDA), torch")
@@ -42,8 +42,8 @@ def generate(
     print_config: Annotated[
         bool, Output("--print-config", help="print each option and who set it; --json for --config")
     ] = False,
-    dry_run: Annotated[bool, Output("--dry-run", help="check everything, write nothing")] = False,
-    strict: Annotated[bool, Output("--strict", help="refuse words that the prior does not know")] = False,
+    dry_run: shared.DryRun = False,
+    strict: shared.Strict = False,
     quiet: shared.Quiet = False,
     as_json: shared.Events = False,
 ) -> int:

@@ -252,6 +252,20 @@ class RunConfig(Options):
             own += layers.said_trees(YOU, {"stages": said_stages})
         return type(self).model_validate(_Input((*self._said, *own), values))
 
+    @property
+    def mesh_file(self) -> Path | None:
+        """The file that the run's scene begins as."""
+        source = option(self, "scene.source")
+        return None if source is None else Path(source.path).expanduser()
+
+    def with_mesh_file(self, path: Path) -> "RunConfig":
+        """The same with that file elsewhere."""
+        values = self.to_dict()
+        for options in (values, *(stage["options"] for stage in values["stages"])):
+            if options["scene"].get("source") is not None:
+                options["scene"]["source"]["path"] = str(path)
+        return type(self).model_validate(_Input(self._said, values))
+
     @classmethod
     def restore(cls, said: Mapping[str, Any], resolved: Mapping[str, Any]) -> "RunConfig":
         """A run's config from its two files: the values of `resolved`, whatever today's defaults are."""

@@ -6,17 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy import ndarray
 
 from sds3d.atomic import write_atomic
 from sds3d.export.mesh import Mesh, split
 from sds3d.export.png import png_bytes
-from sds3d.export.read_mesh import linear_from_srgb, read_with_trimesh
+from sds3d.export.read_mesh import read_with_trimesh
+from sds3d.mesh_files.gltf import BINARY_CHUNK, JSON_CHUNK, MAGIC, VERSION
+from sds3d.mesh_files.reading import WORLD_TO_GLTF, linear_from_srgb
 
-# Ours: +z up, +x front, +y the object's left. glTF: +Y up, +Z front, +X the object's left. A rotation: y, z, x.
-WORLD_TO_GLTF = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
-MAGIC, VERSION, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
 FLOAT, UNSIGNED_INT, VERTEX_DATA, INDEX_DATA = 5126, 5125, 34962, 34963
 # linear, with mip maps; clamped, because the atlas does not repeat
 SAMPLER = {"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}

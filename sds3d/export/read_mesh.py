@@ -12,6 +12,7 @@ from numpy import ndarray
 from sds3d.errors import ExportError
 from sds3d.export.mesh import Mesh, Texture
 from sds3d.export.render_mesh import sample_texture
+from sds3d.mesh_files.reading import srgb_from_linear
 
 GREY = 0.5  # for formats without colours
 
@@ -70,13 +71,3 @@ def welded(
     used = float(np.abs(ab_u * ac_v - ab_v * ac_u).sum() / 2)  # of the unit square, if no triangles overlap
     texture = Texture(image, uvs, faces, owner, used)
     return replace(mesh, texture=texture, colors=sample_texture(texture, uvs[kept]).astype(np.float32))
-
-
-def linear_from_srgb(colors: Float[ndarray, "*shape"]) -> Float[ndarray, "*shape"]:
-    """The sRGB transfer function, decoded (IEC 61966-2-1)."""
-    return np.where(colors <= 0.04045, colors / 12.92, ((np.maximum(colors, 0.04045) + 0.055) / 1.055) ** 2.4)
-
-
-def srgb_from_linear(colors: Float[ndarray, "*shape"]) -> Float[ndarray, "*shape"]:
-    """The sRGB transfer function, encoded (IEC 61966-2-1)."""
-    return np.where(colors <= 0.0031308, 12.92 * colors, 1.055 * np.maximum(colors, 0.0031308) ** (1 / 2.4) - 0.055)

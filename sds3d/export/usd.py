@@ -15,7 +15,8 @@ from sds3d.errors import ConfigError, ExportError
 from sds3d.export.glb import WORLD_TO_GLTF
 from sds3d.export.mesh import Mesh, corner_normals
 from sds3d.export.png import png_bytes
-from sds3d.export.read_mesh import linear_from_srgb, srgb_from_linear, welded
+from sds3d.export.read_mesh import welded
+from sds3d.mesh_files.reading import linear_from_srgb, srgb_from_linear
 
 LAYER, TEXTURE = "mesh.usdc", "color.png"
 NO_USD = "pip install 'sds3d[usd]' (29 MB), or export glb, which most programs read"

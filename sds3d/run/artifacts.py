@@ -21,12 +21,14 @@ from sds3d.export.info import read_info
 from sds3d.export.mesh import Mesh
 from sds3d.export.png import to_uint8, write_png
 from sds3d.export.splat_files import check_splat, check_splats_ply, write_splat, write_splats_ply, write_verified_splats
+from sds3d.export.textured import write_textured
 from sds3d.export.video import write_orbit, write_turntable
 from sds3d.export.views import SceneViews
 from sds3d.metrics.mesh import tunnel_count
 from sds3d.metrics.roughness import crease_figures
 from sds3d.scenes.base import Scene, SceneConfig
 from sds3d.scenes.image import ImageScene
+from sds3d.scenes.mesh import MeshConfig
 
 
 class SceneExport:
@@ -91,7 +93,7 @@ def _is_ours(path: Path) -> bool:
 
 def artifacts_of(scene: SceneConfig) -> list[str]:
     """Names of all results that a kind of scene can give."""
-    known = scene.artifacts
+    known = scene.results
     more = [name for name in (*MESHES, "check", "turntable") if "glb" in known]
     return [*known, *(name for name in [*more, *(["splat"] if "ply" in known else [])] if name not in known)]
 
@@ -160,6 +162,11 @@ def _write(name: str, made: SceneExport, path: Path) -> dict[str, Any]:
         case "check":
             write_png(draw_comparison(made.mesh, made.truth), path)
             facts = {"views": len(made.truth.cameras)}
+        case "textured":
+            config = made.config.final.scene
+            assert isinstance(config, MeshConfig)
+            assert config.source is not None
+            facts = write_textured(scene, config.source, made.config.export.texture_size, path)
         case "turntable":
             write_turntable(scene, made.mesh, path)
         case _:
@@ -180,6 +187,7 @@ ARTIFACTS = {  # names of files, in the order of writing: what can be refused co
     "image": "image.png",
     "sheet": "sheet.png",
     "orbit": "orbit.mp4",
+    "textured": "textured.glb",
     "ply": "splats.ply",
     "splat": "splats.splat",
     **{name: f"mesh.{file_format}" for name, file_format in MESHES.items()},

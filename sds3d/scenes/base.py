@@ -113,6 +113,11 @@ class SceneConfig(Options, ABC):
     state_shape: ClassVar[tuple[str, ...]] = ()
     background: Background = RandomBackground()
 
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The `artifacts` of a scene with these options."""
+        return self.artifacts
+
     def check(self, device: torch.device) -> None:
         """ConfigError or ExtensionUnavailable, before a run begins, where this machine cannot do what it needs."""
 

@@ -9,15 +9,17 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from sds3d.cameras import orbit, project
 from sds3d.errors import ConfigError
+from sds3d.mesh_files import MeshSource, read_user_mesh
 from sds3d.ops.creases import crease_normals
 from sds3d.ops.extension import BUILD_COMMAND, backend_info, compiled
 from sds3d.ops.finish import finish
@@ -28,6 +30,7 @@ from sds3d.ops.rasterize_triangles import TriangleImage, interpolate, rasterize_
 from sds3d.ops.triangle_geometry import area_vectors, face_normals, surface_samples, vertex_normals
 from sds3d.options import Options
 from sds3d.scenes.base import PICTURE, ParamGroup, RenderContext, SceneConfig
+from sds3d.scenes.file_mesh import movable, take_colors
 from sds3d.scenes.palette import find_palette
 from sds3d.scenes.shading import Light, ShadingConfig, Sun, draw_light
 from sds3d.scenes.surface_color import FEATURES, ColorField, PaletteField
@@ -101,10 +104,25 @@ class MeshConfig(SceneConfig):
     ] = None
     shading: Annotated[ShadingConfig | None, Field(description="Random light in training; null for none")] = None
     colors: ColorGridConfig = ColorGridConfig()
+    source: Annotated[MeshSource | None, Field(description="A file to begin as; null: a ball")] = None
+    geometry: Annotated[
+        Literal["free", "fixed"], Field(description="Whether vertices move; fixed: they are the file's, to be textured")
+    ] = "free"
+
+    @model_validator(mode="after")
+    def _has_a_file(self) -> "MeshConfig":
+        if self.geometry == "fixed" and self.source is None:
+            raise ValueError("geometry = fixed needs a file: source.path")
+        return self
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """A fixed mesh is the person's file again."""
+        return ("sheet", "orbit", "textured") if self.geometry == "fixed" else self.artifacts
 
     def build(self, generator: torch.Generator) -> "Mesh":
-        """A fresh scene on the CPU: a grey ball."""
-        return Mesh(self, generator)
+        """A fresh scene on the CPU: a grey ball, or the file. ConfigError for a file that cannot be used."""
+        return (FixedMesh if self.geometry == "fixed" else Mesh)(self, generator)
 
     def check(self, device: torch.device) -> None:
         """Finishing is there in C++ only."""
@@ -132,12 +150,21 @@ class Mesh(nn.Module):
         self.config = config
         field = PaletteField if config.colors.palette else ColorField
         self.color_field = field(config.colors.grid(), config.colors.hidden, BOUND_RADIUS, generator)
+        self._begin()
+        self.register_buffer("finished", torch.tensor(False))
+        self.register_load_state_dict_pre_hook(_take_on_faces)
+
+    def _begin(self) -> None:
+        """As the file's surface in its colours, or as a ball."""
+        if self.config.source is not None:
+            file = read_user_mesh(self.config.source)
+            self.set_surface(*movable(file))
+            take_colors(self.color_field, file)
+            return
         import trimesh  # slow to import
 
         ball = trimesh.creation.icosphere(4, START_RADIUS)
         self.set_surface(torch.tensor(ball.vertices, dtype=torch.float32), torch.tensor(ball.faces).int())
-        self.register_buffer("finished", torch.tensor(False))
-        self.register_load_state_dict_pre_hook(_take_on_faces)
 
     def set_surface(self, vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> None:
         """Another surface, corners counter-clockwise seen from outside. An optimizer of the old one is void."""
@@ -158,6 +185,10 @@ class Mesh(nn.Module):
     def vertices(self) -> Float[Tensor, "V 3"]:
         """v, differentiable in u."""
         return self._steps.to_v(self.raw_vertices)
+
+    def normals(self, vertices: Float[Tensor, "V 3"]) -> Float[Tensor, "V 3"]:
+        """Unit normals of the vertices, smooth over the surface."""
+        return vertex_normals(vertices, self.faces)
 
     def render(
         self, cameras: Cameras, background: Float[Tensor, "B 3"], context: RenderContext = PICTURE
@@ -181,7 +212,7 @@ class Mesh(nn.Module):
         if self.config.shading is not None and context.lit and context.generator is not None:
             lamps = draw_light(self.config.shading, cameras, context.progress, context.generator)
         vertices = self.vertices()
-        normals, normal_of = vertex_normals(vertices, self.faces), self.faces
+        normals, normal_of = self.normals(vertices), self.faces
         whole = len(cameras)
         if not torch.is_grad_enabled():
             if self.finished:  # a picture shows its creases, as the exported mesh has them
@@ -276,6 +307,10 @@ class Mesh(nn.Module):
         norm = vertices.norm(dim=-1, keepdim=True)
         if bool((norm > BOUND_RADIUS).any()):
             self.raw_vertices.copy_(self._steps.to_u(vertices * (BOUND_RADIUS / norm).clamp_max(1.0)))
+        self._find_palette(step, steps, optimizer)
+
+    def _find_palette(self, step: int, steps: int, optimizer: Optimizer) -> None:
+        """From free colours, where there is none yet and it is time."""
         field = self.color_field
         if isinstance(field, PaletteField) and not field.has_palette and step + 1 >= PALETTE_AT * steps:
             generator = torch.Generator().manual_seed(0)
@@ -358,6 +393,59 @@ def surface_points(
     corners, faces = vertices.cpu(), faces.cpu()
     face, shares = surface_samples(corners, faces, count, generator)
     return (corners[faces.long()[face]] * shares[..., None]).sum(dim=1).to(vertices.device)
+
+
+class FixedMesh(Mesh):
+    """The file's triangles as they are, with its own normals: only the colours are optimized, and only they are saved.
+
+    Vertices at one place count as one where outlines are looked for, so that seams are no borders.
+    """
+
+    def _begin(self) -> None:
+        assert self.config.source is not None
+        vertices, normals, faces = read_user_mesh(self.config.source).corners()
+        places, owner = np.unique(vertices.round(6), axis=0, return_inverse=True)
+        first = np.zeros(len(places), dtype=np.int64)
+        first[owner.reshape(-1)] = np.arange(len(vertices))
+        tensors = {
+            "raw_vertices": torch.from_numpy(vertices).float(),
+            "own_normals": torch.from_numpy(normals).float(),
+            "faces": torch.from_numpy(faces).int(),
+            "welded": torch.from_numpy(first[owner.reshape(-1)][faces]).int(),
+        }
+        for name, tensor in tensors.items():  # the run folder has the file
+            self.register_buffer(name, tensor, persistent=False)
+        self._prepare(len(vertices))
+
+    def _prepare(self, vertices: int) -> None:
+        self._edges = mesh_edges(getattr(self, "welded", self.faces))
+
+    def vertices(self) -> Float[Tensor, "V 3"]:
+        """As the file has them, in the world."""
+        return self.raw_vertices
+
+    def normals(self, vertices: Float[Tensor, "V 3"]) -> Float[Tensor, "V 3"]:
+        """The file's."""
+        return self.own_normals  # type: ignore[return-value]
+
+    def param_groups(self) -> list[ParamGroup]:
+        """The colours."""
+        return [group for group in super().param_groups() if group.name != "vertices"]
+
+    def regularizers(self, out: RenderOutput) -> Mapping[str, Float[Tensor, ""]]:
+        """That of the colours; the others are about the shape."""
+        assert isinstance(out.aux, MeshTrace), f"not a render of this scene: {type(out.aux)}"
+        return {} if out.aux.border is None else {"border": out.aux.border}
+
+    @torch.no_grad()
+    def after_step(self, step: int, steps: int, out: RenderOutput, optimizer: Optimizer) -> None:
+        """Find a palette where it is time."""
+        self._find_palette(step, steps, optimizer)
+
+    @property
+    def is_finished(self) -> bool:
+        """It stays as it is."""
+        return True
 
 
 def _take_on_faces(scene: Mesh, state: dict[str, Any], prefix: str, *_: object) -> None:

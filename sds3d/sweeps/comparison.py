@@ -83,7 +83,7 @@ def run_folder(config: RunConfig) -> str:
 
 def page(config: RunConfig, rows: list[Row]) -> str:
     """The HTML page beside the image."""
-    image = ARTIFACTS[config.final.scene.artifacts[0]]  # a sheet, or the flat image
+    image = ARTIFACTS[config.final.scene.results[0]]  # a sheet, or the flat image
     return render_page("compare", config=config, rows=rows, columns=COLUMNS, image=image, sheet=SHEET)
 
 

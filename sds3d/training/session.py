@@ -88,7 +88,7 @@ class Session:
             trainer, warnings = self._prepare()
             if not self._resumed:
                 self.folder = held.enter_context(RunFolder.claim(self.folder.path))
-                self.folder.write_config(self.config)
+                self.config = self.folder.write_config(self.config)
             self._begun, config = begun - trainer.seconds.get(TOTAL, 0.0), self.config
             started = events.Started(config.prompt, self.out_dir, str(trainer.device), trainer.step, config.steps)
             first: list[events.Event] = [started, *(events.Warned(message) for message in warnings)]
@@ -168,7 +168,7 @@ class Session:
 
     def draw(self, views: int = 8, size: int = 256) -> list[Path]:
         """Draw the pictures again: `views` views on the sheet, `size` pixels a side."""
-        made = self.made().parts.scene.artifacts
+        made = self.made().parts.scene.results
         names = [ARTIFACTS[name] for name in made if name in ("image", "sheet", "orbit")]
         written = []
         for number, scene in enumerate(self.scenes(), start=1):
@@ -349,7 +349,7 @@ class Session:
         if len(scenes) > 1:
             write_preview(scenes, self.out_dir / OVERVIEW, size=192)
             yield events.Exported(self.out_dir / OVERVIEW)
-        for index, file_format in itertools.product(range(len(scenes)), trainer.config.scene.artifacts):
+        for index, file_format in itertools.product(range(len(scenes)), trainer.config.scene.results):
             if self._ending is events.Stop or any(isinstance(command, events.Stop) for command in self._mailbox):
                 yield events.Finished(interrupted=True)  # the last step is saved: resuming goes on here
                 return

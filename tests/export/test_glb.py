@@ -10,7 +10,7 @@ import trimesh
 from sds3d.errors import ExportError, OutputError
 from sds3d.export.glb import glb_bytes, read_glb, write_glb
 from sds3d.export.mesh import Mesh
-from sds3d.export.read_mesh import linear_from_srgb, srgb_from_linear
+from sds3d.mesh_files.reading import linear_from_srgb, srgb_from_linear
 
 
 def tetrahedron():

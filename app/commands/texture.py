@@ -1,0 +1,161 @@
+"""`sds3d texture` and `sds3d refine`: runs that begin as a mesh that is there already."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Argument, BadParameter, Option
+
+from .. import shared_options as shared
+from ..arguments import overrides_of, parse_settings, prior_option, refuse_together
+from ..exit_codes import say_note
+from ..shared_options import Output
+from .generate import report_checks, run
+
+if TYPE_CHECKING:
+    from sds3d import RunConfig
+
+STEPS = 250
+# Of the embedded prior. At its usual times it paints the object that it has in mind, and leaves grey where that ends.
+TEXTURE_TIMES = {"timesteps.t_min": 0.3, "timesteps.t_max": 0.9}
+REFINE_T_MAX = 0.6  # of priors for large images: higher times would make another object of it
+
+File = Annotated[Path, Argument(metavar="FILE", help="a mesh: glb, gltf, obj, ply or stl")]
+Words = Annotated[str, Argument(metavar="PROMPT", help="how it should look, in one pair of quotes")]
+Up = Annotated[str | None, Option(metavar="AXIS", help="the file's axis that points up: x, y, z, -x, -y or -z")]
+Front = Annotated[str | None, Option(metavar="AXIS", help="the file's axis that the front looks along")]
+Out = Annotated[Path | None, Output(metavar="DIR", help="run folder; default outputs/PROMPT-SEED")]
+DryRun = Annotated[bool, Output("--dry-run", help="only draw the mesh as it was read, and say what was found")]
+
+
+def texture(
+    file: File,
+    prompt: Words,
+    settings: shared.Settings = None,
+    up: Up = None,
+    front: Front = None,
+    steps: shared.Steps = None,
+    seed: shared.Seed = None,
+    negative_prompt: shared.Negative = None,
+    image: shared.Image = None,
+    config_file: shared.ConfigFile = None,
+    assignments: shared.AnyOption = None,
+    prior: shared.Prior = None,
+    guidance: shared.Guidance = None,
+    device: shared.Device = None,
+    out: Out = None,
+    dry_run: DryRun = False,
+    strict: shared.Strict = False,
+    quiet: shared.Quiet = False,
+    as_json: shared.Events = False,
+) -> int:
+    """Paint the mesh in FILE, its shape and UVs untouched: textured.glb is the same file with other base colours."""
+    refuse_together("--json", as_json, {"--quiet": quiet})
+    options = {
+        "prompt": prompt,
+        "negative_prompt": negative_prompt,
+        "prior": prior_option(prior),
+        "reference_image.path": None if image is None else str(image),
+        "guidance": guidance,
+        "steps": steps,
+        "seed": seed,
+        "device": device,
+    }
+    scene = {"geometry": "fixed", "path": file, "up": up, "front": front}
+    given = overrides_of(options, parse_settings([*(assignments or []), *(settings or [])]))
+    config = _config(config_file, scene, given)
+    if config.prior.name == "embedded" and not config.said.get("timesteps"):
+        config = _config(config_file, scene, {**given, **TEXTURE_TIMES})
+    return _run(config, out, dry_run, strict, quiet, as_json)
+
+
+def refine(
+    what: Annotated[Path, Argument(metavar="RUN|FILE", help="a finished run, or a mesh: glb, gltf, obj, ply or stl")],
+    prompt: Annotated[
+        str | None, Argument(metavar="PROMPT", help="what it is; of a run, the default is its own")
+    ] = None,
+    settings: shared.Settings = None,
+    up: Up = None,
+    front: Front = None,
+    steps: shared.Steps = None,
+    seed: shared.Seed = None,
+    negative_prompt: shared.Negative = None,
+    image: shared.Image = None,
+    config_file: shared.ConfigFile = None,
+    assignments: shared.AnyOption = None,
+    prior: shared.Prior = None,
+    guidance: shared.Guidance = None,
+    device: shared.Device = None,
+    out: Out = None,
+    dry_run: DryRun = False,
+    strict: shared.Strict = False,
+    quiet: shared.Quiet = False,
+    as_json: shared.Events = False,
+) -> int:
+    """Go on from the closed mesh of RUN or FILE, shape and colours: the result is a run with a mesh of its own."""
+    refuse_together("--json", as_json, {"--quiet": quiet})
+    file = what
+    if what.is_dir():
+        from sds3d import RunFolder
+        from sds3d.errors import ConfigError
+
+        folder = RunFolder(what)
+        ran = folder.config()
+        file, prompt = folder.artifact("glb"), prompt or ran.prompt
+        if not file.is_file():
+            raise ConfigError(f"{what} has no {file.name}", hint="finish the run, or sds3d export it")
+        config_file = config_file or folder.config_file
+    if prompt is None:
+        raise BadParameter('say what it is, such as sds3d refine mug.glb "a red mug"')
+    options = {
+        "prompt": prompt,
+        "negative_prompt": negative_prompt,
+        "prior": prior_option(prior),
+        "reference_image.path": None if image is None else str(image),
+        "guidance": guidance,
+        "steps": steps,
+        "seed": seed,
+        "device": device,
+    }
+    scene = {"geometry": "free", "path": file, "up": up, "front": front}
+    given = overrides_of(options, parse_settings([*(assignments or []), *(settings or [])]))
+    return _run(refine_config(config_file, scene, given), out, dry_run, strict, quiet, as_json)
+
+
+def refine_config(config_file: Path | None, scene: dict[str, Any], given: dict[str, Any]) -> "RunConfig":
+    """Priors of large images begin at lower times, unless others are said."""
+    config = _config(config_file, scene, given)
+    is_said = "t_max" in config.said.get("timesteps", {})
+    if is_said or config.prior.name in ("embedded", "analytic"):
+        return config
+    return _config(config_file, scene, {**given, "timesteps.t_max": REFINE_T_MAX})
+
+
+def _config(config_file: Path | None, scene: dict[str, Any], given: dict[str, Any]) -> "RunConfig":
+    from sds3d import load_config
+
+    begin = {"steps": STEPS, "stages": [], "scene.name": "mesh", "scene.geometry": scene["geometry"]}
+    begin |= {f"scene.source.{key}": str(scene[key]) for key in ("path", "up", "front") if scene[key] is not None}
+    return load_config(config_file, None, {**begin, **given})
+
+
+def _run(config: "RunConfig", out: Path | None, dry_run: bool, strict: bool, quiet: bool, as_json: bool) -> int:
+    from sds3d import Session
+
+    session = Session(config, out, strict=strict)
+    if not dry_run:
+        return run(session, quiet, as_json)
+    from sds3d.export.textured import draw_as_read, warnings_of
+    from sds3d.scenes import MeshConfig
+
+    picture = session.out_dir.with_name(f"{session.out_dir.name}-as-read.png")
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    assert isinstance(config.scene, MeshConfig)
+    assert config.scene.source is not None
+    mesh = draw_as_read(config.scene.source, picture)
+    if not as_json:
+        for line in mesh.describe():
+            say_note(line)
+        for warning in warnings_of(mesh):
+            say_note(f"warning: {warning}")
+        print(picture)
+    return report_checks(session, "", quiet, as_json)

@@ -1,0 +1,137 @@
+"""`sds3d texture` and `sds3d refine`, in this process, with the analytic prior."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trimesh
+
+from sds3d import Session
+from sds3d.config import resolve
+from sds3d.run.events import Finished, StepDone, Stop
+from sds3d.run.folder import RunFolder
+from sds3d_app.cli import invoke
+from sds3d_app.commands.texture import refine_config
+
+pytestmark = pytest.mark.exports
+TINY = {
+    "prior": {"name": "analytic", "size": 16},
+    "cameras": {"views": 1, "size": 16},
+    "steps": 4,
+    "checkpoint_every": 2,
+    "preview_every": 0,
+    "export": {"texture_size": 64},
+}
+
+
+@pytest.fixture(autouse=True)
+def without_video(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sds3d.run.artifacts.write_orbit", lambda scene, path: path.write_bytes(b"a video"))
+    monkeypatch.setattr("sds3d.scenes.file_mesh.FIT_STEPS", 3)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A ball as .gltf with its data beside it."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name, data in trimesh.creation.icosphere(3).export(file_type="gltf").items():
+        (folder / ("ball.gltf" if name.endswith(".gltf") else name)).write_bytes(data)
+    (tmp_path / "tiny.json").write_text(json.dumps(TINY))
+    return folder / "ball.gltf"
+
+
+def tiny(path: Path, **options: Any) -> Any:
+    scene = {"name": "mesh", "geometry": "fixed", "source": {"path": str(path)}}
+    return resolve({"prompt": "a red ball", **TINY, "scene": scene, **options})
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_run_has_the_textured_file_and_leaves_the_users_alone(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = contents(file.parent)
+    out, options = tmp_path / "run", ["--config", str(tmp_path / "tiny.json")]
+    assert invoke(["texture", str(file), "a red ball", *options, "--out", str(out)]) == 0
+    assert "textured.glb" in capsys.readouterr().out
+    assert contents(file.parent) == mine
+    assert contents(out / "source") == mine
+    assert {"sheet.png", "textured.glb", "report.json"} < {path.name for path in out.iterdir()}
+    assert not (out / "mesh.glb").exists()
+    assert len(trimesh.load_mesh(out / "textured.glb", process=False).faces) == 1280
+    assert invoke(["export", str(out), "--format", "textured"]) == 0
+    assert invoke(["export", str(out), "--format", "glb"]) == 2
+    assert "known: sheet, orbit, textured" in capsys.readouterr().err
+
+
+def test_resume_needs_neither_the_users_file_nor_the_old_place(file: Path, tmp_path: Path) -> None:
+    whole = Session(tiny(file), tmp_path / "whole")
+    assert not list(whole.run())[-1].interrupted
+    session = Session(tiny(file), tmp_path / "run")
+    for event in session.run():
+        if isinstance(event, StepDone) and event.step == 3:
+            session.send(Stop())
+    shutil.rmtree(file.parent)
+    moved = (tmp_path / "run").rename(tmp_path / "elsewhere")
+    assert RunFolder(moved).config().mesh_file == moved / "source" / "ball.gltf"
+    last = list(Session.resume(moved).run())[-1]
+    assert isinstance(last, Finished)
+    assert not last.interrupted
+    results = [(tmp_path / name / "textured.glb").read_bytes() for name in ("whole", "elsewhere")]
+    assert results[0] == results[1]
+
+
+def test_dry_run_draws_a_picture_and_says_what_was_found(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path.name for path in tmp_path.iterdir()}
+    options = ["--config", str(tmp_path / "tiny.json"), "--out", str(tmp_path / "run"), "--dry-run", "--up", "z"]
+    assert invoke(["texture", str(file), "a red ball", *options]) == 0
+    said = capsys.readouterr()
+    assert said.out.strip() == str(tmp_path / "run-as-read.png")
+    assert "1,280 triangles in 1 parts" in said.err
+    assert "up is +z (as you said), the front looks along -y" in said.err
+    assert "without UVs" in said.err
+    assert {path.name for path in tmp_path.iterdir()} - before == {"run-as-read.png"}
+
+
+def test_refine_ends_with_a_mesh_of_its_own_and_a_run_can_be_refined(file: Path, tmp_path: Path) -> None:
+    options = ["--config", str(tmp_path / "tiny.json"), "--set", "scene.finish=0", "--quiet"]
+    assert invoke(["refine", str(file), "a red ball", *options, "--out", str(tmp_path / "first")]) == 0
+    mesh = trimesh.load_mesh(tmp_path / "first" / "mesh.glb")
+    mesh.merge_vertices(merge_tex=True, merge_norm=True)
+    assert mesh.is_watertight
+    assert 1.0 < mesh.extents.max() < 1.9
+    assert invoke(["refine", str(tmp_path / "first"), *options, "--out", str(tmp_path / "second")]) == 0
+    config = RunFolder(tmp_path / "second").config()
+    assert config.prompt == "a red ball"
+    assert config.mesh_file == tmp_path / "second" / "source" / "mesh.glb"
+
+
+def test_refine_says_what_it_cannot_do(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["refine", str(file)]) == 2
+    assert "say what it is" in capsys.readouterr().err
+    body = trimesh.creation.icosphere(2)
+    body.update_faces(body.triangles_center[:, 2] < 0.5)
+    body.export(tmp_path / "bowl.ply")
+    options = ["--config", str(tmp_path / "tiny.json"), "--out", str(tmp_path / "run")]
+    assert invoke(["refine", str(tmp_path / "bowl.ply"), "a bowl", *options]) == 2
+    assert "edges at the borders of holes (close it first; sds3d texture takes it as it is)" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert invoke(["texture", str(tmp_path / "no.glb"), "a bowl", *options]) == 2
+    assert "there is no file" in capsys.readouterr().err
+
+
+def test_refine_with_a_prior_of_large_images_begins_at_lower_times() -> None:
+    scene = {"geometry": "free", "path": "a.glb", "up": None, "front": "x"}
+    given: dict[str, Any] = {"prompt": "a mug", "prior": {"name": "diffusers", "model": "somebody/something"}}
+    config = refine_config(None, scene, given)
+    assert config.timesteps.t_max == 0.6
+    assert (config.scene.source.front, config.scene.source.up, config.stages) == ("x", None, ())
+    assert refine_config(None, scene, {**given, "timesteps.t_max": 0.8}).timesteps.t_max == 0.8
+    assert refine_config(None, scene, {"prompt": "a mug"}).timesteps.t_max > 0.9
