@@ -12,7 +12,7 @@ from sds3d.scenes.palette import MOST, to_shades
 
 FEATURES = 2  # numbers in each entry of the table
 INIT_TABLE = 1e-4  # entries start in +- this: one flat colour
-FIT_BATCH = 8192  # points a step
+FIT_BATCH = 4096  # points a step
 FIRST_CHOICE = 0.1  # weights of a palette's choice start in +- this
 SHARPEN_FROM, SHARPNESS = 0.2, 10.0  # of a palette: from which part of the run, and to which value at its end
 BORDER_STEP = 0.025  # world units, about a pixel of the embedded prior

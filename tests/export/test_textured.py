@@ -39,6 +39,8 @@ class ByPlace(nn.Module):
     def forward(self, points: torch.Tensor) -> torch.Tensor:
         return (points + 1) / 2
 
+    finished = forward
+
 
 def textured(path: Path, out: Path, **options: Any) -> dict[str, Any]:
     source = MeshSource(path=str(path), **options)
