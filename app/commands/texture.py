@@ -13,6 +13,7 @@ from .generate import report_checks, run
 
 if TYPE_CHECKING:
     from sds3d import RunConfig
+    from sds3d.options import Schedule
 
 STEPS = 250
 # Of the embedded prior. At its usual times it paints the object that it has in mind, and leaves grey where that ends.
@@ -127,7 +128,14 @@ def refine_config(config_file: Path | None, scene: dict[str, Any], given: dict[s
     is_said = "t_max" in config.said.get("timesteps", {})
     if is_said or config.prior.name in ("embedded", "analytic"):
         return config
-    return _config(config_file, scene, {**given, "timesteps.t_max": REFINE_T_MAX})
+    return _config(config_file, scene, {**given, "timesteps.t_max": _at_most(REFINE_T_MAX, config.timesteps.t_max)})
+
+
+def _at_most(limit: float, t_max: "float | Schedule") -> Any:
+    """The upper end of the times, a number or a schedule, nowhere above the limit."""
+    if isinstance(t_max, float):
+        return min(t_max, limit)
+    return {**t_max.model_dump(), "start": min(t_max.start, limit), "end": min(t_max.end, limit)}
 
 
 def _config(config_file: Path | None, scene: dict[str, Any], given: dict[str, Any]) -> "RunConfig":

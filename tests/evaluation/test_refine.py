@@ -21,6 +21,7 @@ from sds3d.ops.remesh import edge_length_for, remesh
 from sds3d.priors.embedded.captions import build, parse
 from sds3d.priors.embedded.render import render_solids
 from sds3d.training.session import Session
+from tests.sizes import FULL
 
 PROMPT = "a white house with a red roof"
 NOISE, BLURS = 0.015, 60  # world units; rounds over which each vertex takes the mean colour of its neighbours
@@ -63,7 +64,7 @@ def scores(scene, solids: list, file: UserMesh) -> tuple[float, float, float]:
     return chamfer(truth, body), normal_error(truth, body), psnr(float(error))
 
 
-@pytest.mark.slow
+@pytest.mark.skipif(not FULL, reason="minutes of optimization: make test-reliability runs it")
 @pytest.mark.timeout(1800)
 @pytest.mark.exports
 def test_refining_repairs_a_damaged_house(tmp_path: Path) -> None:

@@ -120,10 +120,10 @@ def test_refine_says_what_it_cannot_do(file: Path, tmp_path: Path, capsys: pytes
     body.update_faces(body.triangles_center[:, 2] < 0.5)
     body.export(tmp_path / "bowl.ply")
     options = ["--config", str(tmp_path / "tiny.json"), "--out", str(tmp_path / "run")]
-    assert invoke(["refine", str(tmp_path / "bowl.ply"), "a bowl", *options]) == 2
+    assert invoke(["refine", str(tmp_path / "bowl.ply"), "a red ball", *options]) == 2
     assert "edges at the borders of holes (close it first; sds3d texture takes it as it is)" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
-    assert invoke(["texture", str(tmp_path / "no.glb"), "a bowl", *options]) == 2
+    assert invoke(["texture", str(tmp_path / "no.glb"), "a red ball", *options]) == 2
     assert "there is no file" in capsys.readouterr().err
 
 
@@ -131,7 +131,9 @@ def test_refine_with_a_prior_of_large_images_begins_at_lower_times() -> None:
     scene = {"geometry": "free", "path": "a.glb", "up": None, "front": "x"}
     given: dict[str, Any] = {"prompt": "a mug", "prior": {"name": "diffusers", "model": "somebody/something"}}
     config = refine_config(None, scene, given)
-    assert config.timesteps.t_max == 0.6
+    assert (config.timesteps.t_max.start, config.timesteps.t_max.end) == (0.6, 0.5)
     assert (config.scene.source.front, config.scene.source.up, config.stages) == ("x", None, ())
-    assert refine_config(None, scene, {**given, "timesteps.t_max": 0.8}).timesteps.t_max == 0.8
+    assert refine_config(None, scene, {**given, "timesteps": "uniform"}).timesteps.t_max == 0.6
+    said = {**given, "timesteps": {"name": "uniform", "t_max": 0.8}}
+    assert refine_config(None, scene, said).timesteps.t_max == 0.8
     assert refine_config(None, scene, {"prompt": "a mug"}).timesteps.t_max > 0.9
