@@ -46,7 +46,7 @@ test-reliability: install  ## the promises of docs/reliability.md at their full 
 test-ui: install  ## the web page in a real browser (Chromium, or SDS3D_CHROMIUM=/path)
 	@command -v chromium >/dev/null || [ -n "$$SDS3D_CHROMIUM" ] || apt-get install -y -qq chromium \
 	  || { echo "no Chromium: install it, or set SDS3D_CHROMIUM=/path/to/it"; exit 1; }
-	SDS3D_BROWSER=1 $(PYTEST) tests/app/ui --timeout 150 --maxfail 2 $(ARGS)
+	SDS3D_BROWSER=1 $(PYTEST) tests/app/ui --timeout 240 --maxfail 2 $(ARGS)
 
 # Khronos' glTF validator (npm) and Blender as a Python module (pip, 1 GB, GPL, so in an environment of its own; Python
 # 3.11).

@@ -37,7 +37,7 @@ SPLATS = {
     "export.texture_size": 64,
 }
 ENDLESS = 1_000_000  # steps: until somebody stops it
-PATIENCE = 120.0  # seconds, for what takes ten on a quiet machine; what cannot come any more is not waited for
+PATIENCE = 200.0  # seconds, for what takes ten on a quiet machine; what cannot come any more is not waited for
 ENDED = ("done", "stopped", "failed")
 
 Result = TypeVar("Result")
