@@ -27,6 +27,7 @@ ROOMS = {
     "prompts": (1.5, BLUE, "words to embeddings, by view"),
     "priors": (2.55, BLUE, "frozen 2D diffusion models"),
     "scenes": (0.35, GREEN, "splats, radiance field, image"),
+    "mesh_files": (0.9, GREEN, "meshes that people have"),
     "reference_image": (2.15, BLUE, "a picture to match"),
     "cameras": (1.8, GREEN, "orbits, rays"),
     "ops": (0.0, GREEN, "compiled ops and references"),
