@@ -14,7 +14,11 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ["setup.py", "pyproject.toml", "README.md", "LICENSE", "sds3d", "app", "assets", "cuda_ext"]
 QUICK = ["--steps", "2", "--set", "scene.count=64", "cameras.views=1", "export.resolution=32", "export.faces=2000"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]  # one worker, so that it is built once
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("wheel"),  # one worker, so that it is built once
+    pytest.mark.timeout(900),  # a slow machine compiles and installs for minutes
+]
 
 
 def run(*command: str | Path, cwd: Path) -> str:
