@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 STEPS = 250
 # Of the embedded prior. At its usual times it paints the object that it has in mind, and leaves grey where that ends.
 TEXTURE_TIMES = {"timesteps.t_min": 0.3, "timesteps.t_max": 0.9}
-REFINE_T_MAX = 0.6  # of priors for large images: higher times would make another object of it
+REFINE_T_MIN, REFINE_T_MAX = 0.02, 0.5  # higher times would make another object of it
 
 File = Annotated[Path, Argument(metavar="FILE", help="a mesh: glb, gltf, obj, ply or stl")]
 Words = Annotated[str, Argument(metavar="PROMPT", help="how it should look, in one pair of quotes")]
@@ -123,12 +123,15 @@ def refine(
 
 
 def refine_config(config_file: Path | None, scene: dict[str, Any], given: dict[str, Any]) -> "RunConfig":
-    """Priors of large images begin at lower times, unless others are said."""
+    """Times begin lower than those of a new object, unless others are said."""
     config = _config(config_file, scene, given)
-    is_said = "t_max" in config.said.get("timesteps", {})
-    if is_said or config.prior.name in ("embedded", "analytic"):
+    if "t_max" in config.said.get("timesteps", {}):
         return config
-    return _config(config_file, scene, {**given, "timesteps.t_max": _at_most(REFINE_T_MAX, config.timesteps.t_max)})
+    from sds3d.config import option
+
+    t_max = _at_most(REFINE_T_MAX, option(config, "timesteps.t_max"))
+    times = {"timesteps.t_min": REFINE_T_MIN, "timesteps.t_max": t_max}
+    return _config(config_file, scene, {**given, **times})
 
 
 def _at_most(limit: float, t_max: "float | Schedule") -> Any:

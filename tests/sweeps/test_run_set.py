@@ -122,7 +122,7 @@ def test_a_run_without_a_surface_for_its_next_stage_hands_over_what_it_was(small
     list(runs.run())
     assert runs.finished()
     assert RunFolder(path).report()["parts"]["scene"] == "gaussians"
-    assert failure(path) == "there is no object to export"
+    assert failure(path) == "stage 2 cannot begin from the scene at step 3: there is no object to export"
     assert failure(other) is None
 
 

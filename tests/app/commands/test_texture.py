@@ -127,13 +127,13 @@ def test_refine_says_what_it_cannot_do(file: Path, tmp_path: Path, capsys: pytes
     assert "there is no file" in capsys.readouterr().err
 
 
-def test_refine_with_a_prior_of_large_images_begins_at_lower_times() -> None:
+def test_refine_begins_at_lower_times() -> None:
     scene = {"geometry": "free", "path": "a.glb", "up": None, "front": "x"}
     given: dict[str, Any] = {"prompt": "a mug", "prior": {"name": "diffusers", "model": "somebody/something"}}
     config = refine_config(None, scene, given)
-    assert (config.timesteps.t_max.start, config.timesteps.t_max.end) == (0.6, 0.5)
+    assert (config.timesteps.t_max.start, config.timesteps.t_max.end) == (0.5, 0.5)
     assert (config.scene.source.front, config.scene.source.up, config.stages) == ("x", None, ())
-    assert refine_config(None, scene, {**given, "timesteps": "uniform"}).timesteps.t_max == 0.6
+    assert refine_config(None, scene, {**given, "timesteps": "uniform"}).timesteps.t_max == 0.5
     said = {**given, "timesteps": {"name": "uniform", "t_max": 0.8}}
     assert refine_config(None, scene, said).timesteps.t_max == 0.8
-    assert refine_config(None, scene, {"prompt": "a mug"}).timesteps.t_max > 0.9
+    assert refine_config(None, scene, {"prompt": "a mug"}).timesteps.t_max == 0.5
