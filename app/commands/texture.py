@@ -51,18 +51,10 @@ def texture(
 ) -> int:
     """Paint the mesh in FILE, its shape and UVs untouched: textured.glb is the same file with other base colours."""
     refuse_together("--json", as_json, {"--quiet": quiet})
-    options = {
-        "prompt": prompt,
-        "negative_prompt": negative_prompt,
-        "prior": prior_option(prior),
-        "reference_image.path": None if image is None else str(image),
-        "guidance": guidance,
-        "steps": steps,
-        "seed": seed,
-        "device": device,
-    }
+    options: dict[str, Any] = {"prompt": prompt, "negative_prompt": negative_prompt, "guidance": guidance}
+    options |= {"steps": steps, "seed": seed, "device": device}
+    given = _given(options, prior, image, [*(assignments or []), *(settings or [])])
     scene = {"geometry": "fixed", "path": file, "up": up, "front": front}
-    given = overrides_of(options, parse_settings([*(assignments or []), *(settings or [])]))
     config = _config(config_file, scene, given)
     if config.prior.name == "embedded" and not config.said.get("timesteps"):
         config = _config(config_file, scene, {**given, **TEXTURE_TIMES})
@@ -107,31 +99,28 @@ def refine(
         config_file = config_file or folder.config_file
     if prompt is None:
         raise BadParameter('say what it is, such as sds3d refine mug.glb "a red mug"')
-    options = {
-        "prompt": prompt,
-        "negative_prompt": negative_prompt,
-        "prior": prior_option(prior),
-        "reference_image.path": None if image is None else str(image),
-        "guidance": guidance,
-        "steps": steps,
-        "seed": seed,
-        "device": device,
-    }
+    options: dict[str, Any] = {"prompt": prompt, "negative_prompt": negative_prompt, "guidance": guidance}
+    options |= {"steps": steps, "seed": seed, "device": device}
+    given = _given(options, prior, image, [*(assignments or []), *(settings or [])])
     scene = {"geometry": "free", "path": file, "up": up, "front": front}
-    given = overrides_of(options, parse_settings([*(assignments or []), *(settings or [])]))
     return _run(refine_config(config_file, scene, given), out, dry_run, strict, quiet, as_json)
 
 
+def _given(options: dict[str, Any], prior: str | None, image: Path | None, settings: list[str]) -> dict[str, Any]:
+    """What the command line says of a run's options."""
+    options |= {"prior": prior_option(prior), "reference_image.path": None if image is None else str(image)}
+    return overrides_of(options, parse_settings(settings))
+
+
 def refine_config(config_file: Path | None, scene: dict[str, Any], given: dict[str, Any]) -> "RunConfig":
-    """Times begin lower than those of a new object, unless others are said."""
-    config = _config(config_file, scene, given)
-    if "t_max" in config.said.get("timesteps", {}):
-        return config
+    """Times are lower than those of a new object; an end that is said stays."""
     from sds3d.config import option
 
-    t_max = _at_most(REFINE_T_MAX, option(config, "timesteps.t_max"))
-    times = {"timesteps.t_min": REFINE_T_MIN, "timesteps.t_max": t_max}
-    return _config(config_file, scene, {**given, **times})
+    config = _config(config_file, scene, given)
+    times = {"t_min": REFINE_T_MIN, "t_max": _at_most(REFINE_T_MAX, option(config, "timesteps.t_max"))}
+    said = config.said.get("timesteps", {})
+    unsaid = {f"timesteps.{name}": value for name, value in times.items() if name not in said}
+    return _config(config_file, scene, {**given, **unsaid})
 
 
 def _at_most(limit: float, t_max: "float | Schedule") -> Any:

@@ -163,7 +163,7 @@ def _write(name: str, made: SceneExport, path: Path) -> dict[str, Any]:
             write_png(draw_comparison(made.mesh, made.truth), path)
             facts = {"views": len(made.truth.cameras)}
         case "textured":
-            config = made.config.final.scene
+            config = made.parts.scene
             assert isinstance(config, MeshConfig)
             assert config.source is not None
             facts = write_textured(scene, config.source, made.config.export.texture_size, path)

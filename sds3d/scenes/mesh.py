@@ -126,7 +126,7 @@ class MeshConfig(SceneConfig):
 
     def check(self, device: torch.device) -> None:
         """Finishing is there in C++ only."""
-        if self.finish > 0 and not compiled():
+        if self.geometry == "free" and self.finish > 0 and not compiled():
             problem = f"scene.finish = {self.finish} needs sds3d's compiled kernels: {backend_info().reason}"
             raise ConfigError(problem, f"build them with: {BUILD_COMMAND}; or use scene.finish=0", "scene.finish")
 
@@ -401,6 +401,8 @@ class FixedMesh(Mesh):
     Vertices at one place count as one where outlines are looked for, so that seams are no borders.
     """
 
+    own_normals: Tensor
+
     def _begin(self) -> None:
         assert self.config.source is not None
         vertices, normals, faces = read_user_mesh(self.config.source).corners()
@@ -426,7 +428,7 @@ class FixedMesh(Mesh):
 
     def normals(self, vertices: Float[Tensor, "V 3"]) -> Float[Tensor, "V 3"]:
         """The file's."""
-        return self.own_normals  # type: ignore[return-value]
+        return self.own_normals
 
     def param_groups(self) -> list[ParamGroup]:
         """The colours."""

@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from sds3d.cameras import orbit
 from sds3d.errors import ConfigError
-from sds3d.scenes import MeshConfig, file_mesh
+from sds3d.scenes import MeshConfig, file_mesh, mesh
 from sds3d.scenes.base import RenderContext
 from sds3d.scenes.optimizer import OptimConfig, build_optimizer
 
@@ -53,6 +53,21 @@ def test_of_a_fixed_mesh_only_the_colours_move_and_are_saved(tmp_path: Path) -> 
     assert torch.equal(scene.vertices(), before)
     assert scene.color_field.table.grad.abs().sum() > 0
     assert scene.regularizers(out) == {}
+
+
+def test_a_fixed_mesh_finds_its_palette_half_way_and_pays_for_its_borders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mesh, "COLORED_POINTS", 500)
+    scene = make(trimesh.creation.icosphere(2), tmp_path / "a.ply", geometry="fixed", colors={"palette": True})
+    assert [group.name for group in scene.param_groups()] == ["colors", "palette"]
+    optimizer = build_optimizer(OptimConfig(), scene, None, [])
+    for step, found in ((0, False), (1, True)):
+        context = RenderContext(step / 4, frozenset({"border"}), torch.Generator().manual_seed(0))
+        out = scene.render(orbit(1, size=16), torch.zeros(1, 3), context)
+        assert scene.regularizers(out).keys() == {"border"}
+        scene.after_step(step, 4, out, optimizer)
+        assert scene.color_field.has_palette is found
 
 
 def test_a_free_mesh_begins_as_the_files_surface_in_its_colours(tmp_path: Path) -> None:

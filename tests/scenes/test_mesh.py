@@ -282,6 +282,7 @@ def test_kernels_that_are_missing_are_named_before_a_run(monkeypatch) -> None:
     with pytest.raises(ConfigError, match=r"scene.finish = 3 needs sds3d's compiled kernels.*build them with"):
         MeshConfig().check(torch.device("cpu"))
     MeshConfig(finish=0).check(torch.device("cpu"))
+    MeshConfig(geometry="fixed", source={"path": "a.glb"}).check(torch.device("cpu"))  # it is never finished
 
 
 def test_one_second_moment_for_all_vertices_and_adam_for_the_rest() -> None:

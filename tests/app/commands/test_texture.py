@@ -136,4 +136,6 @@ def test_refine_begins_at_lower_times() -> None:
     assert refine_config(None, scene, {**given, "timesteps": "uniform"}).timesteps.t_max == 0.5
     said = {**given, "timesteps": {"name": "uniform", "t_max": 0.8}}
     assert refine_config(None, scene, said).timesteps.t_max == 0.8
+    low = refine_config(None, scene, {"prompt": "a mug", "timesteps.t_min": 0.3}).timesteps
+    assert (low.t_min, low.t_max) == (0.3, 0.5)
     assert refine_config(None, scene, {"prompt": "a mug"}).timesteps.t_max == 0.5
