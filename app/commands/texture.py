@@ -55,10 +55,7 @@ def texture(
     options |= {"steps": steps, "seed": seed, "device": device}
     given = _given(options, prior, image, [*(assignments or []), *(settings or [])])
     scene = {"geometry": "fixed", "path": file, "up": up, "front": front}
-    config = _config(config_file, scene, given)
-    if config.prior.name == "embedded" and not config.said.get("timesteps"):
-        config = _config(config_file, scene, {**given, **TEXTURE_TIMES})
-    return _run(config, out, dry_run, strict, quiet, as_json)
+    return _run(texture_config(config_file, scene, given), out, dry_run, strict, quiet, as_json)
 
 
 def refine(
@@ -110,6 +107,15 @@ def _given(options: dict[str, Any], prior: str | None, image: Path | None, setti
     """What the command line says of a run's options."""
     options |= {"prior": prior_option(prior), "reference_image.path": None if image is None else str(image)}
     return overrides_of(options, parse_settings(settings))
+
+
+def texture_config(config_file: Path | None, scene: dict[str, Any], given: dict[str, Any]) -> "RunConfig":
+    """Colours stay soft, unless a palette is said: of what the prior leaves undecided it would make hard patches."""
+    given = {"scene.colors.palette": False, **given}
+    config = _config(config_file, scene, given)
+    if config.prior.name == "embedded" and not config.said.get("timesteps"):
+        config = _config(config_file, scene, {**given, **TEXTURE_TIMES})
+    return config
 
 
 def refine_config(config_file: Path | None, scene: dict[str, Any], given: dict[str, Any]) -> "RunConfig":

@@ -13,7 +13,7 @@ from sds3d.config import resolve
 from sds3d.run.events import Finished, StepDone, Stop
 from sds3d.run.folder import RunFolder
 from sds3d_app.cli import invoke
-from sds3d_app.commands.texture import refine_config
+from sds3d_app.commands.texture import refine_config, texture_config
 
 pytestmark = pytest.mark.exports
 TINY = {
@@ -125,6 +125,15 @@ def test_refine_says_what_it_cannot_do(file: Path, tmp_path: Path, capsys: pytes
     assert not (tmp_path / "run").exists()
     assert invoke(["texture", str(tmp_path / "no.glb"), "a red ball", *options]) == 2
     assert "there is no file" in capsys.readouterr().err
+
+
+def test_texture_has_soft_colours_and_times_of_its_own_unless_others_are_said() -> None:
+    scene = {"geometry": "fixed", "path": "a.glb", "up": None, "front": None}
+    config = texture_config(None, scene, {"prompt": "a mug"})
+    assert (config.scene.colors.palette, config.timesteps.t_min, config.timesteps.t_max) == (False, 0.3, 0.9)
+    said = {"prompt": "a mug", "scene.colors.palette": True, "timesteps.t_max": 0.8}
+    config = texture_config(None, scene, said)
+    assert (config.scene.colors.palette, config.timesteps.t_max) == (True, 0.8)
 
 
 def test_refine_begins_at_lower_times() -> None:
