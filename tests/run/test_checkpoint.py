@@ -14,7 +14,6 @@ import torch
 from sds3d.errors import CheckpointError, OutputError
 from sds3d.priors.analytic import AnalyticConfig
 from sds3d.priors.base import Prior
-from sds3d.priors.embedded.network import make_scheduler
 from sds3d.priors.embedded.prior import EmbeddedPrior
 from sds3d.priors.embedded.training import Networks
 from sds3d.priors.embedded.words import WORDS
@@ -229,7 +228,7 @@ def embedded_prior() -> EmbeddedPrior:
     """The embedded prior with untrained weights."""
     torch.manual_seed(0)
     networks = Networks()
-    return EmbeddedPrior(networks.unet, networks.text, make_scheduler(), WORDS, "cpu")
+    return EmbeddedPrior(networks.unet, networks.text, WORDS, "cpu")
 
 
 def vsd_run(small_config, prior: Prior, **changes: object) -> Trainer:

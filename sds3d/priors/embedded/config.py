@@ -38,7 +38,7 @@ class EmbeddedConfig(PriorConfig):
     )
 
     def build(self, device: torch.device | str) -> EmbeddedPrior:
-        """Load the weights; imports diffusers."""
+        """Load the weights."""
         return load_embedded(self.weights, device)
 
     def knows(self) -> str:

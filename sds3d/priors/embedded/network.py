@@ -1,4 +1,4 @@
-"""The embedded prior's two networks: a small text encoder of our own and a diffusers UNet without attention.
+"""The embedded prior's two networks: a small text encoder and a UNet without attention.
 
 The UNet sees the 64 px image as 4x4 pixel blocks (48 channels at 16x16; a rearrangement, so white noise stays white)
 and predicts the clean image minus its background, which is an input (three constant planes). A vector of words and
@@ -8,7 +8,9 @@ al. 2024), in the frame of the thing it attends to: from words alone a convoluti
 is. The UNet also predicts the depth of each pixel's surface, where the texture head adds detail finer than a block.
 """
 
+import math
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -29,6 +31,7 @@ from sds3d.priors.embedded.layers import (
     ray_planes,
 )
 from sds3d.priors.embedded.render import camera_rays
+from sds3d.priors.embedded.unet import ThingUNet
 from sds3d.priors.embedded.words import MAX_WORDS, WORDS
 from sds3d.types import Cameras
 
@@ -44,15 +47,18 @@ UNET: dict[str, Any] = {
     "in_channels": INPUT_PLANES + READ_PLANES + FIELD_PLANES + FRAME,
     "out_channels": (3 + 1 + 1) * BLOCK**2,  # per pixel: colour, share of the texture that it shows, depth
     "block_out_channels": (64, 128, 224),
-    "down_block_types": ("DownBlock2D", "DownBlock2D", "DownBlock2D"),
-    "mid_block_type": "UNetMidBlock2D",
-    "up_block_types": ("UpBlock2D", "UpBlock2D", "UpBlock2D"),
     "layers_per_block": 1,
     "norm_num_groups": 16,
-    "resnet_time_scale_shift": "scale_shift",
-    "class_embed_type": "projection",
-    "cross_attention_dim": 8,  # unused, as no block has attention; diffusers needs a number
 }
+SCHEDULER: dict[str, Any] = {
+    "_class_name": "DDPMScheduler",
+    "num_train_timesteps": 1000,
+    "beta_schedule": "squaredcos_cap_v2",
+    "trained_betas": None,
+    "rescale_betas_zero_snr": False,
+    "prediction_type": "sample",
+    "clip_sample": False,
+}  # what scheduler/scheduler_config.json says, in diffusers' words
 TEXT: dict[str, int] = {"width": 128, "layers": 2, "heads": 4, "slots": 3}
 
 
@@ -88,19 +94,18 @@ class TextEncoder(nn.Module):
         return torch.cat([slots.flatten(1, 2), words[:, 0]], dim=1)
 
 
-def make_unet(**changes: Any) -> Any:
-    """The UNet with fresh weights; diffusers is imported here, so that `import sds3d` stays quick."""
-    from sds3d.priors.embedded.unet import ThingUNet
-
+def make_unet(**changes: Any) -> ThingUNet:
+    """The UNet with fresh weights."""
     conditioning = TEXT["slots"] * TEXT["width"] + CAMERA_FEATURES
     return ThingUNet(**{**UNET, "projection_class_embeddings_input_dim": conditioning, **changes})
 
 
-def make_scheduler() -> Any:
-    """1000 ticks with squared-cosine betas (Nichol & Dhariwal 2021); the network predicts the clean image."""
-    from diffusers import DDPMScheduler
-
-    return DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2", prediction_type="sample", clip_sample=False)
+def alphas_cumprod() -> Float[Tensor, " T"]:
+    """alpha^2 at 1000 ticks: prod(1 - beta), with squared-cosine betas (Nichol & Dhariwal 2021)."""
+    steps = SCHEDULER["num_train_timesteps"]
+    kept = [math.cos((tick / steps + 0.008) / 1.008 * math.pi / 2.0) ** 2 for tick in range(steps + 1)]
+    betas = [min(1.0 - later / now, 0.999) for now, later in pairwise(kept)]
+    return (1.0 - torch.tensor(betas, dtype=torch.float32)).cumprod(0)
 
 
 def camera_features(cameras: Cameras, known: Bool[Tensor, " B"]) -> Float[Tensor, "B 10"]:

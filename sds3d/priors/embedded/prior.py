@@ -22,14 +22,16 @@ from sds3d.priors.embedded.network import (
     CAMERA_FEATURES,
     GRID,
     RAY_PLANES,
-    UNET,
+    SCHEDULER,
     TextEncoder,
+    alphas_cumprod,
     camera_features,
     pixel_rays,
     predict_clean,
     ray_maps,
 )
 from sds3d.priors.embedded.object_kinds import COLORS, KINDS, MATERIALS, PATTERNS
+from sds3d.priors.embedded.unet import ThingUNet, read_config
 from sds3d.priors.embedded.words import token_batch, words_of
 from sds3d.priors.lora import LowRankCopy
 from sds3d.types import ViewCondition
@@ -38,7 +40,6 @@ from sds3d.types import ViewCondition
 # stranger would not recognise the kind.
 WEAK_SHARE = 0.75
 MULTIPLIES = (nn.Conv2d, nn.Linear)
-LAYERS = ("down_block_types", "mid_block_type", "up_block_types", "resnet_time_scale_shift", "class_embed_type")
 HINT = "reinstall sds3d, or leave prior.weights out to use the weights it ships with"
 
 
@@ -53,9 +54,8 @@ class EmbeddedPrior:
 
     def __init__(
         self,
-        unet: Any,
+        unet: ThingUNet,
         text: TextEncoder,
-        scheduler: Any,
         words: Sequence[str],
         device: torch.device | str,
         weak: Sequence[str] = (),
@@ -70,7 +70,7 @@ class EmbeddedPrior:
                     layer.to(torch.bfloat16)
         self.text = text.to(self.device).eval().requires_grad_(False)
         self.ids = {word: number + 1 for number, word in enumerate(words)}
-        alphas = scheduler.alphas_cumprod.float().to(self.device)
+        alphas = alphas_cumprod().to(self.device)
         self.alpha, self.sigma = alphas.sqrt(), (1.0 - alphas).sqrt()
 
     @torch.no_grad()
@@ -153,36 +153,21 @@ def load_embedded(folder: str | None = None, device: torch.device | str = "cpu")
 
     PriorUnavailable, naming the file, if something is missing, truncated or does not fit.
     """
-    from diffusers import DDPMScheduler
-
-    from sds3d.priors.embedded.unet import ThingUNet
-
     with _weights(folder) as path:
         try:
             settings = json.loads((path / "text" / "config.json").read_text())
             words = settings.pop("words")
             with torch.device("meta"):  # a damaged config could ask for a network of any size
-                unet_config = ThingUNet.load_config(path / "unet")
-                _check_layers(unet_config)
-                _check_size(ThingUNet.from_config(unet_config), path / "unet")
+                _check_size(ThingUNet(**ThingUNet.sizes_in(path / "unet")), path / "unet")
                 _check_size(TextEncoder(len(words), **settings), path / "text")
-            unet = ThingUNet.from_pretrained(path / "unet", use_safetensors=True, low_cpu_mem_usage=False)
-            scheduler = DDPMScheduler.from_pretrained(path / "scheduler")
-            text = TextEncoder(len(words), **settings)
+            read_config(path / "scheduler" / "scheduler_config.json", SCHEDULER)
+            unet, text = ThingUNet.load(path / "unet"), TextEncoder(len(words), **settings)
             weak = weak_kinds(path / "figures.json")
             tensors = load_file(path / "text" / "model.safetensors")
             text.load_state_dict({name: value.float() for name, value in tensors.items()})
-        except Exception as error:  # diffusers and safetensors raise many types
+        except Exception as error:  # json, torch and safetensors raise many types
             raise PriorUnavailable(f"cannot read the embedded prior in {path}: {first_line(error)}", HINT) from error
-    return EmbeddedPrior(unet, text, scheduler, words, device, weak)
-
-
-def _check_layers(config: dict[str, Any]) -> None:
-    """ValueError if unet/config.json asks for layers that ThingUNet would ignore, such as attention."""
-    for name in LAYERS:
-        expected, value = UNET[name], config.get(name)
-        if (tuple(value) if isinstance(value, list) else value) != expected:
-            raise ValueError(f"unet/config.json has {name} {value}, where this prior has {expected}")
+    return EmbeddedPrior(unet, text, words, device, weak)
 
 
 def _check_size(network: nn.Module, folder: Path) -> None:

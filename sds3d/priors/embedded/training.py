@@ -25,17 +25,19 @@ from sds3d.priors.embedded.captions import RADIUS
 from sds3d.priors.embedded.data import Batch, angle_cameras, chance_of, make_batch, random_backgrounds
 from sds3d.priors.embedded.network import (
     BLOCK,
+    SCHEDULER,
     TEXT,
     VOCABULARY,
     TextEncoder,
+    alphas_cumprod,
     camera_features,
-    make_scheduler,
     make_unet,
     pixel_rays,
     predict_clean,
     ray_maps,
 )
 from sds3d.priors.embedded.render import over
+from sds3d.priors.embedded.unet import WEIGHTS
 from sds3d.priors.embedded.words import WORDS, token_batch
 
 PROBE_SEED, PROBE_IMAGES = -1, 96  # objects that no training run sees
@@ -83,7 +85,7 @@ class Trainer:
             self.networks.parameters(), config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay
         )
         self.generator = torch.Generator().manual_seed(config.seed + 1)
-        alphas = make_scheduler().alphas_cumprod.to(device)
+        alphas = alphas_cumprod().to(device)
         self.alpha, self.sigma = alphas.sqrt(), (1.0 - alphas).sqrt()
         self.half = device.type != "cpu" or _computes_in_bfloat16()
 
@@ -200,10 +202,11 @@ class Trainer:
 
 def save_weights(networks: Networks, folder: Path, training: Mapping[str, Any] | None = None) -> None:
     """Write unet/, text/ and scheduler/ as float16 safetensors that diffusers loads, and training.json."""
-    networks.unet.half().save_pretrained(folder / "unet", safe_serialization=True)
-    make_scheduler().save_pretrained(folder / "scheduler")
-    text = folder / "text"
-    text.mkdir(parents=True, exist_ok=True)
+    text, scheduler = folder / "text", folder / "scheduler"
+    for part in (text, scheduler):
+        part.mkdir(parents=True, exist_ok=True)
+    networks.unet.save(folder / "unet")
+    (scheduler / "scheduler_config.json").write_text(json.dumps(SCHEDULER, indent=2) + "\n")
     save_file({k: v.half().contiguous() for k, v in networks.text.state_dict().items()}, text / "model.safetensors")
     (text / "config.json").write_text(json.dumps({**TEXT, "words": WORDS}, indent=1) + "\n")
     if training is not None:
@@ -220,7 +223,7 @@ def warm_start(trainer: Trainer, folder: Path) -> None:
     words = json.loads((folder / "text" / "config.json").read_text())["words"]
     fresh = trainer.networks.state_dict()
     released = {f"text.{k}": v.float() for k, v in load_file(folder / "text" / "model.safetensors").items()}
-    unet = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
+    unet = load_file(folder / "unet" / WEIGHTS)
     released |= {f"unet.{k}": v.float() for k, v in unet.items()}
     rows = fresh["text.words.weight"].clone()
     for number, word in enumerate(words):

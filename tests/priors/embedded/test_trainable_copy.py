@@ -5,7 +5,6 @@ import torch
 
 from sds3d.cameras import orbit
 from sds3d.priors.base import TrainablePrior
-from sds3d.priors.embedded.network import make_scheduler
 from sds3d.priors.embedded.prior import EmbeddedPrior
 from sds3d.priors.embedded.training import Networks
 from sds3d.priors.embedded.words import WORDS
@@ -16,7 +15,7 @@ from sds3d.types import ViewCondition
 def prior() -> EmbeddedPrior:
     torch.manual_seed(0)
     networks = Networks()
-    return EmbeddedPrior(networks.unet, networks.text, make_scheduler(), WORDS, "cpu")
+    return EmbeddedPrior(networks.unet, networks.text, WORDS, "cpu")
 
 
 def question(prior: EmbeddedPrior):

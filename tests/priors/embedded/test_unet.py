@@ -1,9 +1,19 @@
 """A UNet whose blocks are told of the thing that they show."""
 
-import torch
-from diffusers import UNet2DConditionModel
+import json
+import shutil
+import subprocess
+import sys
+from importlib import resources
 
-from sds3d.priors.embedded.network import GRID, UNET, make_unet
+import pytest
+import torch
+from diffusers import DDPMScheduler, UNet2DConditionModel
+
+from sds3d.errors import PriorUnavailable
+from sds3d.priors.embedded.network import GRID, UNET, alphas_cumprod, make_unet
+from sds3d.priors.embedded.prior import load_embedded
+from sds3d.priors.embedded.unet import ARCHITECTURE, ThingUNet
 
 
 def _inputs(seed=0):
@@ -20,9 +30,59 @@ def test_told_one_thing_it_computes_what_diffusers_network_does():
     theirs.load_state_dict(unet.state_dict())
     with torch.no_grad():
         found = unet(planes, ticks, told[:, :1].expand(-1, 3, -1), torch.rand(2, 1, GRID, GRID, generator=generator))
-        unused = torch.zeros(2, 1, UNET["cross_attention_dim"])
+        unused = torch.zeros(2, 1, ARCHITECTURE["cross_attention_dim"])
         expected = theirs(planes, ticks, unused, class_labels=told[:, 0], return_dict=False)[0]
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_diffusers_reads_the_files_that_ship():
+    path = resources.files("sds3d_assets") / "embedded_prior"
+    theirs, report = UNet2DConditionModel.from_pretrained(str(path / "unet"), output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    ours = load_embedded()
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(
+            ours.unet.state_dict()[name].float(), value.to(ours.unet.state_dict()[name].dtype).float()
+        ), name
+    alphas = DDPMScheduler.from_pretrained(str(path / "scheduler")).alphas_cumprod
+    assert torch.equal(alphas, alphas_cumprod())
+
+
+def test_diffusers_reads_what_is_saved(tmp_path):
+    unet = make_unet()
+    unet.save(tmp_path)
+    theirs = UNet2DConditionModel.from_pretrained(tmp_path)
+    for name, value in ThingUNet.load(tmp_path).state_dict().items():
+        assert torch.equal(value, unet.state_dict()[name].half().float()), name
+        assert torch.equal(value, theirs.state_dict()[name].float()), name
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "value"),
+    [
+        ("unet/config.json", "act_fn", "gelu"),
+        ("unet/config.json", "flip_sin_to_cos", False),
+        ("unet/config.json", "mid_block_type", "UNetMidBlock2DCrossAttn"),
+        ("scheduler/scheduler_config.json", "beta_schedule", "linear"),
+        ("scheduler/scheduler_config.json", "prediction_type", "epsilon"),
+        ("scheduler/scheduler_config.json", "rescale_betas_zero_snr", True),
+    ],
+)
+def test_a_network_of_another_kind_is_refused(file, name, value, tmp_path):
+    """Its weights might fit, and the pictures would be wrong."""
+    shutil.copytree(str(resources.files("sds3d_assets") / "embedded_prior"), tmp_path / "prior")
+    path = tmp_path / "prior" / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    with pytest.raises(PriorUnavailable, match=f"{file} has {name} {value}, where"):
+        load_embedded(str(tmp_path / "prior"))
+
+
+def test_loading_it_needs_no_diffusers():
+    """Importing that takes seconds, which everyone who asks for an object would wait."""
+    code = "import sys; from sds3d.priors.embedded.prior import load_embedded; load_embedded(); print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"diffusers", "transformers"} & set(modules)
 
 
 def test_blocks_are_told_of_the_thing_that_they_show():
