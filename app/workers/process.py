@@ -18,7 +18,7 @@ from ..signals import stopped_by_signals
 
 ORPHAN_POLL = 0.5  # seconds
 PREVIEW_SECONDS = 1.1  # with the time until the page's stream looks: a new picture within two seconds
-NETWORK = "sds3d.priors.embedded.unet"  # of the prior that ships: with diffusers, seconds that a first run would wait
+NETWORK = "sds3d.priors.embedded.prior"  # of the prior that ships: seconds that a first run would wait
 
 
 class Stopper:

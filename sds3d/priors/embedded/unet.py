@@ -161,14 +161,10 @@ class Level(nn.Module):
     """The blocks at one resolution, and what leads to the next."""
 
     def __init__(
-        self,
-        resnets: list[nn.Module],
-        downsamplers: list[nn.Module] | None = None,
-        upsamplers: list[nn.Module] | None = None,
+        self, resnets: Sequence[nn.Module], downsamplers: Sequence[nn.Module] = (), upsamplers: Sequence[nn.Module] = ()
     ) -> None:
         super().__init__()
-        self.resnets = nn.ModuleList(resnets)
-        self.downsamplers, self.upsamplers = nn.ModuleList(downsamplers or []), nn.ModuleList(upsamplers or [])
+        self.resnets, self.downsamplers, self.upsamplers = map(nn.ModuleList, (resnets, downsamplers, upsamplers))
 
 
 class Resampled(nn.Module):
