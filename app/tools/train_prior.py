@@ -1,7 +1,7 @@
 """`python -m sds3d_app.tools.train_prior`: trains the embedded prior, resumably, on pictures drawn as it goes.
 
 The folder has state.safetensors and state.json, which are all that the same command needs to resume, here or elsewhere,
-and log.jsonl. For days beside other work: `OMP_WAIT_POLICY=passive nice -n 19`.
+and log.jsonl. For days beside other work: `nice -n 19`.
 """
 
 import argparse

@@ -1,6 +1,9 @@
 """Options and their mistakes, in this process; what a whole run does is in test_runs.py and test_process.py."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -168,3 +171,14 @@ def test_a_config_file_that_is_not_one(tmp_path: Path, capsys: pytest.CaptureFix
         file.write_text(text)
         assert invoke(["generate", "a ball", "--config", str(file)]) == 2
         one_error_line(capsys)
+
+
+@pytest.mark.parametrize(("yours", "policy"), [(None, "passive"), ("active", "active")])
+def test_threads_that_wait_leave_the_cores_to_others_unless_you_say_otherwise(yours: str | None, policy: str) -> None:
+    """OpenMP reads it as torch is loaded, so it has to be there before; workers inherit it."""
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    if yours is not None:
+        environment["OMP_WAIT_POLICY"] = yours
+    code = "import os, sys, sds3d_app.cli; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    output = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
+    assert output.split() == [policy, "False"]

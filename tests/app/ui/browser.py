@@ -21,7 +21,7 @@ from sds3d.jobs import Queue
 FLAGS = [
     *("--no-sandbox", "--headless=new", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
-    "--ignore-gpu-blocklist",
+    *("--ignore-gpu-blocklist", "--disable-dev-shm-usage", "--disable-gpu-watchdog"),
 ]
 # A run of the prior that knows balls only, on a flat picture: what it takes is the page's and the worker's time.
 QUICK = {"prior": "analytic", "scene": "image", "steps": 40, "cameras.views": 1, "checkpoint_every": 500}

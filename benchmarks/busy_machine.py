@@ -1,0 +1,70 @@
+"""python benchmarks/busy_machine.py: how long the embedded prior takes when other programs work, too.
+
+Milliseconds of one forward (eight images) on all cores, alone and beside one busy process for each core: where threads
+of OpenMP spin as they wait for each other (`OMP_WAIT_POLICY=active`), as it is by default, and where they sleep
+(passive). All are measured in turns, so that they meet the same machine.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+POLICIES = ("active", "default", "passive")
+TURNS, FORWARDS = 3, 12
+
+
+def forwards() -> None:
+    """Print the median milliseconds of a forward in this process."""
+    import torch
+
+    from sds3d.priors.embedded.prior import load_embedded
+
+    prior = load_embedded()
+    torch.manual_seed(0)
+    x, t, words = torch.randn(4, 3, 64, 64), torch.full((4,), 0.5), prior.embed(["a red mug"]).expand(4, -1, -1)
+    taken = []
+    for _ in range(FORWARDS + 2):
+        begin = time.perf_counter()
+        prior.predict_noise(x, t, [words, words])
+        taken.append(1000.0 * (time.perf_counter() - begin))
+    print(statistics.median(taken[2:]))
+
+
+@contextmanager
+def others(count: int) -> Iterator[None]:
+    """So many processes that never rest."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+def measured(policy: str) -> float:
+    environment = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS")}
+    if policy != "default":
+        environment["OMP_WAIT_POLICY"] = policy
+    return float(subprocess.check_output([sys.executable, __file__, "one"], env=environment))
+
+
+def main() -> None:
+    cores = os.cpu_count() or 1
+    taken: dict[tuple[str, int], list[float]] = {}
+    for _ in range(TURNS):
+        for count in (0, cores):
+            for policy in POLICIES:
+                with others(count):
+                    taken.setdefault((policy, count), []).append(measured(policy))
+    print(f"{cores} cores; milliseconds of a forward (median of {TURNS} turns)\n{'':10}alone  {cores} others")
+    for policy in POLICIES:
+        print(f"{policy:10}" + "".join(f"{statistics.median(taken[policy, count]):6.0f}   " for count in (0, cores)))
+
+
+if __name__ == "__main__":
+    forwards() if sys.argv[1:] == ["one"] else main()
