@@ -100,6 +100,9 @@ class Visitor:
         self.server, self.name = server, query.removeprefix("?run=")
         self.elsewhere: list[str] = []
         self.asked: list[str] = []  # addresses of the server
+        self.console: list[str] = []  # what the page's programs print, and their errors
+        self.page.on("console", lambda message: self.console.append(message.text))
+        self.page.on("pageerror", lambda error: self.console.append(str(error)))
         self.page.on("request", lambda request: self._note(request.url, server.address))
         self.page.set_default_timeout(1000 * PATIENCE)
         self.page.goto(server.address + query)
@@ -163,15 +166,26 @@ class Visitor:
 
         return self._wait(look, f"not to be seen: {selector}")
 
-    def _wait(self, look: Callable[[], Result | None], problem: str) -> Result:
+    def _wait(self, look: Callable[[], Result | None], problem: str, patience: float = PATIENCE) -> Result:
         """What `look` finds, in time."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while (found := look()) is None:
             code = self.server.process.poll()
             assert code is None, f"the server has ended with {code}"
-            assert time.monotonic() < deadline, f"{problem}; the page says: {self.page.inner_text('#live')}"
+            assert time.monotonic() < deadline, f"{problem}; {self._state()}"
             self.page.wait_for_timeout(50)
         return found
+
+    def _state(self) -> str:
+        """What tells why something does not come."""
+        tabs = self.page.locator("[role=tab][aria-selected=true]").all_inner_texts()
+        parts = {
+            "page": self.page.inner_text("#live"),
+            "tabs": tabs,
+            "asked": self.asked[-12:],
+            "console": self.console,
+        }
+        return "; ".join(f"{name}: {value}" for name, value in parts.items())
 
     def pictures(self, count: int) -> list[str]:
         """Addresses of so many different previews, as they come. It has failed if the run ends before."""
@@ -188,7 +202,7 @@ class Visitor:
 
         return self._wait(look, f"not {count} pictures")
 
-    def drawn(self, selector: str) -> None:
+    def drawn(self, selector: str, patience: float = PATIENCE) -> None:
         """Wait until a canvas shows something."""
 
         def look() -> bool | None:
@@ -198,7 +212,7 @@ class Visitor:
             pixels = np.asarray(Image.open(io.BytesIO(canvas.screenshot())).convert("RGB"), dtype=float)
             return True if pixels[20:-20, 20:-20].std(axis=(0, 1)).max() > 5 else None
 
-        self._wait(look, f"nothing to see in {selector}")
+        self._wait(look, f"nothing to see in {selector}", patience)
 
     def download(self, selector: str, path: Path) -> Path:
         """What a click on a link hands over."""
