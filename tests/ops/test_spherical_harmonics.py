@@ -75,7 +75,7 @@ def test_without_a_direction_only_the_constant_counts_and_gradients_stay_finite(
 @TERMS
 def test_the_reference_passes_gradcheck(terms):
     cameras = ring_of_cameras(2, 8, 8, torch.float64).camera_to_world
-    inputs = leaves(case(2, 3, terms), torch.float64)
+    inputs = leaves(case(2, 1, terms), torch.float64)
     assert torch.autograd.gradcheck(lambda c, m: spherical_harmonics_reference(c, m, cameras), inputs)
 
 
