@@ -50,7 +50,8 @@ def go_on(config: RunConfig, folder: Path) -> None:
 
 def go_on_as_told(config: RunConfig, folder: Path) -> None:
     """As the command line does, with its handlers of signals and its exit code."""
-    sys.exit(run(begun(config, folder), quiet=True, as_json=False))
+    with mock.patch.object(trainer, "LOG_EVERY", 1):
+        sys.exit(run(begun(config, folder), quiet=True, as_json=False))
 
 
 def work(queue: Path) -> None:

@@ -8,8 +8,15 @@ import torch
 import sds3d_app.commands.generate
 import sds3d_app.progress  # noqa: F401
 from sds3d import Session, load_config
+from sds3d.scenes import SCENES
+from tests.sizes import FULL
 
 torch.set_num_threads(1)
+
+if not FULL:  # as in the tests' own process: a mesh and a video take seven times as long as a small run
+    for scene in SCENES.values():
+        if not scene.is_flat:
+            scene.artifacts = ("sheet",)
 
 SMALL = {
     "prompt": "a red ball",

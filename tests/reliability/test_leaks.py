@@ -60,7 +60,7 @@ def work(folder: Path, warm: int, collects: bool) -> tuple[int, int, Held, Held]
 
 def test_jobs_leave_nothing_behind(small_config, tmp_path: Path, full: bool) -> None:
     """Every job needs another prior than the one before it, of 8 MB. The long run collects when Python does."""
-    jobs, warm = (500, 50) if full else (12, 6)
+    jobs, warm = (500, 50) if full else (6, 3)
     queue = Queue(tmp_path / "queue")
     for seed in range(jobs):
         prior = {"name": "analytic", "size": 256 - seed % 2}
