@@ -2,13 +2,14 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.offline import OFFLINE
 
 CONNECT = """
 import socket
@@ -19,7 +20,6 @@ for ask in (lambda: socket.create_connection(("192.0.2.1", 80), 0.1), lambda: so
         print(error)
 """
 LIGHT = ["steps=2", "export.resolution=32", "export.faces=2000", "export.color_size=64", "export.texture_size=128"]
-SEPARATE = ["unshare", "--map-root-user", "--net", "--"]  # not even a loopback interface that is up
 
 
 def test_the_guard_sees_what_other_processes_ask_for(no_network: Callable[[], list[str]]) -> None:
@@ -31,22 +31,16 @@ def test_the_guard_sees_what_other_processes_ask_for(no_network: Callable[[], li
     assert "example.org" in attempts[1]
 
 
-def can_separate() -> bool:
-    if shutil.which("unshare") is None:
-        return False
-    return subprocess.run([*SEPARATE, "true"], capture_output=True, check=False).returncode == 0
-
-
-@pytest.mark.skipif(not can_separate(), reason="this system does not give a process a network of its own")
-def test_a_run_and_a_batch_need_no_network_at_all(small_file: Path, tmp_path: Path) -> None:
+@pytest.mark.skipif(not OFFLINE, reason="this system does not give a process a network of its own")
+def test_a_batch_needs_no_network_at_all(tmp_path: Path) -> None:
+    """With the embedded prior, in a worker's process; tests/test_packaging.py has a single run."""
     prompts = tmp_path / "list.txt"
-    prompts.write_text("a red ball\n")
-    sds3d, environment = [*SEPARATE, sys.executable, "-m", "sds3d_app"], {**os.environ, "OMP_NUM_THREADS": "1"}
-    for arguments in (
-        ["generate", "a red mug", *LIGHT, "--out", str(tmp_path / "run")],
-        ["batch", str(prompts), "--config", str(small_file), "--out", str(tmp_path / "batch")],
-    ):
-        done = subprocess.run([*sds3d, *arguments], capture_output=True, text=True, check=False, env=environment)
-        assert done.returncode == 0, done.stderr
-    assert (tmp_path / "run" / "sheet.png").is_file()
+    prompts.write_text("a red mug\n")
+    command = [*OFFLINE, sys.executable, "-m", "sds3d_app", "batch", str(prompts), "--out", str(tmp_path / "batch")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for option in LIGHT:
+        command += ["--set", option]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "batch").rglob("sheet.png"))
     assert json.loads((tmp_path / "batch" / "summary.json").read_text())["counts"] == {"done": 1}

@@ -1,16 +1,19 @@
 """R16: many jobs in one process leave memory, open files and temporary files as they were."""
 
 import gc
-import multiprocessing
 import os
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 import torch
 
 from sds3d.jobs import Queue, Worker
 from sds3d.priors.analytic import AnalyticPrior
+from tests.reliability.children import context
+
+pytestmark = pytest.mark.xdist_group("children")
 
 
 class Held(NamedTuple):
@@ -66,7 +69,7 @@ def test_jobs_leave_nothing_behind(small_config, tmp_path: Path, full: bool) -> 
         prior = {"name": "analytic", "size": 256 - seed % 2}
         run = small_config(prior=prior, scene={"name": "image"}, loss_weights={}, seed=seed, steps=2, preview_every=0)
         queue.add(run)
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with context.Pool(1) as pool:
         done, most, before, after = pool.apply(work, (tmp_path, warm, full))
     print(f"{jobs} jobs; {warm} of them done: {before}; all: {after}")
     assert done == jobs

@@ -25,7 +25,7 @@ PATIENCE = 900.0 if FULL else 300.0  # seconds, for what takes one minute, or ha
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Any]:
-    """Three nodes with room for one actor each."""
+    """Three nodes with room for one actor each; a small test is content with one node for two."""
     from ray.cluster_utils import Cluster
 
     from sds3d_app.workers.ray_pool import QUIET
@@ -33,8 +33,10 @@ def nodes() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in QUIET.items():
             patch.setenv(name, value)
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-        for _ in range(2):
+        # a worker that is there before it is asked for has not our environment, and is never used
+        head = {"include_dashboard": False, "_system_config": {"prestart_worker_first_driver": False}}
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1 if FULL else 2, **head})
+        for _ in range(2 if FULL else 0):
             made.add_node(num_cpus=1)
         made.wait_for_nodes()
         yield made
@@ -93,7 +95,7 @@ def finished(job: Job) -> int:
 
 @needs_ray
 def test_where_no_folder_is_shared_the_results_are_brought_back(cluster: Any, queue: Queue, small_config: Any) -> None:
-    configs = [small_config(seed=seed, steps=60) for seed in range(3)]
+    configs = [small_config(seed=seed, steps=60 if FULL else 24) for seed in range(3 if FULL else 2)]
     *jobs, unknown = queue.add_many([*configs, small_config(prompt="xyzzy")])
     pool, killed = pool_on(queue, 2, shared=False), []
 
@@ -108,12 +110,12 @@ def test_where_no_folder_is_shared_the_results_are_brought_back(cluster: Any, qu
     until_done(pool, harm)
     assert killed
     *jobs, unknown = queue.jobs()
-    assert [job.state for job in jobs] == ["done"] * 3
-    assert [finished(job) for job in jobs] == [1, 1, 1]
+    assert [job.state for job in jobs] == ["done"] * len(configs)
+    assert [finished(job) for job in jobs] == [1] * len(configs)
     assert all((job.run.path / "sheet.png").is_file() for job in jobs)
     assert unknown.state == "failed"
     assert "xyzzy" in unknown.reason
-    assert sum(job.attempts for job in jobs) == 4
+    assert sum(job.attempts for job in jobs) == len(configs) + 1
     assert not list(queue.folder.glob("*/.run.unpacking"))
 
 
