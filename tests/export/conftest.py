@@ -1,6 +1,7 @@
 """A scene that is known exactly: a red box with a blue ball on top, off-centre, and some floaters around it."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,17 @@ import torch
 from sds3d.export.extract import ExportConfig, extract_mesh
 from sds3d.export.mesh import Mesh
 from sds3d.scenes.gaussians import Gaussians, GaussiansConfig
+
+HERE = Path(__file__).parent
+COSTLY = ("mesh", "written")  # fixtures that one worker makes, for all tests that ask for them
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == HERE:
+            for name in set(COSTLY) & set(getattr(item, "fixturenames", ())):
+                item.add_marker(pytest.mark.xdist_group(f"export {name}"))
+
 
 BOX_LOW, BOX_HIGH = (-0.3, -0.2, -0.5), (0.3, 0.2, 0.0)
 BALL_CENTER, BALL_RADIUS = (0.1, -0.05, 0.17), 0.2
@@ -67,4 +79,4 @@ def scene() -> Gaussians:
 
 @pytest.fixture(scope="session")
 def mesh(scene: Gaussians) -> Mesh:
-    return extract_mesh(scene, ExportConfig(resolution=64, faces=8000, color_size=128, texture_size=256))
+    return extract_mesh(scene, ExportConfig(resolution=48, faces=5000, color_size=96, texture_size=128))

@@ -152,15 +152,6 @@ def test_a_diverged_scene_is_refused_by_name():
         extract_mesh(broken, SMALL)
 
 
-@pytest.mark.slow
-def test_the_same_scene_gives_the_same_mesh(scene):
-    config = ExportConfig(resolution=24, faces=1500, color_size=48, color="vertex")
-    first, second = extract_mesh(scene, config), extract_mesh(scene, config)
-    assert np.array_equal(first.vertices, second.vertices)
-    assert np.array_equal(first.faces, second.faces)
-    assert np.array_equal(first.colors, second.colors)
-
-
 def test_an_empty_scene_is_refused():
     empty = scene_of(cluster(torch.zeros(0, 3), (0.5, 0.5, 0.5)))
     with pytest.raises(ExportError, match=r"the scene is empty, it has no means \(start the run again"):
