@@ -46,7 +46,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for built in [] if FULL else (ROOT / "sds3d").glob("_C*.so"):
         command = Distribution({"ext_modules": [Extension("sds3d._C", [])]}).get_command_obj("build")
         command.ensure_finalized()
-        (copy / command.build_lib / "sds3d").mkdir(parents=True)
+        (copy / command.build_lib / "sds3d").mkdir(parents=True, exist_ok=True)
         shutil.copy2(built, copy / command.build_lib / "sds3d")
     pip = [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index"]
     run(*pip, "--wheel-dir", copy / "dist", copy, cwd=copy)
