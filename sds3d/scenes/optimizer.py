@@ -1,8 +1,6 @@
 """The optimizer: Adam over the scene's parameter groups, with learning rates that change over the run."""
 
-import importlib
-import sys
-import threading
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -22,6 +20,7 @@ from sds3d.types import RenderOutput
 # The gradients are noisy and their size changes with t: a second moment over 100 steps follows that, one over Adam's
 # usual 1000 does not. threestudio has the same.
 BETAS = (0.9, 0.99)
+MOMENTS = ("exp_avg", "exp_avg_sq")  # as torch.optim.Adam calls them
 
 
 class OptimConfig(Options):
@@ -52,10 +51,6 @@ def build_optimizer(
 
     Each group has its `name` and its unscaled rate `base_lr`; densification finds parameters through their group.
     """
-    if "torch._dynamo" not in sys.modules:  # torch's Adam imports it, and that import keeps its callers' frames, with
-        thread = threading.Thread(target=importlib.import_module, args=("torch._dynamo",))  # the prior in them
-        thread.start()
-        thread.join()
     groups = [
         {"name": g.name, "params": g.parameters, "lr": g.lr, "base_lr": g.lr, "eps": g.eps, "uniform": g.uniform}
         for g in [*scene.param_groups(), *others]
@@ -74,15 +69,37 @@ class SceneAdam(torch.optim.Adam):
     together, scales of their own would tear them apart again.
     """
 
+    # torch keeps torch.compile out of these and of its step, and loads all of it to do so: that takes seconds and keeps
+    # the frames of its callers, with the prior in them
+    add_param_group, zero_grad, state_dict, load_state_dict = map(
+        inspect.unwrap,
+        (Optimizer.add_param_group, Optimizer.zero_grad, Optimizer.state_dict, Optimizer.load_state_dict),
+    )
+
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One step; gradients of uniform groups are cleared."""
+        """One step."""
         for group in self.param_groups:
-            for parameter in group["params"] if group.get("uniform") else ():
+            move = self._move_together if group.get("uniform") else self._move
+            for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._move_together(parameter, parameter.grad, group)
-                    parameter.grad = None
-        super().step()
+                    move(parameter, parameter.grad, group)
+
+    def _begun(self, parameter: Tensor) -> dict[str, Any]:
+        """The parameter's state, as torch.optim.Adam begins it."""
+        state: dict[str, Any] = self.state[parameter]
+        if not state:
+            state.update(step=torch.tensor(0.0), **{name: torch.zeros_like(parameter) for name in MOMENTS})
+        state["step"] += 1
+        return state
+
+    def _move(self, parameter: Tensor, grad: Tensor, group: Mapping[str, Any]) -> None:
+        state, (beta1, beta2) = self._begun(parameter), group["betas"]
+        count = float(state["step"])
+        state["exp_avg"].lerp_(grad, 1 - beta1)
+        state["exp_avg_sq"].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+        scale = (state["exp_avg_sq"].sqrt() / (1 - beta2**count) ** 0.5).add_(group["eps"])
+        parameter.addcdiv_(state["exp_avg"], scale, value=-group["lr"] / (1 - beta1**count))
 
     def _move_together(self, parameter: Tensor, grad: Tensor, group: Mapping[str, Any]) -> None:
         state, (beta1, beta2) = self.state[parameter], group["betas"]
@@ -114,11 +131,7 @@ class SelectiveAdam(SceneAdam):
         self.step()
 
     def _move_rows(self, parameter: Tensor, grad: Tensor, rows: Bool[Tensor, " N"], group: Mapping[str, Any]) -> None:
-        state = self.state[parameter]
-        if not state:  # as torch.optim.Adam begins
-            zeros = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
-            state.update(step=torch.tensor(0.0), **zeros)
-        state["step"] += 1
+        state = self._begun(parameter)
         beta1, beta2 = group["betas"]
         moments, step = (state["exp_avg"], state["exp_avg_sq"]), int(state["step"])
         selective_adam_(parameter, *moments, grad, rows, group["lr"], beta1, beta2, group["eps"], step)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sds3d.ops.hash_encode import HashGrid, hash_encode
+from sds3d.scenes.optimizer import SceneAdam
 from sds3d.scenes.palette import MOST, to_shades
 
 FEATURES = 2  # numbers in each entry of the table
@@ -55,7 +56,7 @@ class ColorField(nn.Module):
         self, points: Float[Tensor, "P 3"], colors: Float[Tensor, "P 3"], generator: torch.Generator, steps: int = 150
     ) -> None:
         """Take on given colours at given points, by Adam on batches of them."""
-        optimizer = torch.optim.Adam(self.parameters(), 0.01, eps=1e-15)
+        optimizer = SceneAdam(self.parameters(), 0.01, eps=1e-15)
         for _ in range(steps):
             chosen = torch.randint(len(points), (min(FIT_BATCH, len(points)),), generator=generator).to(points.device)
             optimizer.zero_grad()
