@@ -57,7 +57,7 @@ def batch(
 ) -> int:
     """Make everything in LIST, whose options win over --set. The same command again goes on with what is left."""
     require("--ray", ray is not None, {"--gpus-per-worker": gpus_per_worker is not None})
-    from sds3d.jobs import Queue, Selection
+    from sds3d.jobs import Queue
     from sds3d.jobs.job_list import read_job_list
     from sds3d.jobs.queue import job_name
 
@@ -74,7 +74,7 @@ def batch(
     for job in added:
         if retry and job.state == "failed":
             queue.retry(job)
-    view, only = BatchView(queue, added), Selection([job.name for job in added])
+    view = BatchView(queue, added)
     devices = {config.device for config in configs}
     if ray is None:
         from ..workers.local_pool import WorkerPool, gpu_count, sharing_note
@@ -83,14 +83,14 @@ def batch(
         gpus = 0 if any(":" in device for device in devices) else gpu_count()  # "cuda:1" is for the person to choose
         if note := sharing_note(number, gpus):
             say_note(note)
-        return work(view, WorkerPool(queue, number, only, gpus=gpus), as_json)
+        return work(view, WorkerPool(queue, number, view.only, gpus=gpus), as_json)
     from ..workers.ray_pool import RayWorkerPool, actor_count, connect
 
     connect(ray)
     share = gpus_per_worker
     if share is None:
         share = 1.0 if any(device.startswith("cuda") for device in devices) else 0.0
-    return work(view, RayWorkerPool(queue, jobs or actor_count(share), only, share), as_json)
+    return work(view, RayWorkerPool(queue, jobs or actor_count(share), view.only, share), as_json)
 
 
 def work(view: "BatchView", pool: "WorkerPool | RayWorkerPool", as_json: bool) -> int:
@@ -106,8 +106,12 @@ def work(view: "BatchView", pool: "WorkerPool | RayWorkerPool", as_json: bool) -
     live = Live(console=console, transient=True, auto_refresh=False)
     with stopped_by_signals() as interruption, live if has_table else nullcontext():
         try:
-            pool.start()
-            while not interruption.requested and pool.at_work():
+            is_left = queue.unfinished(view.only)  # else workers would load torch to find nothing
+            if is_left:
+                pool.start()
+            goes_on = True
+            while goes_on:
+                goes_on = is_left and not interruption.requested and pool.at_work()
                 rows = view.look()
                 if has_table:
                     live.update(progress_table(rows), refresh=True)
@@ -115,7 +119,7 @@ def work(view: "BatchView", pool: "WorkerPool | RayWorkerPool", as_json: bool) -
                     for job in view.changed:
                         line = {"job": job.name, "state": job.state, "reason": job.reason}
                         print(json.dumps(line), flush=True) if as_json else say_note(f"{job.state:8} {job.name}")
-                interruption.wait(LOOK_EVERY)
+                interruption.wait(LOOK_EVERY if goes_on else 0)
         finally:  # the workers save and give back what they do
             pool.end()
     results = view.look()
@@ -142,7 +146,10 @@ class BatchView:
     """A batch's jobs as they are now; a look costs as much as there are changes."""
 
     def __init__(self, queue: "Queue", jobs: "Sequence[Job]") -> None:
+        from sds3d.jobs import Selection
+
         self.queue, self._token = queue, ""
+        self.only = Selection([job.name for job in jobs])
         self._jobs = {job.name: job for job in jobs}
         self._states: dict[str, str] = dict.fromkeys(self._jobs, "queued")
         self.changed: list[Job] = []  # those whose state was another one before the last look
