@@ -71,9 +71,9 @@ class SceneAdam(torch.optim.Adam):
 
     # torch keeps torch.compile out of these and of its step, and loads all of it to do so: that takes seconds and keeps
     # the frames of its callers, with the prior in them
-    add_param_group, zero_grad, state_dict, load_state_dict = map(
-        inspect.unwrap,
-        (Optimizer.add_param_group, Optimizer.zero_grad, Optimizer.state_dict, Optimizer.load_state_dict),
+    add_param_group, zero_grad, state_dict, load_state_dict = (
+        inspect.unwrap(method)
+        for method in (Optimizer.add_param_group, Optimizer.zero_grad, Optimizer.state_dict, Optimizer.load_state_dict)
     )
 
     @torch.no_grad()
