@@ -1,6 +1,5 @@
 """The queue's database is damaged, locked, removed or foreign: nothing that was finished is lost."""
 
-import multiprocessing
 import random
 import shutil
 import sqlite3
@@ -17,6 +16,7 @@ from sds3d.jobs import database as module
 from sds3d.jobs.processes import WorkerId
 from sds3d.run.events import FinishEarly, Pause
 from sds3d.run.folder import RunFolder
+from tests.reliability.children import context, ended, started
 from tests.sizes import FULL
 
 
@@ -188,34 +188,32 @@ def test_who_holds_the_run_folder_keeps_the_job_when_the_database_is_lost(queue:
         assert queue.finish(job, "done")
 
 
-def hold(folder: Path, started, end) -> None:
+def hold(folder: Path, begun, end) -> None:
     """Another machine's process, which has the queue open."""
     module.machine = lambda: "elsewhere/boot/0"
     queue = Queue(folder)
     queue.jobs()
-    started.set()
+    begun.set()
     end.wait(60.0)
 
 
-@pytest.mark.slow
+@pytest.mark.xdist_group("children")
 def test_another_machine_is_refused_while_the_first_works_and_takes_over_afterwards(queue: Queue, monkeypatch) -> None:
-    context = multiprocessing.get_context("spawn")
     folder = queue.folder.parent / "shared"
     folder.mkdir()
-    started, end = context.Event(), context.Event()
-    other = context.Process(target=hold, args=(folder, started, end), daemon=True)
-    other.start()
-    assert started.wait(60.0)
+    begun, end = context.Event(), context.Event()
+    other = started(hold, folder, begun, end)
+    assert begun.wait(60.0)
     with pytest.raises(ConfigError, match=r"in use on another machine \(elsewhere\).*--ray.*--shard"):
         Queue(folder).add(config())
     end.set()
-    other.join(60.0)
+    assert ended(other) == 0
     assert Queue(folder).add(config()).state == "queued"
 
 
+@pytest.mark.xdist_group("children")
 def test_a_disk_that_refuses_is_one_clear_error_and_not_damage(queue: Queue, tmp_path: Path) -> None:
     """RLIMIT_FSIZE stands for a full disk: reading goes on, writing is refused, and the database stays."""
-    context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
         before, refusal, after = pool.apply(on_a_full_disk, (queue.folder,))
     assert before == after

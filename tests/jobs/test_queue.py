@@ -2,11 +2,8 @@
 
 import itertools
 import json
-import multiprocessing
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +13,8 @@ from sds3d.errors import ConfigError, RunBusy
 from sds3d.jobs import Job, Queue, Selection
 from sds3d.jobs.processes import WorkerId
 from sds3d.jobs.queue import job_name
-from sds3d.run.events import Change, FinishEarly, Pause, Resume, Stop
+from sds3d.run.events import Change, Command, FinishEarly, Pause, Resume, Stop
+from tests.reliability.children import context, ended, started
 
 ME = WorkerId.here()
 numbers = itertools.count()
@@ -102,10 +100,17 @@ def claim_all(folder: Path, label: str) -> list[str]:
     return names
 
 
-@pytest.mark.slow
+def claim_and_die(folder: Path, *commands: Command) -> None:
+    queue = Queue(folder)
+    job = claimed(queue, WorkerId.here())
+    for command in commands:
+        queue.command(job, command)
+
+
+@pytest.mark.xdist_group("children")
 def test_of_many_processes_each_gets_jobs_of_its_own(queue: Queue) -> None:
     jobs = queue.add_many([config(seed=seed) for seed in range(40)])
-    with multiprocessing.get_context("spawn").Pool(3) as pool:
+    with context.Pool(3) as pool:
         shares = pool.starmap(claim_all, [(queue.folder, str(number)) for number in range(3)])
     assert sorted(name for share in shares for name in share) == sorted(job.name for job in jobs)
     assert queue.counts() == {"done": 40}
@@ -128,12 +133,11 @@ def test_a_worker_that_asks_for_a_job_has_none(queue: Queue) -> None:
     assert queue.counts() == {"queued": 1, "running": 1}
 
 
+@pytest.mark.xdist_group("children")
 def test_a_job_of_a_dead_process_is_shown_as_queued_and_reading_changes_nothing(queue: Queue) -> None:
     """B19: looking at a queue must not need room on the disk."""
     queue.add(config())
-    code = "import sys; from sds3d.jobs import Queue; from sds3d.jobs.processes import WorkerId; "
-    code += "assert Queue(sys.argv[1]).claim(WorkerId.here())"
-    subprocess.run([sys.executable, "-c", code, str(queue.folder)], check=True)
+    assert ended(started(claim_and_die, queue.folder)) == 0
     before = {path: path.stat().st_mtime_ns for path in queue.folder.rglob("*")}
     (job,) = queue.jobs()
     assert (job.state, job.attempts, job.worker) == ("queued", 1, None)
@@ -210,12 +214,10 @@ def test_a_running_job_becomes_what_it_was_told_when_its_worker_gives_it_back(
     assert queue.job(job.name).state == state
 
 
+@pytest.mark.xdist_group("children")
 def test_a_job_that_was_told_to_pause_is_paused_when_its_worker_dies_of_it(queue: Queue) -> None:
     queue.add(config())
-    code = "import sys; from sds3d.jobs import Queue; from sds3d.jobs.processes import WorkerId; "
-    code += "from sds3d.run.events import Pause; queue = Queue(sys.argv[1]); "
-    code += "queue.command(queue.claim(WorkerId.here()), Pause())"
-    subprocess.run([sys.executable, "-c", code, str(queue.folder)], check=True)
+    assert ended(started(claim_and_die, queue.folder, Pause())) == 0
     assert queue.jobs()[0].state == "paused"
     assert queue.claim(ME) is None
     assert queue.counts() == {"paused": 1}

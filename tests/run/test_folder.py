@@ -3,9 +3,9 @@
 import json
 import os
 import re
-import subprocess
-import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 
 import pytest
@@ -14,32 +14,22 @@ from sds3d import Session
 from sds3d.errors import CheckpointError, ConfigError, OutputError, RunBusy
 from sds3d.run.events import Failed, FinishEarly, Finished, Pause, Paused, Resumed, Started, StepDone, Stop, Warned
 from sds3d.run.folder import RunFolder, run_name
-
-HOLD = """
-import sys, time
-from sds3d.run.folder import RunFolder
-with RunFolder(sys.argv[1]).lock():
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-CLAIM = """
-import sys
-from sds3d.run.folder import RunFolder
-print("ready", flush=True)
-sys.stdin.readline()
-for _ in range(20):
-    with RunFolder.claim(sys.argv[1]) as folder:
-        (folder.path / "mine").write_text("")
-        print(folder.path, flush=True)
-"""
+from sds3d.scenes import GaussiansConfig
+from tests.reliability.children import PATIENCE, context, ended, started
 
 
-def started(code: str, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", code, *arguments]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline().strip() in ("held", "ready")
-    return process
+def hold(folder: Path, held: Event) -> None:
+    with RunFolder(folder).lock():
+        held.set()
+        time.sleep(600.0)
+
+
+def claim_twenty(wanted: Path, all_here: Barrier, names: Path) -> None:
+    all_here.wait(PATIENCE)
+    for _ in range(20):
+        with RunFolder.claim(wanted) as folder, names.open("a") as file:
+            (folder.path / "mine").write_text("")
+            file.write(f"{folder.path}\n")
 
 
 def claimed(wanted: Path) -> Path:
@@ -63,19 +53,21 @@ def test_a_folder_that_is_claimed_at_this_moment_is_not_taken(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("children")
 def test_processes_that_claim_the_same_folder_at_once_all_get_one_of_their_own(tmp_path: Path) -> None:
-    processes = [started(CLAIM, str(tmp_path / "run")) for _ in range(3)]
-    for process in processes:
-        process.stdin.write("go\n")  # type: ignore[union-attr]
-        process.stdin.flush()  # type: ignore[union-attr]
-    names = [line for process in processes for line in process.communicate()[0].splitlines()]
+    all_here, said = context.Barrier(3), [tmp_path / f"names-{number}" for number in range(3)]
+    processes = [started(claim_twenty, tmp_path / "run", all_here, path) for path in said]
+    assert [ended(process) for process in processes] == [0, 0, 0]
+    names = [line for path in said for line in path.read_text().splitlines()]
     assert len(names) == len(set(names)) == 60
 
 
+@pytest.mark.xdist_group("children")
 def test_a_lock_holds_between_processes_and_says_whose_it_is(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
+    folder, held = RunFolder(tmp_path), context.Event()
     assert folder.holder() is None
-    process = started(HOLD, str(tmp_path))
+    process = started(hold, tmp_path, held)
+    assert held.wait(PATIENCE)
     holder = folder.holder()
     assert holder is not None
     assert holder.pid == process.pid
@@ -85,7 +77,7 @@ def test_a_lock_holds_between_processes_and_says_whose_it_is(tmp_path: Path) -> 
     with pytest.raises(RunBusy):
         folder.delete()
     process.kill()  # the system lets go of the lock of a process that is killed
-    process.wait()
+    ended(process)
     assert folder.holder() is None
     with folder.lock():
         assert folder.holder().pid == os.getpid()  # type: ignore[union-attr]
@@ -234,8 +226,10 @@ def test_a_folder_is_made_whole_or_not_at_all(small_config, tmp_path: Path, monk
 
 
 @pytest.mark.slow
-@pytest.mark.exports
-def test_files_of_a_run_are_those_that_are_there_with_what_belongs_to_them(small_config, tmp_path: Path) -> None:
+def test_files_of_a_run_are_those_that_are_there_with_what_belongs_to_them(
+    small_config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(GaussiansConfig, "artifacts", ("sheet", "glb"))
     session = Session(small_config(), tmp_path / "run")
     list(session.run())
     session.export("gltf")

@@ -2,22 +2,23 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sds3d.jobs import Queue
-from sds3d.run.events import Finished
+from sds3d.run.events import FinishEarly, Finished
 from sds3d_app.cli import invoke
-
-COMMAND = [sys.executable, "-m", "sds3d_app", "batch"]
+from sds3d_app.commands.batch import LOOK_EVERY
+from sds3d_app.workers import local_pool
+from tests.app.shell import Command
 
 
 @pytest.fixture
@@ -56,25 +57,44 @@ def test_mistakes_are_named(arguments: list[str], said: str, prompts: Path, tmp_
     assert not (tmp_path / "out").exists()
 
 
-def test_exit_codes_tell_all_from_some_from_none(small_file: Path, tmp_path: Path, capsys) -> None:
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[str]:
+    """Options of runs that make a small picture: workers are other processes, which would make all of a 3D object."""
+    path = tmp_path / "pictures.json"
+    path.write_text(
+        json.dumps(
+            {
+                "prior": {"name": "analytic", "size": 16},
+                "scene": {"name": "image", "size": 16},
+                "cameras": {"views": 1, "size": 16},
+                "steps": 20,
+                "preview_every": 0,
+                "checkpoint_every": 50,
+            }
+        )
+    )
+    return ["--config", str(path), "--out", str(tmp_path / "out")]
+
+
+def test_exit_codes_tell_all_from_some_from_none(
+    pictures: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
     out, good = tmp_path / "out", tmp_path / "list.jsonl"
     good.write_text('"a red ball"\n"xyzzy"\n')  # the prior knows no word of the second
-    common = ["batch", str(good), "--config", str(small_file), "--out", str(out)]
+    common = ["batch", str(good), *pictures]
     assert invoke(common) == 3
     assert state_counts(out) == {"done": 1, "failed": 1}
-    printed = capsys.readouterr().out
+    printed, err = capsys.readouterr()
+    assert re.search(r"^done +a-red-ball", err, re.MULTILINE)
     assert "1 done, 1 failed" in printed
     assert "failed: xyzzy" in printed
-    before = [path.stat().st_mtime_ns for path in sorted(out.glob("*/run/mesh.glb"))]
-    good.write_text('"xyzzy"')
+    before = [path.stat().st_mtime_ns for path in sorted(out.glob("*/run/image.png"))]
+    assert len(before) == 1
+    good.write_text('"xyzzy"')  # nothing is left to do
+    monkeypatch.setattr(local_pool.subprocess, "Popen", lambda *args, **more: pytest.fail("a worker begins"))
     assert invoke([*common, "--json"]) == 1
-    assert [path.stat().st_mtime_ns for path in sorted(out.glob("*/run/mesh.glb"))] == before
+    assert [path.stat().st_mtime_ns for path in sorted(out.glob("*/run/image.png"))] == before
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["counts"] == {"failed": 1}
-
-
-def start(prompts: Path, small_file: Path, out: Path, *more: str) -> subprocess.Popen[str]:
-    arguments = [str(prompts), "--config", str(small_file), "--out", str(out), *more]
-    return subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def running(queue: Queue) -> dict[str, int]:
@@ -82,7 +102,7 @@ def running(queue: Queue) -> dict[str, int]:
     return {job.name: job.worker.pid for job in queue.jobs("running") if job.worker is not None}
 
 
-def wait_for(condition: Any, seconds: float = 60.0) -> Any:
+def wait_for(condition: Any, seconds: float = 120.0) -> Any:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := condition():
@@ -102,68 +122,80 @@ def finished(queue: Queue) -> list[int]:
     return [sum(isinstance(event, Finished) and not event.interrupted for event in each) for each in events]
 
 
-def test_a_signal_saves_and_the_same_command_goes_on(prompts: Path, small_file: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    process = start(prompts, small_file, out, "--set", "steps=4000")
-    queue = Queue(out)
+@pytest.mark.xdist_group("children")
+def test_a_signal_saves_and_the_same_command_goes_on(prompts: Path, pictures: list[str], tmp_path: Path) -> None:
+    """Also where it goes on, is killed, and leaves its workers alone: they save and end."""
+    command = ["batch", str(prompts), *pictures, "--set", "steps=1000000"]
+    process, queue = Command(tmp_path, *command), Queue(tmp_path / "out")
     wait_for(lambda: saved(queue))
-    process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == 75, said
-    assert "the same command goes on" in said
+    process.send(signal.SIGTERM)
+    assert process.wait() == 75, process.err.read_text()
+    assert "the same command goes on" in process.err.read_text()
     assert queue.counts() == {"queued": 2}
-    assert any(job.run.checkpoint_steps() for job in queue.jobs())
-
-
-MORE = ["--vary", "seed=0,1", "--set", "steps=60", "--set", "checkpoint_every=10", "--jobs", "2"]
-
-
-def test_workers_that_are_killed_lose_no_job_and_do_none_twice(prompts: Path, small_file: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    process = start(prompts, small_file, out, *MORE)
-    queue = Queue(out)
-    os.kill(next(iter(wait_for(lambda: running(queue)).values())), signal.SIGKILL)
-    said = process.communicate(timeout=120)[1]
-    assert process.returncode == 0, said
-    assert state_counts(out) == {"done": 4}
-    assert finished(queue) == [1] * 4
-    assert sum(job.attempts for job in queue.jobs()) == 5
-
-
-@pytest.mark.parametrize("harm", ["deleted", "cut off", "locked"])
-def test_a_batch_whose_database_is_lost_or_locked_ends_well(
-    harm: str, prompts: Path, small_file: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    process = start(prompts, small_file, out, *MORE)
-    queue = Queue(out)
-    wait_for(lambda: saved(queue))
-    path = (out / "database" / "queue.db").resolve()
-    if harm == "deleted":
-        shutil.rmtree(out / "database")
-    elif harm == "cut off":
-        os.truncate(path, path.stat().st_size // 2)
-    else:
-        with sqlite3.connect(path, isolation_level=None) as lock:
-            lock.execute("BEGIN EXCLUSIVE")
-            time.sleep(3.0)
-            lock.execute("COMMIT")
-        lock.close()
-    said = process.communicate(timeout=180)[1]
-    assert process.returncode == 0, said
-    assert state_counts(out) == {"done": 4}
-    assert finished(queue) == [1] * 4
-
-
-def test_the_driver_is_killed_and_its_workers_end(prompts: Path, small_file: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    process = start(prompts, small_file, out, "--set", "steps=100000")
-    queue = Queue(out)
-    (pid,) = wait_for(lambda: running(queue)).values()
-    process.kill()
-    process.communicate()
+    (before,) = (job for job in queue.jobs() if job.run.checkpoint_steps())
+    process = Command(tmp_path, *command)
+    ((name, pid),) = wait_for(lambda: running(queue)).items()
+    assert name == before.name
+    steps = before.run.checkpoint_steps()[-1]
+    wait_for(lambda: before.run.checkpoint_steps()[-1] > steps)
+    process.send(signal.SIGKILL)
+    process.wait()
     wait_for(lambda: not Path(f"/proc/{pid}").exists())
     assert queue.counts() == {"queued": 2}
+
+
+@pytest.mark.slow
+def test_whoever_is_killed_and_whatever_is_lost_each_job_is_done_once(
+    prompts: Path, pictures: list[str], tmp_path: Path
+) -> None:
+    """Two workers are at work on runs without end: one is killed, then the database is locked, cut off, and deleted."""
+    out = tmp_path / "out"
+    queue = Queue(out)
+
+    def both() -> dict[str, int]:
+        return running(queue) if len(running(queue)) == 2 and saved(queue) else {}
+
+    def harm() -> None:
+        name, pid = next(iter(wait_for(both).items()))
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: both().get(name, pid) != pid)
+        assert sum(job.attempts for job in queue.jobs()) == 3
+        path = (out / "database" / "queue.db").resolve()
+        with sqlite3.connect(path, isolation_level=None) as lock:
+            lock.execute("BEGIN EXCLUSIVE")
+            time.sleep(2 * LOOK_EVERY)
+            lock.execute("COMMIT")
+        lock.close()
+        os.truncate(path, path.stat().st_size // 2)
+        wait_for(both)
+        shutil.rmtree(out / "database")
+        wait_for(both)
+        told: set[str] = set()
+
+        def all_ended() -> bool:
+            for job in queue.jobs("running"):
+                if job.run.checkpoint_steps() and job.name not in told:
+                    queue.command(job, FinishEarly())
+                    told.add(job.name)
+            return len(queue.jobs("stopped")) == 4
+
+        wait_for(all_ended)
+
+    def harm_or_end() -> None:
+        try:
+            harm()
+        except BaseException:
+            os.kill(os.getpid(), signal.SIGTERM)  # nothing else ends the batch
+            raise
+
+    with ThreadPoolExecutor() as pool:
+        harming = pool.submit(harm_or_end)
+        more = ["--vary", "seed=0,1", "--set", "steps=1000000", "--jobs", "2"]
+        code = invoke(["batch", str(prompts), *pictures, *more])
+        harming.result()
+    assert code == 0
+    assert state_counts(out) == {"stopped": 4}
+    assert finished(queue) == [1] * 4
 
 
 def test_looking_costs_what_has_changed(tmp_path: Path, small_config) -> None:
