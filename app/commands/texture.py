@@ -83,7 +83,7 @@ def refine(
 ) -> int:
     """Go on from the closed mesh of RUN or FILE, shape and colours: the result is a run with a mesh of its own."""
     refuse_together("--json", as_json, {"--quiet": quiet})
-    file = what
+    file, begin = what, {}
     if what.is_dir():
         from sds3d import RunFolder
         from sds3d.errors import ConfigError
@@ -93,14 +93,15 @@ def refine(
         file, prompt = folder.artifact("glb"), prompt or ran.prompt
         if not file.is_file():
             raise ConfigError(f"{what} has no {file.name}", hint="finish the run, or sds3d export it")
-        config_file = config_file or folder.config_file
+        if config_file is None:
+            config_file, begin = folder.config_file, {"steps": STEPS}  # those of the run were for a new object
     if prompt is None:
         raise BadParameter('say what it is, such as sds3d refine mug.glb "a red mug"')
     options: dict[str, Any] = {"prompt": prompt, "negative_prompt": negative_prompt, "guidance": guidance}
     options |= {"steps": steps, "seed": seed, "device": device}
     given = _given(options, prior, image, [*(assignments or []), *(settings or [])])
     scene = {"geometry": "free", "path": file, "up": up, "front": front}
-    return _run(refine_config(config_file, scene, given), out, dry_run, strict, quiet, as_json)
+    return _run(refine_config(config_file, scene, {**begin, **given}), out, dry_run, strict, quiet, as_json)
 
 
 def _given(options: dict[str, Any], prior: str | None, image: Path | None, settings: list[str]) -> dict[str, Any]:
@@ -139,9 +140,10 @@ def _at_most(limit: float, t_max: "float | Schedule") -> Any:
 def _config(config_file: Path | None, scene: dict[str, Any], given: dict[str, Any]) -> "RunConfig":
     from sds3d import load_config
 
-    begin = {"steps": STEPS, "stages": [], "scene.name": "mesh", "scene.geometry": scene["geometry"]}
+    begin = {"stages": [], "scene.name": "mesh", "scene.geometry": scene["geometry"]}
     begin |= {f"scene.source.{key}": str(scene[key]) for key in ("path", "up", "front") if scene[key] is not None}
-    return load_config(config_file, None, {**begin, **given})
+    config = load_config(config_file, None, {**begin, **given})
+    return config if "steps" in config.said else load_config(config_file, None, {"steps": STEPS, **begin, **given})
 
 
 def _run(config: "RunConfig", out: Path | None, dry_run: bool, strict: bool, quiet: bool, as_json: bool) -> int:

@@ -13,7 +13,7 @@ from sds3d.config import resolve
 from sds3d.run.events import Finished, StepDone, Stop
 from sds3d.run.folder import RunFolder
 from sds3d_app.cli import invoke
-from sds3d_app.commands.texture import refine_config, texture_config
+from sds3d_app.commands.texture import STEPS, refine_config, texture_config
 
 pytestmark = pytest.mark.exports
 TINY = {
@@ -27,9 +27,11 @@ TINY = {
 
 
 @pytest.fixture(autouse=True)
-def without_video(monkeypatch: pytest.MonkeyPatch) -> None:
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No video, and few triangles where a surface is made anew."""
     monkeypatch.setattr("sds3d.run.artifacts.write_orbit", lambda scene, path: path.write_bytes(b"a video"))
-    monkeypatch.setattr("sds3d.scenes.file_mesh.FIT_STEPS", 3)
+    for name, value in (("FIT_STEPS", 3), ("POINTS", 2000), ("FACES", 600)):
+        monkeypatch.setattr(f"sds3d.scenes.file_mesh.{name}", value)
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def file(tmp_path: Path) -> Path:
     """A ball as .gltf with its data beside it."""
     folder = tmp_path / "mine"
     folder.mkdir()
-    for name, data in trimesh.creation.icosphere(3).export(file_type="gltf").items():
+    for name, data in trimesh.creation.icosphere(2).export(file_type="gltf").items():
         (folder / ("ball.gltf" if name.endswith(".gltf") else name)).write_bytes(data)
     (tmp_path / "tiny.json").write_text(json.dumps(TINY))
     return folder / "ball.gltf"
@@ -63,7 +65,7 @@ def test_the_run_has_the_textured_file_and_leaves_the_users_alone(
     assert contents(out / "source") == mine
     assert {"sheet.png", "textured.glb", "report.json"} < {path.name for path in out.iterdir()}
     assert not (out / "mesh.glb").exists()
-    assert len(trimesh.load_mesh(out / "textured.glb", process=False).faces) == 1280
+    assert len(trimesh.load_mesh(out / "textured.glb", process=False).faces) == 320
     assert invoke(["export", str(out), "--format", "textured"]) == 0
     assert invoke(["export", str(out), "--format", "glb"]) == 2
     assert "known: sheet, orbit, textured" in capsys.readouterr().err
@@ -94,7 +96,7 @@ def test_dry_run_draws_a_picture_and_says_what_was_found(
     assert invoke(["texture", str(file), "a red ball", *options]) == 0
     said = capsys.readouterr()
     assert said.out.strip() == str(tmp_path / "run-as-read.png")
-    assert "1,280 triangles in 1 parts" in said.err
+    assert "320 triangles in 1 parts" in said.err
     assert "up is +z (as you said), the front looks along -y" in said.err
     assert "without UVs" in said.err
     assert {path.name for path in tmp_path.iterdir()} - before == {"run-as-read.png"}
@@ -109,7 +111,7 @@ def test_refine_ends_with_a_mesh_of_its_own_and_a_run_can_be_refined(file: Path,
     assert 1.0 < mesh.extents.max() < 1.9
     assert invoke(["refine", str(tmp_path / "first"), *options, "--out", str(tmp_path / "second")]) == 0
     config = RunFolder(tmp_path / "second").config()
-    assert config.prompt == "a red ball"
+    assert (config.prompt, config.steps) == ("a red ball", 4)
     assert config.mesh_file == tmp_path / "second" / "source" / "mesh.glb"
 
 
@@ -134,6 +136,16 @@ def test_texture_has_soft_colours_and_times_of_its_own_unless_others_are_said() 
     said = {"prompt": "a mug", "scene.colors.palette": True, "timesteps.t_max": 0.8}
     config = texture_config(None, scene, said)
     assert (config.scene.colors.palette, config.timesteps.t_max) == (True, 0.8)
+
+
+def test_steps_of_a_config_file_are_taken(tmp_path: Path) -> None:
+    """They were ignored."""
+    (tmp_path / "tiny.json").write_text(json.dumps(TINY))
+    scene = {"geometry": "fixed", "path": "a.glb", "up": None, "front": None}
+    for config_of in (texture_config, refine_config):
+        assert config_of(tmp_path / "tiny.json", scene, {"prompt": "a mug"}).steps == 4
+        assert config_of(tmp_path / "tiny.json", scene, {"prompt": "a mug", "steps": 9}).steps == 9
+        assert config_of(None, scene, {"prompt": "a mug"}).steps == STEPS
 
 
 def test_refine_begins_at_lower_times() -> None:
