@@ -70,7 +70,16 @@ def generate(small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(GaussiansConfig, "artifacts", ("sheet",))
 
     def run(*options: str) -> Result:
-        command = ["generate", "a red mug", "--config", str(small_file), "--steps", "8"]
+        command = [
+            "generate",
+            "a red mug",
+            "--config",
+            str(small_file),
+            "--steps",
+            str(UNTIL + 1),
+            "scene.count=50",
+            "cameras.views=1",
+        ]
         code = invoke([*command, *dict.fromkeys(options)])
         captured = capsys.readouterr()
         return Result(code, captured.out, captured.err, folder)

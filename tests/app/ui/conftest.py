@@ -1,5 +1,7 @@
 """The page's application without a browser, and a browser where there is one."""
 
+import contextlib
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -75,6 +77,21 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         index = RunIndex(tmp_path_factory.mktemp("page") / "outputs", limit=1000)
         with TestClient(make_app(index, None, None, {"testserver"}), raise_server_exceptions=False) as client:
             yield Page(client, index)
+
+
+@pytest.fixture
+def exports_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the page leaves to a process of its own is done in this one, which has everything loaded."""
+    from sds3d_app.cli import invoke
+    from sds3d_app.ui import export_files
+
+    def run(command: list[str], **options: object) -> SimpleNamespace:
+        said = io.StringIO()
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+            code = invoke(command[3:])
+        return SimpleNamespace(returncode=code, stderr=said.getvalue())
+
+    monkeypatch.setattr(export_files.subprocess, "run", run)
 
 
 @pytest.fixture

@@ -78,19 +78,18 @@ def test_a_run_of_any_name_is_served_at_its_quoted_address(page: Any, small_conf
 
 @pytest.mark.slow
 @pytest.mark.exports
-@pytest.mark.parametrize("file_format", ["gltf", "obj"])
-@pytest.mark.parametrize("finished", [True, False], ids=["finished", "unfinished"])
+@pytest.mark.usefixtures("exports_here")
+@pytest.mark.parametrize(("finished", "file_format"), [(True, "gltf"), (False, "obj")], ids=["finished", "unfinished"])
 def test_every_file_of_a_further_format_can_be_fetched(
     page: Any, run: str, small_config: Any, file_format: str, finished: bool, tmp_path: Path
 ) -> None:
     """.gltf with its .bin, .obj with its .mtl and picture; also of runs that are not finished."""
     if not finished:
         run = "half-a-ball"
-        if page.index.find(run) is None:
-            session = Session(small_config(steps=8, checkpoint_every=4), page.index.outputs / run)
-            for event in session.run():
-                if isinstance(event, CheckpointSaved):
-                    session.send(Stop())
+        session = Session(small_config(steps=8, checkpoint_every=4), page.index.outputs / run)
+        for event in session.run():
+            if isinstance(event, CheckpointSaved):
+                session.send(Stop())
     entry = page.index.find(run)
     step, names = make_file(entry, file_format)
     assert step == (None if finished else 4)

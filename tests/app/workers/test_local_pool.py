@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,7 @@ from sds3d_app.ui import server
 from sds3d_app.ui.run_index import RunIndex
 from sds3d_app.workers import local_pool, process
 from sds3d_app.workers.local_pool import WorkerPool, environment_of, sharing_note
-
-PATIENCE = 120.0
+from tests.reliability.children import PATIENCE, context, ended, started
 
 
 def wait_for(condition: Callable[[], Any]) -> Any:
@@ -227,27 +227,24 @@ def test_a_worker_that_ends_by_itself_has_nothing_left_to_do(queue: Queue, small
     assert pool.problem() == 0
 
 
-PARENT = """
-import sys, time
-from sds3d.jobs import Queue
-from sds3d_app.workers.local_pool import WorkerPool
-pool = WorkerPool(Queue(sys.argv[1]), 1, forever=True)
-pool.start()
-print(pool._places[0].process.pid, flush=True)
-time.sleep(600)
-"""
+def begin_and_stay(folder: Path, pids: Connection) -> None:
+    pool = WorkerPool(Queue(folder), 1, forever=True)
+    pool.start()
+    pids.send(pool._places[0].process.pid)  # type: ignore[union-attr]
+    time.sleep(600.0)
 
 
-@pytest.mark.slow
+@pytest.mark.xdist_group("children")
 @pytest.mark.parametrize("seconds", [0.0, 0.3, 1.0])
 def test_a_worker_whose_parent_is_killed_while_torch_loads_ends(queue: Queue, seconds: float) -> None:
     """B22."""
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(queue.folder)], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    (pid,) = map(int, parent.stdout.readline().split())
+    reader, writer = context.Pipe(duplex=False)
+    parent = started(begin_and_stay, queue.folder, writer)
+    assert reader.poll(PATIENCE)
+    pid = reader.recv()
     time.sleep(seconds)
     parent.kill()
-    parent.wait()
+    ended(parent)
     end = time.monotonic() + PATIENCE
     while not is_gone(pid):
         assert time.monotonic() < end
