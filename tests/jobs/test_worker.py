@@ -200,7 +200,6 @@ def test_a_job_that_is_paused_before_it_began_waits_until_it_is_resumed(queue: Q
     assert done == [b.name, a.name]
 
 
-@pytest.mark.exports
 def test_a_paused_job_that_is_to_finish_early_is_claimed_for_its_results(queue: Queue, small_config) -> None:
     job = queue.add(small_config(steps=100_000))
     worker = Worker(queue)

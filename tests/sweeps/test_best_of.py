@@ -30,7 +30,6 @@ def exhaust(best: BestOf) -> list[tuple[str, list[Any]]]:
     return [(path.name, list(events)) for path, events in best.stages()]
 
 
-@pytest.mark.exports
 def test_all_begin_and_the_best_ends(small_config, tmp_path: Path) -> None:
     config = small_config(checkpoint_every=100)
     found = exhaust(best_of(config, 3, 10, tmp_path))
@@ -41,7 +40,7 @@ def test_all_begin_and_the_best_ends(small_config, tmp_path: Path) -> None:
     assert found[3][1][-1].report["steps"] == 24
     ranking = json.loads((tmp_path / RANKING).read_text())
     assert [row["seed"] for row in ranking["ranking"]] == [1, 2, 0]
-    assert [(path / "mesh.glb").is_file() for path in sorted(tmp_path.glob("seed-*"))] == [False, True, False]
+    assert [(path / "sheet.png").is_file() for path in sorted(tmp_path.glob("seed-*"))] == [False, True, False]
     assert exhaust(best_of(config, 3, 10, tmp_path)) == []
 
 

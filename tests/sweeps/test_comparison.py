@@ -9,6 +9,7 @@ from PIL import Image
 
 from sds3d.errors import NumericsError
 from sds3d.run.events import FinishEarly, Finished, StepDone
+from sds3d.scenes import GaussiansConfig
 from sds3d.sweeps.comparison import Comparison, Row, page, run_folder
 from sds3d.training.session import Session
 from sds3d.training.trainer import Trainer
@@ -72,8 +73,8 @@ def test_a_run_that_a_person_ended_ends_in_the_table(configs, tmp_path: Path) ->
     assert row.notes == ["seed 0 ended early: a person ended it early"]
 
 
-@pytest.mark.exports
-def test_a_refused_mesh_ends_in_the_table_with_its_reason(small_config, tmp_path: Path) -> None:
+def test_a_refused_mesh_ends_in_the_table_with_its_reason(small_config, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(GaussiansConfig, "artifacts", ("sheet", "glb"))
     comparison = Comparison([small_config(steps=6, **{"export.level": 1e6})], tmp_path)
     list(comparison.runs.run())
     (row,) = comparison.write()

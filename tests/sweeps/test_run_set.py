@@ -13,6 +13,7 @@ from sds3d.errors import ConfigError, ExportError, NumericsError, RunBusy
 from sds3d.priors.analytic import AnalyticConfig
 from sds3d.run.events import Failed, FinishEarly, Finished, Started, StepDone
 from sds3d.run.folder import RunFolder
+from sds3d.scenes import GaussiansConfig
 from sds3d.sweeps.run_set import RunSet, failure
 from sds3d.training.session import Session
 from sds3d.training.sessions import begin
@@ -126,8 +127,8 @@ def test_a_run_without_a_surface_for_its_next_stage_hands_over_what_it_was(small
     assert failure(other) is None
 
 
-@pytest.mark.exports
-def test_a_refused_export_does_not_stop_the_others(small_config, tmp_path: Path) -> None:
+def test_a_refused_export_does_not_stop_the_others(small_config, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(GaussiansConfig, "artifacts", ("sheet", "glb"))
     options = {"steps": 6, "export.level": 1e6}
     configs = {tmp_path / f"run-{seed}": small_config(seed=seed, **options) for seed in (0, 1)}
     runs = RunSet(configs)

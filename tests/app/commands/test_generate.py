@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from sds3d.run.folder import RunFolder
+from sds3d.scenes import GaussiansConfig
 from sds3d_app.cli import invoke
 from sds3d_app.commands.generate import summary
 
@@ -169,8 +170,9 @@ def test_the_summary_names_what_is_there(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_every_particle_is_named_and_can_be_exported_again(
-    small_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(GaussiansConfig, "artifacts", ("sheet", "ply"))
     folder = tmp_path / "run"
     options = ["--config", str(small_file), "--out", str(folder), "--set", "particles=2"]
     assert invoke(["generate", "a red ball", *options]) == 0

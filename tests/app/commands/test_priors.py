@@ -59,8 +59,8 @@ def test_check_looks_at_the_files(model_folder, capsys):  # noqa: F811
     assert "dtype" not in row
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_check_with_load_runs_a_model_of_any_family(name, model_folder, capsys):  # noqa: F811
+@pytest.mark.parametrize("name", ["sd", "deepfloyd", "zero123"])
+def test_check_with_load_runs_a_model(name, model_folder, capsys):  # noqa: F811
     assert invoke(["priors", "check", str(model_folder(name)), "--load", "--json"]) == 0
     row = json.loads(capsys.readouterr().out)
     assert row["dtype"] == "float32"
