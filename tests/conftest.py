@@ -49,15 +49,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def only_a_sheet(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def only_a_sheet(request: pytest.FixtureRequest) -> Iterator[None]:
     """Runs of a test that is not marked `exports` hand over a sheet of views alone: a mesh and a video take seven times
     as long as a small run. Fixtures of a wider scope, and other processes, make everything."""
-    if "exports" in request.keywords:
-        return
     from sds3d.scenes import SCENES
 
-    for scene in (kind for kind in SCENES.values() if not kind.is_flat):
-        monkeypatch.setattr(scene, "artifacts", ("sheet",))
+    with pytest.MonkeyPatch.context() as patch:  # one that no test undoes with patches of its own
+        for scene in (kind for kind in SCENES.values() if not kind.is_flat and "exports" not in request.keywords):
+            patch.setattr(scene, "artifacts", ("sheet",))
+        yield
 
 
 # Also read by every Python process that a test starts; pytest's own workers among them.
