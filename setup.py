@@ -243,6 +243,7 @@ setup(
         "imageio>=2.34",
         "imageio-ffmpeg>=0.5",
         "jaxtyping>=0.2.36",
+        "kornia>=0.7",
         "scipy>=1.11",
         "pillow>=10",
         "numpy>=1.26",

@@ -30,8 +30,9 @@ def translucency(opacity: Float[Tensor, "..."], low: float = 0.1, high: float = 
 
 def saturation(rgb: Float[Tensor, "B H W 3"], opacity: Float[Tensor, "B H W 1"]) -> Float[Tensor, ""]:
     """Mean saturation (HSV, [0, 1]) of colours over black, weighted by opacity; 0 where all is empty."""
-    high, low = rgb.amax(-1, keepdim=True), rgb.amin(-1, keepdim=True)
-    colorfulness = (high - low) / (high + 1e-8)  # black behind does not change it
+    from kornia.color import rgb_to_hsv
+
+    colorfulness = rgb_to_hsv(rgb.permute(0, 3, 1, 2))[:, 1, :, :, None]  # black behind does not change it
     return (colorfulness * opacity).sum() / opacity.sum().clamp_min(1e-6)
 
 
