@@ -7,6 +7,8 @@ from safetensors.torch import save_file
 from sds3d.errors import PriorUnavailable
 from sds3d.priors import DiffusersConfig
 
+pytestmark = pytest.mark.xdist_group("hub")
+
 
 def build(folder, **options):
     return DiffusersConfig(model=str(folder), image_size=64, **options).build("cpu")

@@ -10,6 +10,8 @@ from sds3d.errors import PriorUnavailable
 from sds3d.priors import DiffusersConfig
 from sds3d.priors.hub.check_files import inspect_model
 
+pytestmark = pytest.mark.xdist_group("hub")
+
 
 @pytest.fixture
 def copy(model_folder, tmp_path):

@@ -10,6 +10,8 @@ from sds3d.priors.hub import embeddings
 from sds3d.priors.hub.loading import load_component
 from tests.priors.hub.tiny_models import MODELS
 
+pytestmark = pytest.mark.xdist_group("hub")
+
 
 @pytest.fixture
 def loaded(monkeypatch) -> list[str]:

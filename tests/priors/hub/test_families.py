@@ -1,5 +1,7 @@
 """Every family against its own pipeline: what the pipeline asks and concludes, and what the prior says of the same."""
 
+from functools import cache
+
 import pytest
 import torch
 
@@ -9,9 +11,11 @@ from sds3d.priors.base import Prior, TrainablePrior
 from sds3d.priors.hub.families import FAMILIES
 from tests.priors.hub.tiny_models import CAMERA_AWARE, MODELS
 
+pytestmark = pytest.mark.xdist_group("hub")
 SIDE, SCALE, PROMPT = 64, 2.5, "a red mug"
 
 
+@cache  # no test changes one
 def build(folder, **options):
     return DiffusersConfig(model=str(folder), **options).build("cpu")
 
@@ -132,7 +136,7 @@ def test_a_critic_starts_as_the_prior_learns_from_the_camera_and_leaves_the_prio
     assert {name.split("/")[-1] for name in critic.added} >= {"to_q", "to_k", "to_v"}
     optimizer = torch.optim.Adam(critic.parameters(), lr=1e-2)
     losses = []
-    for _ in range(8):
+    for _ in range(3):
         loss = (critic(x_t, t, text, view) - before - 0.1).square().mean()
         loss.backward()
         optimizer.step()

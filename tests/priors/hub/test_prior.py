@@ -12,6 +12,8 @@ from sds3d.priors.hub.locate import find_model
 from sds3d.prompts import Prompts
 from sds3d.types import ViewCondition
 
+pytestmark = pytest.mark.xdist_group("hub")
+
 
 def build(folder, **options):
     return DiffusersConfig(model=str(folder), **options).build("cpu")
