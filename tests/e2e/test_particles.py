@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -10,7 +11,8 @@ from sds3d.priors.analytic import AnalyticPrior
 from sds3d.scenes.particles import build_scene, scenes_of
 from sds3d.training.trainer import Trainer
 
-COUNT, STD = 32, 0.15
+pytestmark = pytest.mark.xdist_group("particles")  # both look at one run
+COUNT, STD = {"vsd": 32, "sds": 8}, 0.15
 MEANS = torch.tensor([[0.5, -0.5, -0.5], [-0.5, 0.5, -0.5], [-0.5, -0.5, 0.5]])
 SHARES = torch.tensor([0.3, 0.5, 0.2])
 
@@ -18,9 +20,10 @@ SHARES = torch.tensor([0.3, 0.5, 0.2])
 @cache
 def colors_after_a_run(guidance: str) -> Tensor:
     """[particles, 3] mean colours of flat pictures; the prior sees nothing else of them, and knows three modes."""
+    count = COUNT[guidance]
     options = {
-        **{"prompt": "red green blue", "prior": "analytic", "steps": 300, "particles": COUNT, "loss_weights": {}},
-        **{"scene": {"name": "image", "size": 8}, "cameras": {"views": COUNT, "size": 16}},
+        **{"prompt": "red green blue", "prior": "analytic", "steps": 200, "particles": count, "loss_weights": {}},
+        **{"scene": {"name": "image", "size": 8}, "cameras": {"views": count, "size": 16}},
         **{"guidance": {"name": guidance, "guidance_scale": 1.0}, "timesteps": "uniform", "optim.lr_scale": 1.0},
     }
     config = load_config(overrides=options)

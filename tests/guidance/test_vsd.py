@@ -90,11 +90,11 @@ def test_with_one_particle_and_a_perfect_critic_it_is_sds(guidance_scale: float,
 
 
 def settled(method: VSD | SDS) -> Tensor:
-    """512 particles after 400 steps along the gradients of `method`; VSD has the exact score of their own cloud."""
+    """256 particles after 400 steps along the gradients of `method`; VSD has the exact score of their own cloud."""
     prior, generator, steps = three_modes(), torch.Generator().manual_seed(0), 400
-    x = 1.5 * draws(512, 1)
+    x = 1.5 * draws(256, 1)
     for step in range(steps):
-        t = 0.02 + 0.78 * (1 - step / steps) * torch.rand(512, generator=generator)
+        t = 0.02 + 0.78 * (1 - step / steps) * torch.rand(len(x), generator=generator)
         noise = torch.randn(x.shape, generator=generator)
         inputs = guidance_input(prior, x, t, noise)
         output = method.step(inputs, Exact.of(x)) if isinstance(method, VSD) else method.step(inputs, None)

@@ -166,7 +166,7 @@ def test_shipped_weights_are_small_and_follow_the_camera():
     with resources.as_file(shipped) as path:
         assert sum(file.stat().st_size for file in path.rglob("*.safetensors")) <= 16 * 2**20
     directional = ("chair", "car", "mug", "house")  # their silhouettes show the camera's azimuth
-    figures = azimuth_test(load_embedded(), directional, per_kind=2)
+    figures = azimuth_test(load_embedded(), directional, per_kind=1)
     same, turned = (sum(row[key] for row in figures.values()) / len(figures) for key in ("same", "plus_90"))
     assert same > turned + 0.1
     assert same > 0.5

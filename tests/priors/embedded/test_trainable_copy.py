@@ -11,7 +11,7 @@ from sds3d.priors.embedded.words import WORDS
 from sds3d.types import ViewCondition
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def prior() -> EmbeddedPrior:
     torch.manual_seed(0)
     networks = Networks()
@@ -31,7 +31,7 @@ def test_the_prior_stays_bit_equal_while_its_copy_learns(prior: EmbeddedPrior) -
     copy = prior.trainable_copy(4, torch.Generator().manual_seed(0))
     assert torch.equal(copy(x_t, t, embedding, view), before)
     optimizer, losses = torch.optim.Adam(copy.parameters(), lr=2e-3), []
-    for _ in range(8):
+    for _ in range(4):
         loss = (copy(x_t, t, embedding, view) - before - 0.3).square().mean()
         loss.backward()
         optimizer.step()
