@@ -13,7 +13,10 @@ from sds3d.evaluation.html_report import contact_sheet, means, page, write_summa
 from sds3d.evaluation.scores import LIMITS, Evaluated, Scores, missed
 from sds3d.evaluation.suite import SUITES, Suite, run_folder
 from sds3d.priors.embedded.captions import parse
+from sds3d.scenes import GaussiansConfig
 from sds3d_app.cli import invoke
+
+pytestmark = pytest.mark.xdist_group("evaluate")  # the runs are made and scored once
 
 
 def test_suites_are_half_held_out_and_speak_the_worlds_language():
@@ -35,9 +38,16 @@ def done(small_config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("suite")
     configs = [small_config(seed=seed) for seed in (0, 1)]
     suite = Suite(configs, folder)
-    assert list(suite.runs.run())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GaussiansConfig, "artifacts", ("glb",))  # no video
+        assert list(suite.runs.run())
     assert suite.runs.finished()
     return suite, configs, folder
+
+
+@pytest.fixture(scope="module")
+def results(done):
+    return list(done[0].evaluate(load_classifier()))
 
 
 def test_every_run_has_a_folder_and_is_done_once(done):
@@ -51,10 +61,7 @@ def test_every_run_has_a_folder_and_is_done_once(done):
         Suite(changed, folder)
 
 
-def test_scores_summary_picture_and_page(done, tmp_path):
-    suite = done[0]
-    classifier = load_classifier()
-    results = list(suite.evaluate(classifier))
+def test_scores_summary_picture_and_page(results, tmp_path):
     scores = results[0].scores
     assert scores.split == "seen"
     assert {"accuracy", "silhouette_iou", "volume_iou", "chamfer", "floaters", "seconds", "forwards"} <= set(
@@ -69,7 +76,7 @@ def test_scores_summary_picture_and_page(done, tmp_path):
     assert row.diversity > 0
     expected = np.mean([one.scores.values["silhouette_iou"] for one in results])
     assert row.values["silhouette_iou"] == pytest.approx(expected, abs=1e-3)
-    write_summary(results, classifier.accuracy, tmp_path, "a <test>")
+    write_summary(results, load_classifier().accuracy, tmp_path, "a <test>")
     with Image.open(tmp_path / "evaluation.png") as sheet:
         assert sheet.width > 2 * 8 * 96
     said = json.loads((tmp_path / "evaluation.json").read_text())
@@ -79,12 +86,14 @@ def test_scores_summary_picture_and_page(done, tmp_path):
     assert "<test>" not in text
 
 
-def test_the_command_scores_runs_and_refuses_what_is_none(done, tmp_path, capsys):
+def test_the_command_scores_runs_and_refuses_what_is_none(done, results, tmp_path, capsys, monkeypatch):
     runs = [str(path) for path in done[0].runs.configs]
     assert invoke(["evaluate", runs[0], "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["runs"][0]["prompt"] == "a red ball"
-    assert invoke(["evaluate", runs[1], "--out", str(tmp_path / "page")]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("sds3d.evaluation.scores.evaluate_run", lambda *_: results[1])  # as above, it takes seconds
+        assert invoke(["evaluate", runs[1], "--out", str(tmp_path / "page")]) == 0
     assert "sil. IoU" in capsys.readouterr().out
     assert (tmp_path / "page" / "evaluation.html").is_file()
     for arguments, word in (

@@ -24,23 +24,29 @@ from sds3d.priors.embedded.object_kinds import COLORS, KINDS, MATERIALS, PATTERN
 from sds3d.priors.embedded.render import camera_rays, draw, over, render_solids
 from sds3d.priors.embedded.words import WORDS, words_of
 
+pytestmark = pytest.mark.xdist_group("captions")  # what is drawn is drawn once
 
-def test_captions_and_descriptions_are_inverse():
-    rng = Random(0)
-    for _ in range(500):
-        description = random_description(rng)
+
+@pytest.fixture(scope="module")
+def shown() -> list[Description]:
+    """What training draws."""
+    rng = Random(1)
+    return [random_description(rng) for _ in range(4000)]
+
+
+def test_captions_and_descriptions_are_inverse(shown):
+    for description in shown[:400]:
         assert parse(description.caption()) == description, description.caption()
         assert set(words_of(description.caption())) <= set(WORDS)
 
 
-def test_training_never_shows_held_out_combinations():
-    rng = Random(1)
-    shown = [random_description(rng) for _ in range(6000)]
+def test_training_never_shows_held_out_combinations(shown):
     pairs = {(thing.color, thing.kind) for description in shown for thing in description.things()}
     assert not pairs & HELD_OUT
     assert len(pairs) > 0.95 * (len(COLORS) * len(KINDS) - len(HELD_OUT))
     assert not any(description.held_out() for description in shown)
-    assert all(random_description(rng, held_out=True).held_out() for _ in range(50))
+    rng = Random(1)
+    assert all(random_description(rng, held_out=True).held_out() for _ in range(5))
 
 
 def test_a_tenth_of_the_pairs_is_held_out_of_each_new_relation():
@@ -51,9 +57,7 @@ def test_a_tenth_of_the_pairs_is_held_out_of_each_new_relation():
     assert not any(Description(Thing(kind, color)).held_out() for color, kind in pairs)
 
 
-def test_all_kinds_colours_patterns_materials_and_relations_are_drawn():
-    rng = Random(2)
-    shown = [random_description(rng) for _ in range(4000)]
+def test_all_kinds_colours_patterns_materials_and_relations_are_drawn(shown):
     assert {d.thing.kind for d in shown} == set(KINDS)
     assert {d.thing.color for d in shown} == set(COLORS)
     assert {d.thing.pattern for d in shown} == set(PATTERNS)
