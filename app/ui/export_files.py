@@ -1,14 +1,16 @@
 """Files of a run that are made when somebody asks: other formats of its mesh, in a process of their own."""
 
+import os
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from sds3d.atomic import write_atomic
+from sds3d.atomic import is_draft, write_atomic
 from sds3d.errors import ConfigError, Sds3dError
 from sds3d.run.artifacts import ARTIFACTS, artifacts_of, side_files
 from sds3d.run.folder import RunFolder
@@ -113,9 +115,14 @@ def copy_for_viewer(source: Path, folder: Path) -> str | None:
     stat = source.stat()
     key = sha256(f"{source.resolve()} {stat.st_mtime_ns} {stat.st_size}".encode()).hexdigest()[:16]
     target = folder / f"{key}{source.suffix}"
-    if not target.is_file():
+    try:
+        os.utime(target)
+    except FileNotFoundError:  # or removed a moment ago for another tab
         write_atomic(target, source.read_bytes())
-    target.touch()
-    for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-MODELS_KEPT]:
+    times = dict[Path, int]()
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # other tabs are shown models at the same time
+            times |= {} if is_draft(path) else {path: path.stat().st_mtime_ns}
+    for old in sorted(times, key=lambda path: times[path])[:-MODELS_KEPT]:
         old.unlink(missing_ok=True)
     return str(target)

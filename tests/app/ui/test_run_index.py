@@ -8,6 +8,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -289,6 +290,23 @@ def test_copies_for_the_viewer_are_few(ball: SimpleNamespace, tmp_path: Path) ->
         mesh.write_bytes(b"x" * number)
         copy_for_viewer(mesh, tmp_path / "models")
     assert len(list((tmp_path / "models").iterdir())) == MODELS_KEPT
+
+
+def test_tabs_that_are_shown_models_at_once_all_get_them(tmp_path: Path) -> None:
+    """Each writes copies and removes old ones while the others do."""
+    sources = [tmp_path / f"{number}.ply" for number in range(2 * MODELS_KEPT)]
+    for source in sources:
+        source.write_text(source.name)
+
+    def look(number: int) -> list[str]:
+        rows = sources[number:] + sources[:number]
+        return [name for source in rows if not (name := copy_for_viewer(source, tmp_path / "models"))]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(look, range(0, len(sources), 6))) == [[]] * 8
+    copies = [path.read_text() for path in (tmp_path / "models").iterdir()]
+    assert len(copies) == len(set(copies)) <= MODELS_KEPT + 8
+    assert set(copies) <= {source.name for source in sources}, "no empty ones"
 
 
 HOSTILE = '<img src=x onerror="alert(1)">\'&'
