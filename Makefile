@@ -37,7 +37,7 @@ quick: install  ## the tests without those that take seconds each: under two min
 test: install  ## the whole CPU test suite: under eight minutes on two cores
 	$(PYTEST) -n 2 --dist loadgroup $(ARGS)
 
-test-reliability: install  ## the promises of docs/reliability.md at their full sizes: under ten minutes
+test-reliability: install  ## the promises of docs/reliability.md at their full sizes
 	SDS3D_FULL=1 $(PYTEST) -n 2 --dist loadgroup --timeout 1800 \
 	  tests/reliability tests/run/test_checkpoint.py tests/config/test_run_config.py tests/evaluation/test_refine.py \
 	  tests/config/test_resolve.py tests/test_packaging.py tests/ops/test_build.py \

@@ -61,10 +61,11 @@ def main() -> None:
             for policy in POLICIES:
                 with others(count):
                     taken.setdefault((policy, count), []).append(measured(policy))
-    print(f"{os.cpu_count()} cores; milliseconds of a forward (median of {TURNS} turns)")
-    print(f"{'':10} alone  {busy} others")
+    print(f"{os.cpu_count()} cores; milliseconds of a forward (median of {TURNS} turns; ratio to passive)")
+    print(f"{'':10}{'alone':>13}{f'{busy} others':>13}")
     for policy in POLICIES:
-        print(f"{policy:10}" + "".join(f"{statistics.median(taken[policy, count]):6.0f}   " for count in (0, busy)))
+        medians = [(statistics.median(taken[each, count]) for each in (policy, "passive")) for count in (0, busy)]
+        print(f"{policy:10}" + "".join(f"{own:6.0f} ({own / asleep:4.2f})" for own, asleep in medians))
 
 
 if __name__ == "__main__":

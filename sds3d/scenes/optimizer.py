@@ -63,7 +63,8 @@ def build_optimizer(
 
 
 class SceneAdam(torch.optim.Adam):
-    """Adam; groups marked `uniform` have one second moment for all elements (Nicolet et al. 2021, section 3.3).
+    """Adam without weight decay; groups marked `uniform` have one second moment for all elements (Nicolet et al. 2021,
+    section 3.3).
 
     m and v as in Adam, but v of max(gradient^2):  p -= lr m_hat / (sqrt(v_hat) + eps).  Where neighbours are moved
     together, scales of their own would tear them apart again.

@@ -63,8 +63,7 @@ class EmbeddedPrior:
         self.device, self.weak = torch.device(device), tuple(weak)
         # bfloat16 is about twice as fast on processors that support it; the schedule stays float32.
         self.half = self.device.type == "cuda" or torch.backends.cpu.get_cpu_capability() == "AVX512"
-        self.unet: Any = unet.float().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.unet.eval().requires_grad_(False)
+        self.unet = unet.float().to(self.device).eval().requires_grad_(False)
         if self.half:  # otherwise autocast would convert the weights in every call
             for layer in self.unet.modules():
                 if isinstance(layer, MULTIPLIES):

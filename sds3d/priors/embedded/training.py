@@ -78,7 +78,6 @@ class Trainer:
         torch.manual_seed(config.seed)  # network initialisation is the only use of the global generator
         self.config, self.device, self.step, self.images = config, device, 0, 0
         self.networks = Networks().to(device)
-        self.networks.unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = deepcopy(self.networks).requires_grad_(False)
         self.saved = nn.ModuleDict({"networks": self.networks, "average": self.average})
         self.optimizer = torch.optim.AdamW(

@@ -5,12 +5,13 @@ both kinds, and the cube would come out round. At resolutions above COARSE, each
 that it shows, as if that stood alone; only the coarsest level is conditioned on the sentence.
 
 The layers, the names of their weights and the files are those of diffusers' UNet2DConditionModel, which loads them.
-They are written out here because importing it took longer than half of the first optimization steps of a run.
+They are written out here because importing diffusers takes seconds, which everyone who asks for an object would wait.
 """
 
 import json
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,26 +72,28 @@ class ThingUNet(nn.Module):
         first, *_, last = widths = block_out_channels
         sizes = (sample_size, in_channels, out_channels, list(widths), layers_per_block, norm_num_groups)
         self.config = ARCHITECTURE | dict(zip(SIZES, (*sizes, projection_class_embeddings_input_dim), strict=True))
-        self.first, told, groups = first, 4 * first, norm_num_groups
+        self.first, condition_width, groups = first, 4 * first, norm_num_groups
+        block = partial(ResnetBlock, condition_width=condition_width, groups=groups)
         self.conv_in = nn.Conv2d(in_channels, first, 3, padding=1)
-        self.time_embedding = Embedding(first, told)
-        self.class_embedding = Embedding(projection_class_embeddings_input_dim, told)
+        self.time_embedding = TimestepEmbedding(first, condition_width)
+        self.class_embedding = TimestepEmbedding(projection_class_embeddings_input_dim, condition_width)
         self.down_blocks, self.up_blocks = nn.ModuleList(), nn.ModuleList()
         skips, width = [first], first
         for number, out in enumerate(widths):
             inputs = [width] + [out] * (layers_per_block - 1)
             smaller = [Resampled(out, 2)] if number < len(widths) - 1 else []
-            self.down_blocks.append(Level([ResnetBlock(i, out, told, groups) for i in inputs], downsamplers=smaller))
+            self.down_blocks.append(Level([block(i, out) for i in inputs], downsamplers=smaller))
             skips += [out] * (layers_per_block + len(smaller))
             width = out
-        self.mid_block = Level([ResnetBlock(last, last, told, groups)])
+        self.mid_block = Level([block(last, last)])
         for number, out in enumerate(reversed(widths)):
             inputs = [width + skips.pop()] + [out + skips.pop() for _ in range(layers_per_block)]
             larger = [Resampled(out, 1)] if number < len(widths) - 1 else []
-            self.up_blocks.append(Level([ResnetBlock(i, out, told, groups) for i in inputs], upsamplers=larger))
+            self.up_blocks.append(Level([block(i, out) for i in inputs], upsamplers=larger))
             width = out
         self.conv_norm_out = nn.GroupNorm(groups, first)
         self.conv_out = nn.Conv2d(first, out_channels, 3, padding=1)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types know of tensors only
 
     def forward(
         self,
@@ -102,7 +105,7 @@ class ThingUNet(nn.Module):
         """`condition` is that of the sentence, of its first and of its second thing; `second` is the share of each
         place, in [0, 1], that shows the second thing."""
         net: Any = self  # the children of a module have no types
-        time = net.time_embedding(_waves(ticks, self.first).to(planes.dtype))
+        time = net.time_embedding(_sinusoids(ticks, self.first).to(planes.dtype))
         condition = functional.silu(time[:, None] + net.class_embedding(condition.to(time.dtype)))
         x = net.conv_in(planes)
         skips = [x]
@@ -145,8 +148,8 @@ class ThingUNet(nn.Module):
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
 
 
-class Embedding(nn.Module):
-    """Two linear layers."""
+class TimestepEmbedding(nn.Module):
+    """Two linear layers; diffusers has them, under this name, for classes too."""
 
     def __init__(self, width: int, out: int) -> None:
         super().__init__()
@@ -182,11 +185,11 @@ class Resampled(nn.Module):
 class ResnetBlock(nn.Module):
     """A residual block of diffusers, scaled and shifted at each place by the condition of what the place shows."""
 
-    def __init__(self, width: int, out: int, told: int, groups: int) -> None:
+    def __init__(self, width: int, out: int, condition_width: int, groups: int) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(groups, width)
         self.conv1 = nn.Conv2d(width, out, 3, padding=1)
-        self.time_emb_proj = nn.Linear(told, 2 * out)
+        self.time_emb_proj = nn.Linear(condition_width, 2 * out)
         self.norm2 = nn.GroupNorm(groups, out)
         self.conv2 = nn.Conv2d(out, out, 3, padding=1)
         self.conv_shortcut = nn.Conv2d(width, out, 1) if width != out else None
@@ -207,7 +210,7 @@ class ResnetBlock(nn.Module):
         return out
 
 
-def _waves(ticks: Int[Tensor, " B"], width: int) -> Float[Tensor, "B W"]:
+def _sinusoids(ticks: Int[Tensor, " B"], width: int) -> Float[Tensor, "B W"]:
     """cos and sin of t / 10000^(k / half): the sinusoidal positions of Vaswani et al. 2017."""
     half = width // 2
     rates = torch.exp(-math.log(10000.0) * torch.arange(half, dtype=torch.float32, device=ticks.device) / half)

@@ -230,7 +230,9 @@ def test_a_worker_that_ends_by_itself_has_nothing_left_to_do(queue: Queue, small
 def begin_and_stay(folder: Path, pids: Connection) -> None:
     pool = WorkerPool(Queue(folder), 1, forever=True)
     pool.start()
-    pids.send(pool._places[0].process.pid)  # type: ignore[union-attr]
+    process = pool._places[0].process
+    assert process is not None
+    pids.send(process.pid)
     time.sleep(600.0)
 
 
