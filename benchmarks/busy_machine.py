@@ -63,9 +63,10 @@ def main() -> None:
                     taken.setdefault((policy, count), []).append(measured(policy))
     print(f"{os.cpu_count()} cores; milliseconds of a forward (median of {TURNS} turns; ratio to passive)")
     print(f"{'':10}{'alone':>13}{f'{busy} others':>13}")
+    medians = {key: statistics.median(values) for key, values in taken.items()}
     for policy in POLICIES:
-        medians = [(statistics.median(taken[each, count]) for each in (policy, "passive")) for count in (0, busy)]
-        print(f"{policy:10}" + "".join(f"{own:6.0f} ({own / asleep:4.2f})" for own, asleep in medians))
+        columns = (f"{medians[policy, n]:6.0f} ({medians[policy, n] / medians['passive', n]:4.2f})" for n in (0, busy))
+        print(f"{policy:10}" + "".join(columns))
 
 
 if __name__ == "__main__":

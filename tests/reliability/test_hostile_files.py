@@ -188,6 +188,20 @@ def test_a_prior_whose_configuration_asks_for_gigabytes_is_refused(name: str, tm
         load_embedded(str(folder))
 
 
+@pytest.mark.parametrize(("name", "field"), [("unet", "layers_per_block"), ("text", "layers")])
+@pytest.mark.parametrize("layers", [10**9, 0, -1])
+def test_a_prior_whose_configuration_asks_for_layers_without_end_is_refused(
+    name: str, field: str, layers: int, tmp_path: Path
+) -> None:
+    """It would be built for hours before its size is known."""
+    folder = tmp_path / "prior"
+    shutil.copytree(str(resources.files("sds3d_assets") / "embedded_prior"), folder)
+    path = folder / name / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: layers}))
+    with pytest.raises(Sds3dError, match=r"describes [-0-9,]+ layers"):
+        load_embedded(str(folder))
+
+
 def test_the_damage_is_varied() -> None:
     whole = json.dumps(list(range(100))).encode()
     assert len({damaged(whole, random.Random(seed)) for seed in range(100)}) > 95

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -158,7 +159,10 @@ def load_embedded(folder: str | None = None, device: torch.device | str = "cpu")
             settings = json.loads((path / "text" / "config.json").read_text())
             words = settings.pop("words")
             with torch.device("meta"):  # a damaged config could ask for a network of any size
-                _check_size(ThingUNet(**ThingUNet.sizes_in(path / "unet")), path / "unet")
+                sizes = ThingUNet.sizes_in(path / "unet")
+                _check_layers(sizes["layers_per_block"], path / "unet")
+                _check_layers(settings["layers"], path / "text")
+                _check_size(ThingUNet(**sizes), path / "unet")
                 _check_size(TextEncoder(len(words), **settings), path / "text")
             read_config(path / "scheduler" / "scheduler_config.json", SCHEDULER)
             unet, text = ThingUNet.load(path / "unet"), TextEncoder(len(words), **settings)
@@ -168,6 +172,17 @@ def load_embedded(folder: str | None = None, device: torch.device | str = "cpu")
         except Exception as error:  # json, torch and safetensors raise many types
             raise PriorUnavailable(f"cannot read the embedded prior in {path}: {first_line(error)}", HINT) from error
     return EmbeddedPrior(unet, text, words, device, weak)
+
+
+def _check_layers(layers: int, folder: Path) -> None:
+    """ValueError if the file in `folder` has not one tensor for each layer: a billion would be built for hours."""
+    (file,) = folder.glob("*.safetensors")
+    with safe_open(file, "pt") as tensors:
+        stored = len(tensors.keys())
+    if not 1 <= layers <= stored:
+        raise ValueError(
+            f"{folder.name}/config.json describes {layers:,} layers, and {file.name} holds {stored} tensors"
+        )
 
 
 def _check_size(network: nn.Module, folder: Path) -> None:
