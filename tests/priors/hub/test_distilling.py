@@ -1,11 +1,12 @@
 """Steps of distillation from every family, cut in the middle and resumed.
 
 A scene is told gradients of its pictures, whatever made them: every kind of scene is distilled into from one family in
-latent space and the one in pixels, and with every guidance in tests/e2e/test_combinations.py.
+latent space and the one in pixels, and with every guidance in tests/e2e/test_combinations.py. At full size: ten steps
+of every family on every kind of scene with every method.
 """
 
 from functools import cache
-from itertools import combinations
+from itertools import combinations, product
 
 import pytest
 import torch
@@ -14,16 +15,20 @@ from sds3d.config.run_config import RunConfig
 from sds3d.priors.base import Prior
 from sds3d.training.trainer import Trainer
 from tests.priors.hub.tiny_models import MODELS
+from tests.sizes import FULL
 
 pytestmark = pytest.mark.xdist_group("hub")
 FAMILIES = ("sd", "sdxl", "sd3", "flux", "pixart-alpha", "sana", "deepfloyd")
-STEPS = 2
+STEPS = 10 if FULL else 2
 SCENES = {
     "gaussians": {"name": "gaussians", "count": 200},
     "nerf": {"name": "nerf"},
     "mesh": {"name": "mesh", "samples": 1},
 }
 METHODS = {"sds": {"name": "sds"}, "vsd": {"name": "vsd", "lora_rank": 2}, "cfd": {"name": "cfd"}}
+FURTHER = (
+    product(FAMILIES, ("nerf", "mesh"), METHODS) if FULL else product(("sd", "deepfloyd"), ("nerf", "mesh"), ["sds"])
+)
 
 
 def config_of(folder, family, scene, method) -> RunConfig:
@@ -52,10 +57,7 @@ def trainer(config, prior) -> Trainer:
 
 @pytest.mark.parametrize(
     ("family", "scene", "method"),
-    [
-        *((family, "gaussians", method) for family in FAMILIES for method in METHODS),
-        *((family, scene, "sds") for family in ("sd", "deepfloyd") for scene in ("nerf", "mesh")),
-    ],
+    [*product(FAMILIES, ["gaussians"], METHODS), *FURTHER],
 )
 def test_steps_move_the_scene_and_resume_bit_for_bit(model_folder, family, scene, method):
     config = config_of(model_folder(family), family, scene, method)
