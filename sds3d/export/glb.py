@@ -14,6 +14,7 @@ from sds3d.export.png import png_bytes
 from sds3d.export.read_mesh import read_with_trimesh
 from sds3d.mesh_files.gltf import BINARY_CHUNK, JSON_CHUNK, MAGIC, VERSION
 from sds3d.mesh_files.reading import WORLD_TO_GLTF, linear_from_srgb
+from sds3d.types import Material
 
 FLOAT, UNSIGNED_INT, VERTEX_DATA, INDEX_DATA = 5126, 5125, 34962, 34963
 # linear, with mip maps; clamped, because the atlas does not repeat
@@ -68,7 +69,7 @@ def gltf_parts(mesh: Mesh, metadata: Mapping[str, Any]) -> tuple[dict[str, Any],
     accessors[0] |= {"min": arrays["POSITION"].min(axis=0).tolist(), "max": arrays["POSITION"].max(axis=0).tolist()}
     attributes = {name: index for index, name in enumerate(arrays) if name != "indices"}
     primitive = {"attributes": attributes, "indices": len(attributes), "material": 0, "mode": 4}
-    surface: dict[str, Any] = {"metallicFactor": mesh.metallic, "roughnessFactor": mesh.roughness}
+    surface: dict[str, Any] = gltf_factors(mesh.material)
     surface["baseColorFactor"], textures = [1.0, 1.0, 1.0, 1.0], dict[str, Any]()
     if mesh.texture is not None:
         surface["baseColorTexture"] = {"index": 0}
@@ -86,6 +87,11 @@ def gltf_parts(mesh: Mesh, metadata: Mapping[str, Any]) -> tuple[dict[str, Any],
         "buffers": [{"byteLength": len(binary)}],
     }
     return tree, binary, png_bytes(mesh.texture.image) if mesh.texture is not None else None
+
+
+def gltf_factors(material: Material) -> dict[str, float]:
+    """Entries of pbrMetallicRoughness."""
+    return {f"{name}Factor": value for name, value in material._asdict().items()}
 
 
 def _arrays(mesh: Mesh) -> dict[str, ndarray]:

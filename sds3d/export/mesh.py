@@ -1,6 +1,6 @@
 """The triangle mesh of the exporters."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -8,6 +8,7 @@ from jaxtyping import Float, Int, UInt8
 from numpy import ndarray
 
 from sds3d.ops.creases import crease_normals
+from sds3d.types import Material
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,7 @@ class Mesh:
     colors: Float[ndarray, "V 3"]  # sRGB, [0, 1]
     texture: Texture | None = None  # used instead of `colors`
     crease_deg: float | None = None  # at edges that bend by more, both sides have their own normals; None: nowhere
-    roughness: float = 0.8
-    metallic: float = 0.0
+    material: Material = field(default_factory=Material)
     surface: str = ""  # kind of surface, see surface_search.Choice
     level: float = 0.0
     colored_by: str = ""  # see colors.Source

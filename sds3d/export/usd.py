@@ -103,9 +103,8 @@ def _define_material(usd: Any, stage: Any, mesh: Mesh, shape: Any) -> None:
             made.CreateInput(key, value_type).Set(value)
         return made
 
-    surface = shader(
-        "preview", "UsdPreviewSurface", roughness=(types.Float, mesh.roughness), metallic=(types.Float, mesh.metallic)
-    )
+    factors = {name: (types.Float, value) for name, value in mesh.material._asdict().items()}
+    surface = shader("preview", "UsdPreviewSurface", **factors)
     color = surface.CreateInput("diffuseColor", types.Color3f)
     if mesh.texture is None:
         source = shader("vertices", "UsdPrimvarReader_float3", varname=(types.String, "displayColor"))

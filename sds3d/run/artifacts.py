@@ -1,7 +1,7 @@
 """The files a finished run hands over: their names, and who writes them."""
 
 import importlib.metadata
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from sds3d.metrics.roughness import crease_figures
 from sds3d.scenes.base import Scene, SceneConfig
 from sds3d.scenes.image import ImageScene
 from sds3d.scenes.mesh import MeshConfig
+from sds3d.types import Material
 
 
 class SceneExport:
@@ -41,7 +42,12 @@ class SceneExport:
 
     @cached_property
     def mesh(self) -> Mesh:
-        return extract_mesh(self.scene, self.config.export)
+        return replace(extract_mesh(self.scene, self.config.export), material=self.material)
+
+    @property
+    def material(self) -> Material:
+        """What the prior knows of it."""
+        return self.config.prior.material(self.config.prompt)
 
     @cached_property
     def truth(self) -> SceneViews:
@@ -166,7 +172,7 @@ def _write(name: str, made: SceneExport, path: Path) -> dict[str, Any]:
             config = made.parts.scene
             assert isinstance(config, MeshConfig)
             assert config.source is not None
-            facts = write_textured(scene, config.source, made.config.export.texture_size, path)
+            facts = write_textured(scene, config.source, made.config.export.texture_size, path, made.material)
         case "turntable":
             write_turntable(scene, made.mesh, path)
         case _:

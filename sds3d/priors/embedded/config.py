@@ -9,8 +9,9 @@ from pydantic import Field
 from sds3d.options import LocalFile
 from sds3d.priors.base import PriorConfig
 from sds3d.priors.embedded.prior import EmbeddedPrior, known_things, load_embedded
-from sds3d.priors.embedded.shading import AMBIENT, DIFFUSE, LIGHT
-from sds3d.priors.embedded.words import WORDS, nearest_words, words_of
+from sds3d.priors.embedded.shading import AMBIENT, DIFFUSE, LIGHT, LOOKS
+from sds3d.priors.embedded.words import WORDS, material_of, nearest_words, words_of
+from sds3d.types import Material
 
 
 class EmbeddedConfig(PriorConfig):
@@ -40,6 +41,11 @@ class EmbeddedConfig(PriorConfig):
     def build(self, device: torch.device | str) -> EmbeddedPrior:
         """Load the weights."""
         return load_embedded(self.weights, device)
+
+    def material(self, prompt: str) -> Material:
+        """By the words; the default for things of different materials: nobody knows which is where on the mesh."""
+        named = material_of(prompt)
+        return Material() if named is None else LOOKS[named]
 
     def knows(self) -> str:
         """Colours, things, and how to combine them."""
