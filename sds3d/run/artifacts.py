@@ -121,8 +121,8 @@ def checked_format(name: str, scene: SceneConfig) -> str:
 def side_files(path: Path) -> list[Path]:
     """Files that a result refers to and that have to be kept beside it, as far as they are there."""
     beside = {".gltf": ".bin", ".obj": ".mtl"}.get(path.suffix)
-    files = [path.with_suffix(beside), path.with_name(f"{path.stem}_color.png")] if beside else []
-    return [file for file in files if file.is_file()]
+    names = [f"{path.stem}{end}" for end in (beside, "_color.png", "_normal.png")] if beside else []
+    return [path.with_name(name) for name in names if path.with_name(name).is_file()]
 
 
 def write_preview(scenes: list[Scene], path: Path, views: int = 4, size: int = 128) -> None:
@@ -182,6 +182,10 @@ def _write(name: str, made: SceneExport, path: Path) -> dict[str, Any]:
             metadata = {**made.metadata(), "tunnels": tunnel_count(mesh.vertices, mesh.faces), **figures_inside}
             stats, figures = write_verified(mesh, MESHES[name], path, metadata, made.truth)
             facts = {"surface": mesh.surface, "level": round(mesh.level, 5), "colored_by": mesh.colored_by}
+            mapped = (
+                MESH_FORMATS[MESHES[name]].textured and mesh.texture is not None and mesh.texture.normals is not None
+            )
+            facts |= {"lost_deg": round(mesh.lost_deg, 2), "normal_map": mapped}
             facts = {**asdict(stats), **figures.to_dict(), **facts, "dropped_share": round(mesh.dropped_share, 4)}
     return facts
 
