@@ -13,11 +13,14 @@ import trimesh
 from PIL import Image
 from pxr import Usd, UsdShade
 
+from sds3d.config.run_config import RunConfig
 from sds3d.export.extract import ExportConfig, extract_mesh
 from sds3d.export.formats import MESH_FORMATS
 from sds3d.export.mesh import Mesh, Texture, split
 from sds3d.export.normal_map import tangents
+from sds3d.run.artifacts import SceneExport, side_files, write_artifact
 from sds3d.scenes import MeshConfig
+from sds3d_app.commands.export import describe_mesh
 
 FACES = 700
 
@@ -133,3 +136,17 @@ def test_tangents_follow_u_and_know_mirrored_uvs(mirrored, sign):
     assert np.allclose(tangents(quad, split(quad)), [sign, 0, 0, sign])
     lost = replace(quad, texture=replace(texture, uvs=np.zeros((4, 2), dtype=np.float32)))
     assert np.allclose(np.linalg.norm(tangents(lost, split(lost))[:, :3], axis=1), 1)  # any, but one
+
+
+def test_the_figures_and_the_line_for_people_say_so(tmp_path, scene):
+    options = {"faces": FACES, "texture_size": 256, "color_size": 32}
+    made = SceneExport(scene, RunConfig(prompt="a red ball", export=options), 0)
+    facts = {name: write_artifact(name, made, tmp_path)[1] for name in ("gltf", "mesh-ply")}
+    assert facts["gltf"]["normal_map"]
+    assert facts["gltf"]["lost_deg"] == facts["mesh-ply"]["lost_deg"] > 8
+    assert f"normal map of {facts['gltf']['lost_deg']:.1f}\N{DEGREE SIGN}" in describe_mesh(facts["gltf"])
+    assert not facts["mesh-ply"]["normal_map"]
+    assert "normal map" not in describe_mesh(facts["mesh-ply"])
+    assert [path.name for path in side_files(tmp_path / "mesh.gltf")] == [
+        "mesh.bin", "mesh_color.png", "mesh_normal.png"
+    ]  # fmt: skip
