@@ -40,7 +40,8 @@ def take_over(old: Scene, new: Scene) -> None:
     if type(old) is type(new):
         cast(nn.Module, new).load_state_dict(cast(nn.Module, old).state_dict())
         if isinstance(old, Mesh) and isinstance(new, Mesh) and old.config.smoothness != new.config.smoothness:
-            new.set_surface(*old.surface())  # the state has u, which another lambda takes for other vertices
+            # the state has u, which another lambda takes for other vertices
+            new.set_surface(*old.surface(), new.anchor)
     else:
         assert isinstance(new, Mesh), f"{type(new)} takes over nothing of another kind"
         become_surface(new, old)
