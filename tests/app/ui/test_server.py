@@ -178,7 +178,7 @@ def test_what_the_form_shows_is_what_begins(page: Any) -> None:
     """Of the page as it is first shown: each control's value is that of the run that Generate begins."""
     (options,) = [part["props"]["value"] for part in page.components if part["props"].get("elem_id") == "options"]
     shown = dict(re.findall(r'data-option="([^"]+)" data-default="([^"]*)"', options))
-    name = page.generate(prompt="a red ball", prior="embedded", preset="default", seed=17)[0]
+    name = page.generate(prompt="a red ball", prior="embedded", scene="", preset="default", seed=17)[0]
     config = page.index.find(name).config
     for key, value in shown.items():
         actual = option(config, key)
