@@ -12,6 +12,7 @@ from sds3d.jobs import Queue, Worker
 from sds3d.jobs.job_list import read_job_list
 from sds3d.priors import EmbeddedConfig
 from sds3d.run.events import StageBegun, StepDone, Stop
+from sds3d.scenes.mesh import Mesh
 from sds3d_app.cli import invoke
 from tests.training.test_stages import quick_take_over
 
@@ -24,11 +25,13 @@ LINES = [f"{key}={value}" for key, value in SMALL.items()]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_prior() -> Any:
-    """Loaded once for all runs."""
+def quick() -> Any:
+    """One prior for all runs; nothing looks for faces or for a palette, which takes longer than a run."""
     prior = EmbeddedConfig().build("cpu")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EmbeddedConfig, "build", lambda self, device: prior)
+        patch.setattr("sds3d.run.report.janus_metrics", lambda *run: {})
+        patch.setattr(Mesh, "_find_palette", lambda self, *step: None)
         yield
 
 

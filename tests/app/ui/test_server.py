@@ -23,6 +23,7 @@ from sds3d.run.events import CheckpointSaved, Finished, Preview, Stop
 from sds3d.run.folder import RunFolder
 from sds3d_app.ui import fragments, server
 from sds3d_app.ui.actions import fork_run, make_format
+from sds3d_app.ui.controls import examples_of, scenes_of
 from sds3d_app.ui.export_files import Export, FileMaker, make_file
 from sds3d_app.ui.server import check_login, is_news, is_taken
 
@@ -185,6 +186,14 @@ def test_what_the_form_shows_is_what_begins(page: Any) -> None:
         assert value == ("" if actual is None else str(actual).lower() if isinstance(actual, bool) else str(actual)), (
             key
         )
+
+
+def test_another_prior_shows_its_examples_and_its_scenes(page: Any) -> None:
+    examples, scene = page.output(page.event("prior", "change"), ["analytic"])
+    assert examples["samples"] == examples_of("analytic")
+    assert scene["choices"] == [list(choice) for choice in scenes_of("analytic")]
+    (form,) = [part["props"] for part in page.components if part["props"].get("elem_id") == "scene"]
+    assert (form["value"], form["choices"]) == ("", [list(choice) for choice in scenes_of("embedded")])
 
 
 def test_no_number_field_is_ever_empty(page: Any) -> None:
