@@ -189,7 +189,9 @@ def test_what_the_form_shows_is_what_begins(page: Any) -> None:
 
 
 def test_another_prior_shows_its_examples_and_its_scenes(page: Any) -> None:
-    examples, scene = page.output(page.event("prior", "change"), ["analytic"])
+    outputs = {number: [page.names[part] for part in event["outputs"]] for number, event in page.events.items()}
+    (number,) = (number for number, names in outputs.items() if names == ["examples", "scene"])
+    examples, scene = page.output(number, ["analytic"])
     assert examples["samples"] == examples_of("analytic")
     assert scene["choices"] == [list(choice) for choice in scenes_of("analytic")]
     (form,) = [part["props"] for part in page.components if part["props"].get("elem_id") == "scene"]
