@@ -114,8 +114,9 @@ class MemoryModes(Prior, Protocol):
 class PriorConfig(Options, ABC):
     """How a prior is chosen: its name and its options.
 
-    `default_overrides` are options of other parts that the prior changes by default. The facts below decide which
-    combinations a config refuses, before anything is loaded.
+    `default_overrides` are options of other parts that the prior changes by default; `steps` and `stages` among them
+    are left out where a person names a scene or stages. The facts below decide which combinations a config refuses,
+    before anything is loaded.
     """
 
     name: str

@@ -29,7 +29,8 @@ def check_take_overs(config: RunConfig) -> None:
     for number, (before, kind) in enumerate(itertools.pairwise(kinds)):
         if before != kind and not compiled():
             problem = f"stages[{number}]: a {kind} that takes over needs sds3d's compiled kernels"
-            raise ConfigError(f"{problem}: {backend_info().reason}", f"build them with: {BUILD_COMMAND}")
+            hint = f"build them with: {BUILD_COMMAND}; or use stages=[]"
+            raise ConfigError(f"{problem}: {backend_info().reason}", hint)
 
 
 def take_over(old: Scene, new: Scene) -> None:
