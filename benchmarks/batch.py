@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 COLORS = ("red", "blue", "green", "yellow", "pink", "orange", "white", "black")
-EXPORT = ["export.resolution=32", "export.faces=2000", "export.texture_size=128"]
+EXPORT = ["scene=gaussians", "export.resolution=32", "export.faces=2000", "export.texture_size=128"]
 SDS3D = [sys.executable, "-m", "sds3d_app"]
 
 

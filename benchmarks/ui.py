@@ -32,7 +32,7 @@ from sds3d.run.events import StepDone
 from sds3d.run.folder import RunFolder
 from tests.app.ui.browser import FLAGS, SPLATS, Server, Visitor, find_chromium
 
-EXPORT = {"export.resolution": 32, "export.faces": 2000, "export.texture_size": 128}
+EXPORT = {"scene": "gaussians", "export.resolution": 32, "export.faces": 2000, "export.texture_size": 128}
 # Milliseconds at which the live view shows another preview.
 NOTE_PICTURES = """() => {
   window.pictures = [];

@@ -1,6 +1,6 @@
-"""docs/mesh.png: runs with `--preset mesh`, each in colour and as clay, from two sides.
+"""docs/mesh.png: default runs, each in colour and as clay, from two sides.
 
-sds3d generate "a red mug" --preset mesh --out outputs/mesh/mug        # and others
+sds3d generate "a red mug" --out outputs/mesh/mug        # and others
 python docs/make_mesh.py outputs/mesh/*
 """
 

@@ -1,6 +1,7 @@
 """Data that several packages share. Axes: B views, H W image, h w prior space, C channels, N tokens, D features."""
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -12,6 +13,14 @@ Factor = Float[Tensor, "B 1 1 1"]  # the same, in a shape to multiply latents by
 ViewColors = Float[Tensor, "B 3"]  # one colour for each view
 PerPixel = Float[Tensor, "B H W 1"]
 Scalar = Float[Tensor, ""]
+
+
+class Material(NamedTuple):
+    """How a surface reflects light, in glTF's metallic-roughness model; by default as nothing is known of it."""
+
+    roughness: float = 0.8  # in [0, 1]; the microfacets' alpha is its square
+    metallic: float = 0.0  # 0 or 1
+
 
 PER_VIEW = ("camera_to_world", "intrinsics", "azimuth", "elevation", "distance")  # the tensors of Cameras
 

@@ -16,7 +16,17 @@ from tests.sizes import FULL
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ["setup.py", "pyproject.toml", "README.md", "LICENSE", "sds3d", "app", "assets", "cuda_ext"]
-QUICK = ["--steps", "2", "--set", "scene.count=64", "cameras.views=1", "export.resolution=32", "export.faces=2000"]
+QUICK = [
+    "--steps",
+    "2",
+    "--scene",
+    "gaussians",
+    "--set",
+    "scene.count=64",
+    "cameras.views=1",
+    "export.resolution=32",
+    "export.faces=2000",
+]
 QUICK += ["export.color_size=64", "export.texture_size=128"]
 
 pytestmark = [

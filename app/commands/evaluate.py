@@ -25,7 +25,9 @@ def evaluate(
         str | None, Option(metavar="NAME", help="run a suite of prompts first: quick, standard or seen")
     ] = None,
     guidance: Annotated[str | None, SuiteOption(metavar="NAMES", help="sds (default) or sds,vsd,...")] = None,
-    scene: Annotated[str | None, SuiteOption(metavar="NAMES", help="gaussians (default) or gaussians,nerf")] = None,
+    scene: Annotated[
+        str | None, SuiteOption(metavar="NAMES", help="gaussians,nerf; default: splats, then a mesh")
+    ] = None,
     seeds: Annotated[int | None, SuiteOption(min=1, max=100, metavar="N", help="runs of each (default 1)")] = None,
     preset: Annotated[str | None, SuiteOption(metavar="NAME", help="draft, default or fine")] = None,
     assignments: Annotated[list[str] | None, SuiteOption("--set", metavar="KEY=VALUE", help="any option")] = None,
@@ -41,7 +43,7 @@ def evaluate(
     of_the_suite = {"--guidance": guidance, "--scene": scene, "--seeds": seeds, "--preset": preset}
     require("--suite", suite is not None, {**of_the_suite, "--set": assignments})
     settings = parse_settings(assignments)
-    guidances, scenes = split_names(guidance or "sds"), split_names(scene or "gaussians")
+    guidances, scenes = split_names(guidance or "sds"), [None] if scene is None else split_names(scene)
     if not guidances or not scenes:
         raise BadParameter("no guidance or no scene is named")
     from sds3d import RunFolder, load_config

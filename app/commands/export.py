@@ -55,6 +55,8 @@ def describe_mesh(stats: Mapping[str, Any]) -> str:
     if stats.get("texture"):
         width, height = stats["texture"]
         parts.append(f"texture {width} x {height}, {100 * stats['texture_used']:.0f}% used")
+    if stats.get("normal_map"):
+        parts.append(f"normal map of {stats['lost_deg']:.1f}\N{DEGREE SIGN}")
     return ", ".join(parts)
 
 

@@ -174,7 +174,10 @@ def summary(folder: "RunFolder") -> str:
     assert report is not None, "a run that is finished has a report"
     mesh, particles = report["mesh"], report.get("particles", [])
     notes = {"glb": describe_mesh(mesh) if "faces" in mesh else "", next(iter(artifacts), ""): "look at this first"}
-    lines = [f"{folder.path}/ in {report['seconds']['total']:.0f} s"]
+    stages = [(stage["scene"], stage["seconds"]) for stage in report.get("stages", []) if "seconds" in stage]
+    spent = [*stages, ("export", report["seconds"]["export"])] if stages else []
+    parts = ", ".join(f"{name} {seconds:.0f}" for name, seconds in spent)
+    lines = [f"{folder.path}/ in {report['seconds']['total']:.0f} s{': ' if parts else ''}{parts}"]
     lines += [f"  {path.name:13} {notes.get(name, '')}".rstrip() for name, path in artifacts.items()]
     lines += [f"  {folder.results_folder(number).name}/" for number in range(2, len(particles) + 1)]
     return "\n".join(lines)

@@ -10,6 +10,7 @@ from typing import Any
 from sds3d.config import PARTS, RunConfig, load_config, local_files
 from sds3d.errors import ConfigError
 from sds3d.options import Options
+from sds3d.priors import PRIORS, PriorConfig
 
 from . import fragments
 
@@ -85,9 +86,19 @@ def controls_html(fields: Mapping[str, Any], more: str | None) -> str:
 
 
 def examples_of(prior: object) -> list[list[str]]:
-    """Prompts that suit a prior by its name; a model's folder or id is one of diffusers."""
-    kind = PARTS["prior"].get(str(prior), PARTS["prior"]["diffusers"])
-    return [[prompt] for prompt in kind.examples]  # type: ignore[attr-defined]
+    """Prompts that suit a prior by its name."""
+    return [[prompt] for prompt in _prior_kind(prior).examples]
+
+
+def scenes_of(prior: object) -> list[tuple[str, str]]:
+    """The choices of a scene, by what is shown: first, as no scene that is named, what the prior makes by default."""
+    default = "splats, then mesh" if "stages" in _prior_kind(prior).default_overrides else "splats"
+    return [(default, ""), *((name, name) for name in sorted(PARTS["scene"]))]
+
+
+def _prior_kind(prior: object) -> type[PriorConfig]:
+    """By its name; a model's folder or id is one of diffusers."""
+    return PRIORS.get(str(prior), PRIORS["diffusers"])
 
 
 def config_of(fields: Mapping[str, Any], more: str | None) -> RunConfig:

@@ -13,7 +13,7 @@ from sds3d.config import PARTS, PRESETS
 from sds3d.run.artifacts import ARTIFACTS, artifacts_of
 
 from . import actions, fragments
-from .controls import controls_html, examples_of
+from .controls import controls_html, examples_of, scenes_of
 from .export_files import FileMaker, copy_for_viewer, models_version
 from .run_index import RunEntry, RunIndex
 
@@ -138,6 +138,11 @@ def example(number: int, prior: str) -> Any:
     return prompts[number][0] if number in range(len(prompts)) else gr.skip()
 
 
+def suited(prior: str) -> tuple[gr.Dataset, gr.Dropdown]:
+    """The examples of a prior, and the scenes, of which the first is its default."""
+    return gr.Dataset(samples=examples_of(prior)), gr.Dropdown(choices=scenes_of(prior))
+
+
 def _form(index: RunIndex, chosen: gr.State) -> Any:
     """What to make and how; the event that begins it."""
     prompt = gr.Textbox(label="What to make", placeholder="a red mug", lines=2, max_length=500, elem_id="prompt")
@@ -149,7 +154,7 @@ def _form(index: RunIndex, chosen: gr.State) -> Any:
     negative = gr.Textbox(label="What it should not look like", max_length=500, elem_id="negative", lines=1)
     with gr.Row():
         guidance = _choice("Guidance", sorted(PARTS["guidance"]), "sds")
-        scene = _choice("Scene", sorted(PARTS["scene"]), "gaussians")
+        scene = _choice("Scene", scenes_of("embedded"), "")
         preset = _choice("Preset", list(PRESETS), "default")
     with gr.Row():
         prior = gr.Textbox(
@@ -157,7 +162,7 @@ def _form(index: RunIndex, chosen: gr.State) -> Any:
             max_length=500,
         )  # fmt: skip
         seed = gr.Number(value=0, label="Seed", elem_id="seed", info="same seed, same object")
-    prior.change(lambda name: gr.Dataset(samples=examples_of(name)), prior, examples, **PRIVATE)
+    prior.change(suited, prior, [examples, scene], **PRIVATE)
     examples.click(example, [examples, prior], prompt, **PRIVATE)
     go = gr.Button("Generate", variant="primary", elem_id="go")
     problem = gr.HTML(elem_id="problem")

@@ -28,10 +28,10 @@ from sds3d.scenes.optimizer import OptimConfig
 
 PRESETS: dict[str, dict[str, Any]] = {  # named starting points: what is not named keeps its default
     "draft": {"steps": 250, "preview_every": 50},
-    "default": {"steps": 600},
+    "default": {},
     "fine": {"steps": 2000, "cameras": {"views": 8}, "preview_every": 250},
-    # splats find the shape, a mesh makes it crisp
-    "mesh": {"steps": 450, "stages": [{"begin_at": 4 / 9, "options": {"scene": "mesh"}}]},
+    # the embedded prior's default run, for any prior
+    "mesh": {key: EmbeddedConfig.default_overrides[key] for key in ("steps", "stages")},
 }
 OWN_LOSSES = ("guidance", "guidance_params")  # losses of every scene: the injected gradient's, and the guidance's own
 TEXTS = {"prompt", "negative_prompt"}  # overrides of these are never read as JSON
@@ -40,8 +40,6 @@ LIVE = ("prompt", "negative_prompt", "guidance.guidance_scale")
 MAX_FILE_BYTES = 1 << 20
 SAVED = "the saved run"  # source of a value that a run began with, and that today's defaults would not give
 BRING_DEFAULTS = ("prior", "scene", "guidance")  # parts with default_overrides; the later ones win
-
-
 TAKE_OVERS = (("gaussians", "mesh"), ("nerf", "mesh"))  # kinds of scenes, besides one of the same kind
 STAGED = ("scene", "guidance", "timesteps", "noise", "cameras", "view_prompting", "optim", "loss_weights")
 
@@ -75,7 +73,8 @@ class RunConfig(Options):
     """One run: every option with its value.
 
     However it is made, the same layers of defaults apply: the options' own, then what prior, scene and guidance bring
-    for other parts (`default_overrides`), then what a person said. ConfigError names the first thing that is wrong.
+    for other parts (`default_overrides`), then what a person said. A prior's stages, and its steps with them, are
+    brought only to those who name no scene and no stages. ConfigError names the first thing that is wrong.
     Configs with the same values are equal, whoever gave them. Pitfall: `model_copy` leaves `said` as it was; use
     `with_changes`.
     """
@@ -127,18 +126,22 @@ class RunConfig(Options):
             raise explain(cls, found, error, "") from None
         config._said = source.said
         _refuse_combinations(config)
-        config = config._with_whole_stages(source) if config.stages else config
+        config._fill_stages(source)
         _refuse_search(config)
         return config
 
-    def _with_whole_stages(self, source: _Input) -> "RunConfig":
-        """The same with all values of each stage, each checked as a run of its own would be."""
+    def _fill_stages(self, source: _Input) -> None:
+        """Give each stage all of its values, each checked as a run of its own would be.
+
+        In place, before anybody has the config: pydantic hands out no other object than the one that was called for.
+        """
         whole, before = list[Stage](), self
         for number, stage in enumerate(self.stages):
             field = f"stages[{number}]"
             first = round(whole[-1].begin_at * self.steps) if whole else 0
             if round(stage.begin_at * self.steps) <= first:
-                raise ConfigError(f"{field}.begin_at = {stage.begin_at:g}: the stage before has no step", "", field)
+                problem = f"{field}.begin_at = {stage.begin_at:g}: the stage before has no step"
+                raise ConfigError(problem, "say more steps, or stages=[] for none", field)
             for key in stage.options:
                 if key.split(".")[0] not in STAGED:
                     known = "what can: " + ", ".join(STAGED)
@@ -157,7 +160,7 @@ class RunConfig(Options):
             options = {key: value for key, value in config.to_dict().items() if key in STAGED}
             whole.append(Stage(begin_at=stage.begin_at, options=options))
             before = config
-        return self.model_copy(update={"stages": tuple(whole)})
+        self.__dict__["stages"] = tuple(whole)
 
     def _of_stage(self, stage: Stage) -> "RunConfig":
         return type(self).model_validate(_Input((), {**self.to_dict(), "stages": (), **stage.options}))
@@ -344,26 +347,47 @@ def _defaults() -> Tree:
 
 def _layered(said: Sequence[Tree]) -> Tree:
     """The defaults, then those that prior, scene and guidance bring, then what was said."""
-    tree = _defaults()
+    tree, unwanted = _defaults(), {"steps", "stages"} if _has_own_scenes(said) else set[str]()
     for key in BRING_DEFAULTS:
         kind = _chosen(key, said)
         if kind is not None:
             name = kind.model_fields["name"].default
-            tree = layers.merge(tree, layers.tree_of(kind.default_overrides, f"{key} {name}"))
+            brought = {option: value for option, value in kind.default_overrides.items() if option not in unwanted}
+            tree = layers.merge(tree, layers.tree_of(brought, f"{key} {name}"))
     for over in said:
         tree = layers.merge(tree, over)
     return _as_drawn(tree)
 
 
+def _has_own_scenes(said: Sequence[Tree]) -> bool:
+    """Whether a person named a scene, or stages: options of a scene alone name none."""
+    scenes = [tree["scene"] for tree in said if "scene" in tree]
+    is_named = any(isinstance(node, Leaf) or layers.name_in(node) is not None for node in scenes)
+    return is_named or any("stages" in tree for tree in said)
+
+
 def _staged(own: Sequence[Tree], stage: Sequence[Tree], scene: SceneConfig) -> tuple[Tree, ...]:
     """What is said for a stage, over what is said for the run. Of the run's scene another one keeps the background, and
-    no weights of losses."""
+    of the weights of losses those that every scene has."""
     named = [layers.name_in(tree["scene"]) for tree in stage if "scene" in tree]
     other = next((name for name in named if name not in (None, scene.name)), None)
-    dropped = {"stages", "export"} | (set() if other is None else {"loss_weights"})  # export: checked with the run
-    kept = ({key: node for key, node in tree.items() if key not in dropped} for tree in own)
+    none = layers.said_trees("stage 1", {"stages": []})  # nor those that the prior would bring
+    kept = ({key: node for key, node in tree.items() if key not in ("stages", "export")} for tree in own)  # of the run
+    if other is None:
+        return (*none, *kept, *stage)
     background = {"scene": {"name": other, "background": scene.background.model_dump(mode="json")}}
-    return (*kept, *(layers.said_trees("stage 1", background) if other is not None else ()), *stage)
+    return (*none, *map(_without_weights, kept), *layers.said_trees("stage 1", background), *stage)
+
+
+def _without_weights(said: Tree) -> Tree:
+    """The same without weights of losses that not every scene has."""
+    weights = said.get("loss_weights")
+    if not isinstance(weights, dict):
+        return said
+    return {
+        **said,
+        "loss_weights": {name: weights[name] for name in weights if name in (*OWN_LOSSES, *REFERENCE_WEIGHTS)},
+    }
 
 
 def _refuse_other_shape(before: SceneConfig, scene: SceneConfig, field: str) -> None:
@@ -413,7 +437,16 @@ def _source(node: Any, value: Any) -> str:
     """Who gave a value, by the leaf of the layers at its key."""
     if not isinstance(node, Leaf):
         return DEFAULT
-    return node.source if node.is_said or node.value == value else SAVED
+    return node.source if node.is_said or _gives(node.value, value) else SAVED
+
+
+def _gives(default: Any, value: Any) -> bool:
+    """Whether a default is what a value is made of; stages are brought with what they name, and have all options."""
+    if isinstance(default, Mapping) and isinstance(value, Mapping):
+        return all(key in value and _gives(inner, value[key]) for key, inner in default.items())
+    if isinstance(default, list) and isinstance(value, list):
+        return len(default) == len(value) and all(map(_gives, default, value))
+    return bool(default == value)
 
 
 def _share_image(tree: Tree) -> Tree:
@@ -448,7 +481,8 @@ def _refuse_search(config: RunConfig) -> None:
         field, value = f"export.{name}", getattr(config.export, name)
         if value != type(config.export).model_fields[name].default and (scene := config.final.scene).has_surface:
             problem = f"{field} = {value:g} does not go with the scene {scene.name}, which has a surface of its own"
-            raise ConfigError(problem, "leave it out: nothing is searched for", field)
+            hint = "leave it out: nothing is searched for; a run with scene=gaussians ends with splats"
+            raise ConfigError(problem, hint, field)
 
 
 def _combinations(config: RunConfig) -> Iterator[tuple[str, str, str]]:

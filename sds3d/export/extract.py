@@ -54,10 +54,10 @@ def extract_mesh(scene: Scene, config: ExportConfig) -> Mesh:
     if not views.silhouettes.any():
         raise ExportError("there is no object to export: no view of the scene is even half opaque", hint=MORE_STEPS)
     if isinstance(scene, HasSurface):
-        mesh, projected = _own_surface(scene, config.faces), None
+        (mesh, before), projected = _own_surface(scene, config.faces), None
     else:
         reference = views_all_around(scene, min(REFERENCE_PIXELS, config.color_size), REFERENCE_RINGS)
-        surface, choice, dropped_share = extract_surface(scene, views, reference, config)
+        surface, before, choice, dropped_share = extract_surface(scene, views, reference, config)
         colored_by = best_inset if config.level is None else with_colors  # a level that a person chose is kept as it is
         colored = colored_by(scene, surface, views, reference)
         projected = colored.projected if colored.source == "projection" else None
@@ -72,24 +72,28 @@ def extract_mesh(scene: Scene, config: ExportConfig) -> Mesh:
         )
     if config.color == "vertex":
         return mesh
-    return with_texture(mesh, scene, projected, config.texture_size)
+    is_whole = len(before[1]) == len(mesh.faces)
+    return with_texture(mesh, scene, projected, config.texture_size, None if is_whole else before)
 
 
-def _own_surface(scene: Scene, faces: int) -> Mesh:
-    """The scene's own mesh, decimated where it has too many faces, coloured by its field."""
+def _own_surface(scene: Scene, faces: int) -> tuple[Mesh, Surface]:
+    """The scene's own mesh, decimated where it has too many faces, coloured by its field; and before decimation."""
     assert isinstance(scene, HasSurface)
     vertices, corners = (t.cpu().numpy() for t in scene.surface())
-    surface = separated(decimate((vertices.astype(np.float64), corners.astype(np.int64)), faces))
+    before = vertices.astype(np.float64), corners.astype(np.int64)
+    surface = separated(decimate(before, faces))
     colors = field_colors(scene, surface[0])
     vertices = surface[0].astype(np.float32)
     crease_deg = CREASE_DEG if scene.is_finished else None  # a rough surface is full of them
-    return Mesh(vertices, surface[1], colors, crease_deg=crease_deg, surface="mesh", colored_by="field")
+    mesh = Mesh(vertices, surface[1], colors, crease_deg=crease_deg, surface="mesh", colored_by="field")
+    return mesh, before
 
 
 def extract_surface(
     scene: Scene, views: SceneViews, reference: SceneViews, config: ExportConfig
-) -> tuple[Surface, Choice, float]:
-    """The surface, how it was found, and the share of the scene's volume in floaters that were left out.
+) -> tuple[Surface, Surface, Choice, float]:
+    """The surface, what it was before decimation, how it was found, and the share of the scene's volume in floaters
+    that were left out.
 
     Chosen on a coarse grid by its renders, made on a fine one, closed, smoothed and decimated.
     """
@@ -111,7 +115,8 @@ def extract_surface(
             f"the scene is larger than the box of {-WORLD} to {WORLD} that it is searched in: it has exploded",
             hint="lower the learning rates or the guidance scale, or try another seed",
         )
-    surface = separated(decimate(smooth(solid, SMOOTHING), config.faces))
+    before = smooth(solid, SMOOTHING)
+    surface = separated(decimate(before, config.faces))
     covered = fit_to(surface, reference).silhouette_iou
     if covered < MIN_FIT:
         raise ExportError(
@@ -119,7 +124,7 @@ def extract_surface(
             hint=f"the object is translucent or scattered; {MORE_STEPS}",
         )
     everything = world.surface(min(FLOATER_DENSITY * solid_density(world), 0.9 * float(world.density.max())))
-    return surface, choice, everything[1] if everything else 0.0
+    return surface, before, choice, everything[1] if everything else 0.0
 
 
 def _best_solid(

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy import ndarray
 
 from sds3d.atomic import write_atomic
-from sds3d.export.mesh import Mesh, split
-from sds3d.export.png import png_bytes
+from sds3d.export.mesh import Mesh, images_of, split
+from sds3d.export.normal_map import tangents
 from sds3d.export.read_mesh import read_with_trimesh
 from sds3d.mesh_files.gltf import BINARY_CHUNK, JSON_CHUNK, MAGIC, VERSION
 from sds3d.mesh_files.reading import WORLD_TO_GLTF, linear_from_srgb
+from sds3d.types import Material
 
 FLOAT, UNSIGNED_INT, VERTEX_DATA, INDEX_DATA = 5126, 5125, 34962, 34963
 # linear, with mip maps; clamped, because the atlas does not repeat
@@ -26,24 +28,25 @@ def write_glb(mesh: Mesh, path: Path, metadata: Mapping[str, Any]) -> None:
 
 
 def write_gltf(mesh: Mesh, path: Path, metadata: Mapping[str, Any]) -> None:
-    """The same as several files: .gltf, and beside it .bin and, with a texture, _color.png."""
-    tree, binary, image = gltf_parts(mesh, metadata)
+    """The same as several files: .gltf, and beside it .bin and, with a texture, _color.png and perhaps _normal.png."""
+    tree, binary, images = gltf_parts(mesh, metadata)
     data = path.with_suffix(".bin")
     tree["buffers"][0]["uri"] = data.name
     write_atomic(data, binary)
-    if image is not None:
-        image_path = path.with_name(f"{path.stem}_color.png")
-        tree["images"] = [{"uri": image_path.name}]
+    for name, image in images.items():
+        image_path = path.with_name(f"{path.stem}_{name}.png")
+        tree.setdefault("images", []).append({"uri": image_path.name})
         write_atomic(image_path, image)
     write_atomic(path, (json.dumps(tree, indent=1) + "\n").encode())
 
 
 def glb_bytes(mesh: Mesh, metadata: Mapping[str, Any]) -> bytes:
     """The file's content; the same mesh and metadata always give the same bytes."""
-    tree, binary, image = gltf_parts(mesh, metadata)
-    if image is not None:
+    tree, binary, images = gltf_parts(mesh, metadata)
+    for name, image in images.items():
         tree["bufferViews"].append({"buffer": 0, "byteOffset": len(binary), "byteLength": len(image)})
-        tree["images"] = [{"bufferView": len(tree["bufferViews"]) - 1, "mimeType": "image/png"}]
+        picture = {"name": name, "bufferView": len(tree["bufferViews"]) - 1, "mimeType": "image/png"}
+        tree.setdefault("images", []).append(picture)
         binary += image + b"\0" * (-len(image) % 4)
         tree["buffers"][0]["byteLength"] = len(binary)
     text = json.dumps(tree, separators=(",", ":")).encode()
@@ -52,8 +55,8 @@ def glb_bytes(mesh: Mesh, metadata: Mapping[str, Any]) -> bytes:
     return struct.pack("<III", MAGIC, VERSION, 12 + len(chunks)) + chunks
 
 
-def gltf_parts(mesh: Mesh, metadata: Mapping[str, Any]) -> tuple[dict[str, Any], bytes, bytes | None]:
-    """The JSON tree without its image, the buffer, and the texture as PNG.
+def gltf_parts(mesh: Mesh, metadata: Mapping[str, Any]) -> tuple[dict[str, Any], bytes, dict[str, bytes]]:
+    """The JSON tree without its images, the buffer, and the images as PNG: color and normal, as far as there are.
 
     COLOR_0 multiplies the material's white and is linear in glTF: sRGB vertex colours are decoded. Textures are sRGB.
     """
@@ -68,24 +71,33 @@ def gltf_parts(mesh: Mesh, metadata: Mapping[str, Any]) -> tuple[dict[str, Any],
     accessors[0] |= {"min": arrays["POSITION"].min(axis=0).tolist(), "max": arrays["POSITION"].max(axis=0).tolist()}
     attributes = {name: index for index, name in enumerate(arrays) if name != "indices"}
     primitive = {"attributes": attributes, "indices": len(attributes), "material": 0, "mode": 4}
-    surface: dict[str, Any] = {"metallicFactor": mesh.metallic, "roughnessFactor": mesh.roughness}
-    surface["baseColorFactor"], textures = [1.0, 1.0, 1.0, 1.0], dict[str, Any]()
-    if mesh.texture is not None:
+    surface: dict[str, Any] = gltf_factors(mesh.material)
+    surface["baseColorFactor"], textures, images = [1.0, 1.0, 1.0, 1.0], dict[str, Any](), images_of(mesh)
+    material = {"name": "surface", "pbrMetallicRoughness": surface}
+    if images:
         surface["baseColorTexture"] = {"index": 0}
-        textures = {"textures": [{"source": 0, "sampler": 0}], "samplers": [SAMPLER]}
+        pictures = [{"source": number, "sampler": 0} for number in range(len(images))]
+        textures = {"textures": pictures, "samplers": [SAMPLER]}
+    if "normal" in images:
+        material["normalTexture"] = {"index": 1}
     tree = {
         "asset": {"version": "2.0", "generator": "sds3d", "extras": dict(metadata)},
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [{"mesh": 0, "name": "object"}],
         "meshes": [{"name": "object", "primitives": [primitive]}],
-        "materials": [{"name": "surface", "pbrMetallicRoughness": surface}],
+        "materials": [material],
         **textures,
         "accessors": accessors,
         "bufferViews": views,
         "buffers": [{"byteLength": len(binary)}],
     }
-    return tree, binary, png_bytes(mesh.texture.image) if mesh.texture is not None else None
+    return tree, binary, images
+
+
+def gltf_factors(material: Material) -> dict[str, float]:
+    """Entries of pbrMetallicRoughness."""
+    return {f"{name}Factor": value for name, value in material._asdict().items()}
 
 
 def _arrays(mesh: Mesh) -> dict[str, ndarray]:
@@ -97,6 +109,9 @@ def _arrays(mesh: Mesh) -> dict[str, ndarray]:
         colors = {"COLOR_0": linear_from_srgb(mesh.colors[parts.vertices]).astype("<f4")}
     else:
         colors = {"TEXCOORD_0": mesh.texture.uvs[parts.uvs].astype("<f4")}
+        if mesh.texture.normals is not None:
+            towards = tangents(mesh, parts)
+            colors["TANGENT"] = np.concatenate([towards[:, :3] @ WORLD_TO_GLTF.T, towards[:, 3:]], axis=1).astype("<f4")
     return {"POSITION": positions, "NORMAL": normals, **colors, "indices": parts.faces.astype("<u4").ravel()}
 
 

@@ -1,13 +1,15 @@
 """The triangle mesh of the exporters."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from numpy import ndarray
 
+from sds3d.export.png import png_bytes
 from sds3d.ops.creases import crease_normals
+from sds3d.types import Material
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class Texture:
     faces: Int[ndarray, "F 3"]  # the mesh's faces among uvs
     vertices: Int[ndarray, " U"]  # which of the mesh's vertices each of uvs belongs to
     used: float = 1.0  # share of the image that is on the mesh
+    normals: UInt8[ndarray, "h w 3"] | None = None  # a normal map, see normal_map.py
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,11 @@ class Mesh:
     colors: Float[ndarray, "V 3"]  # sRGB, [0, 1]
     texture: Texture | None = None  # used instead of `colors`
     crease_deg: float | None = None  # at edges that bend by more, both sides have their own normals; None: nowhere
-    roughness: float = 0.8
-    metallic: float = 0.0
+    material: Material = field(default_factory=Material)
     surface: str = ""  # kind of surface, see surface_search.Choice
     level: float = 0.0
     colored_by: str = ""  # see colors.Source
+    lost_deg: float = 0.0  # mean angle between its normals and those before decimation, without a normal map
     dropped_share: float = 0.0  # share of the scene's volume in floaters that were left out
 
 
@@ -58,6 +61,14 @@ def corner_normals(mesh: Mesh) -> tuple[Float[ndarray, "N 3"], Int[ndarray, "F 3
         torch.from_numpy(mesh.vertices.astype(np.float64)), torch.from_numpy(mesh.faces), mesh.crease_deg
     )
     return normals.numpy().astype(np.float32), corners.numpy()
+
+
+def images_of(mesh: Mesh) -> dict[str, bytes]:
+    """The texture's images as PNG, by what they show: color, and normal where there is a map."""
+    if mesh.texture is None:
+        return {}
+    images = {"color": mesh.texture.image, "normal": mesh.texture.normals}
+    return {name: png_bytes(image) for name, image in images.items() if image is not None}
 
 
 @dataclass(frozen=True)

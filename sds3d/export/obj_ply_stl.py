@@ -15,16 +15,18 @@ from numpy import ndarray
 from sds3d.atomic import write_atomic
 from sds3d.export.glb import WORLD_TO_GLTF
 from sds3d.export.info import comment
-from sds3d.export.mesh import Mesh, corner_normals, vertex_normals
-from sds3d.export.png import png_bytes, to_uint8
+from sds3d.export.mesh import Mesh, corner_normals, images_of, vertex_normals
+from sds3d.export.png import to_uint8
+from sds3d.types import Material
 
 # Ours: +z up, +x front, +y the object's left. Here: +z up, -y front, +x the object's left.
 WORLD_TO_Z_UP = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 STL_HEADER = 80  # bytes
+MAPS = {"color": ["map_Kd"], "normal": ["norm", "map_Bump"]}  # Blender looks for a normal map in map_Bump
 
 
 def write_obj(mesh: Mesh, path: Path, metadata: Mapping[str, Any]) -> None:
-    """.obj, and beside it .mtl and _color.png for the texture; without a texture, colours follow the vertices."""
+    """.obj, and beside it .mtl and the texture's images; without a texture, colours follow the vertices."""
     lines = [f"# {comment(metadata)}"]
     corners = mesh.vertices @ WORLD_TO_GLTF.T
     normals, normal_of = corner_normals(mesh)
@@ -33,9 +35,10 @@ def write_obj(mesh: Mesh, path: Path, metadata: Mapping[str, Any]) -> None:
         lines += ["o object", *_rows("v", np.concatenate([corners, mesh.colors], axis=1))]
         indices, between = np.stack([faces, normal_of], axis=-1), "//"
     else:
-        material, image = path.with_suffix(".mtl"), path.with_name(f"{path.stem}_color.png")
-        write_atomic(image, png_bytes(mesh.texture.image))
-        looks = f"Kd 1 1 1\nKs 0 0 0\nd 1\nillum 1\nPr {mesh.roughness:g}\nPm {mesh.metallic:g}\nmap_Kd {image.name}\n"
+        material, looks = path.with_suffix(".mtl"), f"{obj_looks(mesh.material)}d 1\n"
+        for name, image in images_of(mesh).items():
+            write_atomic(path.with_name(f"{path.stem}_{name}.png"), image)
+            looks += "".join(f"{key} {path.stem}_{name}.png\n" for key in MAPS[name])
         write_atomic(material, f"newmtl surface\n{looks}".encode())
         uvs = mesh.texture.uvs * [1, -1] + [0, 1]  # row 0 of the image is at v = 1
         lines += [f"mtllib {material.name}", "o object", *_rows("v", corners), *_rows("vt", uvs), "usemtl surface"]
@@ -43,6 +46,16 @@ def write_obj(mesh: Mesh, path: Path, metadata: Mapping[str, Any]) -> None:
     lines += [*_rows("vn", normals @ WORLD_TO_GLTF.T), "s 1"]
     lines += ["f " + " ".join(between.join(map(str, corner)) for corner in face) for face in indices.tolist()]
     write_atomic(path, ("\n".join(lines) + "\n").encode())
+
+
+def obj_looks(material: Material) -> str:
+    """Lines of an .mtl: the factors, and for programs that know neither Pr nor Pm a highlight as wide.
+
+    Ns = 2 / roughness^4 - 2, in [0, 1000];   Ks = 0.04, what all but metals reflect of light from ahead
+    """
+    roughness, metallic = material
+    shine = min(2 / max(roughness, 0.01) ** 4 - 2, 1000)
+    return f"Kd 1 1 1\nKs 0.04 0.04 0.04\nNs {shine:.4g}\nillum 2\nPr {roughness:g}\nPm {metallic:g}\n"
 
 
 def _rows(name: str, values: Float[ndarray, "V C"]) -> list[str]:

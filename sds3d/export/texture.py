@@ -11,6 +11,7 @@ from scipy.ndimage import distance_transform_edt, maximum_filter, minimum_filter
 from sds3d.errors import ExportError
 from sds3d.export.colors import Projector, field_colors
 from sds3d.export.mesh import Mesh, Texture, vertex_normals
+from sds3d.export.normal_map import normal_map
 from sds3d.export.png import to_uint8
 from sds3d.export.render_mesh import MeshView
 from sds3d.export.surface import Surface
@@ -25,10 +26,13 @@ ROOMY = 512  # texels: smaller textures have no room for more charts than the su
 FIRST_GUESS = 0.83  # of the size: xatlas makes the atlas about a fifth larger than it was asked to
 
 
-def with_texture(mesh: Mesh, scene: Scene, projected: Projector | None, size: int) -> Mesh:
+def with_texture(
+    mesh: Mesh, scene: Scene, projected: Projector | None, size: int, before: Surface | None = None
+) -> Mesh:
     """The mesh with a texture of at most `size` texels a side, by projection or by the scene's field of colours.
 
-    Projected, texels that no view sees get the vertices' colours.
+    Projected, texels that no view sees get the vertices' colours. A normal map shows what was lost of the surface
+    `before` decimation.
     """
     blank = unwrap((mesh.vertices, mesh.faces), size)
     height, width = blank.image.shape[:2]
@@ -52,7 +56,11 @@ def with_texture(mesh: Mesh, scene: Scene, projected: Projector | None, size: in
         image[on_border] = _means(scene, points[which], _across(mesh, blank, hits.face[on_border]))
     # texels between the charts get the colour of the nearest one on them: no seams show in smaller mip maps
     nearest = distance_transform_edt(~covered, return_distances=False, return_indices=True)
-    return replace(mesh, texture=replace(blank, image=to_uint8(image[tuple(nearest)]), used=float(covered.mean())))
+    texture = replace(blank, image=to_uint8(image[tuple(nearest)]), used=float(covered.mean()))
+    if before is None:
+        return replace(mesh, texture=texture)
+    normals, lost_deg = normal_map(replace(mesh, texture=texture), hits, before)
+    return replace(mesh, texture=replace(texture, normals=normals), lost_deg=lost_deg)
 
 
 def _on_border(image: Float[ndarray, "H W 3"], covered: Bool[ndarray, "H W"]) -> Bool[ndarray, "H W"]:

@@ -18,7 +18,9 @@ from sds3d.atomic import write_atomic
 from sds3d.errors import ExportError
 from sds3d.export.colors import field_colors
 from sds3d.export.contact_sheet import render_sheet
+from sds3d.export.glb import gltf_factors
 from sds3d.export.mesh import Texture
+from sds3d.export.obj_ply_stl import obj_looks
 from sds3d.export.png import to_uint8, write_png
 from sds3d.export.render_mesh import sample_texture
 from sds3d.export.texture import unwrap
@@ -30,6 +32,7 @@ from sds3d.scenes.base import Scene
 from sds3d.scenes.file_mesh import take_colors
 from sds3d.scenes.mesh import FixedMesh, MeshConfig
 from sds3d.scenes.shading import Sun
+from sds3d.types import Material
 
 LOOK_SIZE = 512  # texels a side, where only the share of texels is asked for
 SHARED, REPEATED = 0.05, 1.5  # of the UVs' area, and in sides of the image: from where on it is said
@@ -37,7 +40,6 @@ COPIES = 3  # of a triangle that reaches over the image's border, along each sid
 PROBES = 4000  # points of the surface at which the images are compared with the scene
 GOOD_DB = 22.0
 PICTURE_LIGHT = Sun(direction=(1.0, 0.6, 1.2), ambient=0.55, diffuse=0.45)
-PLAIN = {"metallicFactor": 0.0, "roughnessFactor": 0.8}  # of parts without a material
 
 
 @dataclass(frozen=True)
@@ -140,11 +142,12 @@ def draw_as_read(source: MeshSource, path: Path) -> UserMesh:
     return mesh
 
 
-def write_textured(scene: Scene, source: MeshSource, size: int, path: Path) -> dict[str, Any]:
+def write_textured(scene: Scene, source: MeshSource, size: int, path: Path, plain: Material) -> dict[str, Any]:
     """The file of `source` with the scene's colours, as a .glb; an .obj with UVs also as itself, in textured/ beside.
 
-    Every material's base colour becomes an image of `size` texels a side. Parts without UVs get them from xatlas; all
-    other data is the file's own, bit for bit. ExportError if what was written differs in more than it should.
+    Every material's base colour becomes an image of `size` texels a side. Parts without UVs get them from xatlas, those
+    without a material get `plain`; all other data is the file's own, bit for bit. ExportError if what was written
+    differs in more than it should.
     """
     mesh = read_user_mesh(source)
     warnings, gltf = warnings_of(mesh), Gltf(deepcopy(mesh.gltf.tree), bytes(mesh.gltf.binary))
@@ -154,14 +157,14 @@ def write_textured(scene: Scene, source: MeshSource, size: int, path: Path) -> d
         pixels = _bake(sheet, scene, size)
         errors.append(_probe(sheet, scene, pixels))
         images[material] = _with_alpha(pixels, mesh, material)
-        _put_image(gltf, material, sheet.parts, images[material])
+        _put_image(gltf, material, sheet.parts, images[material], plain)
     _check(mesh, gltf, [part.uvs is None for part in mesh.parts])
     write_atomic(path, gltf.to_glb())
     facts: dict[str, Any] = {"parts": len(mesh.parts), "triangles": sum(len(part.faces) for part in mesh.parts)}
     if mesh.path.suffix.lower() == ".obj" and all(part.uvs is not None for part in mesh.parts):
         names = {material: _name_of(mesh, material) for material in images}
         folder = path.parent / "textured"
-        _write_obj(mesh, {names[material]: image for material, image in images.items()}, folder)
+        _write_obj(mesh, {names[material]: image for material, image in images.items()}, folder, plain)
         facts["obj"] = f"textured/{mesh.path.name}"
     psnr = _psnr(float(np.concatenate(errors).mean()))
     if psnr < GOOD_DB:
@@ -221,12 +224,12 @@ def _name_of(mesh: UserMesh, material: int | None) -> str:
     return "" if material is None else str(mesh.gltf.tree["materials"][material].get("name", ""))
 
 
-def _put_image(gltf: Gltf, material: int | None, parts: list[Part], image: Image.Image) -> None:
+def _put_image(gltf: Gltf, material: int | None, parts: list[Part], image: Image.Image, plain: Material) -> None:
     """The image as the material's base colour; a material of its own for parts that have none."""
     tree = gltf.tree
     primitives = [tree["meshes"][part.mesh]["primitives"][part.primitive] for part in parts]
     if material is None:
-        material = gltf.add("materials", {"name": "textured", "pbrMetallicRoughness": dict(PLAIN)})
+        material = gltf.add("materials", {"name": "textured", "pbrMetallicRoughness": gltf_factors(plain)})
         for primitive in primitives:
             primitive["material"] = material
     for primitive in primitives:
@@ -315,7 +318,7 @@ def _check(mesh: UserMesh, gltf: Gltf, bare: list[bool]) -> None:
         raise ExportError(f"{mesh.path.name} would not be what it was", hint="this is a bug: please report it")
 
 
-def _write_obj(mesh: UserMesh, images: Mapping[str, Image.Image], folder: Path) -> None:
+def _write_obj(mesh: UserMesh, images: Mapping[str, Image.Image], folder: Path, plain: Material) -> None:
     """The same text, with materials whose map_Kd are the images, and all files that they refer to."""
     text = mesh.path.read_bytes()
     beside = ObjFiles(mesh.path, text)
@@ -332,7 +335,9 @@ def _write_obj(mesh: UserMesh, images: Mapping[str, Image.Image], folder: Path) 
         text = f"mtllib {library}\n".encode() + text
     defined = b"\n".join(looks.values())
     missing = [name for name in images if not _defines(defined, name)]
-    looks[library] = looks.get(library, b"") + "".join(f"\nnewmtl {name}\nKd 1 1 1\n" for name in missing).encode()
+    looks[library] = (
+        looks.get(library, b"") + "".join(f"\nnewmtl {name}\n{obj_looks(plain)}" for name in missing).encode()
+    )
     files = kept | {name: _with_maps(data, pictures) for name, data in looks.items()}
     files |= {pictures[name]: _png(image) for name, image in images.items()}
     for name, data in (files | {mesh.path.name: text}).items():

@@ -13,12 +13,11 @@ from PIL import Image
 from sds3d.atomic import temporary_folder, write_atomic, writing
 from sds3d.errors import ConfigError, ExportError
 from sds3d.export.glb import WORLD_TO_GLTF
-from sds3d.export.mesh import Mesh, corner_normals
-from sds3d.export.png import png_bytes
+from sds3d.export.mesh import Mesh, corner_normals, images_of
 from sds3d.export.read_mesh import welded
 from sds3d.mesh_files.reading import linear_from_srgb, srgb_from_linear
 
-LAYER, TEXTURE = "mesh.usdc", "color.png"
+LAYER = "mesh.usdc"
 NO_USD = "pip install 'sds3d[usd]' (29 MB), or export glb, which most programs read"
 NO_PACKAGE = "is there room on the disk?"
 
@@ -41,8 +40,8 @@ def write_usdz(mesh: Mesh, path: Path, metadata: Mapping[str, Any]) -> None:
     usd = _usd()
     with writing(path), temporary_folder(path) as folder:
         layer, package = folder / LAYER, folder / "mesh.usdz"
-        if mesh.texture is not None:
-            (folder / TEXTURE).write_bytes(png_bytes(mesh.texture.image))
+        for name, image in images_of(mesh).items():
+            (folder / f"{name}.png").write_bytes(image)
         try:
             stage = usd.Usd.Stage.CreateNew(str(layer))
             usd.UsdGeom.SetStageUpAxis(stage, usd.UsdGeom.Tokens.y)
@@ -103,22 +102,25 @@ def _define_material(usd: Any, stage: Any, mesh: Mesh, shape: Any) -> None:
             made.CreateInput(key, value_type).Set(value)
         return made
 
-    surface = shader(
-        "preview", "UsdPreviewSurface", roughness=(types.Float, mesh.roughness), metallic=(types.Float, mesh.metallic)
-    )
+    factors = {name: (types.Float, value) for name, value in mesh.material._asdict().items()}
+    surface = shader("preview", "UsdPreviewSurface", **factors)
     color = surface.CreateInput("diffuseColor", types.Color3f)
     if mesh.texture is None:
         source = shader("vertices", "UsdPrimvarReader_float3", varname=(types.String, "displayColor"))
         color.ConnectToSource(source.CreateOutput("result", types.Float3))
     else:
         place = shader("place", "UsdPrimvarReader_float2", varname=(types.String, "st"))
-        clamp = (types.Token, "clamp")
-        source = shader(
-            "picture", "UsdUVTexture", file=(types.Asset, TEXTURE), wrapS=clamp, wrapT=clamp,
-            sourceColorSpace=(types.Token, "sRGB"),
-        )  # fmt: skip
-        source.CreateInput("st", types.Float2).ConnectToSource(place.CreateOutput("result", types.Float2))
-        color.ConnectToSource(source.CreateOutput("rgb", types.Float3))
+
+        def picture(name: str, space: str, **more: tuple[Any, Any]) -> Any:
+            clamp, file, kind = (types.Token, "clamp"), (types.Asset, f"{name}.png"), (types.Token, space)
+            made = shader(name, "UsdUVTexture", file=file, wrapS=clamp, wrapT=clamp, sourceColorSpace=kind, **more)
+            made.CreateInput("st", types.Float2).ConnectToSource(place.CreateOutput("result", types.Float2))
+            return made.CreateOutput("rgb", types.Float3)
+
+        color.ConnectToSource(picture("color", "sRGB"))
+        if mesh.texture.normals is not None:  # [0, 1] to [-1, 1]
+            unpacked = {"scale": (types.Float4, (2, 2, 2, 1)), "bias": (types.Float4, (-1, -1, -1, 0))}
+            surface.CreateInput("normal", types.Normal3f).ConnectToSource(picture("normal", "raw", **unpacked))
     material.CreateSurfaceOutput().ConnectToSource(surface.CreateOutput("surface", types.Token))
     shade.MaterialBindingAPI.Apply(shape.GetPrim()).Bind(material)
 
@@ -141,7 +143,7 @@ def read_usdz(path: Path) -> Mesh:
         owner = np.zeros(len(uvs), dtype=np.int64)
         owner[corner] = faces.ravel()
         with zipfile.ZipFile(path) as archive:
-            (name,) = [entry for entry in archive.namelist() if entry.endswith(".png")]
+            (name,) = [entry for entry in archive.namelist() if entry.endswith("color.png")]
             image = np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("RGB"))
     except (usd.Tf.ErrorException, ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise ExportError(f"{path} cannot be read back as a mesh: {error}", hint="export again") from error

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sds3d.options import Options
-from sds3d.types import ViewCondition
+from sds3d.types import Material, ViewCondition
 
 # Shapes; the axes are those of sds3d/types.py.
 Times = Float[Tensor, " B"]  # t, in (0, 1)
@@ -114,8 +114,9 @@ class MemoryModes(Prior, Protocol):
 class PriorConfig(Options, ABC):
     """How a prior is chosen: its name and its options.
 
-    `default_overrides` are options of other parts that the prior changes by default. The facts below decide which
-    combinations a config refuses, before anything is loaded.
+    `default_overrides` are options of other parts that the prior changes by default; `steps` and `stages` among them
+    are left out where a person names a scene or stages. The facts below decide which combinations a config refuses,
+    before anything is loaded.
     """
 
     name: str
@@ -129,6 +130,10 @@ class PriorConfig(Options, ABC):
     light: ClassVar[Mapping[str, Any] | None] = None
     flat_colors: ClassVar[bool] = False  # its training pictures have few colours, each flat, with hard borders
     examples: ClassVar[tuple[str, ...]] = ()  # prompts that show what it can do
+
+    def material(self, prompt: str) -> Material:
+        """Of what its pictures of a prompt are drawn; the default where that is not known."""
+        return Material()
 
     @abstractmethod
     def build(self, device: torch.device | str) -> Prior:

@@ -1,7 +1,7 @@
 """The files a finished run hands over: their names, and who writes them."""
 
 import importlib.metadata
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from sds3d.metrics.roughness import crease_figures
 from sds3d.scenes.base import Scene, SceneConfig
 from sds3d.scenes.image import ImageScene
 from sds3d.scenes.mesh import MeshConfig
+from sds3d.types import Material
 
 
 class SceneExport:
@@ -41,7 +42,12 @@ class SceneExport:
 
     @cached_property
     def mesh(self) -> Mesh:
-        return extract_mesh(self.scene, self.config.export)
+        return replace(extract_mesh(self.scene, self.config.export), material=self.material)
+
+    @property
+    def material(self) -> Material:
+        """What the prior knows of it."""
+        return self.config.prior.material(self.config.prompt)
 
     @cached_property
     def truth(self) -> SceneViews:
@@ -115,8 +121,8 @@ def checked_format(name: str, scene: SceneConfig) -> str:
 def side_files(path: Path) -> list[Path]:
     """Files that a result refers to and that have to be kept beside it, as far as they are there."""
     beside = {".gltf": ".bin", ".obj": ".mtl"}.get(path.suffix)
-    files = [path.with_suffix(beside), path.with_name(f"{path.stem}_color.png")] if beside else []
-    return [file for file in files if file.is_file()]
+    names = [f"{path.stem}{end}" for end in (beside, "_color.png", "_normal.png")] if beside else []
+    return [path.with_name(name) for name in names if path.with_name(name).is_file()]
 
 
 def write_preview(scenes: list[Scene], path: Path, views: int = 4, size: int = 128) -> None:
@@ -166,7 +172,7 @@ def _write(name: str, made: SceneExport, path: Path) -> dict[str, Any]:
             config = made.parts.scene
             assert isinstance(config, MeshConfig)
             assert config.source is not None
-            facts = write_textured(scene, config.source, made.config.export.texture_size, path)
+            facts = write_textured(scene, config.source, made.config.export.texture_size, path, made.material)
         case "turntable":
             write_turntable(scene, made.mesh, path)
         case _:
@@ -176,6 +182,10 @@ def _write(name: str, made: SceneExport, path: Path) -> dict[str, Any]:
             metadata = {**made.metadata(), "tunnels": tunnel_count(mesh.vertices, mesh.faces), **figures_inside}
             stats, figures = write_verified(mesh, MESHES[name], path, metadata, made.truth)
             facts = {"surface": mesh.surface, "level": round(mesh.level, 5), "colored_by": mesh.colored_by}
+            mapped = (
+                MESH_FORMATS[MESHES[name]].textured and mesh.texture is not None and mesh.texture.normals is not None
+            )
+            facts |= {"lost_deg": round(mesh.lost_deg, 2), "normal_map": mapped}
             facts = {**asdict(stats), **figures.to_dict(), **facts, "dropped_share": round(mesh.dropped_share, 4)}
     return facts
 

@@ -33,15 +33,19 @@ def build_report(
 ) -> dict[str, Any]:
     """The content of report.json.
 
-    `parts` are those of `stage`, which the scene is of. `seconds` by part; `steps` that were done, fewer than planned
-    in a run that was ended early; `forwards` of the prior in all of them; `meshes`, the figures of each scene's mesh.
-    `mesh` and `metrics` are the first scene's; with several scenes, `particles` has those of each.
+    `parts` are those of `stage`, which the scene is of. `seconds` by part, and by stage (`stage_seconds`); `steps` that
+    were done, fewer than planned in a run that was ended early; `forwards` of the prior in all of them; `meshes`, the
+    figures of each scene's mesh. `mesh` and `metrics` are the first scene's; with several scenes, `particles` has those
+    of each.
     """
     metrics = [view_metrics(scene, device) | janus_metrics(prior, config, scene, device) for scene in scenes]
     each = [{"mesh": dict(mesh), "metrics": values} for mesh, values in zip(meshes, metrics, strict=True)]
     own, views = config.in_stage(stage), config.views_until(steps)
-    names = [config.in_stage(number).scene.name for number in range(len(config.stages) + 1)]
-    stages = [{"scene": name, "begin": begin} for name, begin in zip(names, config.stage_begins, strict=True)]
+    spent, stages = {part: round(value, 3) for part, value in seconds.items()}, list[dict[str, Any]]()
+    for number, begin in enumerate(config.stage_begins):
+        stages.append({"scene": config.in_stage(number).scene.name, "begin": begin})
+        if (name := stage_seconds(number)) in spent:  # a run that is ended early has not begun all
+            stages[-1]["seconds"] = spent.pop(name)
     several = {"particles": each, "diversity": particle_diversity(scenes, device)} if len(scenes) > 1 else {}
     return {
         "prompt": config.prompt,
@@ -53,12 +57,17 @@ def build_report(
         "device": str(device),
         "threads": torch.get_num_threads(),
         "versions": versions(),
-        "seconds": {part: round(spent, 3) for part, spent in seconds.items()},
+        "seconds": spent,
         "prior_forwards_per_step": round(forwards / views, 3) if views else 0.0,  # for each view
         "peak_memory_bytes": peak_memory(device),
         **each[0],
         **several,
     }
+
+
+def stage_seconds(stage: int) -> str:
+    """The name of a stage's wall time among the seconds of a run: with its take-over, loading and pictures."""
+    return f"stage {stage + 1}"
 
 
 def versions() -> dict[str, str]:

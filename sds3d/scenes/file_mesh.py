@@ -16,10 +16,11 @@ UNEVEN = 0.5  # of the edges: standard deviation of their lengths by the mean, f
 POINTS, FIT_STEPS = 60_000, 300  # by which the file's colours are taken on
 
 
-def take_colors(field: ColorField, file: UserMesh) -> None:
-    """The file's base colours, for the field to go on from."""
+def take_colors(field: ColorField, file: UserMesh) -> bool:
+    """The file's base colours, for the field to go on from; whether it has any, or is white because it has none."""
     points, colors = (torch.from_numpy(values).float() for values in file.samples(POINTS, np.random.default_rng(0)))
     field.fit(points, colors, torch.Generator().manual_seed(0), FIT_STEPS)
+    return bool((colors < 0.999).any())
 
 
 def movable(file: UserMesh) -> tuple[Float[Tensor, "V 3"], Int[Tensor, "F 3"]]:

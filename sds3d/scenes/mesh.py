@@ -51,6 +51,7 @@ BORDER_POINTS = 4096  # of a step's pixels, around which borders are measured
 # in a single view by 2.3, or that as much is gone in one place, such as a handle.
 FINISH_IOU, FINISH_WORST, FINISH_PIXELS = 0.93, 0.85, 128
 COARSEST = 8  # cells of the coarsest grid of colours
+ANCHOR_WAVE = 0.6  # world units: of longer waves the anchor sees more than half, of one of 0.1 a thirtieth
 INSIDE_SAMPLES = 100_000  # of the surface, to tell inside from outside
 
 
@@ -84,10 +85,17 @@ class MeshConfig(SceneConfig):
     """
 
     name: Literal["mesh"] = "mesh"
-    losses: ClassVar[tuple[str, ...]] = ("laplacian", "normal_consistency", "edge_length", "border")
-    # of a palette: without it borders are ragged
+    losses: ClassVar[tuple[str, ...]] = (
+        *("laplacian", "normal_consistency", "edge_length"),  # of any surface
+        *("border", "anchor", "anchor_color"),  # of a palette; of a file
+    )
     default_overrides: ClassVar[Mapping[str, Any]] = {
-        "loss_weights": {"border": {"start": 0.0, "end": 40.0, "begin_at": 0.1, "end_at": 0.1}}
+        "loss_weights": {
+            "border": {"start": 0.0, "end": 40.0, "begin_at": 0.1, "end_at": 0.1},  # or they are ragged
+            # of a file: without them the prior's proportions and its saturated colours replace those of the object
+            "anchor": 1e6,
+            "anchor_color": 300.0,
+        }
     }
     artifacts: ClassVar[tuple[str, ...]] = ("sheet", "orbit", "glb")
     has_surface: ClassVar[bool] = True
@@ -144,6 +152,7 @@ class Mesh(nn.Module):
     raw_vertices: nn.Parameter
     faces: Tensor
     finished: Tensor  # whether the surface is as `finish` left it
+    anchor: Tensor | None  # where the vertices are in the file and, if it has colours, their colours there
 
     def __init__(self, config: MeshConfig, generator: torch.Generator) -> None:
         super().__init__()
@@ -158,17 +167,26 @@ class Mesh(nn.Module):
         """As the file's surface in its colours, or as a ball."""
         if self.config.source is not None:
             file = read_user_mesh(self.config.source)
-            self.set_surface(*movable(file))
-            take_colors(self.color_field, file)
+            vertices, faces = movable(file)
+            has_colors = take_colors(self.color_field, file)
+            with torch.no_grad():
+                known = [vertices, *([self.color_field(vertices)] if has_colors else [])]
+            self.set_surface(vertices, faces, torch.cat(known, dim=1))
             return
         import trimesh  # slow to import
 
         ball = trimesh.creation.icosphere(4, START_RADIUS)
         self.set_surface(torch.tensor(ball.vertices, dtype=torch.float32), torch.tensor(ball.faces).int())
 
-    def set_surface(self, vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> None:
-        """Another surface, corners counter-clockwise seen from outside. An optimizer of the old one is void."""
+    def set_surface(
+        self, vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], anchor: Float[Tensor, "V K"] | None = None
+    ) -> None:
+        """Another surface, corners counter-clockwise seen from outside. An optimizer of the old one is void.
+
+        `anchor` has the places, and perhaps the colours, that the losses of that name compare the vertices with.
+        """
         self.register_buffer("faces", faces)
+        self.register_buffer("anchor", anchor)
         self._prepare(len(vertices))
         self.raw_vertices = nn.Parameter(self._steps.to_u(vertices))
 
@@ -176,6 +194,11 @@ class Mesh(nn.Module):
         """What belongs to a topology."""
         self._steps = LargeSteps(self.faces, vertices, self.config.smoothness)
         self._edges = mesh_edges(self.faces)
+        if self.anchor is not None:
+            ends = self.anchor[self._edges[:, :2].long(), :3]
+            length = float((ends[:, 0] - ends[:, 1]).norm(dim=1).mean())
+            # of waves much longer than edges, L is 1.5 (2 pi length / wave)^2 where six triangles meet
+            self._low_pass = LargeSteps(self.faces, vertices, (ANCHOR_WAVE / (2 * math.pi * length)) ** 2 / 1.5)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Mesh":
         super()._apply(fn, recurse)
@@ -276,11 +299,14 @@ class Mesh(nn.Module):
         ]
 
     def regularizers(self, out: RenderOutput) -> Mapping[str, Float[Tensor, ""]]:
-        """Of the surface that was rendered; all 0 for one that is flat with edges of one length.
+        """Of the surface that was rendered; all but `anchor` 0 for one that is flat with edges of one length.
 
         `laplacian` = mean |v_i - mean of its neighbours|^2 / (mean edge length)^2, `normal_consistency` = mean over
         edges of 1 - n_1 . n_2, `edge_length` = variance of the edges' lengths / (mean length)^2. Of a palette
-        `border` as well, if it was asked for: PaletteField.border at BORDER_POINTS of the surface.
+        `border` as well, if it was asked for: PaletteField.border at BORDER_POINTS of the surface. Of a file's
+        surface `anchor` = mean |S (v - v_file)|^2, S = (I + lambda L)^-1 with half of a wave of ANCHOR_WAVE: how far
+        its proportions have moved, in world units squared; roughness that goes and creases that come count little. If
+        it has colours, `anchor_color` is the same of the colours at the vertices.
         """
         assert isinstance(out.aux, MeshTrace), f"not a render of this scene: {type(out.aux)}"
         vertices, edges = out.aux.vertices, self._edges.long()
@@ -292,12 +318,19 @@ class Mesh(nn.Module):
         inner = edges[edges[:, 3] >= 0]
         normals = face_normals(vertices, self.faces)
         cosine = (normals.index_select(0, inner[:, 2]) * normals.index_select(0, inner[:, 3])).sum(-1)
-        return {
+        losses = {
             "laplacian": ((vertices - around / degree[:, None]).square().sum(-1)).mean() / mean.detach().square(),
             "normal_consistency": (1 - cosine).mean(),
             "edge_length": length.var(correction=0) / mean.detach().square(),
             **({} if out.aux.border is None else {"border": out.aux.border}),
         }
+        if self.anchor is not None:
+            places, colors = self.anchor[:, :3], self.anchor[:, 3:]
+            losses["anchor"] = self._low_pass.to_v(vertices - places).square().sum(-1).mean()
+            if colors.shape[1]:
+                change = self.color_field(vertices.detach()) - colors
+                losses["anchor_color"] = self._low_pass.to_v(change).square().sum(-1).mean()
+        return losses
 
     @torch.no_grad()
     def after_step(self, step: int, steps: int, out: RenderOutput, optimizer: Optimizer) -> None:
@@ -347,19 +380,20 @@ class Mesh(nn.Module):
         self.finished.fill_(True)
         cameras = orbit(8, elevation_deg=20, size=FINISH_PIXELS).to(self.faces.device)
         black = torch.zeros(len(cameras), 3, device=self.faces.device)
-        vertices, faces = self.surface()
+        vertices, faces, anchor = *self.surface(), self.anchor
         before = self.render(cameras, black).opacity > 0.5
         for rounds in range(self.config.finish, 0, -1):
             try:
-                self.set_surface(*finish(vertices, faces, len(faces), rounds))
+                smooth, even = finish(vertices, faces, len(faces), rounds)
+                self.set_surface(smooth, even, None if anchor is None else moved_along(anchor, vertices, smooth))
             except ConfigError as error:
-                self.set_surface(vertices, faces)
+                self.set_surface(vertices, faces, anchor)
                 return f"the surface is not finished: {error.args[0]}"
             after = self.render(cameras, black).opacity > 0.5
             iou = (before & after).sum((1, 2, 3)) / (before | after).sum((1, 2, 3)).clamp_min(1)
             if float(iou.mean()) >= FINISH_IOU and float(iou.min()) >= FINISH_WORST:
                 return None
-        self.set_surface(vertices, faces)
+        self.set_surface(vertices, faces, anchor)
         return f"the surface is not finished: its outlines would change too much (IoU {float(iou.mean()):.2f})"
 
     @torch.no_grad()
@@ -393,6 +427,16 @@ def surface_points(
     corners, faces = vertices.cpu(), faces.cpu()
     face, shares = surface_samples(corners, faces, count, generator)
     return (corners[faces.long()[face]] * shares[..., None]).sum(dim=1).to(vertices.device)
+
+
+def moved_along(
+    anchor: Float[Tensor, "V K"], vertices: Float[Tensor, "V 3"], others: Float[Tensor, "W 3"]
+) -> Float[Tensor, "W K"]:
+    """The anchor of other vertices of the surface: they moved as the nearest vertex, and have its colours."""
+    from scipy.spatial import cKDTree
+
+    nearest = torch.from_numpy(cKDTree(vertices.cpu().numpy()).query(others.cpu().numpy())[1]).to(anchor.device)
+    return torch.cat([others - (vertices - anchor[:, :3])[nearest], anchor[nearest, 3:]], dim=1)
 
 
 class FixedMesh(Mesh):
@@ -454,7 +498,8 @@ def _take_on_faces(scene: Mesh, state: dict[str, Any], prefix: str, *_: object) 
     """Take on the saved topology. The parameter stays the same object, so an optimizer that holds it stays valid."""
     faces, vertices = state.get(prefix + "faces"), state.get(prefix + "raw_vertices")
     if isinstance(faces, Tensor) and isinstance(vertices, Tensor) and vertices.dim() == 2:
-        scene.faces = faces.to(scene.faces)
+        scene.faces, anchor = faces.to(scene.faces), state.get(prefix + "anchor")
+        scene.anchor = None if anchor is None else anchor.to(vertices, copy=True).to(scene.faces.device)
         scene.raw_vertices.grad = None
         scene.raw_vertices.data = scene.raw_vertices.data.new_empty(vertices.shape)
         scene._prepare(len(vertices))

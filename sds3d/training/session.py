@@ -22,7 +22,7 @@ from sds3d.run.artifacts import ARTIFACTS, OVERVIEW, SceneExport, checked_format
 from sds3d.run.checkpoint import unpack_scene
 from sds3d.run.folder import RunFolder, run_name
 from sds3d.run.previews import make_preview
-from sds3d.run.report import build_report
+from sds3d.run.report import build_report, stage_seconds
 from sds3d.scenes import Scene
 from sds3d.scenes.particles import Particles, build_scene, scenes_of
 from sds3d.training.memory import find_device, make_room, unused_gpu_warnings
@@ -185,9 +185,9 @@ class Session:
     def _prepare(self) -> tuple[Trainer, list[str]]:
         """All parts, at the newest checkpoint where there is one, and what the user should know about them."""
         device, config = self.device(), self.config
+        check_take_overs(config)
         for number in range(len(config.stages) + 1):
             config.in_stage(number).scene.check(device)
-        check_take_overs(config)
         prior = self.prior()
         warnings = self._check_words(config)
         warnings += unused_gpu_warnings(config.device, device)
@@ -248,7 +248,15 @@ class Session:
         if is_last and recovery.saved_step == trainer.step and (problems := trainer.finish()) is not None:
             yield from (events.Warned(problem) for problem in problems)
             yield self._save(recovery)
+        self._end_stage(trainer)
         return trainer
+
+    def _end_stage(self, trainer: Trainer) -> None:
+        """Note the wall time of a stage: all of the run's that no stage before has had."""
+        earlier = [trainer.seconds.get(stage_seconds(number)) for number in range(trainer.stage)]
+        if None not in earlier:  # as in checkpoints of older versions
+            spent = time.perf_counter() - self._begun - sum(filter(None, earlier))
+            trainer.seconds[stage_seconds(trainer.stage)] = spent
 
     def _attempt(self, trainer: Trainer, recovery: Recovery) -> Generator[events.Event, None, bool]:
         """One step, or what is done about one that fails; whether a checkpoint is due. No ruined scene is saved."""
@@ -283,6 +291,7 @@ class Session:
 
     def _next_stage(self, trainer: Trainer) -> Trainer:
         """The stage that begins now, with a scene that has taken over the one before."""
+        self._end_stage(trainer)
         following = self._trainer(trainer.stage + 1, trainer.generator)
         try:
             for old, new in zip(scenes_of(trainer.scene), scenes_of(following.scene), strict=True):

@@ -29,7 +29,8 @@ def check_take_overs(config: RunConfig) -> None:
     for number, (before, kind) in enumerate(itertools.pairwise(kinds)):
         if before != kind and not compiled():
             problem = f"stages[{number}]: a {kind} that takes over needs sds3d's compiled kernels"
-            raise ConfigError(f"{problem}: {backend_info().reason}", f"build them with: {BUILD_COMMAND}")
+            hint = f"build them with: {BUILD_COMMAND}; or use stages=[]"
+            raise ConfigError(f"{problem}: {backend_info().reason}", hint)
 
 
 def take_over(old: Scene, new: Scene) -> None:
@@ -40,7 +41,8 @@ def take_over(old: Scene, new: Scene) -> None:
     if type(old) is type(new):
         cast(nn.Module, new).load_state_dict(cast(nn.Module, old).state_dict())
         if isinstance(old, Mesh) and isinstance(new, Mesh) and old.config.smoothness != new.config.smoothness:
-            new.set_surface(*old.surface())  # the state has u, which another lambda takes for other vertices
+            # the state has u, which another lambda takes for other vertices
+            new.set_surface(*old.surface(), new.anchor)
     else:
         assert isinstance(new, Mesh), f"{type(new)} takes over nothing of another kind"
         become_surface(new, old)

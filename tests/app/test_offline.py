@@ -19,7 +19,14 @@ for ask in (lambda: socket.create_connection(("192.0.2.1", 80), 0.1), lambda: so
     except OSError as error:
         print(error)
 """
-LIGHT = ["steps=2", "export.resolution=32", "export.faces=2000", "export.color_size=64", "export.texture_size=128"]
+LIGHT = [
+    "scene=gaussians",
+    "steps=2",
+    "export.resolution=32",
+    "export.faces=2000",
+    "export.color_size=64",
+    "export.texture_size=128",
+]
 
 
 def test_the_guard_sees_what_other_processes_ask_for(no_network: Callable[[], list[str]]) -> None:

@@ -69,8 +69,8 @@ def test_the_texture_and_the_material_arrive(found, textured_body, name):
     height, width = textured_body.texture.image.shape[:2]
     assert there["uv_layers"] == 1
     assert there["images"] == [[width, height, "sRGB"]]
-    assert there["roughness"] == pytest.approx(textured_body.roughness, abs=1e-3)
-    assert there["metallic"] == pytest.approx(textured_body.metallic, abs=1e-3)
+    assert there["roughness"] == pytest.approx(textured_body.material.roughness, abs=1e-3)
+    assert there["metallic"] == pytest.approx(textured_body.material.metallic, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", ["glb", "gltf", "obj", "usdz"])

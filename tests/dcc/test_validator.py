@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from sds3d.export.glb import write_glb, write_gltf
@@ -24,10 +25,13 @@ validator.validateBytes(new Uint8Array(fs.readFileSync(file)), {uri: file, exter
 """
 
 
-@pytest.mark.parametrize("textured", [True, False])
+@pytest.mark.parametrize("looks", ["texture", "normal map", "vertex colours"])
 @pytest.mark.parametrize(("name", "write"), [("mesh.glb", write_glb), ("mesh.gltf", write_gltf)])
-def test_no_errors_and_no_warnings(tmp_path, textured_body, name, write, textured):
-    body = textured_body if textured else replace(textured_body, texture=None)
+def test_no_errors_and_no_warnings(tmp_path, textured_body, name, write, looks):
+    body = textured_body if looks != "vertex colours" else replace(textured_body, texture=None)
+    if looks == "normal map":
+        level = np.full_like(body.texture.image, (128, 128, 255))
+        body = replace(body, texture=replace(body.texture, normals=level))
     write(body, tmp_path / name, {"prompt": "a \N{SNOWMAN}", "seed": 1})
     done = subprocess.run(
         ["node", "-e", CODE, MODULE, str(tmp_path / name)], capture_output=True, text=True, check=True

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sds3d.config import load_config
 from sds3d.errors import ConfigError
 from sds3d.evaluation.classifier import load_classifier
 from sds3d.evaluation.html_report import contact_sheet, means, page, write_summary
 from sds3d.evaluation.scores import LIMITS, Evaluated, Scores, missed
-from sds3d.evaluation.suite import SUITES, Suite, run_folder
+from sds3d.evaluation.suite import SECONDS, SUITES, Suite, run_folder
 from sds3d.priors.embedded.captions import parse
 from sds3d.scenes import GaussiansConfig
 from sds3d_app.cli import invoke
@@ -107,6 +108,31 @@ def test_the_command_scores_runs_and_refuses_what_is_none(done, results, tmp_pat
         error = capsys.readouterr().err
         assert word in error
         assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "folder", "scenes"),
+    [
+        ([], "00-sds-mesh-0", ["gaussians", "mesh"]),
+        (["--scene", "gaussians"], "00-sds-gaussians-0", ["gaussians"]),
+        (["--set", "prior=analytic"], "00-sds-gaussians-0", ["gaussians"]),
+    ],
+)
+def test_a_suite_is_of_default_runs_unless_a_scene_is_named(options, folder, scenes, tmp_path, monkeypatch):
+    made = []
+
+    def stop(configs, out):
+        made.extend(configs)
+        raise ConfigError("enough")
+
+    monkeypatch.setattr("sds3d.evaluation.suite.Suite", stop)
+    assert invoke(["evaluate", "--suite", "quick", "--out", str(tmp_path), *options]) == 2
+    plain = load_config(overrides={"prompt": "a red mug", **({} if len(scenes) > 1 else {"stages": []})})
+    first = made[0]
+    assert (first.steps, first.stages) == (plain.steps, plain.stages)
+    assert [first.in_stage(number).scene.name for number in range(len(first.stages) + 1)] == scenes
+    assert run_folder(0, first) == folder
+    assert SECONDS[first.final.scene.name] == 90
 
 
 def test_limits_are_named_when_missed():

@@ -6,6 +6,7 @@ import trimesh
 
 from sds3d.export.mesh import Mesh, Texture
 from sds3d.export.texture import rasterize_uvs, unwrap
+from sds3d.types import Material
 
 RED, BLUE = (220, 40, 30), (30, 60, 200)
 BOXES = [  # low and high corners in world axes; the first is the long arm, to the object's left
@@ -38,4 +39,5 @@ def textured_body() -> Mesh:
     points = (vertices[faces[seen.face.clip(0)]] * seen.barycentric[..., None]).sum(axis=2)
     image = (paint(points.reshape(-1, 3)) * 255).round().astype(np.uint8).reshape(height, width, 3)
     texture = Texture(image, atlas.uvs, atlas.faces, atlas.vertices, 0.5)
-    return Mesh(vertices, faces, paint(vertices).astype(np.float32), texture, roughness=0.6, metallic=0.1)
+    colors, material = paint(vertices).astype(np.float32), Material(roughness=0.6, metallic=0.1)
+    return Mesh(vertices, faces, colors, texture, material=material)

@@ -8,12 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trimesh
+from pxr import Usd, UsdShade
 
+from sds3d.config.run_config import RunConfig
 from sds3d.errors import ConfigError, ExportError, OutputError
 from sds3d.export.formats import MESH_FORMATS, verification_cameras, write_verified
 from sds3d.export.info import read_info
 from sds3d.export.read_mesh import welded
 from sds3d.export.render_mesh import render_mesh
+from sds3d.priors.embedded.shading import LOOKS
+from sds3d.run.artifacts import SceneExport
+from sds3d.types import Material
 
 from .body import textured_body
 
@@ -159,3 +165,31 @@ def test_gltf_and_obj_name_the_files_beside_them(tmp_path, textured_body):
         folder.mkdir()
         MESH_FORMATS[name].write(textured_body, folder / f"mesh.{name}", MADE)
         assert {file.name for file in Path(folder).iterdir()} == {f"mesh.{name}", *others}
+
+
+@pytest.mark.parametrize("textured", [True, False])
+def test_the_material_arrives_in_other_readers(tmp_path, textured_body, textured):
+    body = replace(textured_body, material=Material(0.45, 1.0), **({} if textured else {"texture": None}))
+    for name in ("glb", "gltf", "usdz", *(["obj"] if textured else [])):
+        MESH_FORMATS[name].write(body, tmp_path / f"mesh.{name}", MADE)
+    for name in ("glb", "gltf"):
+        (seen,) = trimesh.load_scene(tmp_path / f"mesh.{name}").geometry.values()
+        assert (seen.visual.material.roughnessFactor, seen.visual.material.metallicFactor) == (0.45, 1.0)
+    stage = Usd.Stage.Open(str(tmp_path / "mesh.usdz"))
+    surface = UsdShade.Shader(stage.GetPrimAtPath("/object/surface/preview"))
+    assert [surface.GetInput(key).Get() for key in ("roughness", "metallic")] == pytest.approx([0.45, 1.0])
+    if textured:
+        assert {"Pr 0.45", "Pm 1"} <= set((tmp_path / "mesh.mtl").read_text().splitlines())
+        (seen,) = trimesh.load_scene(tmp_path / "mesh.obj").geometry.values()
+        assert seen.visual.material.to_pbr().roughnessFactor == pytest.approx(0.45, abs=1e-3)  # of Ns
+
+
+def test_the_material_of_an_export_is_what_the_prior_tells(clean_scene, textured_body, monkeypatch):
+    monkeypatch.setattr("sds3d.run.artifacts.extract_mesh", lambda scene, config: textured_body)
+    prompts = ("a red metal mug", "a red mug")
+    told = [SceneExport(clean_scene, RunConfig(prompt=prompt), 0).mesh.material for prompt in prompts]
+    assert told == [LOOKS["metal"], LOOKS["matte"]]
+    free = RunConfig(prompt="a metal mug", prior={"name": "diffusers", "model": "x"})
+    assert (
+        SceneExport(clean_scene, free, 0).mesh.material == Material()
+    )  # what its words mean in its pictures is not known

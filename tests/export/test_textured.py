@@ -22,6 +22,7 @@ from sds3d.mesh_files import MeshSource, read_user_mesh
 from sds3d.metrics.mesh import triangles_of
 from sds3d.priors.embedded.captions import build, parse
 from sds3d.scenes.mesh import FixedMesh, MeshConfig
+from sds3d.types import Material
 
 SIZE = 128
 DOCS = Path(__file__).parents[2] / "docs"
@@ -46,7 +47,7 @@ def textured(path: Path, out: Path, **options: Any) -> dict[str, Any]:
     source = MeshSource(path=str(path), **options)
     scene = FixedMesh(MeshConfig(source=source, geometry="fixed"), torch.Generator())
     scene.color_field = ByPlace()
-    return write_textured(scene, source, SIZE, out)
+    return write_textured(scene, source, SIZE, out, Material(roughness=0.3, metallic=1.0))
 
 
 def load(path: Path) -> tuple[dict[str, Any], bytes]:
@@ -159,6 +160,9 @@ def test_what_has_no_uvs_gets_them_and_says_so(tmp_path: Path, kind: str) -> Non
     }
     assert facts["psnr"] > 30
     check_colors(out)
+    (material,) = load(out)[0]["materials"]
+    surface = material["pbrMetallicRoughness"]
+    assert (surface["roughnessFactor"], surface["metallicFactor"]) == (0.3, 1.0)  # of the words: it had no material
     assert not (tmp_path / "textured").exists()
 
 
@@ -200,6 +204,7 @@ def test_an_obj_without_materials_gets_one(tmp_path: Path) -> None:
     textured(tmp_path / "a.obj", tmp_path / "textured.glb")
     body = trimesh.load_mesh(tmp_path / "textured" / "a.obj", process=False)
     assert body.visual.material.image.size == (SIZE, SIZE)
+    assert "Pr 0.3\nPm 1\n" in (tmp_path / "textured" / "a.mtl").read_text()
 
 
 def test_overlaps_repeats_and_transparency_are_said(tmp_path: Path) -> None:

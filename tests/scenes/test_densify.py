@@ -104,7 +104,7 @@ def refinements(steps: int, **options) -> list[int]:
     return [step + 1 for step in range(steps) if config.is_due(step, steps)]
 
 
-def test_the_default_run_refines_every_fifty_steps_from_150_to_550():
+def test_a_run_of_splats_refines_every_fifty_steps_from_150_to_550():
     assert refinements(600) == list(range(150, 600, 50))
 
 
@@ -119,8 +119,11 @@ def test_children_have_an_interval_and_a_twentieth_of_the_run_to_be_optimized_in
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_no_preset_ends_on_a_refinement(preset: str):
-    steps = load_config(preset=preset, overrides={"prompt": "a red mug"}).in_stage(0).steps
-    assert steps - 100 <= refinements(steps)[-1] <= steps - 50
+    """Neither of the stage that has the splats, nor of splats alone."""
+    for options in ({}, {"scene": "gaussians"}):
+        steps = load_config(preset=preset, overrides={"prompt": "a red mug", **options}).in_stage(0).steps
+        assert steps < 200 or steps - 100 <= refinements(steps)[-1]
+        assert all(step <= steps - 50 for step in refinements(steps))
 
 
 def test_a_run_that_is_continued_with_more_steps_goes_on_refining():

@@ -170,7 +170,8 @@ def test_inside_and_outside() -> None:
 def test_regularizers_by_hand() -> None:
     box = of_mesh(trimesh.creation.box((0.8, 0.8, 0.8)))
     losses = box.regularizers(box.render(orbit(1, size=8), torch.zeros(1, 3)))
-    assert set(losses) == set(MeshConfig.losses) - {"border"}  # which costs more, and was not asked for
+    # border costs more, and was not asked for; the anchors are of files
+    assert set(losses) == set(MeshConfig.losses) - {"border", "anchor", "anchor_color"}
     assert float(losses["normal_consistency"]) == pytest.approx(12 / 18, abs=1e-5)  # 6 diagonals are flat
     lengths = torch.tensor([0.8] * 12 + [0.8 * math.sqrt(2)] * 6)
     assert float(losses["edge_length"]) == pytest.approx(

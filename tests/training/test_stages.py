@@ -49,7 +49,8 @@ def test_a_stage_is_the_run_s_options_with_its_own_over_them() -> None:
     assert list(second.loss_weights) == ["border"]  # not those of the splats, but a mesh's own
     assert second.scene.light == Sun(**config.prior.light)  # defaults as for a run of its own
     assert config.final == second
-    assert resolve({"prompt": "a red mug"}).final.scene.name == "gaussians"
+    alone = resolve({"prompt": "a red mug", "stages": []})
+    assert alone.final is alone
 
 
 def test_it_survives_files_and_keeps_what_was_said_apart_from_what_that_means() -> None:
@@ -227,7 +228,7 @@ def quick_take_over(monkeypatch):
     calls = []
 
     def become(mesh: Mesh, scene) -> None:
-        mesh.color_field.biases[1].data += scene.raw_colors.mean(0)
+        mesh.color_field.biases[1].data += scene.raw_colors.mean()
 
     def finish(vertices, faces, count, rounds):
         calls.append(rounds)
@@ -427,7 +428,7 @@ def test_what_this_machine_cannot_do_is_said_before_the_run(tmp_path, monkeypatc
         run(session)
     monkeypatch.setattr(mesh_module, "compiled", lambda: False)
     with pytest.raises(ConfigError, match=r"scene.finish = 3 needs"):
-        run(Session(resolve(SMALL), tmp_path / "run"))
+        run(Session(resolve({**SMALL, "scene": "mesh", "stages": []}), tmp_path / "run"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,12 +12,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sds3d.types import Material
+
 # The light is fixed in the world, so that shading belongs to the object.
 LIGHT = (0.55, 0.35, 0.76)
 AMBIENT, DIFFUSE = 0.70, 0.34
 STRIPE, CHECK = 0.25, 1.0 / 3.0  # widths in world units of the fitted object: about 7 and 10 pixels of 64
 DOTS, DOT_RADIUS = 26, 0.25  # over all directions; radius in radians
 GRAIN = 40.0  # radians per world unit across the wood
+GLOSS, SHINE = 48, 24  # exponents of the highlights of gloss and of metal: the smaller, the wider
+# As in the pictures: rough without a highlight, else with a lobe as wide as theirs, alpha^2 = 2 / (exponent + 2).
+LOOKS = {
+    "matte": Material(1.0, 0.0),
+    "wooden": Material(1.0, 0.0),
+    "glossy": Material(round((2 / (GLOSS + 2)) ** 0.25, 2), 0.0),
+    "metal": Material(round((2 / (SHINE + 2)) ** 0.25, 2), 1.0),
+}
 
 
 @dataclass(frozen=True)
@@ -83,10 +93,10 @@ def _shaded(material: str, albedo: Tensor, offset: Tensor, normals: Tensor, faci
     if material == "matte":
         return albedo * lit
     if material == "glossy":  # a soft sheen and a hard spot
-        return albedo * lit * 0.94 + 0.16 * facing.pow(4) + 0.75 * facing.pow(48)
+        return albedo * lit * 0.94 + 0.16 * facing.pow(4) + 0.75 * facing.pow(GLOSS)
     if material == "metal":  # sky above, horizon, ground below
         bands = 0.5 + 0.5 * torch.sin(7.0 * normals[:, 2:] + 2.5 * normals[:, 1:2] + 1.2)
-        return albedo * (0.42 + 0.62 * bands) + 0.22 * bands.pow(3) + 0.35 * facing.pow(24)
+        return albedo * (0.42 + 0.62 * bands) + 0.22 * bands.pow(3) + 0.35 * facing.pow(SHINE)
     if material == "wooden":
         rings = torch.hypot(offset[:, 1] + 0.23, 0.35 * offset[:, 2]) + 0.3 * offset[:, 0]
         grain = 0.5 + 0.5 * torch.sin(GRAIN * rings + 2.0 * torch.sin(5.0 * offset[:, 2]))

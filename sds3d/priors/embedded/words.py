@@ -73,6 +73,16 @@ def things_of(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
     return words, words
 
 
+def material_of(text: str) -> str | None:
+    """The material of all that a prompt names; None where its things differ, or one is said to be of two.
+
+    What is said to be of none is matte.
+    """
+    named = [[word for word in words if word in MATERIALS] or ["matte"] for words in things_of(words_of(text))]
+    found = {material for materials in named for material in materials}
+    return found.pop() if len(found) == 1 else None
+
+
 def token_batch(texts: Sequence[str], ids: Mapping[str, int]) -> Int[Tensor, "T 3 L"]:
     """Ids of the known words of each sentence, of its first and of its second thing, padded with zeros."""
     sentences = [[word for word in words_of(text) if word in ids][:MAX_WORDS] for text in texts]

@@ -27,6 +27,7 @@ FLAGS = [
 QUICK = {"prior": "analytic", "scene": "image", "steps": 40, "cameras.views": 1, "checkpoint_every": 500}
 # A run with splats, a video and a mesh; the form's prior, so the one that ships unless another is named.
 SPLATS = {
+    "scene": "gaussians",
     "steps": 40,
     "cameras.views": 1,
     "scene.count": 300,

@@ -11,7 +11,16 @@ import pytest
 
 from sds3d.config import PARTS, option, resolve
 from sds3d.errors import ConfigError
-from sds3d_app.ui.controls import GROUPS, OWN, check_files, config_of, controls_html, controls_of, examples_of
+from sds3d_app.ui.controls import (
+    GROUPS,
+    OWN,
+    check_files,
+    config_of,
+    controls_html,
+    controls_of,
+    examples_of,
+    scenes_of,
+)
 
 CHOSEN = [(part, name) for part in ("guidance", "scene", "timesteps", "noise") for name in PARTS[part]]
 MODELS = {"diffusers": "owner/model", "multiview": "owner/model", "zero123": "owner/model"}
@@ -64,6 +73,16 @@ def test_the_page_shows_what_runs_use(prior: str, preset: str) -> None:
         compared += 1
     assert all(refusals)
     assert compared >= 10, "a prior goes with most scenes and guidances"
+
+
+def test_the_form_says_what_scenes_a_prior_makes_by_default() -> None:
+    for prior, shown_as in (("embedded", "splats, then mesh"), ("analytic", "splats"), ("org/model", "splats")):
+        choices = scenes_of(prior)
+        assert choices[0] == (shown_as, "")
+        assert {name for _, name in choices[1:]} == {*PARTS["scene"]}
+        config = config_of({"prompt": "a red ball", "prior": prior, "scene": ""}, "")
+        assert (len(config.stages) > 0) == ("mesh" in shown_as)
+    assert config_of({"prompt": "a red ball", "prior": "embedded", "scene": "gaussians"}, "").stages == ()
 
 
 def test_what_a_part_brings_along_is_shown() -> None:

@@ -23,6 +23,7 @@ from sds3d.run.events import CheckpointSaved, Finished, Preview, Stop
 from sds3d.run.folder import RunFolder
 from sds3d_app.ui import fragments, server
 from sds3d_app.ui.actions import fork_run, make_format
+from sds3d_app.ui.controls import examples_of, scenes_of
 from sds3d_app.ui.export_files import Export, FileMaker, make_file
 from sds3d_app.ui.server import check_login, is_news, is_taken
 
@@ -178,13 +179,23 @@ def test_what_the_form_shows_is_what_begins(page: Any) -> None:
     """Of the page as it is first shown: each control's value is that of the run that Generate begins."""
     (options,) = [part["props"]["value"] for part in page.components if part["props"].get("elem_id") == "options"]
     shown = dict(re.findall(r'data-option="([^"]+)" data-default="([^"]*)"', options))
-    name = page.generate(prompt="a red ball", prior="embedded", preset="default", seed=17)[0]
+    name = page.generate(prompt="a red ball", prior="embedded", scene="", preset="default", seed=17)[0]
     config = page.index.find(name).config
     for key, value in shown.items():
         actual = option(config, key)
         assert value == ("" if actual is None else str(actual).lower() if isinstance(actual, bool) else str(actual)), (
             key
         )
+
+
+def test_another_prior_shows_its_examples_and_its_scenes(page: Any) -> None:
+    outputs = {number: [page.names[part] for part in event["outputs"]] for number, event in page.events.items()}
+    (number,) = (number for number, names in outputs.items() if names == ["examples", "scene"])
+    examples, scene = page.output(number, ["analytic"])
+    assert examples["samples"] == examples_of("analytic")
+    assert scene["choices"] == [list(choice) for choice in scenes_of("analytic")]
+    (form,) = [part["props"] for part in page.components if part["props"].get("elem_id") == "scene"]
+    assert (form["value"], form["choices"]) == ("", [list(choice) for choice in scenes_of("embedded")])
 
 
 def test_no_number_field_is_ever_empty(page: Any) -> None:

@@ -5,9 +5,12 @@ import doctest
 import pytest
 
 from sds3d.priors.embedded import words
+from sds3d.priors.embedded.config import EmbeddedConfig
 from sds3d.priors.embedded.network import VOCABULARY
 from sds3d.priors.embedded.object_kinds import KINDS
-from sds3d.priors.embedded.words import GROUPS, MAX_WORDS, nearest_words, things_of, token_batch
+from sds3d.priors.embedded.shading import LOOKS
+from sds3d.priors.embedded.words import GROUPS, MAX_WORDS, material_of, nearest_words, things_of, token_batch
+from sds3d.types import Material
 
 
 def test_the_docstring_holds():
@@ -31,6 +34,25 @@ def test_each_thing_has_its_own_words(text, first, second):
     whole, *things = (" ".join(known[number] for number in row if number) for row in rows)
     assert things == [first, second]
     assert set(first.split() + second.split()) <= set(whole.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "material"),
+    [
+        ("a red mug", "matte"),  # the captions of training do not say matte
+        ("a red metallic mug", "metal"),
+        ("two shiny blue cubes", "glossy"),
+        ("a wooden chair", "wooden"),  # no caption: it has no colour
+        ("a red metal cone on a blue metal cube", "metal"),
+        ("a red metal cone on a blue wooden cube", None),
+        ("a red metal cone on a blue cube", None),
+        ("a glossy wooden chair", None),
+        ("", "matte"),
+    ],
+)
+def test_the_material_is_that_of_all_things(text, material):
+    assert material_of(text) == material
+    assert EmbeddedConfig().material(text) == (Material() if material is None else LOOKS[material])
 
 
 def test_unknown_words_are_left_out_and_all_rows_are_as_long():
