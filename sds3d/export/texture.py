@@ -98,7 +98,7 @@ def unwrap(surface: Surface, size: int) -> Texture:
     import xatlas  # here: `import sds3d` stays quick
 
     vertices, faces = surface
-    owners, scale = np.arange(len(vertices)), 1.0
+    owners, scale, flat = np.arange(len(vertices)), 1.0, None
     charts = xatlas.ChartOptions()  # one iteration: each more takes as long again and saves a tenth of the charts
     a, b, c = (vertices[faces[:, corner]] for corner in range(3))
     if size >= ROOMY:
@@ -111,16 +111,20 @@ def unwrap(surface: Surface, size: int) -> Texture:
     while True:
         atlas.generate(charts, packing)
         again, corners, uvs = atlas.get_mesh(0)
-        owners, width, height = owners[again], atlas.width, atlas.height
+        width, height = atlas.width, atlas.height
         if max(width, height) <= size:
-            return Texture(np.zeros((height, width, 3), dtype=np.uint8), uvs, corners.astype(np.int64), owners)
-        # of the charts as they are, in texels; a resolution would be taken for that of another surface
-        packing.resolution, packing.texels_per_unit = 0, 0.997 * size / max(width, height)
-        scale *= packing.texels_per_unit
+            blank = np.zeros((height, width, 3), dtype=np.uint8)
+            return Texture(blank, uvs, corners.astype(np.int64), owners[again])
+        if flat is None:
+            owners, flat = owners[again], (uvs * np.array([width, height], dtype=np.float32), corners)
+        # of the first charts, in texels: a resolution would be taken for that of a larger surface, and xatlas rounds
+        # the sides of charts up to whole texels, so that steps from one atlas to the next may lead nowhere
+        scale *= 0.997 * size / max(width, height)
+        packing.resolution, packing.texels_per_unit = 0, scale
         if scale * size < 1:
             raise ExportError(
                 f"the surface falls into {atlas.chart_count} charts, too many for a texture of {size} texels a side",
                 hint="try a larger --texture-size, fewer --faces, or --color vertex",
             )
         atlas = xatlas.Atlas()
-        atlas.add_uv_mesh(uvs * np.array([width, height], dtype=np.float32), corners)
+        atlas.add_uv_mesh(*flat)

@@ -23,7 +23,7 @@ from sds3d.scenes.base import RenderContext, Scene
 from sds3d.types import PER_VIEW, Cameras
 
 VIEWS_AT_ONCE = 4  # bounds memory at large sizes
-POINTS_AT_ONCE = 1 << 16  # of those that are looked up in views
+POINTS_AT_ONCE = 1 << 18  # of those that are looked up in views
 RINGS = {-10: 8, 15: 8, 40: 8, 70: 5, -45: 5}  # elevation in degrees: views evenly around
 SOLID = 0.5  # opacity above which a pixel shows the object
 BACKGROUNDS = (0.0, 0.5, 1.0)  # a wrong outline is visible against at least one of them
