@@ -66,8 +66,8 @@ class SplatField:
         flat, counts = block_ids.to(grid.device), starts.diff().to(grid.device)
         places = torch.stack([flat // (blocks[1] * blocks[2]), flat // blocks[2] % blocks[1], flat % blocks[2]], dim=-1)
         middles = origin + spacing * (BLOCK * places + 0.5 * (BLOCK - 1))
-        for some in torch.arange(len(flat)).split(BLOCKS_AT_ONCE):
-            first, last = int(some[0]), int(some[-1]) + 1
+        for first in range(0, len(flat), BLOCKS_AT_ONCE):
+            last = min(first + BLOCKS_AT_ONCE, len(flat))
             ends = (starts[first : last + 1] - starts[first]).tolist()
             pairs = slice(int(starts[first]), int(starts[last]))
             around = middles[first:last].repeat_interleave(counts[first:last], dim=0)
