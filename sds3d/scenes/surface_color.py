@@ -14,6 +14,7 @@ from sds3d.scenes.palette import MOST, to_shades
 FEATURES = 2  # numbers in each entry of the table
 INIT_TABLE = 1e-4  # entries start in +- this: one flat colour
 FIT_BATCH = 4096  # points a step
+POINTS_AT_ONCE = 1 << 14  # of pictures: what is computed of them stays in the cache
 FIRST_CHOICE = 0.1  # weights of a palette's choice start in +- this
 SHARPEN_FROM, SHARPNESS = 0.2, 10.0  # of a palette: from which part of the run, and to which value at its end
 BORDER_STEP = 0.025  # world units, about a pixel of the embedded prior
@@ -46,6 +47,9 @@ class ColorField(nn.Module):
 
     def finished(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P 3"]:
         """Colours at world points, for pictures and exports."""
+        return torch.cat([self._finished(part) for part in points.split(POINTS_AT_ONCE)])
+
+    def _finished(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P 3"]:
         return self(points)
 
     def loss(self, points: Float[Tensor, "P 3"], colors: Float[Tensor, "P 3"]) -> Float[Tensor, ""]:
@@ -117,8 +121,8 @@ class PaletteField(ColorField):
         """Colours at world points, as soft as training wants them."""
         return self.choice(points) @ self.palette if self.has_palette else super().forward(points)
 
-    def finished(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P 3"]:
-        """Colours at world points with hard borders: the one that is chosen most."""
+    def _finished(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P 3"]:
+        """With hard borders: the colour that is chosen most."""
         return self.palette[self.raw(points).argmax(-1)] if self.has_palette else super().forward(points)
 
     def border(self, points: Float[Tensor, "P 3"], generator: torch.Generator) -> Float[Tensor, ""]:
