@@ -251,7 +251,7 @@ def _put_image(gltf: Gltf, material: int | None, parts: list[Part], image: Image
 
 
 def _replace_texture(gltf: Gltf, old: int, reference: dict[str, Any]) -> set[int]:
-    """Put the newest texture, its image and its view where those of the texture `old` are, as far as nobody uses them."""
+    """The newest texture, its image and its view take the places of those of `old`, as far as nobody uses them."""
     tree = gltf.tree
     textures, images, views = tree["textures"], tree["images"], tree["bufferViews"]
     if old in _found(tree["materials"], "index", "Texture") or "extensions" in textures[old]:
@@ -338,7 +338,7 @@ def _split_vertices(
 
 
 def _check(mesh: UserMesh, gltf: Gltf, bare: list[bool], replaced: set[int]) -> None:
-    """ExportError unless all views but those have the data that they had, and all parts with UVs still refer to theirs."""
+    """ExportError unless all other views have the data that they had, and all parts with UVs still refer to theirs."""
     before, after = mesh.gltf, Gltf.from_glb(gltf.to_glb())
     views = [view for view in range(len(before.tree.get("bufferViews", []))) if view not in replaced]
     same = all(before.bytes_of(view) == after.bytes_of(view) for view in views)
