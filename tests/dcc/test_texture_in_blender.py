@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sds3d_app.commands.texture import texture_config
 from sds3d import Session
+from sds3d_app.commands.texture import texture_config
 
 PYTHON = os.environ.get("SDS3D_BPY", "")
 pytestmark = pytest.mark.skipif(
