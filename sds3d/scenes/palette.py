@@ -14,7 +14,7 @@ NEAR = 0.2  # sRGB distance from which a colour is another one
 LEAST, LEAST_FLAT = 0.002, 0.015  # shares of the points that make one of their own: no mixture; a mixture, but flat
 DARKEST, BRIGHTEST, PALEST = 0.75, 1.15, 0.15  # shades of one colour: light that is still in it, white on top of it
 SHADES = (DARKEST, 0.9, 1.0, BRIGHTEST)
-THIN = 0.045  # world units: half the width of a soft band between two parts, as the embedded prior sees it
+THIN = 0.04  # world units: a quarter of the width of the widest soft band between two parts
 TOUCHED = 0.2  # of a band's places: those that are next to one of its two colours
 TRIED = 200  # values that may be the commonest
 
@@ -58,14 +58,14 @@ def _is_band(
 ) -> bool:
     """Whether a colour lies between two others, in colour as on the surface, where it is nowhere wide.
 
-    Its places are at most THIN from the next place of another colour, and each of the two is next to TOUCHED of them.
+    Its places are in the mean at most THIN from the next one of another colour; each of the two is next to TOUCHED of them.
     """
     nearest = to_shades(values, palette).argmin(dim=1).numpy()
     own, others = nearest == one, np.flatnonzero(nearest != one)
     if not own.any() or not len(others):
         return not own.any()
     depth, next_ = cKDTree(places[others]).query(places[own])
-    if np.quantile(depth, 0.95) > THIN:
+    if depth.mean() > THIN:
         return False
     beside = np.bincount(nearest[others][next_], minlength=len(palette)) / own.sum()
     around = [other for other in np.flatnonzero(beside > TOUCHED).tolist() if other != one]
