@@ -58,7 +58,7 @@ def _is_band(
 ) -> bool:
     """Whether a colour lies between two others, in colour as on the surface, where it is nowhere wide.
 
-    Its places are in the mean at most THIN from the next one of another colour; each of the two is next to TOUCHED of them.
+    Its places are in the mean at most THIN from the next one of another; each of the two is next to TOUCHED of them.
     """
     nearest = to_shades(values, palette).argmin(dim=1).numpy()
     own, others = nearest == one, np.flatnonzero(nearest != one)
