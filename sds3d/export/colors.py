@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy import ndarray
+from torch import Tensor
 
 from sds3d.export.mesh import Mesh, vertex_normals
 from sds3d.export.render_mesh import rasterize_mesh, render_mesh
 from sds3d.export.surface import Surface, separated
-from sds3d.export.views import GOOD_DB, GOOD_IOU, SceneViews, sample, scene_device
+from sds3d.export.views import GOOD_DB, GOOD_IOU, POINTS_AT_ONCE, SceneViews, sample, scene_device
 from sds3d.scenes.base import Scene
 
 Source = Literal["projection", "field"]
@@ -22,7 +23,7 @@ MIN_COSINE = 0.15  # at flatter angles the surface mixes with what is behind it
 SHARPNESS = 2  # exponent of the cosine in the weight of a view
 SURFACE_SLACK = 0.01  # in object sizes: up to this far behind the mesh's z-buffer a point counts as visible
 RENDER_SLACK = 0.08  # the same for the render's depth, a mean over splats in front of and behind the surface
-POINTS_AT_ONCE = 1 << 18
+FIELD_POINTS = 1 << 18  # at once
 IOU_MARGIN, DB_MARGIN = 0.005, 0.3  # above the limits, because the last check uses other views
 INSETS = (0.0, 0.003, 0.006, 0.009)  # in object sizes
 
@@ -32,7 +33,11 @@ class Projector:
 
     def __init__(self, surface: Surface, views: SceneViews) -> None:
         self.views = views
-        self.depth = [seen.depth for seen in rasterize_mesh(*surface, views.cameras)]
+        shown = np.concatenate([views.rgb, views.opacity[..., None]], axis=-1).transpose(0, 3, 1, 2)
+        self.images = [  # of each view the depths, of the surface and as rendered, and colours with opacity
+            (torch.from_numpy(np.stack([seen.depth, depth])).float(), torch.from_numpy(layers).float().contiguous())
+            for seen, depth, layers in zip(rasterize_mesh(*surface, views.cameras), views.depth, shown, strict=True)
+        ]
         self.size = float(np.ptp(surface[0], axis=0).max())
 
     def colors(
@@ -44,22 +49,26 @@ class Projector:
 
         A view whose own depth at p is clearly smaller sees a floater there that the mesh left out.
         """
-        places, normal = torch.from_numpy(points).float(), torch.from_numpy(normals).float()
-        sums = torch.zeros(len(places), 4)
-        for view, surface_depth in enumerate(self.depth):
-            towards = self.views.cameras.camera_to_world[view, :3, 3].cpu() - places
-            cosine = (normal * towards).sum(dim=-1) / towards.norm(dim=-1)
-            facing = (cosine > MIN_COSINE).nonzero()[:, 0]
-            pixels, depth = self.views.project(view, places[facing])
-            nearest, rendered = sample([surface_depth, self.views.depth[view]], pixels, "nearest").T
-            visible = (depth < nearest + SURFACE_SLACK * self.size) & (depth < rendered + RENDER_SLACK * self.size)
-            visible &= (pixels.abs() <= 1).all(dim=-1)
-            layers = [*self.views.rgb[view].transpose(2, 0, 1), self.views.opacity[view]]
-            shown, seen = sample(layers, pixels[visible], "bilinear"), facing[visible]
-            sums[seen] += (cosine[seen] ** SHARPNESS * (shown[:, 3] > 0.5))[:, None] * shown
+        parts = (torch.from_numpy(each).float().split(POINTS_AT_ONCE) for each in (points, normals))
+        sums = torch.cat([torch.zeros(0, 4), *(self._sums(*part) for part in zip(*parts, strict=True))])
         weight = sums[:, 3]
         colors = torch.where(weight[:, None] > 1e-3, sums[:, :3] / weight[:, None].clamp_min(1e-3), 0.0)
         return colors.clamp(0, 1).numpy(), torch.where(weight > 1e-3, weight, 0.0).numpy()
+
+    def _sums(self, places: Float[Tensor, "P 3"], normal: Float[Tensor, "P 3"]) -> Float[Tensor, "P 4"]:
+        """Over the views: weights times premultiplied colours, and times opacities."""
+        sums, eyes = torch.zeros(len(places), 4), self.views.cameras.camera_to_world[:, :3, 3].cpu()
+        distances = eyes.square().sum(dim=-1)[:, None] - 2 * eyes @ places.T + places.square().sum(dim=-1)
+        cosines = (eyes @ normal.T - (normal * places).sum(dim=-1)) / distances.sqrt()
+        for view, (cosine, (depths, layers)) in enumerate(zip(cosines, self.images, strict=True)):
+            facing = (cosine > MIN_COSINE).nonzero()[:, 0]
+            pixels, depth = self.views.project(view, places[facing])
+            nearest, rendered = sample(depths, pixels, "nearest").T
+            visible = (depth < nearest + SURFACE_SLACK * self.size) & (depth < rendered + RENDER_SLACK * self.size)
+            visible &= (pixels.abs() <= 1).all(dim=-1)
+            shown, seen = sample(layers, pixels[visible], "bilinear"), facing[visible]
+            sums[seen] += (cosine[seen] ** SHARPNESS * (shown[:, 3] > 0.5))[:, None] * shown
+        return sums
 
 
 @dataclass(frozen=True)
@@ -130,6 +139,6 @@ def field_colors(scene: Scene, points: Float[ndarray, "P 3"]) -> Float[ndarray, 
     """The scene's colour field at points, sRGB; defined everywhere."""
     device = scene_device(scene)
     with torch.no_grad():
-        parts = torch.from_numpy(points).float().split(POINTS_AT_ONCE)
+        parts = torch.from_numpy(points).float().split(FIELD_POINTS)
         colors: list[Float[ndarray, ...]] = [scene.color(part.to(device)).clamp(0, 1).cpu().numpy() for part in parts]
     return np.concatenate([np.zeros((0, 3), dtype=np.float32), *colors])

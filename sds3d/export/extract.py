@@ -1,5 +1,6 @@
 """Scene to mesh: the surface whose renders are most like the scene's, made one clean solid, with colours."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import numpy as np
@@ -50,12 +51,12 @@ class ExportConfig(Options):
 def extract_mesh(scene: Scene, config: ExportConfig) -> Mesh:
     """One closed, coloured mesh that looks like the scene's renders; ExportError if the scene has none."""
     check_finite(scene)
-    views = views_all_around(scene, config.color_size)
-    if not views.silhouettes.any():
-        raise ExportError("there is no object to export: no view of the scene is even half opaque", hint=MORE_STEPS)
     if isinstance(scene, HasSurface):
         (mesh, before), projected = _own_surface(scene, config.faces), None
     else:
+        views = views_all_around(scene, config.color_size)
+        if not views.silhouettes.any():
+            raise ExportError("there is no object to export: no view of the scene is even half opaque", hint=MORE_STEPS)
         reference = views_all_around(scene, min(REFERENCE_PIXELS, config.color_size), REFERENCE_RINGS)
         surface, before, choice, dropped_share = extract_surface(scene, views, reference, config)
         colored_by = best_inset if config.level is None else with_colors  # a level that a person chose is kept as it is
@@ -107,8 +108,9 @@ def extract_surface(
         )
     kinds = KINDS if config.level is None else KINDS[:2]  # these have levels
     sweep = views_all_around(scene, min(SWEEP_PIXELS, config.color_size), REFERENCE_RINGS)
-    choices = best_choices(candidates(coarse, views), sweep, kinds, config.level)
-    fine = candidates(sample_density(scene, low, high, config.resolution).blurred(BLUR), views)
+    coarse_fields = candidates(coarse, views)
+    choices = best_choices(coarse_fields, sweep, kinds, config.level)
+    fine = candidates(sample_density(scene, low, high, config.resolution).blurred(BLUR), views, coarse_fields)
     solid, choice = _best_solid(fine, choices, views, reference)
     if np.abs(solid[0]).max() > WORLD - world.spacing:
         raise ExportError(
@@ -135,14 +137,21 @@ def _best_solid(
     Each is at its choice's level, or at one close to it if it touches itself there. Tunnels that the views do not show
     count against it.
     """
-    solids, shown = [], views.openings
-    for choice in choices:
-        nudged = (fields.surface(choice, nudge, close_tunnels=True) for nudge in NUDGES)
-        solid = next((found[0] for found in nudged if found is not None and is_solid(found[0])), None)
-        if solid is not None:
-            false_tunnels = max(0, tunnel_count(*solid) - shown)
-            solids.append((fit_to(solid, reference).score - TUNNEL_COST * false_tunnels, solid, choice))
-    if not solids:
-        raise ExportError("the scene has no closed surface", hint=MORE_STEPS)
-    _, best, choice = max(solids, key=lambda found: found[0])
-    return best, choice
+    shown = views.openings
+
+    def first_of(choice: Choice, nudges: Iterator[float]) -> Iterator[tuple[float, Surface, Choice, Iterator[float]]]:
+        for nudge in nudges:
+            if (found := fields.surface(choice, nudge, close_tunnels=True)) is not None:
+                false_tunnels = max(0, tunnel_count(*found[0]) - shown)
+                score = fit_to(found[0], reference).score - TUNNEL_COST * false_tunnels
+                yield score, found[0], choice, nudges
+                return
+
+    found = [each for choice in choices for each in first_of(choice, iter(NUDGES))]
+    while found:
+        best = max(found, key=lambda each: each[0])
+        _, surface, choice, nudges = best
+        if is_solid(surface):  # slow to find out: asked of the best only
+            return surface, choice
+        found = [each for each in found if each is not best] + list(first_of(choice, nudges))
+    raise ExportError("the scene has no closed surface", hint=MORE_STEPS)

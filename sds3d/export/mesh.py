@@ -96,5 +96,6 @@ def without_unused_vertices(
     vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"]
 ) -> tuple[Float[ndarray, "U 3"], Int[ndarray, "F 3"]]:
     """The same triangles over the vertices that they use, in their order."""
-    used, flat = np.unique(faces, return_inverse=True)
-    return vertices[used], flat.reshape(-1, 3)
+    used = np.zeros(len(vertices), dtype=bool)
+    used[faces] = True
+    return vertices[used], (np.cumsum(used) - 1)[faces]

@@ -7,11 +7,12 @@ import numpy as np
 from jaxtyping import Bool, Float
 from manifold3d import Error
 from numpy import ndarray
-from scipy.ndimage import binary_dilation, binary_fill_holes, label
+from scipy.ndimage import binary_dilation, label
+from scipy.sparse import coo_array, diags_array
 
 from sds3d.export.mesh import vertex_normals, without_unused_vertices
-from sds3d.export.tunnels import CROSS, with_tunnels_closed
-from sds3d.metrics.mesh import as_manifold, enclosed_volume, face_pieces, is_watertight, triangles_of
+from sds3d.export.tunnels import CROSS, enclosed, with_tunnels_closed
+from sds3d.metrics.mesh import as_manifold, enclosed_volume, face_pieces, face_volumes, is_watertight, triangles_of
 
 # fast_simplification's "agg": large values fold thin parts onto themselves, small ones stop above the target
 AGGRESSIVENESS = (5.0, 4.0, 3.0, 2.0)
@@ -22,6 +23,8 @@ MOST_PIECES = 6  # with more, the object is scattered
 TOLERANCE = 0.0005  # in object sizes: the first one for manifold3d's simplification
 
 STEP_BACK, MOST_STEPS = 1e-4, 10  # in object sizes
+
+TAUBIN = (0.5, -0.53)  # steps towards the mean of the neighbours, in turn
 
 PINHOLE = 0.03  # in object sizes: narrower openings are gaps between splats
 
@@ -67,10 +70,10 @@ def _cavities(solid: Bool[ndarray, "X Y Z"]) -> Bool[ndarray, "X Y Z"]:
     """What the solid encloses after openings of up to PINHOLE are closed; wider ones, such as a mug's, stay open."""
     reach = max(1, round(0.5 * PINHOLE * max(solid.shape)))
     skin = binary_dilation(np.pad(solid, reach), iterations=reach)
-    core = binary_fill_holes(skin) & ~skin
+    core = enclosed(skin)
     if core.any():
         core = binary_dilation(core, iterations=reach)  # back to the skin
-    return core[reach:-reach, reach:-reach, reach:-reach] | binary_fill_holes(solid)
+    return core[reach:-reach, reach:-reach, reach:-reach] | enclosed(solid)
 
 
 def _main_cells(solid: Bool[ndarray, "X Y Z"]) -> Bool[ndarray, "X Y Z"]:
@@ -89,7 +92,7 @@ def main_pieces(surface: Surface) -> tuple[Surface, float]:
     """
     vertices, faces = surface
     piece = face_pieces(faces, len(vertices))
-    volumes = np.array([enclosed_volume(vertices, faces[piece == index]) for index in range(int(piece.max()) + 1)])
+    volumes = np.bincount(piece, face_volumes(vertices, faces))
     main = volumes >= max(MIN_VOLUME * volumes.max(), 0.0)
     if not 1 <= main.sum() <= MOST_PIECES:
         main = volumes == volumes.max()
@@ -107,13 +110,14 @@ def is_solid(surface: Surface) -> bool:
 
 
 def smooth(surface: Surface, iterations: int) -> Surface:
-    """Taubin's low-pass filter (1995): removes the steps of the grid without shrinking."""
-    import trimesh
-
+    """Taubin's low-pass filter (1995) of a closed surface: removes the steps of the grid without shrinking."""
     vertices, faces = surface
-    mesh = trimesh.Trimesh(vertices, faces, process=False)
-    trimesh.smoothing.filter_taubin(mesh, lamb=0.5, nu=0.53, iterations=iterations)
-    return np.asarray(mesh.vertices, dtype=np.float64), faces
+    start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()  # every edge of a closed surface, both ways
+    ones = coo_array((np.ones(len(start)), (start, end)), shape=(len(vertices),) * 2).tocsr()
+    mean = diags_array(1.0 / np.maximum(ones.sum(axis=1), 1)) @ ones
+    for step in TAUBIN * (iterations // 2):
+        vertices = vertices + step * (mean @ vertices - vertices)
+    return vertices, faces
 
 
 def decimate(surface: Surface, face_count: int) -> Surface:

@@ -11,7 +11,7 @@ from numpy import ndarray
 from sds3d.export.grid import Grid, solid_density
 from sds3d.export.render_mesh import rasterize_mesh
 from sds3d.export.surface import Surface
-from sds3d.export.views import SceneViews, sample
+from sds3d.export.views import POINTS_AT_ONCE, SceneViews, sample
 from sds3d.metrics.image import mask_iou
 
 Kind = Literal["density", "carved", "depth"]
@@ -21,6 +21,7 @@ COARSE, FINE = 8, 3  # levels over the whole range, then around the best one
 OUTWARDS = (0.0, 0.01, 0.02, 0.03)  # in object sizes: mean depth lies below the surface by an unknown amount
 TRUNCATION = 0.05  # of the depth fusion, in object sizes
 EDGE = 2.0  # cells over which the carved field falls to 0
+NEAR = 1.5  # cells of a coarse grid: no surface is closer where both of its distances are larger
 DEPTH_WEIGHT = 0.5  # of the mean depth error, in object sizes, against silhouette IoU
 FAR_OFF = 0.2  # in object sizes: larger depth errors are holes or floaters, and count as this
 
@@ -68,30 +69,46 @@ class Candidates:
         return replace(self.grid, density=field).surface(nudge, hidden)
 
 
-def candidates(grid: Grid, views: SceneViews) -> Candidates:
+def candidates(grid: Grid, views: SceneViews, coarse: Candidates | None = None) -> Candidates:
     """The candidates of a density grid and renders of the scene: space carving and depth fusion of the same renders.
 
     hull(p) = max_k d_k(p),   d_k = signed distance of p's pixel to the edge of silhouette k, times its size at p
     depth(p) = mean_k clip(D_k(p) - z_k(p), -s, s)   over views in which p is no deeper than s below the surface D_k
     (Curless and Levoy 1996), with truncation s. What no view sees from near enough is inside: -s.
 
-    Once some view has p so far outside of its silhouette that no surface can come near, the others are not asked.
+    Once some view has p so far outside of its silhouette that no surface can come near, the others are not asked. Of
+    the same on a `coarse` grid in the same box, values are taken over where they say that no surface is near.
     """
-    shape, points = grid.density.shape, grid.points()
-    truncation = TRUNCATION * grid.spacing * max(shape)
-    hull = torch.full((len(points),), -torch.inf)
-    sums, counts = torch.zeros(len(points)), torch.zeros(len(points))
-    left = torch.arange(len(points))
-    for view, (solid, distance) in enumerate(views.outlines):
-        left = left[hull[left] < EDGE * grid.spacing]
-        places, z = views.project(view, points[left])
-        edge = sample([distance], places, "bilinear")[:, 0]
-        hull[left] = torch.maximum(hull[left], edge * z / views.cameras.intrinsics[view, 0, 0].cpu())
-        gap = sample([np.where(solid, views.depth[view], np.inf)], places, "nearest")[:, 0] - z
-        near = (gap > -truncation) & torch.isfinite(gap)  # outside the silhouette, the hull says so already
-        sums[left] += torch.where(near, gap.clamp(-truncation, truncation), 0.0)
-        counts[left] += near
-    depth = torch.where(counts > 0, sums / counts.clamp_min(1), -truncation)
+    shape = grid.density.shape
+    truncation, outside = TRUNCATION * grid.spacing * max(shape), EDGE * grid.spacing
+    images = [
+        (torch.from_numpy(distance)[None].float(), torch.from_numpy(np.where(solid, depth, np.inf))[None].float())
+        for (solid, distance), depth in zip(views.outlines, views.depth, strict=True)
+    ]
+    focal = views.cameras.intrinsics[:, 0, 0].cpu()
+    points, asked = grid.points(), torch.arange(grid.density.size)
+    hull, depth = torch.full((len(points),), -torch.inf), torch.full((len(points),), -truncation)
+    if coarse is not None:
+        cells = [
+            np.minimum(np.rint(np.arange(n) * grid.spacing / coarse.grid.spacing).astype(int), m - 1)
+            for n, m in zip(shape, coarse.grid.density.shape, strict=True)
+        ]
+        hull, depth = (torch.from_numpy(each[np.ix_(*cells)].ravel()) for each in (coarse.hull, coarse.depth))
+        reach = NEAR * coarse.grid.spacing
+        asked = ((hull < outside + reach) & ((hull > -reach) | (depth > -reach))).nonzero()[:, 0]
+    for part in asked.split(POINTS_AT_ONCE):
+        near_hull, sums, counts = torch.full((len(part),), -torch.inf), torch.zeros(len(part)), torch.zeros(len(part))
+        left, places = torch.arange(len(part)), points[part]
+        for view, (distance, surface) in enumerate(images):
+            left = left[near_hull[left] < outside]
+            at, z = views.project(view, places[left])
+            edge = sample(distance, at, "bilinear")[:, 0] * z / focal[view]
+            near_hull[left] = torch.maximum(near_hull[left], edge)
+            gap = sample(surface, at, "nearest")[:, 0] - z
+            near = (gap > -truncation) & torch.isfinite(gap)  # outside the silhouette, the hull says so already
+            sums[left] += torch.where(near, gap.clamp(-truncation, truncation), 0.0)
+            counts[left] += near
+        hull[part], depth[part] = near_hull, torch.where(counts > 0, sums / counts.clamp_min(1), -truncation)
     return Candidates(grid, hull.numpy().reshape(shape), depth.numpy().reshape(shape))
 
 

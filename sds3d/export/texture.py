@@ -21,7 +21,8 @@ from sds3d.scenes.base import Scene
 PADDING = 3  # texels between charts, so that mip maps do not mix them
 BORDER = 0.1  # sRGB difference to a neighbour from which a texel lies on a border of colours
 BORDER_SAMPLES = 4  # along each of its sides
-LARGEST_CHART = 0.05  # of the surface: laying flat a chart of twice the size takes more than twice as long
+CHART_FACES = 600  # of a chart, about: laying flat one of twice as many takes more than twice as long
+CHART_COST = 1.0  # of a chart's bends and outline, half of xatlas's own limit: as many texels, in less time
 ROOMY = 512  # texels: smaller textures have no room for more charts than the surface needs
 FIRST_GUESS = 0.83  # of the size: xatlas makes the atlas about a fifth larger than it was asked to
 
@@ -105,27 +106,33 @@ def unwrap(surface: Surface, size: int) -> Texture:
     import xatlas  # here: `import sds3d` stays quick
 
     vertices, faces = surface
-    owners, target = np.arange(len(vertices)), int(FIRST_GUESS * size)
+    owners, scale, flat = np.arange(len(vertices)), 1.0, None
     charts = xatlas.ChartOptions()  # one iteration: each more takes as long again and saves a tenth of the charts
     a, b, c = (vertices[faces[:, corner]] for corner in range(3))
     if size >= ROOMY:
-        charts.max_chart_area = LARGEST_CHART * float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum()) / 2
+        area = float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum()) / 2
+        charts.max_chart_area, charts.max_cost = area * CHART_FACES / len(faces), CHART_COST
     packing = xatlas.PackOptions()
-    packing.padding, packing.bilinear = PADDING, True
+    packing.padding, packing.bilinear, packing.resolution = PADDING, True, int(FIRST_GUESS * size)
     atlas = xatlas.Atlas()
     atlas.add_mesh(vertices.astype(np.float32), faces.astype(np.uint32))
     while True:
-        packing.resolution = target
         atlas.generate(charts, packing)
         again, corners, uvs = atlas.get_mesh(0)
-        owners, width, height = owners[again], atlas.width, atlas.height
+        width, height = atlas.width, atlas.height
         if max(width, height) <= size:
-            return Texture(np.zeros((height, width, 3), dtype=np.uint8), uvs, corners.astype(np.int64), owners)
-        target = int(target * size / max(width, height) * 0.995)
-        if target == 0:  # to xatlas: whatever it likes
+            blank = np.zeros((height, width, 3), dtype=np.uint8)
+            return Texture(blank, uvs, corners.astype(np.int64), owners[again])
+        if flat is None:
+            owners, flat = owners[again], (uvs * np.array([width, height], dtype=np.float32), corners)
+        # of the first charts, in texels: a resolution would be taken for that of a larger surface, and xatlas rounds
+        # the sides of charts up to whole texels, so that steps from one atlas to the next may lead nowhere
+        scale *= 0.997 * size / max(width, height)
+        packing.resolution, packing.texels_per_unit = 0, scale
+        if scale * size < 1:
             raise ExportError(
                 f"the surface falls into {atlas.chart_count} charts, too many for a texture of {size} texels a side",
                 hint="try a larger --texture-size, fewer --faces, or --color vertex",
             )
         atlas = xatlas.Atlas()
-        atlas.add_uv_mesh(uvs * np.array([width, height], dtype=np.float32), corners)
+        atlas.add_uv_mesh(*flat)

@@ -152,13 +152,13 @@ def write_textured(scene: Scene, source: MeshSource, size: int, path: Path, plai
     mesh = read_user_mesh(source)
     warnings, gltf = warnings_of(mesh), Gltf(deepcopy(mesh.gltf.tree), bytes(mesh.gltf.binary))
     unwrapped = replace(mesh, gltf=gltf, parts=_with_uvs(mesh, gltf, size))
-    errors, images = [], dict[int | None, Image.Image]()
+    errors, images, replaced = [], dict[int | None, Image.Image](), set[int]()
     for material, sheet in sheets_of(unwrapped).items():
         pixels = _bake(sheet, scene, size)
         errors.append(_probe(sheet, scene, pixels))
         images[material] = _with_alpha(pixels, mesh, material)
-        _put_image(gltf, material, sheet.parts, images[material], plain)
-    _check(mesh, gltf, [part.uvs is None for part in mesh.parts])
+        replaced |= _put_image(gltf, material, sheet.parts, images[material], plain)
+    _check(mesh, gltf, [part.uvs is None for part in mesh.parts], replaced)
     write_atomic(path, gltf.to_glb())
     facts: dict[str, Any] = {"parts": len(mesh.parts), "triangles": sum(len(part.faces) for part in mesh.parts)}
     if mesh.path.suffix.lower() == ".obj" and all(part.uvs is not None for part in mesh.parts):
@@ -224,8 +224,11 @@ def _name_of(mesh: UserMesh, material: int | None) -> str:
     return "" if material is None else str(mesh.gltf.tree["materials"][material].get("name", ""))
 
 
-def _put_image(gltf: Gltf, material: int | None, parts: list[Part], image: Image.Image, plain: Material) -> None:
-    """The image as the material's base colour; a material of its own for parts that have none."""
+def _put_image(gltf: Gltf, material: int | None, parts: list[Part], image: Image.Image, plain: Material) -> set[int]:
+    """The image as the material's base colour; a material of its own for parts that have none.
+
+    It takes the numbers of what it replaces, where nothing else refers to that: its view, if so.
+    """
     tree = gltf.tree
     primitives = [tree["meshes"][part.mesh]["primitives"][part.primitive] for part in parts]
     if material is None:
@@ -247,6 +250,39 @@ def _put_image(gltf: Gltf, material: int | None, parts: list[Part], image: Image
         looks[f"{kind}Texture"] = reference
         if f"{kind}Factor" in looks:
             looks[f"{kind}Factor"] = [1.0, 1.0, 1.0, looks[f"{kind}Factor"][3]]
+    return set() if before is None else _replace_texture(gltf, before["index"], reference)
+
+
+def _replace_texture(gltf: Gltf, old: int, reference: dict[str, Any]) -> set[int]:
+    """The newest texture, its image and its view take the places of those of `old`, as far as nobody uses them."""
+    tree = gltf.tree
+    textures, images, views = tree["textures"], tree["images"], tree["bufferViews"]
+    if old in _found(tree["materials"], "index", "Texture") or "extensions" in textures[old]:
+        return set()
+    before = textures[old].get("source")
+    reference["index"], textures[old] = old, textures.pop()
+    if before is None or before in _found(textures, "source"):
+        return set()
+    textures[old]["source"], view, images[before] = before, images[before]["bufferView"], images.pop()
+    if view in _found(tree, "bufferView"):
+        return set()
+    images[before]["bufferView"], gone, views[view] = view, views[view], views.pop()
+    gltf.cut(gone)
+    return {view}
+
+
+def _found(tree: Any, key: str, within: str = "") -> set[int]:
+    """All numbers that are called `key`, in entries whose own names end with `within`."""
+    found, left = set[int](), [("", tree)]
+    while left:
+        name, entry = left.pop()
+        if isinstance(entry, list):
+            left += [(name, each) for each in entry]
+        elif isinstance(entry, dict):
+            left += entry.items()
+            if name.endswith(within) and isinstance(entry.get(key), int):
+                found.add(entry[key])
+    return found
 
 
 def _with_uvs(mesh: UserMesh, gltf: Gltf, size: int) -> list[Part]:
@@ -304,10 +340,13 @@ def _split_vertices(
         primitive["material"] = material
 
 
-def _check(mesh: UserMesh, gltf: Gltf, bare: list[bool]) -> None:
-    """ExportError unless all data is where it was, and all parts with UVs still refer to theirs."""
+def _check(mesh: UserMesh, gltf: Gltf, bare: list[bool], replaced: set[int]) -> None:
+    """ExportError unless all other views have the data that they had, and all parts with UVs still refer to theirs."""
     before, after = mesh.gltf, Gltf.from_glb(gltf.to_glb())
-    same = bytes(after.binary[: len(before.binary)]) == bytes(before.binary)
+    views = [view for view in range(len(before.tree.get("bufferViews", []))) if view not in replaced]
+    same = all(before.bytes_of(view) == after.bytes_of(view) for view in views)
+    accessors = before.tree.get("accessors", [])
+    same &= after.tree.get("accessors", [])[: len(accessors)] == accessors
     same &= after.tree.get("nodes") == before.tree.get("nodes")
     for part, is_bare in zip(mesh.parts, bare, strict=True):
         old, new = (tree["meshes"][part.mesh]["primitives"][part.primitive] for tree in (before.tree, after.tree))

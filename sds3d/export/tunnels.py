@@ -71,7 +71,7 @@ def with_tunnels_closed(solid: Bool[ndarray, "X Y Z"], hidden: Bool[ndarray, "X 
     Loose cells are left out before, as what joins them lowers the Euler characteristic,
     like a tunnel. The outermost cells are empty, more of them than the largest closing reaches.
     """
-    whole = solid | _enclosed(solid)
+    whole = solid | enclosed(solid)
     fewest = grid_tunnels(whole | hidden)
     for reach in REACHES:
         if grid_tunnels(whole) <= fewest:
@@ -91,10 +91,11 @@ def _closed(solid: Bool[ndarray, "X Y Z"], reach: int) -> Bool[ndarray, "X Y Z"]
     return solid
 
 
-def _enclosed(solid: Bool[ndarray, "X Y Z"]) -> Bool[ndarray, "X Y Z"]:
-    """Empty cells that no path of sides joins with the outermost ones."""
-    empty = label(~solid, CROSS)[0]
-    return (empty > 0) & (empty != empty[0, 0, 0])
+def enclosed(solid: Bool[ndarray, "*shape"]) -> Bool[ndarray, "*shape"]:
+    """Empty cells of a grid or an image that no path of sides joins with its border."""
+    empty = label(np.pad(~solid, 1, constant_values=True))[0]
+    inner = empty[(slice(1, -1),) * solid.ndim]
+    return (inner > 0) & (inner != empty.flat[0])
 
 
 def _gains(whole: Bool[ndarray, "X Y Z"], groups: ndarray, count: int) -> Float[ndarray, " G"]:
@@ -112,7 +113,7 @@ def _raising(whole: Bool[ndarray, "X Y Z"], groups: ndarray, gains: Float[ndarra
     sizes, taken = np.bincount(groups.ravel(), minlength=len(gains)), gains > 1e-9
     while True:
         cells = taken[groups]
-        cavities = _enclosed(whole | cells)
+        cavities = enclosed(whole | cells)
         around = np.unique(groups[binary_dilation(cavities, CROSS) & cells])
         lids = around[gains[around] < 2]
         if len(lids) == 0:

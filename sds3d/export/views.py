@@ -10,18 +10,20 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
-from scipy.ndimage import binary_fill_holes, distance_transform_edt, label
+from scipy.ndimage import distance_transform_edt, label
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from sds3d.cameras import orbit, project
+from sds3d.cameras import orbit
 from sds3d.errors import ExportError
 from sds3d.export.surface import PINHOLE
+from sds3d.export.tunnels import enclosed
 from sds3d.metrics.image import mask_iou, psnr
 from sds3d.scenes.base import RenderContext, Scene
 from sds3d.types import PER_VIEW, Cameras
 
 VIEWS_AT_ONCE = 4  # bounds memory at large sizes
+POINTS_AT_ONCE = 1 << 18  # of those that are looked up in views
 RINGS = {-10: 8, 15: 8, 40: 8, 70: 5, -45: 5}  # elevation in degrees: views evenly around
 SOLID = 0.5  # opacity above which a pixel shows the object
 BACKGROUNDS = (0.0, 0.5, 1.0)  # a wrong outline is visible against at least one of them
@@ -44,14 +46,23 @@ class SceneViews:
 
     def project(self, view: int, points: Float[Tensor, "P 3"]) -> tuple[Float[Tensor, "P 2"], Float[Tensor, " P"]]:
         """Where one view shows world points, in [-1, 1]^2 as `sample` takes them, and their depth along its z."""
-        pixels = project(points, self.cameras.select(torch.tensor([view])).to("cpu"))[0]
-        sides = torch.tensor([self.cameras.width, self.cameras.height])
-        return pixels[:, :2] * (2.0 / sides) - 1.0, pixels[:, 2]
+        to_image, shift = self._projection
+        x, y, depth = torch.addmm(shift[view], to_image[view], points.mT)
+        return torch.stack([x / depth, y / depth], dim=-1), depth
+
+    @cached_property
+    def _projection(self) -> tuple[Float[Tensor, "B 3 3"], Float[Tensor, "B 3 1"]]:
+        """As cameras.project, but from -1 to 1, and once for all points."""
+        cameras = self.cameras.to("cpu")
+        pose, sides = cameras.camera_to_world, [2 / cameras.width, 2 / cameras.height, 1.0]
+        to_sides = torch.diag(torch.tensor(sides)) - torch.tensor([[0, 0, 1.0], [0, 0, 1.0], [0, 0, 0]])
+        to_image = to_sides @ cameras.intrinsics @ pose[:, :3, :3].mT
+        return to_image, -to_image @ pose[:, :3, 3:]
 
     @cached_property
     def outlines(self) -> list[tuple[Bool[ndarray, "H W"], Float[ndarray, "H W"]]]:
         """Of each view the silhouette, in which gaps between splats are filled, and the distance to its edge."""
-        solid = [binary_fill_holes(seen) & (opening_labels(seen) == 0) for seen in self.silhouettes]
+        solid = [(seen | enclosed(seen)) & (opening_labels(seen) == 0) for seen in self.silhouettes]
         return [(seen, silhouette_distance(seen)) for seen in solid]
 
     @property
@@ -85,7 +96,7 @@ def opening_labels(solid: Bool[ndarray, "H W"]) -> Int[ndarray, "H W"]:
 
     Regions smaller than a disc of PINHOLE times the silhouette's longest side are gaps between splats, and count as 0.
     """
-    regions, count = label(binary_fill_holes(solid) & ~solid)
+    regions, count = label(enclosed(solid))
     rows, columns = np.flatnonzero(solid.any(axis=1)), np.flatnonzero(solid.any(axis=0))
     size = max(np.ptp(rows), np.ptp(columns)) + 1 if len(rows) else 0
     wide = np.bincount(regions.ravel(), minlength=count + 1) >= math.pi / 4 * (PINHOLE * size) ** 2
@@ -101,10 +112,9 @@ def silhouette_distance(solid: Bool[ndarray, "H W"]) -> Float[ndarray, "H W"]:
     return np.where(solid, 0.5 - inside, outside - 0.5)  # the edge runs between two pixels' centres
 
 
-def sample(layers: list[Float[ndarray, "H W"]], places: Float[Tensor, "P 2"], mode: str) -> Float[Tensor, "P C"]:
+def sample(images: Float[Tensor, "C H W"], places: Float[Tensor, "P 2"], mode: str) -> Float[Tensor, "P C"]:
     """Values of images at points in [-1, 1]^2; beyond, those of the border."""
-    images = torch.from_numpy(np.stack(layers)).float()[None]
-    values = grid_sample(images, places[None, None], mode=mode, padding_mode="border", align_corners=False)
+    values = grid_sample(images[None], places[None, None], mode=mode, padding_mode="border", align_corners=False)
     return values[0, :, 0].T
 
 

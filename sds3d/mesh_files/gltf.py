@@ -84,6 +84,18 @@ class Gltf:
         self.binary += data
         return self.add("bufferViews", view | ({} if target is None else {"target": target}))
 
+    def cut(self, view: dict[str, Any]) -> None:
+        """Take out the data of a view that is not in the tree any more, unless another shares it."""
+        begin = view.get("byteOffset", 0)
+        end, gone = begin + view["byteLength"], view["byteLength"] // 4 * 4  # so that all others stay aligned
+        starts = [(other, other.get("byteOffset", 0)) for other in self.tree["bufferViews"]]
+        if any(start < end and begin < start + other["byteLength"] for other, start in starts):
+            return
+        del self.binary[begin : begin + gone]
+        for other, start in starts:
+            if start >= end:
+                other["byteOffset"] = start - gone
+
     def add(self, kind: str, entry: dict[str, Any]) -> int:
         """One more image, material, ...; its number."""
         self.tree.setdefault(kind, []).append(entry)

@@ -76,16 +76,23 @@ def tunnel_count(vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"]) ->
 
     Vertices without faces do not count; those of seams must be welded.
     """
-    ends = np.sort(np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1).reshape(-1, 2), axis=1)
-    edges = len(np.unique(ends[:, 0].astype(np.int64) * len(vertices) + ends[:, 1]))
+    ends = np.sort(np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1).reshape(-1, 2), axis=1).astype(np.int64)
+    edges = np.sort(ends[:, 0] * len(vertices) + ends[:, 1])  # several times as fast as np.unique
+    edge_count = int(np.count_nonzero(np.diff(edges, prepend=-1)))
     pieces = int(face_pieces(faces, len(vertices)).max(initial=-1)) + 1
-    return pieces - (len(np.unique(faces)) - edges + len(faces)) // 2
+    vertex_count = int(np.count_nonzero(np.bincount(faces.ravel())))
+    return pieces - (vertex_count - edge_count + len(faces)) // 2
 
 
 def enclosed_volume(vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"]) -> float:
-    """Signed volume by the divergence theorem: sum of v0 . (v1 x v2) / 6, positive when faces wind outwards."""
+    """Signed volume by the divergence theorem, positive when faces wind outwards."""
+    return float(face_volumes(vertices, faces).sum())
+
+
+def face_volumes(vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"]) -> Float[ndarray, " F"]:
+    """What each face adds to the enclosed volume:  v0 . (v1 x v2) / 6."""
     corners = vertices.astype(np.float64)[faces]
-    return float(np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6.0)
+    return np.asarray(np.einsum("fi,fi->f", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6.0)
 
 
 def as_manifold(vertices: Float[ndarray, "V 3"], faces: Int[ndarray, "F 3"]) -> Manifold:

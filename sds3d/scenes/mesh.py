@@ -238,7 +238,7 @@ class Mesh(nn.Module):
         normals, normal_of = self.normals(vertices), self.faces
         whole = len(cameras)
         if not torch.is_grad_enabled():
-            if self.finished:  # a picture shows its creases, as the exported mesh has them
+            if self.finished and self.config.geometry == "free":  # a picture shows creases, as the exported mesh does
                 normals, normal_of = crease_normals(vertices, self.faces)
             whole = max(1, PICTURE_PIXELS // (cameras.height * cameras.width * samples**2))
         parts = [
@@ -355,7 +355,15 @@ class Mesh(nn.Module):
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to `finish`."""
-        return self.config.finish == 0 or bool(self.finished)
+        return bool(self.finished) or not (self._is_rough or self._has_palette)
+
+    @property
+    def _is_rough(self) -> bool:
+        return self.config.finish > 0 and self.config.geometry == "free"
+
+    @property
+    def _has_palette(self) -> bool:
+        return isinstance(self.color_field, PaletteField) and self.color_field.has_palette
 
     def take_on_colors(
         self, places: Float[Tensor, "P 3"], colors: Float[Tensor, "P 3"], generator: torch.Generator
@@ -367,17 +375,26 @@ class Mesh(nn.Module):
         with torch.enable_grad():
             field.fit(places, colors, generator)
 
-    @torch.no_grad()
     def finish(self) -> str | None:
-        """Flat walls and straight creases (sds3d.ops.finish), with as many rounds as the silhouettes allow.
+        """Flat walls, straight creases, settled borders of a palette; why the shape stays, where it does."""
+        if self.is_finished:
+            return None
+        self.finished.fill_(True)
+        problem = self._finish_shape() if self._is_rough else None
+        field = self.color_field
+        if isinstance(field, PaletteField) and field.has_palette:
+            with torch.enable_grad():
+                field.settle(*self.surface(), torch.Generator().manual_seed(0))
+        return problem
+
+    @torch.no_grad()
+    def _finish_shape(self) -> str | None:
+        """sds3d.ops.finish, with as many rounds as the silhouettes allow.
 
         Noise goes with them, so silhouettes may change a little: by an IoU of FINISH_IOU in the mean of the views, and
         of FINISH_WORST in each. Where even one round changes more, or the surface is no manifold, it stays as it is and
         the result says why.
         """
-        if self.is_finished:
-            return None
-        self.finished.fill_(True)
         cameras = orbit(8, elevation_deg=20, size=FINISH_PIXELS).to(self.faces.device)
         black = torch.zeros(len(cameras), 3, device=self.faces.device)
         vertices, faces, anchor = *self.surface(), self.anchor
@@ -486,12 +503,8 @@ class FixedMesh(Mesh):
     @torch.no_grad()
     def after_step(self, step: int, steps: int, out: RenderOutput, optimizer: Optimizer) -> None:
         """Find a palette where it is time."""
+        self.finished.fill_(False)
         self._find_palette(step, steps, optimizer)
-
-    @property
-    def is_finished(self) -> bool:
-        """It stays as it is."""
-        return True
 
 
 def _take_on_faces(scene: Mesh, state: dict[str, Any], prefix: str, *_: object) -> None:

@@ -1,7 +1,9 @@
 """The few flat colours that a surface has, found in colours that are still soft and stained."""
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy import ndarray
 from scipy.spatial import cKDTree
 from torch import Tensor
 
@@ -12,6 +14,8 @@ NEAR = 0.2  # sRGB distance from which a colour is another one
 LEAST, LEAST_FLAT = 0.002, 0.015  # shares of the points that make one of their own: no mixture; a mixture, but flat
 DARKEST, BRIGHTEST, PALEST = 0.75, 1.15, 0.15  # shades of one colour: light that is still in it, white on top of it
 SHADES = (DARKEST, 0.9, 1.0, BRIGHTEST)
+THIN = 0.04  # world units: a quarter of the width of the widest soft band between two parts
+TOUCHED = 0.2  # of a band's places: those that are next to one of its two colours
 TRIED = 200  # values that may be the commonest
 
 
@@ -25,6 +29,7 @@ def find_palette(points: Float[Tensor, "P 3"], colors: Float[Tensor, "P 3"]) -> 
     while a share LEAST of the points is farther than NEAR; then of a share LEAST_FLAT of points whose surroundings are
     flat, and that are so far from the c_i themselves. So the band between two parts, soft as it is, adds no colour, and
     what is too small to have a flat middle, such as an eye, does. Each colour is the mean over flat places close to it.
+    A mixture that is flat but only a band between its two colours is none, see `_is_band`.
     """
     places = points.detach().cpu().numpy()
     values = colors.detach().cpu().float()
@@ -40,7 +45,32 @@ def find_palette(points: Float[Tensor, "P 3"], colors: Float[Tensor, "P 3"]) -> 
             if limit < NEAR:
                 break
             palette = torch.cat([palette, _commonest(of[apart >= limit], flat)])
+    while len(palette) > 2:
+        band = next((one for one in range(len(palette)) if _is_band(one, palette, places, values)), None)
+        if band is None:
+            break
+        palette = torch.cat([palette[:band], palette[band + 1 :]])
     return palette.to(colors)
+
+
+def _is_band(
+    one: int, palette: Float[Tensor, "K 3"], places: Float[ndarray, "P 3"], values: Float[Tensor, "P 3"]
+) -> bool:
+    """Whether a colour lies between two others, in colour as on the surface, where it is nowhere wide.
+
+    Its places are in the mean at most THIN from the next one of another; each of the two is next to TOUCHED of them.
+    """
+    nearest = to_shades(values, palette).argmin(dim=1).numpy()
+    own, others = nearest == one, np.flatnonzero(nearest != one)
+    if not own.any() or not len(others):
+        return not own.any()
+    depth, next_ = cKDTree(places[others]).query(places[own])
+    if depth.mean() > THIN:
+        return False
+    beside = np.bincount(nearest[others][next_], minlength=len(palette)) / own.sum()
+    around = [other for other in np.flatnonzero(beside > TOUCHED).tolist() if other != one]
+    pairs = torch.combinations(torch.tensor(around)).tolist() if len(around) > 1 else []
+    return any(float(_to_mixtures(palette[one][None], palette[pair])) < NEAR for pair in pairs)
 
 
 def to_shades(values: Float[Tensor, "P 3"], palette: Float[Tensor, "K 3"]) -> Float[Tensor, "P K"]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from sds3d.ops.project_gaussians import rotation_matrices
 
 CUTOFF_SIGMA = 3.0  # on grids a splat ends here: it would add less than 0.012 of its opacity beyond
+BLOCKS_AT_ONCE = 64  # whose coefficients are computed together; bounds memory
 BLOCK = 8  # grid cells per block edge: small blocks skip empty space, large ones make long matrix products
 
 
@@ -62,16 +63,22 @@ class SplatField:
         steps = (torch.arange(BLOCK, device=grid.device, dtype=grid.dtype) - 0.5 * (BLOCK - 1)) * spacing
         cells = torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), dim=-1).reshape(-1, 3)
         monomials = _monomials(cells)  # of a block's cells about its middle: the same for every block
-        for block, start, end in zip(block_ids, starts[:-1], starts[1:], strict=True):
-            place = (block // (blocks[1] * blocks[2]), block // blocks[2] % blocks[1], block % blocks[2])
-            middle = origin + spacing * (BLOCK * origin.new_tensor(place) + 0.5 * (BLOCK - 1))
-            weights = (monomials @ self._coefficients(middle, splat_ids[start:end])).exp2_()
-            x, y, z = (BLOCK * index for index in place)
-            grid[x : x + BLOCK, y : y + BLOCK, z : z + BLOCK] = weights.sum(dim=-1).reshape(BLOCK, BLOCK, BLOCK)
+        flat, counts = block_ids.to(grid.device), starts.diff().to(grid.device)
+        places = torch.stack([flat // (blocks[1] * blocks[2]), flat // blocks[2] % blocks[1], flat % blocks[2]], dim=-1)
+        middles = origin + spacing * (BLOCK * places + 0.5 * (BLOCK - 1))
+        for first in range(0, len(flat), BLOCKS_AT_ONCE):
+            last = min(first + BLOCKS_AT_ONCE, len(flat))
+            ends = (starts[first : last + 1] - starts[first]).tolist()
+            pairs = slice(int(starts[first]), int(starts[last]))
+            around = middles[first:last].repeat_interleave(counts[first:last], dim=0)
+            coefficients = self._coefficients(around, splat_ids[pairs])
+            for (x, y, z), start, end in zip((BLOCK * places[first:last]).tolist(), ends, ends[1:], strict=False):
+                weights = (monomials @ coefficients[:, start:end]).exp2_()
+                grid[x : x + BLOCK, y : y + BLOCK, z : z + BLOCK] = weights.sum(dim=-1).reshape(BLOCK, BLOCK, BLOCK)
         return grid[: shape[0], : shape[1], : shape[2]].contiguous()
 
     def _coefficients(
-        self, center: Float[Tensor, "3"], chosen: slice | Int[Tensor, " K"] = slice(None)
+        self, center: Float[Tensor, "*K 3"], chosen: slice | Int[Tensor, " K"] = slice(None)
     ) -> Float[Tensor, "10 K"]:
         """monomials(p - center) @ coefficients = log2(opacity_i exp(-1/2 d^T A d)): all splats in one matrix product.
 
@@ -88,7 +95,7 @@ class SplatField:
 
     def _pair_blocks(
         self, origin: Float[Tensor, "3"], spacing: float, blocks: list[int]
-    ) -> tuple[Int[Tensor, " K"], list[int], list[int]]:
+    ) -> tuple[Int[Tensor, " K"], Int[Tensor, " S"], Int[Tensor, " B"]]:
         """Splat ids grouped by the block they touch, where each group starts, and the blocks' flat ids."""
         edge = spacing * BLOCK
         limit = torch.tensor(blocks, device=origin.device)
@@ -110,7 +117,7 @@ class SplatField:
         order = torch.sort(flat, stable=True)
         ids, counts = torch.unique_consecutive(order.values, return_counts=True)
         starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        return splat[order.indices], starts.tolist(), ids.tolist()
+        return splat[order.indices], starts.cpu(), ids
 
 
 def _monomials(p: Float[Tensor, "P 3"]) -> Float[Tensor, "P 10"]:

@@ -3,19 +3,23 @@
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sds3d.ops.hash_encode import HashGrid, hash_encode
+from sds3d.scenes.borders import even_places, settle
 from sds3d.scenes.optimizer import SceneAdam
 from sds3d.scenes.palette import MOST, to_shades
 
 FEATURES = 2  # numbers in each entry of the table
 INIT_TABLE = 1e-4  # entries start in +- this: one flat colour
 FIT_BATCH = 4096  # points a step
+POINTS_AT_ONCE = 1 << 14  # of pictures: what is computed of them stays in the cache
 FIRST_CHOICE = 0.1  # weights of a palette's choice start in +- this
 SHARPEN_FROM, SHARPNESS = 0.2, 10.0  # of a palette: from which part of the run, and to which value at its end
+SETTLE_STEPS, SETTLE_LR = 300, 0.01
+CLEAR = 0.98  # part of one colour around a place from which on no border is near
 BORDER_STEP = 0.025  # world units, about a pixel of the embedded prior
 
 
@@ -46,6 +50,9 @@ class ColorField(nn.Module):
 
     def finished(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P 3"]:
         """Colours at world points, for pictures and exports."""
+        return torch.cat([self._finished(part) for part in points.split(POINTS_AT_ONCE)])
+
+    def _finished(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P 3"]:
         return self(points)
 
     def loss(self, points: Float[Tensor, "P 3"], colors: Float[Tensor, "P 3"]) -> Float[Tensor, ""]:
@@ -117,8 +124,8 @@ class PaletteField(ColorField):
         """Colours at world points, as soft as training wants them."""
         return self.choice(points) @ self.palette if self.has_palette else super().forward(points)
 
-    def finished(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P 3"]:
-        """Colours at world points with hard borders: the one that is chosen most."""
+    def _finished(self, points: Float[Tensor, "P 3"]) -> Float[Tensor, "P 3"]:
+        """With hard borders: the colour that is chosen most."""
         return self.palette[self.raw(points).argmax(-1)] if self.has_palette else super().forward(points)
 
     def border(self, points: Float[Tensor, "P 3"], generator: torch.Generator) -> Float[Tensor, ""]:
@@ -128,6 +135,25 @@ class PaletteField(ColorField):
         """
         step = F.normalize(torch.randn(len(points), 3, generator=generator), dim=-1).to(points) * BORDER_STEP
         return (self.choice(points) - self.choice(points + step)).abs().sum(-1).mean()
+
+    def settle(self, vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], generator: torch.Generator) -> None:
+        """Short borders and no islands on a surface (see borders.py), where the choice leaves them open."""
+        places, areas = even_places(vertices.cpu().numpy(), faces.cpu().numpy())
+        points = torch.from_numpy(places).to(self.table)
+        with torch.no_grad():
+            log_parts = (self.sharpness * self.raw(points)).log_softmax(-1)
+        around = settle(places, areas, log_parts.cpu().double().numpy())[1]
+        parts = torch.from_numpy(around).to(points)
+        near = (parts.amax(dim=1) < CLEAR).nonzero()[:, 0]
+        often = near.repeat(len(points) // max(1, len(near)))  # half of a batch
+        points, parts = torch.cat([points, points[often]]), torch.cat([parts, parts[often]])
+        optimizer = SceneAdam([self.table, *self.weights, *self.biases], SETTLE_LR, eps=1e-15)
+        for step in range(SETTLE_STEPS):
+            optimizer.param_groups[0]["lr"] = SETTLE_LR * (1 - step / SETTLE_STEPS)
+            chosen = torch.randint(len(points), (FIT_BATCH,), generator=generator).to(points.device)
+            optimizer.zero_grad()
+            F.cross_entropy(self.raw(points[chosen]), parts[chosen]).backward()
+            optimizer.step()
 
     def loss(self, points: Float[Tensor, "P 3"], colors: Float[Tensor, "P 3"]) -> Float[Tensor, ""]:
         """Cross entropy of the choice against the palette's colour that has the shade nearest to each given one."""

@@ -11,9 +11,10 @@ from sds3d.export.formats import check_geometry
 from sds3d.export.grid import Grid, sample_density
 from sds3d.export.render_mesh import rasterize_mesh
 from sds3d.export.surface import is_solid
-from sds3d.export.surface_search import KINDS, best_choices, candidates, fit_to
-from sds3d.export.views import render_views
+from sds3d.export.surface_search import KINDS, Choice, best_choices, candidates, fit_to
+from sds3d.export.views import SceneViews, render_views
 from sds3d.metrics.image import mask_iou
+from sds3d.metrics.mesh import enclosed_volume
 
 from .conftest import (
     BALL_CENTER,
@@ -172,3 +173,17 @@ def test_a_scene_larger_than_the_box_is_refused():
     large["raw_scales"] += 1.5
     with pytest.raises(ExportError, match=r"larger than the box of -1\.15 to 1\.15.*learning rates"):
         extract_mesh(scene_of(large), ExportConfig(resolution=24, color_size=32, color="vertex"))
+
+
+def test_a_coarse_grids_fields_save_most_of_the_work_and_change_no_surface(clean_scene, views, monkeypatch):
+    low, high = np.full(3, -0.8), np.full(3, 0.8)
+    grid = sample_density(clean_scene, low, high, 60).blurred(0.014)
+    coarse = candidates(sample_density(clean_scene, low, high, 30).blurred(0.014), views)
+    asked, project = [], SceneViews.project
+    monkeypatch.setattr(SceneViews, "project", lambda *a: (asked.append(len(a[2])), project(*a))[1])
+    whole, count = candidates(grid, views), sum(asked)
+    quick = candidates(grid, views, coarse)
+    assert sum(asked) - count < 0.8 * count
+    for kind, level in (("density", 0.3), ("carved", 0.3), ("depth", 0.01)):
+        (one, _), (other, _) = (fields.surface(Choice(kind, level)) for fields in (whole, quick))
+        assert abs(enclosed_volume(*one) / enclosed_volume(*other) - 1) < 1e-3

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import trimesh
 
 from sds3d.export.surface import closed_surface, decimate, is_solid, main_pieces, separated, smooth
 from sds3d.metrics.mesh import enclosed_volume, face_pieces, is_watertight
@@ -109,3 +110,11 @@ def test_vertices_that_share_a_place_step_apart_and_stay_a_solid():
     assert len(np.unique(vertices.astype(np.float32), axis=0)) == 8
     assert np.abs(vertices - both[0]).max() < 1e-3
     assert np.array_equal(same, both[1])
+
+
+def test_smoothing_is_taubins_as_trimesh_has_it():
+    rough = closed_surface(ball() + 0.2 * np.random.default_rng(0).random((41, 41, 41)), 0.5, ORIGIN, SPACING)
+    rough = main_pieces(rough)[0]
+    theirs = trimesh.Trimesh(*rough, process=False)
+    trimesh.smoothing.filter_taubin(theirs, lamb=0.5, nu=0.53, iterations=10)
+    assert np.abs(smooth(rough, 10)[0] - theirs.vertices).max() < 1e-12

@@ -78,7 +78,7 @@ def with_uvs(body: trimesh.Trimesh, **looks: Any) -> trimesh.Trimesh:
     cell = np.arange(len(body.faces)).repeat(3)
     corner = np.array([(0.1, 0.1), (0.9, 0.1), (0.1, 0.9)])[np.arange(len(cell)) % 3]
     uvs = (corner + np.stack([cell % side, cell // side], 1)) / side
-    material = trimesh.visual.material.PBRMaterial(name="skin", **looks)
+    material = trimesh.visual.material.PBRMaterial(**{"name": "skin", **looks})
     body.visual = trimesh.visual.TextureVisuals(uv=uvs, material=material)
     return body
 
@@ -124,10 +124,55 @@ def test_only_the_base_colours_change(tmp_path: Path, name: str) -> None:
             surface.pop("baseColorFactor", None)
         assert surfaces[0] == surfaces[1]
         assert {**was, "pbrMetallicRoughness": 0} == {**now, "pbrMetallicRoughness": 0}
+    assert len(new["images"]) == len(new["textures"]) == max(1, len(old.get("textures", [])))  # as many as before
     if facts["psnr"] < 30:
         assert name == "fox"  # its UVs overlap
     else:
         check_colors(out)
+
+
+def png(color: tuple[int, int, int]) -> Image.Image:
+    """Of noise, so that no two of its parts are alike."""
+    noise = np.random.default_rng(sum(color)).integers(0, 40, (32, 32, 3)) + np.array(color) * 200 // 255
+    return Image.fromarray(noise.astype(np.uint8))
+
+
+def encoded(tree: dict[str, Any], data: bytes, image: int) -> bytes:
+    view = tree["bufferViews"][tree["images"][image]["bufferView"]]
+    return data[view.get("byteOffset", 0) :][: view["byteLength"]]
+
+
+@pytest.mark.parametrize("shared", ["nothing", "normals", "another part"])
+def test_a_picture_that_was_replaced_is_gone_and_one_that_is_used_stays(tmp_path: Path, shared: str) -> None:
+    path, out, old = tmp_path / "a.glb", tmp_path / "textured.glb", png((200, 0, 0))
+    looks = {"baseColorTexture": old, "normalTexture": old if shared == "normals" else png((0, 0, 255))}
+    scene = trimesh.Scene([with_uvs(trimesh.creation.box(), **looks)])
+    if shared == "another part":
+        scene.add_geometry(with_uvs(trimesh.creation.icosphere(0), name="other", baseColorTexture=png((0, 200, 0))))
+    scene.export(path)
+    tree, data = load(path)
+    if shared != "nothing":  # trimesh writes the picture twice: one texture for both
+        first, last = tree["materials"][0], tree["materials"][-1]
+        uses = first if shared == "normals" else last["pbrMetallicRoughness"]
+        key = "normalTexture" if shared == "normals" else "baseColorTexture"
+        uses[key] = first["pbrMetallicRoughness"]["baseColorTexture"]
+        binary = data + b"\0" * (-len(data) % 4)
+        text = json.dumps(tree).encode()
+        text += b" " * (-len(text) % 4)
+        head = struct.pack("<III", 0x46546C67, 2, 28 + len(text) + len(binary))
+        chunks = struct.pack("<II", len(text), 0x4E4F534A), text, struct.pack("<II", len(binary), 0x004E4942), binary
+        path.write_bytes(head + b"".join(chunks))
+    textured(path, out)
+    new, new_data = load(out)
+    for number in range(len(tree["accessors"])):
+        assert accessor(new, new_data, number) == accessor(tree, data, number)
+    base = tree["textures"][tree["materials"][0]["pbrMetallicRoughness"]["baseColorTexture"]["index"]]["source"]
+    normal = tree["textures"][tree["materials"][0]["normalTexture"]["index"]]["source"]
+    assert (encoded(tree, data, base) in new_data) == (base == normal)
+    assert encoded(new, new_data, new["textures"][new["materials"][0]["normalTexture"]["index"]]["source"]) == encoded(
+        tree, data, normal
+    )
+    assert sum(view["byteLength"] for view in new["bufferViews"]) + 4 * len(new["bufferViews"]) >= len(new_data) - 8
 
 
 def check_colors(path: Path) -> None:

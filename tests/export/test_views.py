@@ -1,6 +1,7 @@
 import numpy as np
+import torch
 
-from sds3d.cameras import orbit
+from sds3d.cameras import orbit, project
 from sds3d.export.views import batches, render_views, views_all_around
 
 
@@ -32,3 +33,13 @@ def test_all_around_means_from_below_too(scene):
     elevation = views_all_around(scene, 16).cameras.elevation
     assert elevation.min() < -0.5
     assert elevation.max() > 1.0
+
+
+def test_points_land_where_the_cameras_show_them(scene):
+    seen = views_all_around(scene, 24, {20: 3})
+    points = torch.rand(50, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    for view in range(3):
+        pixels = project(points, seen.cameras)[view]
+        places, depth = seen.project(view, points)
+        assert torch.allclose((places + 1) * 12, pixels[:, :2], atol=1e-4)
+        assert torch.allclose(depth, pixels[:, 2], atol=1e-5)

@@ -388,3 +388,34 @@ def test_pictures_and_exports_have_harder_borders_than_training() -> None:
         soft, hard = (scene.render(cameras, black, context).rgb for context in (training(), RenderContext()))
         assert torch.equal(scene.color(places), scene.color_field.finished(places))
     assert not torch.allclose(soft, hard, atol=0.02)
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_finish_settles_the_borders_of_a_palette(tmp_path, fixed) -> None:
+    """Red above, white below, and noise where they meet; the shape of a file stays."""
+    if fixed:
+        trimesh.creation.box((0.8, 0.8, 0.8)).export(tmp_path / "box.ply")
+        source = {"path": str(tmp_path / "box.ply"), "up": "z", "front": "x"}
+        colors = {"palette": True, "finest_resolution": 64, "log2_table": 14}
+        scene = MeshConfig(geometry="fixed", source=source, colors=colors).build(torch.Generator())
+    else:
+        scene = with_palette()
+    assert scene.is_finished  # there is nothing to finish yet
+    field, generator = scene.color_field, torch.Generator().manual_seed(0)
+    field.choose(torch.tensor([[0.9, 0.1, 0.1], [0.9, 0.9, 0.9]]), generator)
+    before = scene.vertices().detach().clone()
+    places = module.surface_points(*scene.surface(), 20_000, generator)
+    noisy = places[:, 2:] + 0.08 * torch.randn(len(places), 1, generator=generator)
+    field.fit(places, torch.where(noisy > 0, field.palette[0], field.palette[1]).detach(), generator)
+    assert not scene.is_finished
+    field.sharpness.fill_(1e4)
+    ragged = float(field.border(places, generator))
+    field.sharpness.fill_(10.0)
+    assert scene.finish() is None
+    assert scene.is_finished
+    torch.testing.assert_close(scene.vertices().detach(), before)
+    clear = places[:, 2].abs() > 0.04
+    right = (scene.color(places)[:, 1] < 0.5) == (places[:, 2] > 0)
+    assert right[clear].float().mean() > 0.995
+    field.sharpness.fill_(1e4)
+    assert float(field.border(places, generator)) < ragged

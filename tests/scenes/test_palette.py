@@ -62,6 +62,25 @@ def test_a_small_part_with_no_flat_middle_is_found_by_its_distance() -> None:
     assert_are(found, YELLOW, BLACK, atol=0.3)
 
 
+@pytest.mark.parametrize(("width", "found"), [(0.07, False), (0.2, True)])
+def test_a_flat_mixture_is_a_colour_where_it_is_wide_and_none_where_it_is_a_band(width, found) -> None:
+    """Pink between red and white."""
+    points, generator = square(20_000)
+    side = points[:, :1] - 0.5
+    pink = (RED + WHITE) / 2
+    colors = noisy(torch.where(side.abs() < width / 2, pink, torch.where(side < 0, RED, WHITE)), generator)
+    assert_are(find_palette(points, colors), RED, WHITE, *([pink] if found else []))
+
+
+@pytest.mark.parametrize("color", [BLUE, (RED + WHITE) / 2])
+def test_a_thin_colour_stays_that_is_no_mixture_of_both_its_sides(color) -> None:
+    """A blue line between red and white; a pink one, within white."""
+    points, generator = square(20_000)
+    line = (points[:, :1] - 0.7).abs() < 0.035
+    colors = torch.where(line, color, torch.where(points[:, :1] < (0.7 if color is BLUE else 0.4), RED, WHITE))
+    assert_are(find_palette(points, noisy(colors, generator)), RED, WHITE, color)
+
+
 def test_there_are_at_most_so_many() -> None:
     points, generator = square()
     many = torch.cartesian_prod(*[torch.tensor([0.0, 0.5, 1.0])] * 3)[torch.randperm(27, generator=generator)]
