@@ -406,8 +406,8 @@ def _having(tree: Mapping[str, Any], key: str) -> bool:
 
 
 def _as_drawn(tree: Tree) -> Tree:
-    """A scene whose colours are a surface's own has the light and the palette that the prior's pictures are drawn with,
-    if nobody said otherwise."""
+    """A scene whose colours are a surface's own has the light, the palette and the shapes that the prior's pictures are
+    drawn with, if nobody said otherwise."""
     scene, prior = tree["scene"], PRIORS.get(str(layers.name_in(tree["prior"])))
     if prior is None or not isinstance(scene, dict) or "light" not in scene:
         return tree
@@ -419,6 +419,9 @@ def _as_drawn(tree: Tree) -> Tree:
     told = colors.get("palette") if isinstance(colors, dict) else None
     if prior.flat_colors and isinstance(told, Leaf) and not told.is_said:
         colors = {**colors, "palette": Leaf(True, source, is_said=False)}
+    told = scene.get("primitives")
+    if prior.simple_shapes and isinstance(told, Leaf) and not told.is_said:
+        scene = {**scene, "primitives": Leaf(True, source, is_said=False)}
     return {**tree, "scene": {**scene, "light": light, "colors": colors}}
 
 

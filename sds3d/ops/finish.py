@@ -37,9 +37,9 @@ def finish(
     """
     points, corners = checked_mesh(vertices, faces, "finish")
     before = _volume(points, corners)
-    points, corners = _resized(points, corners, round(COARSER * face_count), 180.0)
+    points, corners = resized(points, corners, round(COARSER * face_count), 180.0)
     points = torch.ops.sds3d.finish_mesh(points, corners, _spread_thickness(points, corners), rounds, CREASE_DEG)
-    points, corners = _resized(points, corners, face_count, KEEP_DEG)
+    points, corners = resized(points, corners, face_count, KEEP_DEG)
     if before is not None:
         after, middle = _volume(points, corners), points.mean(dim=0)
         if after is not None and before * after > 0:
@@ -47,7 +47,7 @@ def finish(
     return points.to(vertices), corners.to(faces)
 
 
-def _resized(points: Tensor, faces: Tensor, face_count: int, crease_deg: float) -> tuple[Tensor, Tensor]:
+def resized(points: Tensor, faces: Tensor, face_count: int, crease_deg: float) -> tuple[Tensor, Tensor]:
     """Remeshed, with shorter edges where parts are thin."""
     length = edge_length_for(points, faces, face_count)
     size = (_spread_thickness(points, faces) / PER_THICKNESS).clamp(FINEST * length, length)

@@ -14,41 +14,41 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components
 from scipy.sparse.linalg import cg, splu
 from torch import Tensor
 
+from sds3d.ops.finish import KEEP_DEG, resized
 from sds3d.ops.outlines import mesh_edges
+from sds3d.ops.remesh import checked_mesh
 from sds3d.ops.triangle_geometry import area_vectors
 
-NEAR = 0.025  # of the object's largest extent: how far from a primitive its faces may lie
-LOOSER = 2.0  # times as far may lie what is beside those that made it
-REACH = 0.08  # of the largest extent: no vertex moves farther
+# Lengths are in extents: the root of a sixth of the surface's area, which for a cube is its side.
+NEAR = 0.025  # how far from a primitive the faces may lie that make it one; noise is half of that
+LOOSER = 2.0  # times as far may lie what is beside these and faces as it does
+GROWTH = 1.3  # times as far may lie what was rounded off at its edges, whatever its direction
+REACH = 0.08  # no vertex moves farther
+EXACT = 0.005  # how near its primitive is what was moved there
 TURN = math.cos(math.radians(25.0))  # between a face and the primitive below it
-ROUGH = math.radians(11.0)  # root mean square of these turns: a cut through what bends has more
-SMALLEST = 0.03  # part of the whole surface
-FLAT = math.cos(math.radians(15.0))  # length of the mean direction of what is to be a plane rather than curved
+ROUGH = math.radians(10.0)  # root mean square of these turns; a plane through a duck's body has more
+FLAT = math.cos(math.radians(15.0))  # length of the mean direction above which what is curved is to be a plane
+COVERED, TURNS = 0.5, 24  # part of a sphere, or of a turn in so many parts, that there has to be of it
+SMALLEST, MADE_OF, POCKET = 0.03, 0.75, 0.02  # parts of the surface: a primitive, all of them, a torn place
+COST = {"plane": 0.0, "sphere": 0.1, "cone": 0.15}  # part of the faces by which a freer primitive has to have more
 UPRIGHT = math.sin(math.radians(10.0))
 CYLINDER = math.radians(6.0)  # a cone with less taper is a cylinder
-SEED_COUNT, SEED_PARTS = 40, (0.04, 0.15)  # places where candidates are looked for, and how much of the surface each sees
-FIT_POINTS = 500
-FIT_ROUNDS = 4
-TRIES = 5  # of the best candidates of each kind
-COST = {"plane": 0.0, "sphere": 0.1, "cone": 0.15}  # part of the faces by which a freer primitive has to have more
-PASSES = 3  # each remeshed; what one could not move without folds the next can
-GROWTH = 1.0
+SEED_COUNT, SEED_PARTS = 40, (0.04, 0.15)  # places around which to look, and the parts of the surface looked at there
+FIT_POINTS, FIT_ROUNDS, TRIES = 500, 4, 5  # tries: of the best candidates of each kind
+PASSES = 3  # what one could not move without folds, the next can
 PULL = 300.0  # of a primitive, against the stiffness of an edge
 RELEASES = 6  # times that what would fold is let go
 FOLDED = math.cos(math.radians(60.0))  # between a face and where it has to look
 
 
-Remesh = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
 class Primitive(NamedTuple):
-    """Points with a x = k: a plane (unit `axis`, k); |x - middle| = k: a sphere; and a cone, a cylinder where taper = 0:
-    cos(taper) |(x - middle) across the axis| + sin(taper) (x - middle) along the axis = k."""
+    """The points x with axis . x = size: a plane (unit axis); |x - middle| = size: a sphere; and a cone, or a cylinder
+    where taper = 0: cos(taper) |x - middle, across the axis| + sin(taper) (x - middle, along it) = size."""
 
     kind: str
     axis: Float[ndarray, "3"]
     middle: Float[ndarray, "3"]
-    size: float  # k
+    size: float
     taper: float = 0.0
     sign: float = 1.0  # -1: the surface's outside is the primitive's inside
 
@@ -73,36 +73,53 @@ class _Surface(NamedTuple):
     center: Float[ndarray, "F 3"]
     normal: Float[ndarray, "F 3"]
     area: Float[ndarray, " F"]  # parts of the whole
+    size: float  # the whole area
     beside: coo_matrix  # [F, F], 1 where two faces share an edge
 
 
 def with_primitives(
-    vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], remesh: Remesh
+    vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]
 ) -> tuple[Float[Tensor, "V 3"], Int[Tensor, "F 3"], list[Primitive]]:
-    """The vertices with planes, spheres and cones made exact, and these; no gradient, the same on every run.
+    """The surface with its planes, spheres and cones made exact, in about as many faces, and these; no gradient.
 
     1. Candidates are fitted around places spread over the surface; the one with the largest connected area within
-       2.5% of the object's extent and 25 degrees is taken out, until none has 3% of the surface (RANSAC: Schnabel et
-       al. 2007, Efficient RANSAC for Point-Cloud Shape Detection). What bends within it by more than 11 degrees (root
-       mean square) is not one.
-    2. Directions within 10 degrees of the world's axes, or of being at right angles to one, become that (as GlobFit,
-       Li et al. 2011).
-    3. Vertices go to their primitive, those between two or three to where these meet; the others follow smoothly.
-       No vertex moves by more than 8% of the extent.
+       2.5% of the extent (the root of a sixth of the area: a cube's side) and 25 degrees is taken out, until none has
+       3% of the surface (Schnabel et al. 2007, Efficient RANSAC for Point-Cloud Shape Detection; places are spread
+       evenly here, not drawn). What bends within it by more than 10 degrees (root mean square) is none, nor is less
+       than half of a sphere or of a turn. Where all of them together are less than 75% of the surface, the object is
+       not made of such things: it is returned as it is, with no primitives.
+    2. Axes within 10 degrees of a world axis, or of being at right angles to one, become that; cones that taper by less
+       than 6 degrees become cylinders (after GlobFit, Li et al. 2011).
+    3. Vertices move by the least of sum over edges |shift_i - shift_j|^2 + 300 sum over their primitives of distance^2,
+       none by more than 8% of the extent; what would fold is let go and smoothed. Remeshed, and again where it tore.
 
-    Topology stays; triangles may become slivers, so remesh afterwards.
+    The surface has to be a closed manifold, as `finish` leaves it. The same on every run; results have the dtypes and
+    device of what came in. Pitfall: what stands out by less than the tolerance, such as eaves, goes.
     """
+    points, corners = checked_mesh(vertices, faces, "with_primitives")
+    points, corners, primitives = _exact(points, corners)
+    return points.to(vertices), corners.to(faces), primitives
+
+
+def _exact(vertices: Tensor, faces: Tensor) -> tuple[Tensor, Tensor, list[Primitive]]:
+    count = len(faces)
     extent = math.sqrt(float(area_vectors(vertices, faces).norm(dim=1).sum()) / 12)
     surface = _surface(vertices, faces)
     owner, primitives = _segment(surface, NEAR * extent)
+    if surface.area[owner >= 0].sum() < MADE_OF:
+        return vertices, faces, []
     primitives = [_upright(p, surface, owner == number) for number, p in enumerate(primitives)]
-    for number in range(PASSES if primitives else 0):
+    allowed = np.ones(len(faces), dtype=bool)
+    for number in range(PASSES):
         if number > 0:
             surface = _surface(vertices, faces)
-            owner = _nearest(surface, primitives, NEAR * extent)
-        _grow(owner, primitives, surface, GROWTH * NEAR * extent)
+            owner = _nearest(surface, primitives, EXACT * extent)
+            allowed = _pockets(surface, owner < 0)
+            if not allowed.any():
+                break
+        _grow(owner, primitives, surface, GROWTH * NEAR * extent, allowed)
         vertices = _moved(vertices, faces, owner, primitives, REACH * extent)
-        vertices, faces = remesh(vertices, faces)
+        vertices, faces = resized(vertices, faces, count, KEEP_DEG)
     return vertices, faces, primitives
 
 
@@ -113,6 +130,15 @@ def _nearest(surface: _Surface, primitives: list[Primitive], near: float) -> Int
     return np.where(beside.any(axis=1), np.where(beside, distances, np.inf).argmin(axis=1), -1)
 
 
+def _pockets(surface: _Surface, free: Bool[ndarray, " F"]) -> Bool[ndarray, " F"]:
+    """The free faces in small parts: what was torn, and no handle."""
+    faces = free.nonzero()[0]
+    part = connected_components(surface.beside[faces][:, faces], directed=False)[1]
+    pockets = np.zeros(len(free), dtype=bool)
+    pockets[faces] = np.bincount(part, weights=surface.area[faces], minlength=1)[part] < POCKET if len(faces) else False
+    return pockets
+
+
 def _surface(vertices: Tensor, faces: Tensor) -> _Surface:
     points, corners = vertices.double().numpy(), faces.long().numpy()
     vectors = area_vectors(vertices.double(), faces).numpy()
@@ -121,7 +147,13 @@ def _surface(vertices: Tensor, faces: Tensor) -> _Surface:
     inner = edges[edges[:, 3] >= 0, 2:]
     both = np.concatenate([inner, inner[:, ::-1]])
     beside = coo_matrix((np.ones(len(both)), (both[:, 0], both[:, 1])), shape=(len(corners), len(corners))).tocsr()
-    return _Surface(points[corners].mean(axis=1), vectors / np.maximum(length, 1e-30)[:, None], length / length.sum(), beside)
+    return _Surface(
+        points[corners].mean(axis=1),
+        vectors / np.maximum(length, 1e-30)[:, None],
+        length / length.sum(),
+        length.sum() / 2,
+        beside,
+    )
 
 
 def _segment(surface: _Surface, near: float) -> tuple[Int[ndarray, " F"], list[Primitive]]:
@@ -194,9 +226,22 @@ def _refined(
     turn = np.arccos((direction * surface.normal[mine]).sum(axis=1).clip(-1, 1))
     if area.sum() < SMALLEST or math.sqrt((area * turn**2).sum() / area.sum()) > ROUGH:
         return None
-    if primitive.kind != "plane" and np.linalg.norm(area @ direction) > FLAT * area.sum():
+    if primitive.kind != "plane" and (
+        np.linalg.norm(area @ direction) > FLAT * area.sum()
+        or _covered(primitive, surface.center[mine], float(area.sum()) * surface.size) < COVERED
+    ):
         return None
     return float(area.sum()) * (1 - COST[primitive.kind]), primitive, mine
+
+
+def _covered(primitive: Primitive, points: Float[ndarray, "P 3"], area: float) -> float:
+    """The part of a whole sphere that `area` is, or of a turn around a cone's axis where it has points."""
+    if primitive.kind == "sphere":
+        return area / (4 * math.pi * primitive.size**2)
+    first, second = _across(primitive.axis)
+    offset = points - primitive.middle
+    turn = np.arctan2(offset @ second, offset @ first)
+    return float((np.histogram(turn, TURNS, (-math.pi, math.pi))[0] > 0).mean())
 
 
 def _largest_part(surface: _Surface, mask: Bool[ndarray, " F"]) -> Int[ndarray, " N"]:
@@ -281,11 +326,13 @@ def _upright(primitive: Primitive, surface: _Surface, mine: Bool[ndarray, " F"])
     return straight._replace(size=straight.size + straight.sign * float(off))
 
 
-def _grow(owner: Int[ndarray, " F"], primitives: list[Primitive], surface: _Surface, near: float) -> None:
+def _grow(
+    owner: Int[ndarray, " F"], primitives: list[Primitive], surface: _Surface, near: float, allowed: Bool[ndarray, " F"]
+) -> None:
     """Faces beside a primitive that lie as near belong to it, whatever their direction: edges that were rounded off."""
     distances = np.stack([np.abs(p.distance(surface.center)[0]) for p in primitives], axis=1)
     while True:
-        free = (owner < 0).nonzero()[0]
+        free = (allowed & (owner < 0)).nonzero()[0]
         options = np.full((len(free), len(primitives)), np.inf)
         rows = surface.beside[free].tocoo()
         beside = owner[rows.col]
@@ -349,7 +396,9 @@ def _step(
         blocks[rows] += direction[:, :, None] * direction[:, None, :]
         right[rows] -= (distance - ((moved - points)[rows] * direction).sum(axis=1))[:, None] * direction
     row = np.arange(3 * len(points)).reshape(-1, 3)
-    pulls = coo_matrix((blocks.ravel(), (row.repeat(3, axis=1).ravel(), np.tile(row, 3).ravel())), shape=laplacian.shape)
+    pulls = coo_matrix(
+        (blocks.ravel(), (row.repeat(3, axis=1).ravel(), np.tile(row, 3).ravel())), shape=laplacian.shape
+    )
     matrix = (laplacian + PULL * pulls).tocsc()
     jacobi = diags(1.0 / matrix.diagonal())
     shift = cg(matrix, PULL * right.ravel(), (moved - points).ravel(), rtol=1e-4, maxiter=500, M=jacobi)[0]

@@ -128,6 +128,7 @@ class PriorConfig(Options, ABC):
     takes_reference_image: ClassVar[bool] = False  # conditioned on its option reference_image
     # the light that fell on all its training pictures, as sds3d.scenes.shading.Sun; None: it varied
     light: ClassVar[Mapping[str, Any] | None] = None
+    simple_shapes: ClassVar[bool] = False  # they show things made of planes, spheres, cylinders and cones
     flat_colors: ClassVar[bool] = False  # its training pictures have few colours, each flat, with hard borders
     examples: ClassVar[tuple[str, ...]] = ()  # prompts that show what it can do
 

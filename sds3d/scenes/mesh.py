@@ -26,6 +26,7 @@ from sds3d.ops.finish import finish
 from sds3d.ops.hash_encode import HashGrid
 from sds3d.ops.large_steps import LargeSteps
 from sds3d.ops.outlines import blend_outlines, mesh_edges, outline_crossings
+from sds3d.ops.primitives import with_primitives
 from sds3d.ops.rasterize_triangles import TriangleImage, interpolate, rasterize_triangles
 from sds3d.ops.triangle_geometry import area_vectors, face_normals, surface_samples, vertex_normals
 from sds3d.options import Options
@@ -50,6 +51,7 @@ BORDER_POINTS = 4096  # of a step's pixels, around which borders are measured
 # wide at FINISH_PIXELS: an IoU of 0.93 means that its outline moved by one of them, 0.018 world units, all around; 0.85
 # in a single view by 2.3, or that as much is gone in one place, such as a handle.
 FINISH_IOU, FINISH_WORST, FINISH_PIXELS = 0.93, 0.85, 128
+PRIMITIVES_IOU = 0.9  # instead of FINISH_IOU: a wall that was bent moves farther than roughness does
 COARSEST = 8  # cells of the coarsest grid of colours
 ANCHOR_WAVE = 0.6  # world units: of longer waves the anchor sees more than half, of one of 0.1 a thirtieth
 INSIDE_SAMPLES = 100_000  # of the surface, to tell inside from outside
@@ -80,8 +82,8 @@ class ColorGridConfig(Options):
 class MeshConfig(SceneConfig):
     """How stiff the surface is, how it is lit, and how fine its colours are.
 
-    `light` and `colors.palette` are by default what the prior says of its own training pictures (PriorConfig.light,
-    flat_colors).
+    `light`, `colors.palette` and `primitives` are by default what the prior says of its own training pictures
+    (PriorConfig.light, flat_colors, simple_shapes).
     """
 
     name: Literal["mesh"] = "mesh"
@@ -106,6 +108,9 @@ class MeshConfig(SceneConfig):
     finish: Annotated[
         int, Field(ge=0, le=10, description="Rounds of smoothing walls and straightening creases at the end; 0: none")
     ] = 3
+    primitives: Annotated[
+        bool, Field(description="What nearly is a plane, sphere, cylinder or cone becomes one at the end, upright")
+    ] = False
     samples: Annotated[int, Field(ge=1, le=8, description="Samples along each side of a training pixel")] = 3
     light: Annotated[
         Sun | None, Field(description="A light fixed in the world, kept out of the colours; null: none")
@@ -406,12 +411,28 @@ class Mesh(nn.Module):
             except ConfigError as error:
                 self.set_surface(vertices, faces, anchor)
                 return f"the surface is not finished: {error.args[0]}"
-            after = self.render(cameras, black).opacity > 0.5
-            iou = (before & after).sum((1, 2, 3)) / (before | after).sum((1, 2, 3)).clamp_min(1)
+            iou = self._outlines_iou(before, cameras, black)
             if float(iou.mean()) >= FINISH_IOU and float(iou.min()) >= FINISH_WORST:
+                if self.config.primitives:
+                    self._make_exact(before, cameras, black)
                 return None
         self.set_surface(vertices, faces, anchor)
         return f"the surface is not finished: its outlines would change too much (IoU {float(iou.mean()):.2f})"
+
+    def _outlines_iou(self, before: Tensor, cameras: Cameras, black: Tensor) -> Float[Tensor, " B"]:
+        after = self.render(cameras, black).opacity > 0.5
+        return (before & after).sum((1, 2, 3)) / (before | after).sum((1, 2, 3)).clamp_min(1)
+
+    def _make_exact(self, before: Tensor, cameras: Cameras, black: Tensor) -> None:
+        """Planes, spheres and cones made exact, unless outlines change too much (PRIMITIVES_IOU, FINISH_WORST)."""
+        vertices, faces, anchor = *self.surface(), self.anchor
+        exact, even, primitives = with_primitives(vertices, faces)
+        if not primitives:
+            return
+        self.set_surface(exact, even, None if anchor is None else moved_along(anchor, vertices, exact))
+        iou = self._outlines_iou(before, cameras, black)
+        if float(iou.mean()) < PRIMITIVES_IOU or float(iou.min()) < FINISH_WORST:
+            self.set_surface(vertices, faces, anchor)
 
     @torch.no_grad()
     def surface(self) -> tuple[Float[Tensor, "V 3"], Int[Tensor, "F 3"]]:

@@ -31,6 +31,7 @@ class EmbeddedConfig(PriorConfig):
     }
     light: ClassVar[Mapping[str, Any] | None] = {"direction": LIGHT, "ambient": AMBIENT, "diffuse": DIFFUSE}
     flat_colors: ClassVar[bool] = True
+    simple_shapes: ClassVar[bool] = True
     examples: ClassVar[tuple[str, ...]] = (
         "a red mug",
         "a blue car",
