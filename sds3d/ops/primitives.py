@@ -79,7 +79,7 @@ class _Surface(NamedTuple):
 
 def with_primitives(
     vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]
-) -> tuple[Float[Tensor, "V 3"], Int[Tensor, "F 3"], list[Primitive]]:
+) -> tuple[Float[Tensor, "W 3"], Int[Tensor, "G 3"], list[Primitive]]:
     """The surface with its planes, spheres and cones made exact, in about as many faces, and these; no gradient.
 
     1. Candidates are fitted around places spread over the surface; the one with the largest connected area within
@@ -215,7 +215,9 @@ def _refined(
             return None
         step = max(1, len(mine) // FIT_POINTS)
         p, n, w = (values[mine[::step]] for values in (surface.center, surface.normal, surface.area))
-        distance = primitive.distance(p)[0]
+        distance, direction = primitive.distance(p)
+        if primitive.kind != "plane" and np.linalg.norm(w @ direction) > FLAT * w.sum():
+            return None  # before it costs anything: most of the cones on walls
         fit = FITS[primitive.kind](p, n, w * (1 - (distance / near) ** 2).clip(0) ** 2, primitive)
         if fit is None:
             return None
@@ -226,11 +228,10 @@ def _refined(
     turn = np.arccos((direction * surface.normal[mine]).sum(axis=1).clip(-1, 1))
     if area.sum() < SMALLEST or math.sqrt((area * turn**2).sum() / area.sum()) > ROUGH:
         return None
-    if primitive.kind != "plane" and (
-        np.linalg.norm(area @ direction) > FLAT * area.sum()
-        or _covered(primitive, surface.center[mine], float(area.sum()) * surface.size) < COVERED
-    ):
-        return None
+    if primitive.kind != "plane":
+        covered = _covered(primitive, surface.center[mine], float(area.sum()) * surface.size)
+        if covered < COVERED or np.linalg.norm(area @ direction) > FLAT * area.sum():
+            return None
     return float(area.sum()) * (1 - COST[primitive.kind]), primitive, mine
 
 
@@ -297,7 +298,7 @@ def _cone(p: ndarray, n: ndarray, w: ndarray, old: Primitive | None = None) -> P
         return Primitive("cone", axis / np.linalg.norm(axis), middle, x[5], x[4], start.sign)
 
     begin = np.array([0, 0, 0, 0, start.taper, start.size])
-    found = least_squares(lambda x: of(x).distance(p)[0] * np.sqrt(share), begin, max_nfev=12)
+    found = least_squares(lambda x: of(x).distance(p)[0] * np.sqrt(share), begin, max_nfev=8)
     return of(found.x) if abs(found.x[4]) < 1.4 else None
 
 
