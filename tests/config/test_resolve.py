@@ -40,7 +40,11 @@ def test_a_config_has_the_same_defaults_however_it_is_made() -> None:
     for choice in TABLE:
         config = RunConfig(prompt=PROMPT, **choice)
         for key in ("scene", "guidance"):  # of the class, whichever part stood there before
-            drawn = {"light": config.prior.light, "colors": {"palette": config.prior.flat_colors}}
+            drawn = {
+                "light": config.prior.light,
+                "colors": {"palette": config.prior.flat_colors},
+                "primitives": config.prior.simple_shapes,
+            }
             drawn = drawn if choice[key]["name"] == "mesh" else {}  # by the prior
             assert getattr(config, key) == PARTS[key][choice[key]["name"]](**drawn)
         assert config == resolve({"prompt": PROMPT, **choice}) == load_config(overrides={"prompt": PROMPT, **choice})
@@ -71,6 +75,9 @@ def test_a_mesh_is_lit_as_the_pictures_of_the_prior_are_unless_somebody_says_oth
     assert resolve({"prompt": PROMPT, "scene": "mesh", "scene.light.ambient": 0.5}).scene.light.diffuse == 0.34
     # and so are its colours flat, or not
     assert lit.scene.colors.palette
+    assert lit.scene.primitives
+    assert not resolve({"prompt": PROMPT, "scene": "mesh", "scene.primitives": False}).scene.primitives
+    assert not resolve({"prompt": PROMPT, "scene": "mesh", "prior": "analytic"}).scene.primitives
     assert lit.sources["scene.colors.palette"] == "prior embedded"
     assert lit.sources["scene.colors.hidden"] == "default"
     assert not RunConfig(prompt=PROMPT, scene=MeshConfig()).scene.colors.palette
