@@ -219,7 +219,7 @@ def test_unknown_words_are_a_warning_or_with_strict_a_refusal(small_config, tmp_
 
 
 def test_nothing_is_written_when_the_prior_cannot_be_loaded(small_config, tmp_path: Path) -> None:
-    config = small_config(prior={"name": "embedded", "weights": str(tmp_path / "none")})
+    config = small_config(scene="gaussians", prior={"name": "embedded", "weights": str(tmp_path / "none")})
     with pytest.raises(PriorUnavailable):
         list(Session(config, tmp_path / "run").run())
     assert list(tmp_path.iterdir()) == []

@@ -46,7 +46,7 @@ def test_a_stage_is_the_run_s_options_with_its_own_over_them() -> None:
     assert (first.steps, second.steps) == (50, 50)
     assert (second.guidance.guidance_scale, second.cameras.views, second.cameras.size) == (3, 2, 48)
     assert first.loss_weights["opaque"] == 2.0
-    assert list(second.loss_weights) == ["border"]  # not those of the splats, but a mesh's own
+    assert set(second.loss_weights) == {"border", "anchor", "anchor_color"}  # not those of the splats, but a mesh's own
     assert second.scene.light == Sun(**config.prior.light)  # defaults as for a run of its own
     assert config.final == second
     alone = resolve({"prompt": "a red mug", "stages": []})
