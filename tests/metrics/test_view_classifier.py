@@ -152,7 +152,14 @@ def test_a_run_measures_on_the_way_and_at_the_end_and_does_not_count_those_forwa
 
     monkeypatch.setattr(GaussiansConfig, "artifacts", ("ply",))
     monkeypatch.setattr("sds3d.metrics.view_classifier.TIMES", (0.55,))  # when it measures, not how well
-    options = {"prompt": "a red duck", "steps": 2, "preview_every": 0, "cameras.views": 2, "scene.count": 300}
+    options = {
+        "prompt": "a red duck",
+        "scene": "gaussians",
+        "steps": 2,
+        "preview_every": 0,
+        "cameras.views": 2,
+        "scene.count": 300,
+    }
     plain, metered = (config(**options, **more) for more in ({}, {"checkpoint_every": 1, "milestone_every": 1}))
     events = list(Session(metered, tmp_path / "metered").run())
     measured = [event for event in events if isinstance(event, Measured)]
