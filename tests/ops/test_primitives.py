@@ -40,7 +40,7 @@ def normals(vertices, faces):
 def share_along(mesh, directions, degrees=1.0):
     """The part of the surface that looks in one of the directions."""
     normal, area = normals(*mesh)
-    directions = torch.tensor(directions, dtype=normal.dtype)
+    directions = torch.tensor(np.array(directions), dtype=normal.dtype)
     cosine = (normal @ torch.nn.functional.normalize(directions, dim=1).T).amax(1)
     return float(area[cosine > math.cos(math.radians(degrees))].sum())
 

@@ -187,7 +187,7 @@ def test_a_control_under_advanced_counts_and_untouched_ones_do_not(visitor: Visi
     name = visitor.generate("a red ball", options)
     job = server.queue.job(name)
     others = job.config.said.keys() - {"guidance", "scene", "prior", "prompt", "seed"}
-    assert others == {"steps", "cameras", "checkpoint_every", "export"}
+    assert others == {"cameras", "checkpoint_every", "export"}  # the default preset says nothing
     assert (job.config.checkpoint_every, job.config.steps, job.config.guidance.name) == (7, 600, "cfd")
     server.queue.command(job, Stop())  # without a mesh, which takes longer
     visitor.until("stopped")
