@@ -29,7 +29,7 @@ TURN = math.cos(math.radians(25.0))  # between a face and the primitive below it
 ROUGH = math.radians(10.0)  # root mean square of these turns; a plane through a duck's body has more
 FLAT = math.cos(math.radians(15.0))  # length of the mean direction above which what is curved is to be a plane
 COVERED, TURNS = 0.5, 24  # part of a sphere, or of a turn in so many parts, that there has to be of it
-SMALLEST, MADE_OF, POCKET = 0.03, 0.7, 0.02  # parts of the surface: a primitive, all of them, a torn place
+SMALLEST, MADE_OF, POCKET = 0.03, 0.75, 0.02  # parts of the surface: a primitive, all of them, a torn place
 COST = {"plane": 0.0, "sphere": 0.1, "cone": 0.15}  # part of the faces by which a freer primitive has to have more
 UPRIGHT = math.sin(math.radians(10.0))
 CYLINDER = math.radians(6.0)  # a cone with less taper is a cylinder
@@ -86,7 +86,7 @@ def with_primitives(
        2.5% of the extent (the root of a sixth of the area: a cube's side) and 25 degrees is taken out, until none has
        3% of the surface (Schnabel et al. 2007, Efficient RANSAC for Point-Cloud Shape Detection; places are spread
        evenly here, not drawn). What bends within it by more than 10 degrees (root mean square) is none, nor is less
-       than half of a sphere or of a turn. Where all of them together are less than 70% of the surface, the object is
+       than half of a sphere or of a turn. Where all of them together are less than 75% of the surface, the object is
        not made of such things: it is returned as it is, with no primitives.
     2. Axes within 10 degrees of a world axis, or of being at right angles to one, become that; cones that taper by less
        than 6 degrees become cylinders (after GlobFit, Li et al. 2011).
