@@ -419,8 +419,9 @@ def _as_drawn(tree: Tree) -> Tree:
     told = colors.get("palette") if isinstance(colors, dict) else None
     if prior.flat_colors and isinstance(told, Leaf) and not told.is_said:
         colors = {**colors, "palette": Leaf(True, source, is_said=False)}
-    told = scene.get("primitives")
-    if prior.simple_shapes and isinstance(told, Leaf) and not told.is_said:
+    told, source_file = scene.get("primitives"), scene.get("source")
+    begins_anew = isinstance(source_file, Leaf) and source_file.value is None  # a person's shape stays theirs
+    if prior.simple_shapes and begins_anew and isinstance(told, Leaf) and not told.is_said:
         scene = {**scene, "primitives": Leaf(True, source, is_said=False)}
     return {**tree, "scene": {**scene, "light": light, "colors": colors}}
 

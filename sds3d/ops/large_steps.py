@@ -4,7 +4,7 @@ Rendering of Geometry): the optimizer works on u = (I + lambda L) v, and the sce
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.sparse import coo_matrix, diags
+from scipy.sparse import coo_matrix, csr_matrix, diags, identity
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
@@ -12,8 +12,18 @@ CG_TOLERANCE = 1e-6  # of the residual, relative to the right side
 CG_STEPS = 1000
 
 
+def graph_laplacian(faces: Int[Tensor, "F 3"], vertices: int) -> csr_matrix:
+    """L of a mesh with so many vertices: (L v)_i = sum over neighbours j of (v_i - v_j); float64 [V, V]."""
+    corners = faces.detach().cpu().long().numpy()
+    ends = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]])
+    ends = np.unique(np.sort(ends[ends[:, 0] != ends[:, 1]], axis=1), axis=0)
+    a, b = ends[:, 0], ends[:, 1]
+    adjacency = coo_matrix((np.ones(2 * len(a)), (np.r_[a, b], np.r_[b, a])), shape=(vertices, vertices)).tocsr()
+    return (diags(np.asarray(adjacency.sum(axis=1)).ravel()) - adjacency).tocsr()
+
+
 class LargeSteps:
-    """u and v of one topology. L is the graph's Laplacian: (L v)_i = sum over neighbours j of (v_i - v_j).
+    """u and v of one topology. L is its `graph_laplacian`.
 
     `weight` is lambda, in [0, inf): the larger, the wider a gradient spreads; 5 to 20 for objects of size 1. Made anew
     when faces change. On the CPU the matrix is factorized once (float64, exact to rounding); on CUDA each solve is
@@ -23,13 +33,8 @@ class LargeSteps:
     def __init__(self, faces: Int[Tensor, "F 3"], vertices: int, weight: float) -> None:
         if weight < 0:
             raise ValueError(f"weight: expected 0 or more, got {weight}")
-        corners = faces.detach().cpu().long().numpy()
-        ends = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]])
-        ends = np.unique(np.sort(ends[ends[:, 0] != ends[:, 1]], axis=1), axis=0)
-        a, b = ends[:, 0], ends[:, 1]
-        adjacency = coo_matrix((np.ones(2 * len(a)), (np.r_[a, b], np.r_[b, a])), shape=(vertices, vertices)).tocsr()
-        degree = np.asarray(adjacency.sum(axis=1)).ravel()
-        self._matrix = (diags(1.0 + weight * degree) - weight * adjacency).tocsc()
+        laplacian = graph_laplacian(faces, vertices)
+        self._matrix = (identity(vertices) + weight * laplacian).tocsc()
         self._device = faces.device
         if faces.device.type == "cpu":
             self._factor = splu(self._matrix, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
@@ -39,7 +44,7 @@ class LargeSteps:
             self._sparse = torch.sparse_csr_tensor(
                 pointers, columns, values.float(), size=(vertices, vertices), device=faces.device
             )
-            self._diagonal = torch.from_numpy(1.0 + weight * degree).to(faces.device, torch.float32)[:, None]
+            self._diagonal = torch.from_numpy(self._matrix.diagonal()).to(faces.device, torch.float32)[:, None]
 
     def to_u(self, v: Float[Tensor, "V K"]) -> Float[Tensor, "V K"]:
         """(I + lambda L) v; no gradient."""

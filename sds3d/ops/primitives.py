@@ -9,15 +9,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from scipy.optimize import least_squares
-from scipy.sparse import coo_matrix, csc_matrix, diags, eye, kron
+from scipy.sparse import coo_matrix, csc_matrix, csr_matrix, diags, identity, kron
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 from scipy.sparse.linalg import cg, splu
 from torch import Tensor
 
 from sds3d.ops.finish import KEEP_DEG, resized
+from sds3d.ops.large_steps import graph_laplacian
 from sds3d.ops.outlines import mesh_edges
 from sds3d.ops.remesh import checked_mesh
-from sds3d.ops.triangle_geometry import area_vectors
+from sds3d.ops.triangle_geometry import area_vectors, face_normals
 
 # Lengths are in extents: the root of a sixth of the surface's area, which for a cube is its side.
 NEAR = 0.025  # how far from a primitive the faces may lie that make it one; noise is half of that
@@ -74,7 +75,7 @@ class _Surface(NamedTuple):
     normal: Float[ndarray, "F 3"]
     area: Float[ndarray, " F"]  # parts of the whole
     size: float  # the whole area
-    beside: coo_matrix  # [F, F], 1 where two faces share an edge
+    beside: csr_matrix  # [F, F], 1 where two faces share an edge
 
 
 def with_primitives(
@@ -83,11 +84,12 @@ def with_primitives(
     """The surface with its planes, spheres and cones made exact, in about as many faces, and these; no gradient.
 
     1. Candidates are fitted around places spread over the surface; the one with the largest connected area within
-       2.5% of the extent (the root of a sixth of the area: a cube's side) and 25 degrees is taken out, until none has
-       3% of the surface (Schnabel et al. 2007, Efficient RANSAC for Point-Cloud Shape Detection; places are spread
-       evenly here, not drawn). What bends within it by more than 10 degrees (root mean square) is none, nor is less
-       than half of a sphere or of a turn. Where all of them together are less than 75% of the surface, the object is
-       not made of such things: it is returned as it is, with no primitives.
+       2.5% of the extent (the root of a sixth of the area: a cube's side) and 25 degrees is taken out, with what is
+       connected within twice that, until none has 3% of the surface (Schnabel et al. 2007, Efficient RANSAC for
+       Point-Cloud Shape Detection; places are spread evenly here, not drawn). What bends within it by more than 10
+       degrees (root mean square) is none, nor is less than half of a sphere or of a turn. Where all of them together
+       are less than 75% of the surface, the object is not made of such things: it is returned as it is, with no
+       primitives.
     2. Axes within 10 degrees of a world axis, or of being at right angles to one, become that; cones that taper by less
        than 6 degrees become cylinders (after GlobFit, Li et al. 2011).
     3. Vertices move by the least of sum over edges |shift_i - shift_j|^2 + 300 sum over their primitives of distance^2,
@@ -132,10 +134,9 @@ def _nearest(surface: _Surface, primitives: list[Primitive], near: float) -> Int
 
 def _pockets(surface: _Surface, free: Bool[ndarray, " F"]) -> Bool[ndarray, " F"]:
     """The free faces in small parts: what was torn, and no handle."""
-    faces = free.nonzero()[0]
-    part = connected_components(surface.beside[faces][:, faces], directed=False)[1]
+    faces, part, areas = _parts(surface, free)
     pockets = np.zeros(len(free), dtype=bool)
-    pockets[faces] = np.bincount(part, weights=surface.area[faces], minlength=1)[part] < POCKET if len(faces) else False
+    pockets[faces] = areas[part] < POCKET
     return pockets
 
 
@@ -246,11 +247,17 @@ def _covered(primitive: Primitive, points: Float[ndarray, "P 3"], area: float) -
 
 
 def _largest_part(surface: _Surface, mask: Bool[ndarray, " F"]) -> Int[ndarray, " N"]:
+    faces, part, areas = _parts(surface, mask)
+    return faces[part == areas.argmax()]
+
+
+def _parts(
+    surface: _Surface, mask: Bool[ndarray, " F"]
+) -> tuple[Int[ndarray, " N"], Int[ndarray, " N"], Float[ndarray, " P"]]:
+    """The faces of a mask, the connected part that each is of, and the parts' areas, at least one."""
     faces = mask.nonzero()[0]
-    if len(faces) == 0:
-        return faces
     part = connected_components(surface.beside[faces][:, faces], directed=False)[1]
-    return faces[part == np.bincount(part, weights=surface.area[faces]).argmax()]
+    return faces, part, np.bincount(part, weights=surface.area[faces], minlength=1).astype(np.float64)  # int if empty
 
 
 def _plane(p: ndarray, n: ndarray, w: ndarray, _: Primitive | None = None) -> Primitive | None:
@@ -357,16 +364,13 @@ def _moved(
     member = np.zeros((len(points), len(primitives)), dtype=bool)
     for corner in corners.T:
         member[corner[owner >= 0], owner[owner >= 0]] = True
-    ends = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]])
-    ends = np.concatenate([ends, ends[:, ::-1]])
-    graph = coo_matrix((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(len(points), len(points))).tocsr()
-    graph.data[:] = 1.0
-    laplacian = kron(diags(np.asarray(graph.sum(axis=1)).ravel() + 1e-6) - graph, eye(3), format="csc")
+    graph = graph_laplacian(faces, len(points)) + 1e-6 * identity(len(points))
+    laplacian = kron(graph, identity(3), format="csc")
     moved, released = points, np.zeros(len(points), dtype=bool)
     for _ in range(RELEASES):
         for _ in range(2):
             moved = _step(points, moved, member, primitives, laplacian)
-        turned = (_facing(points, moved, corners, owner, primitives) * _normals(moved, corners)).sum(axis=1) < FOLDED
+        turned = (_facing(points, moved, faces, owner, primitives) * _normals(moved, faces)).sum(axis=1) < FOLDED
         loose = np.zeros(len(points), dtype=bool)
         loose[corners[turned].ravel()] = True
         loose |= np.linalg.norm(moved - points, axis=1) > reach
@@ -375,9 +379,8 @@ def _moved(
         released |= loose & member.any(axis=1)
         member[loose] = False
     if released.any():  # a torn place becomes a smooth one
-        flat = laplacian[::3, ::3].tocsr()
-        inner = flat[released][:, released].tocsc()
-        moved[released] = splu(inner).solve(-(flat[released][:, ~released] @ moved[~released]))
+        inner, outer = graph[released][:, released].tocsc(), graph[released][:, ~released]
+        moved[released] = splu(inner).solve(-(outer @ moved[~released]))
     return torch.from_numpy(moved).to(vertices)
 
 
@@ -409,18 +412,16 @@ def _step(
 def _facing(
     points: Float[ndarray, "V 3"],
     moved: Float[ndarray, "V 3"],
-    corners: Int[ndarray, "F 3"],
+    faces: Int[Tensor, "F 3"],
     owner: Int[ndarray, " F"],
     primitives: list[Primitive],
 ) -> Float[ndarray, "F 3"]:
     """Where each face has to look: as its primitive does, or as it did."""
-    facing = _normals(points, corners)
+    facing, centers = _normals(points, faces), moved[faces.long().numpy()].mean(axis=1)
     for number, primitive in enumerate(primitives):
-        facing[owner == number] = primitive.distance(moved[corners[owner == number]].mean(axis=1))[1]
+        facing[owner == number] = primitive.distance(centers[owner == number])[1]
     return facing
 
 
-def _normals(points: Float[ndarray, "V 3"], corners: Int[ndarray, "F 3"]) -> Float[ndarray, "F 3"]:
-    a, b, c = (points[corners[:, k]] for k in range(3))
-    normals = np.cross(b - a, c - a)
-    return normals / np.maximum(np.linalg.norm(normals, axis=1), 1e-30)[:, None]
+def _normals(points: Float[ndarray, "V 3"], faces: Int[Tensor, "F 3"]) -> Float[ndarray, "F 3"]:
+    return face_normals(torch.from_numpy(points), faces).numpy()

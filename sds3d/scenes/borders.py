@@ -71,7 +71,6 @@ def settle(
         labels = _without_islands(labels, blur, areas, cost, rate * around)
         if (before == labels).all():
             break
-    once = _blurred(blur, steps, labels[:, None] == kinds)
     once = _blurred(blur, -(-steps // 2), labels[:, None] == kinds)
     around = (2 * once - _blurred(blur, -(-steps // 2), once)).clip(0, 1)  # no h^2: bent borders stay where they are
     return labels, around / around.sum(axis=1, keepdims=True)

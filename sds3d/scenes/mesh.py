@@ -83,7 +83,7 @@ class MeshConfig(SceneConfig):
     """How stiff the surface is, how it is lit, and how fine its colours are.
 
     `light`, `colors.palette` and `primitives` are by default what the prior says of its own training pictures
-    (PriorConfig.light, flat_colors, simple_shapes).
+    (PriorConfig.light, flat_colors, simple_shapes); `primitives` only where the mesh does not begin as a file.
     """
 
     name: Literal["mesh"] = "mesh"
@@ -413,9 +413,7 @@ class Mesh(nn.Module):
                 return f"the surface is not finished: {error.args[0]}"
             iou = self._outlines_iou(before, cameras, black)
             if float(iou.mean()) >= FINISH_IOU and float(iou.min()) >= FINISH_WORST:
-                if self.config.primitives:
-                    self._make_exact(before, cameras, black)
-                return None
+                return self._make_exact(before, cameras, black) if self.config.primitives else None
         self.set_surface(vertices, faces, anchor)
         return f"the surface is not finished: its outlines would change too much (IoU {float(iou.mean()):.2f})"
 
@@ -423,16 +421,21 @@ class Mesh(nn.Module):
         after = self.render(cameras, black).opacity > 0.5
         return (before & after).sum((1, 2, 3)) / (before | after).sum((1, 2, 3)).clamp_min(1)
 
-    def _make_exact(self, before: Tensor, cameras: Cameras, black: Tensor) -> None:
-        """Planes, spheres and cones made exact, unless outlines change too much (PRIMITIVES_IOU, FINISH_WORST)."""
+    def _make_exact(self, before: Tensor, cameras: Cameras, black: Tensor) -> str | None:
+        """Planes, spheres and cones made exact, unless outlines change too much (PRIMITIVES_IOU, FINISH_WORST); why
+        not, where that is not possible."""
         vertices, faces, anchor = *self.surface(), self.anchor
-        exact, even, primitives = with_primitives(vertices, faces)
+        try:
+            exact, even, primitives = with_primitives(vertices, faces)
+        except ConfigError as error:
+            return f"planes, spheres and cones are not made exact: {error.args[0]}"
         if not primitives:
-            return
+            return None
         self.set_surface(exact, even, None if anchor is None else moved_along(anchor, vertices, exact))
         iou = self._outlines_iou(before, cameras, black)
         if float(iou.mean()) < PRIMITIVES_IOU or float(iou.min()) < FINISH_WORST:
             self.set_surface(vertices, faces, anchor)
+        return None
 
     @torch.no_grad()
     def surface(self) -> tuple[Float[Tensor, "V 3"], Int[Tensor, "F 3"]]:

@@ -77,6 +77,9 @@ def test_a_mesh_is_lit_as_the_pictures_of_the_prior_are_unless_somebody_says_oth
     assert lit.scene.colors.palette
     assert lit.scene.primitives
     assert not resolve({"prompt": PROMPT, "scene": "mesh", "scene.primitives": False}).scene.primitives
+    file = {"prompt": PROMPT, "scene": "mesh", "scene.source.path": "mug.glb"}
+    assert not resolve(file).scene.primitives  # the shape is somebody's
+    assert resolve(file | {"scene.primitives": True}).scene.primitives
     assert not resolve({"prompt": PROMPT, "scene": "mesh", "prior": "analytic"}).scene.primitives
     assert lit.sources["scene.colors.palette"] == "prior embedded"
     assert lit.sources["scene.colors.hidden"] == "default"

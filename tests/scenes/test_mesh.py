@@ -272,6 +272,28 @@ def test_a_surface_that_cannot_be_finished_stays_and_says_why() -> None:
     torch.testing.assert_close(scene.vertices().detach(), vertices, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("outcome", ["fits", "shrunk", "none", "refused"])
+def test_exact_shapes_are_taken_where_outlines_allow_it(monkeypatch, outcome) -> None:
+    """The smallest of changes is taken, what outlines forbid is not, and what is not possible is told."""
+
+    def exact(vertices, faces):
+        if outcome == "refused":
+            raise ConfigError("an edge has 3 faces")
+        return vertices * (0.8 if outcome == "shrunk" else 0.99), faces, [] if outcome == "none" else ["a plane"]
+
+    monkeypatch.setattr(module, "with_primitives", exact)
+    monkeypatch.setattr(module, "finish", lambda vertices, faces, *_: (vertices, faces))
+    scene = target(finish=1, primitives=True)
+    before = scene.vertices().detach()
+    said = scene.finish()
+    assert said == (
+        "planes, spheres and cones are not made exact: an edge has 3 faces" if outcome == "refused" else None
+    )
+    factor = 0.99 if outcome == "fits" else 1.0
+    torch.testing.assert_close(scene.vertices().detach(), factor * before, atol=1e-5, rtol=0)
+    assert scene.is_finished
+
+
 def test_what_needs_no_finish_is_finished() -> None:
     scene = make_scene(finish=0)
     assert scene.is_finished
