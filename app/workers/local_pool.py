@@ -52,6 +52,7 @@ class WorkerPool:
         self._names = Path(self._scratch.name) / "names"
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, daemon=True)
+        self._crash: Exception | None = None
 
     def start(self) -> None:
         """Start the workers, and a thread that replaces those that die."""
@@ -62,7 +63,9 @@ class WorkerPool:
         self._thread.start()
 
     def at_work(self) -> bool:
-        """Whether any worker is there, or to be replaced."""
+        """Whether any worker is there, or to be replaced. Raises what ended the thread that replaces them."""
+        if self._crash is not None:
+            raise self._crash
         return any(place.next_start != math.inf for place in self._places)
 
     def problem(self) -> int:
@@ -89,6 +92,9 @@ class WorkerPool:
                     for place in self._places:
                         self._look(place)
                     self.queue.reap()
+        except Exception as error:  # whoever waits for the workers would wait for ever
+            self._crash = error
+            raise
         finally:
             self.queue.leave_thread()
 

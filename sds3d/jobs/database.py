@@ -196,12 +196,11 @@ class Database:
         SQLite's log works between the processes of one machine only, and so does asking whether a process is there.
         """
         path, end = self.folder / "machine", time.monotonic() + ENTRY_TIMEOUT
-        if self._entered is not None:
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(self._entered.fileno()), path.stat()):
+        if (entered := self._entered) is not None:
+            with suppress(OSError, ValueError):  # removed; or another thread has found that, and closed it
+                if os.path.samestat(os.fstat(entered.fileno()), path.stat()):
                     return
-            self._entered.close()
-            self._entered = None
+            entered.close()
         file = path.open("a+b", buffering=0)
         weakref.finalize(self, file.close)
         while True:

@@ -1,10 +1,12 @@
 """The queue's database is damaged, locked, removed or foreign: nothing that was finished is lost."""
 
 import random
+import secrets
 import shutil
 import sqlite3
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,26 @@ def test_any_of_its_files_can_be_removed_while_it_is_in_use(queue: Queue, name: 
     assert other.job(job.name).state == "running"
     assert Queue(queue.folder).job(job.name).state == "running"
     assert states(queue)[:3] == REMADE[:3]
+
+
+def test_threads_that_look_while_it_is_removed_find_it_again(queue: Queue, tmp_path: Path) -> None:
+    """As a batch's own thread does, and the one that keeps its workers."""
+    threads, times = 4, 5
+    together = threading.Barrier(threads, lambda: folder.rename(tmp_path / secrets.token_hex(4)), timeout=30)
+    folder = queue.folder / "database"
+
+    def look() -> None:
+        try:
+            for _ in range(times):
+                together.wait()
+                assert [len(states(queue)) for _ in range(20)] == 20 * [len(REMADE)]
+        except BaseException:
+            together.abort()
+            raise
+
+    with ThreadPoolExecutor(threads) as pool:
+        problems = [future.exception() for future in [pool.submit(look) for _ in range(threads)]]
+    assert problems == [None] * threads
 
 
 @pytest.mark.parametrize("cut", ["the database", "its log"])

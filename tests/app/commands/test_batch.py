@@ -7,7 +7,6 @@ import shutil
 import signal
 import sqlite3
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -144,56 +143,43 @@ def test_a_signal_saves_and_the_same_command_goes_on(prompts: Path, pictures: li
     assert queue.counts() == {"queued": 2}
 
 
-@pytest.mark.slow
+@pytest.mark.xdist_group("children")
 def test_whoever_is_killed_and_whatever_is_lost_each_job_is_done_once(
     prompts: Path, pictures: list[str], tmp_path: Path
 ) -> None:
     """Two workers are at work on runs without end: one is killed, then the database is locked, cut off, and deleted."""
     out = tmp_path / "out"
     queue = Queue(out)
+    more = ["--vary", "seed=0,1", "--set", "steps=1000000", "--jobs", "2"]
+    batch = Command(tmp_path, "batch", str(prompts), *pictures, *more)
 
     def both() -> dict[str, int]:
+        assert batch.process.is_alive(), batch.err.read_text()
         return running(queue) if len(running(queue)) == 2 and saved(queue) else {}
 
-    def harm() -> None:
-        name, pid = next(iter(wait_for(both).items()))
-        os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: both().get(name, pid) != pid)
-        assert sum(job.attempts for job in queue.jobs()) == 3
-        path = (out / "database" / "queue.db").resolve()
-        with sqlite3.connect(path, isolation_level=None) as lock:
-            lock.execute("BEGIN EXCLUSIVE")
-            time.sleep(2 * LOOK_EVERY)
-            lock.execute("COMMIT")
-        lock.close()
-        os.truncate(path, path.stat().st_size // 2)
-        wait_for(both)
-        shutil.rmtree(out / "database")
-        wait_for(both)
-        told: set[str] = set()
-
-        def all_ended() -> bool:
-            for job in queue.jobs("running"):
-                if job.run.checkpoint_steps() and job.name not in told:
-                    queue.command(job, FinishEarly())
-                    told.add(job.name)
-            return len(queue.jobs("stopped")) == 4
-
-        wait_for(all_ended)
-
-    def harm_or_end() -> None:
-        try:
-            harm()
-        except BaseException:
-            os.kill(os.getpid(), signal.SIGTERM)  # nothing else ends the batch
-            raise
-
-    with ThreadPoolExecutor() as pool:
-        harming = pool.submit(harm_or_end)
-        more = ["--vary", "seed=0,1", "--set", "steps=1000000", "--jobs", "2"]
-        code = invoke(["batch", str(prompts), *pictures, *more])
-        harming.result()
-    assert code == 0
+    name, pid = next(iter(wait_for(both).items()))
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: both().get(name, pid) != pid)
+    assert sum(job.attempts for job in queue.jobs()) == 3
+    path = (out / "database" / "queue.db").resolve()
+    with sqlite3.connect(path, isolation_level=None) as lock:
+        lock.execute("BEGIN EXCLUSIVE")
+        time.sleep(2 * LOOK_EVERY)
+        lock.execute("COMMIT")
+    lock.close()
+    os.truncate(path, path.stat().st_size // 2)
+    wait_for(both)
+    shutil.rmtree(out / "database")
+    wait_for(both)
+    told: set[str] = set()
+    while len(queue.jobs("stopped")) < 4:
+        assert batch.process.is_alive() or len(queue.jobs("stopped")) == 4, batch.err.read_text()
+        for job in queue.jobs("running"):
+            if job.run.checkpoint_steps() and job.name not in told:
+                queue.command(job, FinishEarly())
+                told.add(job.name)
+        time.sleep(0.05)
+    assert batch.wait() == 0, batch.err.read_text()
     assert state_counts(out) == {"stopped": 4}
     assert finished(queue) == [1] * 4
 

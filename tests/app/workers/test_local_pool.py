@@ -227,6 +227,17 @@ def test_a_worker_that_ends_by_itself_has_nothing_left_to_do(queue: Queue, small
     assert pool.problem() == 0
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_crash_of_what_keeps_the_workers_is_not_waited_for(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_pool, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(queue, "reap", lambda: 1 // 0)
+    pool = WorkerPool(queue, 0)
+    pool.start()
+    with pytest.raises(ZeroDivisionError):
+        wait_for(pool.at_work)
+    pool.end()
+
+
 def begin_and_stay(folder: Path, pids: Connection) -> None:
     pool = WorkerPool(Queue(folder), 1, forever=True)
     pool.start()
