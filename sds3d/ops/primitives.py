@@ -29,6 +29,7 @@ EXACT = 0.005  # how near its primitive is what was moved there
 TURN = math.cos(math.radians(25.0))  # between a face and the primitive below it
 ROUGH = math.radians(10.0)  # root mean square of these turns; a plane through a duck's body has more
 FLAT = math.cos(math.radians(15.0))  # length of the mean direction above which what is curved is to be a plane
+WHOLE = 0.9  # part of a sphere from which on the rest is added: a piece of its height by a fifth of its radius
 COVERED, TURNS = 0.5, 24  # part of a sphere, or of a turn in so many parts, that there has to be of it
 SMALLEST, MADE_OF, POCKET = 0.03, 0.75, 0.02  # parts of the surface: a primitive, all of them, a torn place
 COST = {"plane": 0.0, "sphere": 0.1, "cone": 0.15}  # part of the faces by which a freer primitive has to have more
@@ -89,7 +90,8 @@ def with_primitives(
        Point-Cloud Shape Detection; places are spread evenly here, not drawn). What bends within it by more than 10
        degrees (root mean square) is none, nor is less than half of a sphere or of a turn. Where all of them together
        are less than 75% of the surface, the object is not made of such things: it is returned as it is, with no
-       primitives.
+       primitives. A sphere of which nine tenths are there gets the rest, such as the bottom, which the fewest cameras
+       see.
     2. Axes within 10 degrees of a world axis, or of being at right angles to one, become that; cones that taper by less
        than 6 degrees become cylinders (after GlobFit, Li et al. 2011).
     3. Vertices move by the least of sum over edges |shift_i - shift_j|^2 + 300 sum over their primitives of distance^2,
@@ -111,6 +113,9 @@ def _exact(vertices: Tensor, faces: Tensor) -> tuple[Tensor, Tensor, list[Primit
     if surface.area[owner >= 0].sum() < MADE_OF:
         return vertices, faces, []
     primitives = [_upright(p, surface, owner == number) for number, p in enumerate(primitives)]
+    vertices = _whole(vertices, faces, owner, primitives, surface)
+    surface, left = _surface(vertices, faces), np.unique(owner[owner >= 0])
+    owner, primitives = np.where(owner < 0, -1, np.searchsorted(left, owner)), [primitives[k] for k in left]
     allowed = np.ones(len(faces), dtype=bool)
     for number in range(PASSES):
         if number > 0:
@@ -332,6 +337,30 @@ def _upright(primitive: Primitive, surface: _Surface, mine: Bool[ndarray, " F"])
         straight = straight._replace(middle=on_axis)
     off = np.average(straight.distance(surface.center[mine])[0], weights=surface.area[mine])
     return straight._replace(size=straight.size + straight.sign * float(off))
+
+
+def _whole(
+    vertices: Float[Tensor, "V 3"],
+    faces: Int[Tensor, "F 3"],
+    owner: Int[ndarray, " F"],
+    primitives: list[Primitive],
+    surface: _Surface,
+) -> Float[Tensor, "V 3"]:
+    """The vertices, moved onto a nearly whole sphere where a piece of it is cut off; `owner` says so, too."""
+    points, corners = vertices.double().numpy().copy(), faces.long().numpy()
+    for number, sphere in enumerate(primitives):
+        there = float(surface.area[owner == number].sum()) * surface.size
+        if sphere.kind != "sphere" or _covered(sphere, surface.center, there) < WHOLE:
+            continue
+        distance = sphere.distance(points)[0][corners].max(axis=1)
+        rest, part, _ = _parts(surface, owner != number)
+        for piece in (rest[part == k] for k in range(part.max(initial=-1) + 1)):
+            if -0.2 * sphere.size < distance[piece].min() and distance[piece].max() < NEAR * sphere.size:
+                owner[piece] = number
+                moved = np.unique(corners[piece])
+                away, direction = sphere.distance(points[moved])
+                points[moved] -= away[:, None] * direction
+    return torch.from_numpy(points).to(vertices)
 
 
 def _grow(

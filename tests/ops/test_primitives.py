@@ -86,6 +86,16 @@ def test_a_bumpy_ball_becomes_a_ball() -> None:
     assert euler(corners) == 2
 
 
+@pytest.mark.parametrize(("lowest", "kinds"), [(-0.42, ["sphere"]), (-0.3, ["sphere", "plane"])])
+def test_a_ball_with_a_flat_bottom_becomes_a_ball_and_a_dome_stays_one(lowest: float, kinds: list[str]) -> None:
+    vertices, faces = remesh(*sphere(), edge_length_for(*sphere(), FACES))
+    vertices = 0.5 * vertices / vertices.norm(dim=1, keepdim=True)
+    vertices[:, 2].clamp_(min=lowest)
+    points, _, primitives = with_primitives(vertices, faces)
+    assert [p.kind for p in primitives] == kinds
+    assert float(points[:, 2].min()) == pytest.approx(-0.5 if len(kinds) == 1 else lowest, abs=0.01)
+
+
 def test_a_leaning_mug_stands_upright_and_keeps_its_handle() -> None:
     handle = trimesh.creation.torus(0.22, 0.05, 40, 16)
     handle.apply_transform(trimesh.transformations.rotation_matrix(math.pi / 2, [1, 0, 0]))
