@@ -1,8 +1,9 @@
-"""docs/texture.png: two meshes with UVs as somebody might have them, and what `sds3d texture` makes of them.
+"""docs/texture.png: meshes that others made, and what `sds3d texture` makes of them.
 
-python docs/make_texture.py meshes FOLDER                # writes mug.glb and house.glb
-sds3d texture FOLDER/mug.glb "a red mug" --out outputs/texture/mug           # and the house
-python docs/make_texture.py picture outputs/texture/*    # draws docs/texture.png
+python docs/make_texture.py chair FOLDER/chair.glb                       # one of the procedural world, with UVs
+build/dcc/blender/bin/python tests/dcc/uvs_in_blender.py make FOLDER     # Blender's: torus.glb, cone.glb, ...
+sds3d texture FOLDER/torus.glb "a pink donut" --out outputs/texture/torus           # and so on
+python docs/make_texture.py picture outputs/texture/*                    # draws docs/texture.png
 """
 
 import sys
@@ -11,16 +12,20 @@ from pathlib import Path
 import numpy as np
 import torch
 import trimesh
+import xatlas
+from PIL import Image
 from trimesh.visual.material import PBRMaterial
 from trimesh.visual.texture import TextureVisuals
 
 from sds3d import RunFolder
 from sds3d.cameras import orbit, turn_cameras
+from sds3d.evaluation.ground_truth import draw_truths, solid_body
 from sds3d.export.contact_sheet import BACKGROUND, arrange
 from sds3d.export.png import to_uint8, write_png
 from sds3d.export.textured import PICTURE_LIGHT
 from sds3d.export.views import render_views
 from sds3d.mesh_files import MeshSource, read_user_mesh
+from sds3d.priors.embedded.captions import parse
 from sds3d.scenes.file_mesh import take_colors
 from sds3d.scenes.mesh import FixedMesh, MeshConfig
 
@@ -28,75 +33,15 @@ PICTURE = Path(__file__).parent / "texture.png"
 SIZE, TURN = 256, 0.6  # pixels; radians from the front
 
 
-def mug() -> trimesh.Scene:
-    """Two parts, each a grid of its own: a lathed cup, closed below, and a bent tube."""
-    profile = [(0, 0), (0.95, 0), (1, 0.06), (1, 2.3), (0.97, 2.34), (0.9, 2.3), (0.88, 0.2), (0.8, 0.14), (0, 0.14)]
-    radius, height = np.array(profile).T
-    length = np.concatenate([[0], np.cumsum(np.hypot(np.diff(radius), np.diff(height)))])
-    around = np.linspace(0, 2 * np.pi, 65)
-    cup = np.stack(
-        [radius * np.cos(around)[:, None], height + 0 * around[:, None], radius * np.sin(around)[:, None]], axis=-1
-    )
-    cup_uv = np.stack(np.broadcast_arrays(around[:, None] / (2 * np.pi), 0.5 + 0.48 * length / length[-1]), axis=-1)
-    bend, ring = np.linspace(-0.5 * np.pi, 0.5 * np.pi, 25), np.linspace(0, 2 * np.pi, 17)
-    reach = 0.62 + 0.15 * np.cos(ring)
-    tube = np.stack(
-        [
-            0.93 + reach * np.cos(bend)[:, None],
-            1.17 + reach * np.sin(bend)[:, None],
-            np.broadcast_to(0.15 * np.sin(ring), (25, 17)),
-        ],
-        axis=-1,
-    )
-    tube_uv = np.stack(
-        np.broadcast_arrays(0.02 + 0.96 * np.linspace(0, 1, 25)[:, None], 0.02 + 0.4 * ring / (2 * np.pi)), axis=-1
-    )
-    looks = PBRMaterial(name="glaze", baseColorFactor=[190, 190, 190, 255], roughnessFactor=0.4, metallicFactor=0.0)
-    scene = trimesh.Scene()
-    for name, points, uvs, flip in (("cup", cup, cup_uv, True), ("handle", tube, tube_uv, False)):
-        rows, columns = points.shape[:2]
-        corner = np.arange(rows * columns).reshape(rows, columns)
-        a, b, c, d = (part.ravel() for part in (corner[:-1, :-1], corner[1:, :-1], corner[1:, 1:], corner[:-1, 1:]))
-        faces = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
-        faces = faces[:, ::-1] if flip else faces
-        visual = TextureVisuals(uv=uvs.reshape(-1, 2), material=looks)
-        body = trimesh.Trimesh(points.reshape(-1, 3), faces, visual=visual, process=False)
-        scene.add_geometry(body, geom_name=name, node_name=name)
-    return scene
-
-
-def house() -> trimesh.Scene:
-    """Walls and a roof with eaves, each flat face in a cell of its own of the image."""
-    x, y, z, eave, ridge = 0.95, 1.1, 0.85, 0.2, 1.85
-    low, high = y - 0.1, ridge
-    walls = [
-        [(-x, 0, z), (x, 0, z), (x, y, z), (-x, y, z)],
-        [(x, 0, -z), (-x, 0, -z), (-x, y, -z), (x, y, -z)],
-        [(x, 0, z), (x, 0, -z), (x, y, -z), (x, y, z)],
-        [(-x, 0, -z), (-x, 0, z), (-x, y, z), (-x, y, -z)],
-        [(-x, 0, -z), (x, 0, -z), (x, 0, z), (-x, 0, z)],
-    ]
-    w, d = x + eave, z + eave
-    roof = [
-        [(-w, low, d), (w, low, d), (w, high, 0), (-w, high, 0)],
-        [(w, low, -d), (-w, low, -d), (-w, high, 0), (w, high, 0)],
-        [(-w, low, -d), (w, low, -d), (w, low, d), (-w, low, d)],
-        [(w, low, d), (w, low, -d), (w, high, 0), (w, high, 0)],
-        [(-w, low, -d), (-w, low, d), (-w, high, 0), (-w, high, 0)],
-    ]
-    looks = PBRMaterial(name="plaster", baseColorFactor=[190, 190, 190, 255], roughnessFactor=0.9, metallicFactor=0.0)
-    scene, cells = trimesh.Scene(), iter(range(16))
-    for name, quads in (("walls", walls), ("roof", roof)):
-        uvs = []
-        for cell in (next(cells) for _ in quads):
-            corners = np.array([(0.06, 0.06), (0.94, 0.06), (0.94, 0.94), (0.06, 0.94)])
-            uvs.append(np.add(corners, [cell % 4, cell // 4]) / 4)
-        start = 4 * np.arange(len(quads))[:, None]
-        faces = np.concatenate([np.add(start, [0, 1, 2]), np.add(start, [0, 2, 3])])
-        visual = TextureVisuals(uv=np.concatenate(uvs), material=looks)
-        body = trimesh.Trimesh(np.array(quads).reshape(-1, 3), faces, visual=visual, process=False)
-        scene.add_geometry(body, geom_name=name, node_name=name)
-    return scene
+def chair() -> trimesh.Trimesh:
+    """A true chair of the procedural world on glTF's axes, grey, with UVs by xatlas."""
+    description = parse("a blue chair")
+    assert description is not None
+    body = solid_body(draw_truths(description)[0]).to_mesh()
+    points, faces = np.asarray(body.vert_properties)[:, [1, 2, 0]], np.asarray(body.tri_verts)
+    kept, corners, uvs = xatlas.parametrize(points, faces)
+    looks = PBRMaterial(name="wood", baseColorTexture=Image.new("RGB", (256, 256), (150, 150, 150)))
+    return trimesh.Trimesh(points[kept], corners, visual=TextureVisuals(uv=uvs, material=looks), process=False)
 
 
 def views_of(path: Path) -> np.ndarray:
@@ -112,11 +57,8 @@ def views_of(path: Path) -> np.ndarray:
 
 def main() -> None:
     what, *paths = sys.argv[1:]
-    if what == "meshes":
-        folder = Path(paths[0])
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, scene in (("mug", mug()), ("house", house())):
-            (folder / f"{name}.glb").write_bytes(scene.export(file_type="glb", include_normals=False))
+    if what == "chair":
+        chair().export(paths[0])
         return
     images, labels = [], []
     for folder in map(RunFolder, paths):

@@ -116,12 +116,14 @@ def evaluate_run(
         "forwards": report["prior_forwards_per_step"] * config.views_until(report["steps"]),
     }
     notes, by_truth = list[str](), dict[str, Any]()
+    keeps_shape = "textured" in config.final.scene.results
     if description is None:
         notes.append("the prompt is outside the procedural world: no truth to compare with, nothing for the classifier")
     else:
         alignment = align(scene_renders(scene, silhouette_cameras()).opacity > 0.5, truths)
         values |= score_renders(classifier, renders, description, captions)
-        values["silhouette_iou"] = alignment.silhouette_iou
+        if not keeps_shape:
+            values["silhouette_iou"] = alignment.silhouette_iou
         true = true_renders(truths[0], renders.cameras)
         by_truth = {
             "attributes": attribute_shares(classifier, renders, description),
@@ -140,6 +142,8 @@ def evaluate_run(
             shape = shape_scores(mesh, truths, alignment.yaw_deg, alignment.scales)
             values |= shape
             notes += [] if shape else ["the mesh is not closed: its volume is not compared"]
+    elif keeps_shape:
+        notes.append("the shape is that of the file: its colours alone are scored")
     else:
         notes.append(f"no mesh: {report.get('mesh', {}).get('refused', 'none was written')}")
     if clip is not None:
@@ -151,7 +155,7 @@ def evaluate_run(
     split = "unknown" if description is None else "held-out" if description.held_out() else "seen"
     ended = failure(folder)
     failed = [] if ended is None else [f"ended after {report['steps']} steps: {ended}"]
-    failed += missed(split, values, seconds, mesh_path.is_file())
+    failed += missed(split, values, seconds, session.folder.artifact("textured" if keeps_shape else "glb").is_file())
     scores = Scores(
         str(folder), config.prompt, config.guidance.name, made.parts.scene.name, config.seed, config.steps, split,
         values={name: values[name] for name in METRICS if name in values}, notes=notes, failed=failed, **by_truth,

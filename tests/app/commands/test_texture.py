@@ -69,6 +69,11 @@ def test_the_run_has_the_textured_file_and_leaves_the_users_alone(
     assert invoke(["export", str(out), "--format", "textured"]) == 0
     assert invoke(["export", str(out), "--format", "glb"]) == 2
     assert "known: sheet, orbit, textured" in capsys.readouterr().err
+    assert invoke(["evaluate", str(out), "--json"]) == 0
+    (scored,) = json.loads(capsys.readouterr().out)["runs"]
+    assert "attributes" in scored
+    assert "silhouette_iou" not in scored["values"], "the shape is not the run's"
+    assert not any("mesh" in said for said in (*scored["failed"], *scored["notes"]))
 
 
 def test_resume_needs_neither_the_users_file_nor_the_old_place(file: Path, tmp_path: Path) -> None:
