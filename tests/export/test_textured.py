@@ -98,11 +98,11 @@ def write_case(name: str, folder: Path) -> Path:
         vertices, faces = triangles_of(solid_body(build(parse("a white house with a red roof"), Random(0))))
         with_uvs(trimesh.Trimesh(vertices, faces), baseColorTexture=old).export(path)
     else:
-        path.write_bytes(runpy.run_path(str(DOCS / "make_texture.py"))["mug"]().export(file_type="glb"))
+        path.write_bytes(runpy.run_path(str(DOCS / "make_texture.py"))["chair"]().export(file_type="glb"))
     return path
 
 
-@pytest.mark.parametrize("name", ["box", "torus", "house", "mug", "fox"])
+@pytest.mark.parametrize("name", ["box", "torus", "house", "chair", "fox"])
 def test_only_the_base_colours_change(tmp_path: Path, name: str) -> None:
     path, out = write_case(name, tmp_path), tmp_path / "out" / "textured.glb"
     out.parent.mkdir()
