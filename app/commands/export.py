@@ -22,6 +22,14 @@ def export(
     resolution: Annotated[int | None, Option(metavar="N", help="grid cells along the longest side")] = None,
     level: Annotated[float | None, Option(metavar="X", help="density of the surface; default: the best found")] = None,
     color: Annotated[str | None, Option(metavar="KIND", help="texture or vertex")] = None,
+    size: Annotated[
+        float | None,
+        Option(metavar="X", help="the mesh's longest side: metres in glTF and USDZ, millimetres for slicers"),
+    ] = None,
+    pivot: Annotated[
+        str | None, Option(metavar="PLACE", help="the mesh's origin: center, or base for its foot")
+    ] = None,
+    up: Annotated[str | None, Option(metavar="AXIS", help="up in splats, OBJ, PLY and STL: z, y or -y")] = None,
     step: Annotated[int | None, Option(metavar="N", help="the checkpoint to export from; default: the newest")] = None,
     particle: Annotated[int, Option(min=1, metavar="N", help="which scene of a run with several particles")] = 1,
     force: Annotated[bool, Option("--force", help="replace files that sds3d did not write")] = False,
@@ -30,6 +38,7 @@ def export(
     from sds3d.training.session import export_run
 
     options = {"faces": faces, "texture_size": texture_size, "resolution": resolution, "level": level, "color": color}
+    options |= {"size": size, "pivot": pivot, "up": up}
     given = {key: value for key, value in options.items() if value is not None}
     for written in export_run(folder, split_names(formats), particle, step, given, force):
         print(written.path, flush=True)

@@ -10,6 +10,7 @@ from sds3d.errors import ExportError
 from sds3d.export.colors import best_inset, field_colors, with_colors
 from sds3d.export.grid import MORE_STEPS, SEARCH_CELLS, WORLD, object_bounds, sample_density, solid_density
 from sds3d.export.mesh import Mesh
+from sds3d.export.placement import Up
 from sds3d.export.surface import Surface, decimate, is_solid, separated, smooth
 from sds3d.export.surface_search import KINDS, Candidates, Choice, best_choices, candidates, fit_to
 from sds3d.export.texture import with_texture
@@ -46,6 +47,16 @@ class ExportConfig(Options):
     ] = "texture"
     texture_size: Annotated[int, Field(ge=32, le=8192, description="longest side of the texture, in texels")] = 1024
     color_size: Annotated[int, Field(ge=32, le=2048, description="pixels of the renders colours are taken from")] = 256
+    size: Annotated[
+        float | None,
+        Field(gt=0, description="longest side of the mesh in its file, in the file's units: metres in glTF"),
+    ] = None
+    pivot: Annotated[
+        Literal["center", "base"], Field(description="origin of the mesh's file: the middle, or under it on the ground")
+    ] = "center"
+    up: Annotated[
+        Up | None, Field(description="axis that points up in splats, OBJ, PLY and STL; glTF and USDZ have +y")
+    ] = None
 
 
 def extract_mesh(scene: Scene, config: ExportConfig) -> Mesh:

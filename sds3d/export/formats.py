@@ -12,14 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy import ndarray
 
 from sds3d.atomic import atomic_folder
 from sds3d.cameras import orbit_cameras
 from sds3d.errors import ExportError
+from sds3d.export.extract import ExportConfig
 from sds3d.export.glb import WORLD_TO_GLTF, read_glb, write_glb, write_gltf
 from sds3d.export.grid import MORE_STEPS
 from sds3d.export.mesh import Mesh
-from sds3d.export.obj_ply_stl import WORLD_TO_Z_UP, write_mesh_ply, write_obj, write_stl
+from sds3d.export.obj_ply_stl import write_mesh_ply, write_obj, write_stl
+from sds3d.export.placement import WORLD_TO_Z_UP, placement
 from sds3d.export.read_mesh import read_with_trimesh
 from sds3d.export.render_mesh import render_mesh
 from sds3d.export.usd import read_usdz, write_usdz
@@ -37,6 +40,7 @@ FEWER_TUNNELS = f"try a lower --resolution or --level, or another seed; or {MORE
 MAX_RADIUS = 1.2  # the object belongs inside the unit ball
 MIN_EXTENT = 0.05
 BLACK = 0.02  # sRGB; the prior lights even a black object, so that it has brighter places
+AS_IT_IS = ExportConfig()
 
 
 @dataclass(frozen=True)
@@ -47,15 +51,16 @@ class MeshFormat:
     read: Callable[[Path], Mesh]  # in world axes and sRGB
     textured: bool = True
     colored: bool = True
+    world_to_file: ndarray | None = None  # its turn, where it does not say which axis is up
 
 
 read_z_up = partial(read_with_trimesh, world_to_file=WORLD_TO_Z_UP)
 MESH_FORMATS = {
     "glb": MeshFormat(write_glb, read_glb),
     "gltf": MeshFormat(write_gltf, read_glb),
-    "obj": MeshFormat(write_obj, partial(read_with_trimesh, world_to_file=WORLD_TO_GLTF)),
-    "ply": MeshFormat(write_mesh_ply, read_z_up, textured=False),
-    "stl": MeshFormat(write_stl, read_z_up, textured=False, colored=False),
+    "obj": MeshFormat(write_obj, partial(read_with_trimesh, world_to_file=WORLD_TO_GLTF), world_to_file=WORLD_TO_GLTF),
+    "ply": MeshFormat(write_mesh_ply, read_z_up, textured=False, world_to_file=WORLD_TO_Z_UP),
+    "stl": MeshFormat(write_stl, read_z_up, textured=False, colored=False, world_to_file=WORLD_TO_Z_UP),
     "usdz": MeshFormat(write_usdz, read_usdz),
 }
 
@@ -116,17 +121,24 @@ def verification_views(scene: Scene) -> SceneViews:
 
 
 def write_verified(
-    mesh: Mesh, file_format: str, path: Path, metadata: Mapping[str, Any], truth: SceneViews
+    mesh: Mesh,
+    file_format: str,
+    path: Path,
+    metadata: Mapping[str, Any],
+    truth: SceneViews,
+    config: ExportConfig = AS_IT_IS,
 ) -> tuple[MeshStats, MeshFigures]:
-    """Write a mesh, read the file back and compare it with `truth`, the `verification_views`; only then has it `path`.
+    """Write a mesh where and as large as `config` says, read the file back and compare it with `truth`, the
+    `verification_views`; only then has it `path`. The figures are of the mesh in world axes and units.
 
     ExportError as `check_geometry`, and if the mesh is full of tunnels that `truth` does not show. After any error,
     `path` is what it was before.
     """
     chosen = MESH_FORMATS[file_format]
     with atomic_folder(path) as draft:
-        chosen.write(mesh if chosen.textured else replace(mesh, texture=None), draft, metadata)
-        read = chosen.read(draft)
+        placed = placement(mesh.vertices, chosen.world_to_file, config.size, config.pivot, config.up)
+        chosen.write(placed.place(mesh if chosen.textured else replace(mesh, texture=None)), draft, metadata)
+        read = placed.undo(chosen.read(draft))
         stats, renders, texture = check_geometry(read), render_mesh(read, truth.cameras), read.texture
         ious = renders.silhouette_ious(truth)
         false_tunnels = max(0, stats.tunnels - truth.openings)

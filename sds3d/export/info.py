@@ -1,9 +1,11 @@
-"""How a file was made and how large it is. Reads headers only, so that any file is safe to open.
+"""How a file was made and how large it is. Reads headers, and lines of text files, so that any file is safe to open.
 
 Formats without a better place for metadata have it in a comment, as one line of JSON.
 """
 
 import json
+import math
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +19,10 @@ from sds3d.export.usd import read_usd_metadata
 MARK = "sds3d "  # before the JSON, in comments and headers
 MAX_JSON = 1 << 24  # bytes
 MAX_HEADER = 1 << 16  # bytes of a text header
+PLY_COMMENT = 2500  # characters: web viewers look for the header's end in the first kilobytes
+MAX_TEXT = 10_000  # characters of a prompt
 STL_START, STL_FACE, SPLAT_ROW = 84, 50, 32  # bytes
+TRIANGLES = 4  # mode of a glTF primitive; above it are strips and fans, below it points and lines
 KNOWN = (".glb", ".gltf", ".obj", ".ply", ".stl", ".usdz", ".splat")
 
 
@@ -30,9 +35,13 @@ class FileInfo:
     counts: Mapping[str, int] = field(default_factory=dict)  # vertices, faces, splats; if the header has them
 
 
-def comment(metadata: Mapping[str, Any]) -> str:
-    """One line of ASCII, whatever the prompt contains."""
-    return MARK + json.dumps(dict(metadata), separators=(",", ":"))
+def comment(metadata: Mapping[str, Any], most: int | None = None) -> str:
+    """One line of ASCII, whatever the prompt contains; of at most about `most` characters, if texts have to be cut."""
+    values, length = dict(metadata), MAX_TEXT
+    while len(text := MARK + json.dumps(values, separators=(",", ":"))) > (most or math.inf) and length > 1:
+        length //= 2
+        values = {k: f"{v[:length]}..." if isinstance(v, str) and len(v) > length + 3 else v for k, v in values.items()}
+    return text
 
 
 def read_info(path: Path) -> FileInfo:
@@ -52,9 +61,9 @@ def read_info(path: Path) -> FileInfo:
         if kind == ".ply":
             return _ply(head)
         if kind == ".stl":
-            return _stl(head, size)
+            return _stl(path, head, size)
         if kind == ".obj":
-            return FileInfo("obj", _first_comment(head.decode("ascii", errors="replace").splitlines()[:1], "# "))
+            return _obj(path, head)
         if kind == ".splat":
             if size % SPLAT_ROW:
                 raise ValueError(f"its length is no multiple of {SPLAT_ROW} bytes")
@@ -72,31 +81,49 @@ def _gltf(head: bytes, kind: str) -> FileInfo:
             raise ValueError("it does not begin as one")
         text = head[20 : 20 + length]
     tree = json.loads(text)
-    (primitive,) = tree["meshes"][0]["primitives"]
-    counts = {
-        "vertices": int(tree["accessors"][primitive["attributes"]["POSITION"]]["count"]),
-        "faces": int(tree["accessors"][primitive["indices"]]["count"]) // 3,
-    }
+    vertices, faces = dict[int, int](), 0  # by accessor: parts may share one
+    for primitive in (part for mesh in tree.get("meshes", []) for part in mesh["primitives"]):
+        position = int(primitive["attributes"]["POSITION"])
+        vertices[position] = int(tree["accessors"][position]["count"])
+        corners = tree["accessors"][primitive["indices"]]["count"] if "indices" in primitive else vertices[position]
+        mode = primitive.get("mode", TRIANGLES)
+        faces += {TRIANGLES: int(corners) // 3}.get(mode, max(int(corners) - 2, 0) if mode > TRIANGLES else 0)
+    counts = {"vertices": sum(vertices.values()), "faces": faces}
     ours = tree["asset"].get("generator") == "sds3d"
     return FileInfo(kind[1:], dict(tree["asset"].get("extras", {})) if ours else None, counts)
 
 
 def _ply(head: bytes) -> FileInfo:
-    header, end, _ = head.partition(b"end_header\n")
-    lines = header.decode("ascii", errors="replace").split("\n")
-    if not end or lines[0] != "ply":
+    end = re.search(rb"\nend_header[ \t]*\r?\n", head)
+    lines = head[: end.start() if end else 0].decode("ascii", errors="replace").splitlines()
+    if not lines or lines[0].strip() != "ply":
         raise ValueError("it has no PLY header")
     elements = {words[1]: int(words[2]) for words in map(str.split, lines) if words[:1] == ["element"]}
     if "face" in elements:
-        counts = {"vertices": elements["vertex"], "faces": elements["face"]}
+        counts = {"vertices": elements.get("vertex", 0), "faces": elements["face"]}
     else:
-        counts = {"splats" if "property float rot_0" in lines else "points": elements["vertex"]}
+        counts = {"splats" if "property float rot_0" in lines else "points": elements.get("vertex", 0)}
     return FileInfo("ply", _first_comment(lines, "comment "), counts)
 
 
-def _stl(head: bytes, size: int) -> FileInfo:
-    (faces,) = struct.unpack("<I", head[STL_START - 4 : STL_START])
+def _obj(path: Path, head: bytes) -> FileInfo:
+    counts = {"vertices": _lines(path, b"v"), "faces": _lines(path, b"f")}
+    if not any(counts.values()) and b"\0" in head:
+        raise ValueError("it is no text")
+    return FileInfo("obj", _first_comment(head.decode("ascii", errors="replace").splitlines()[:1], "# "), counts)
+
+
+def _lines(path: Path, word: bytes) -> int:
+    """How many lines begin with a word."""
+    with path.open("rb") as file:
+        return sum(line.split(maxsplit=1)[:1] == [word] for line in file)
+
+
+def _stl(path: Path, head: bytes, size: int) -> FileInfo:
+    faces = struct.unpack("<I", head[STL_START - 4 : STL_START])[0] if size >= STL_START else -1
     if size != STL_START + STL_FACE * faces:
+        if head.lstrip().startswith(b"solid"):  # as text; a binary one may begin with that, too
+            return FileInfo("stl", None, {"faces": _lines(path, b"facet")})
         raise ValueError("its length is not what its header promises")
     text = head[: STL_START - 4].decode("ascii", errors="replace").rstrip()
     made = _first_comment([text], "")

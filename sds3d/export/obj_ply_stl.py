@@ -14,13 +14,12 @@ from numpy import ndarray
 
 from sds3d.atomic import write_atomic
 from sds3d.export.glb import WORLD_TO_GLTF
-from sds3d.export.info import comment
+from sds3d.export.info import PLY_COMMENT, comment
 from sds3d.export.mesh import Mesh, corner_normals, images_of, vertex_normals
+from sds3d.export.placement import WORLD_TO_Z_UP
 from sds3d.export.png import to_uint8
 from sds3d.types import Material
 
-# Ours: +z up, +x front, +y the object's left. Here: +z up, -y front, +x the object's left.
-WORLD_TO_Z_UP = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 STL_HEADER = 80  # bytes
 MAPS = {"color": ["map_Kd"], "normal": ["norm", "map_Bump"]}  # Blender looks for a normal map in map_Bump
 
@@ -66,7 +65,7 @@ def write_mesh_ply(mesh: Mesh, path: Path, metadata: Mapping[str, Any]) -> None:
     """Little-endian, with normals and vertex colours in sRGB; PLY has no standard place for a texture."""
     data = _in_trimesh(mesh).export(file_type="ply")
     magic, style, rest = data.split(b"\n", 2)
-    write_atomic(path, b"\n".join([magic, style, f"comment {comment(metadata)}".encode("ascii"), rest]))
+    write_atomic(path, b"\n".join([magic, style, f"comment {comment(metadata, PLY_COMMENT)}".encode("ascii"), rest]))
 
 
 def write_stl(mesh: Mesh, path: Path, metadata: Mapping[str, Any]) -> None:

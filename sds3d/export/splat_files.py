@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sds3d.atomic import atomic_folder, write_atomic
 from sds3d.errors import ExportError
-from sds3d.export.info import comment
+from sds3d.export.info import PLY_COMMENT, comment
 from sds3d.export.views import check_finite
 from sds3d.ops.spherical_harmonics import SH_C0
 from sds3d.scenes.base import Scene
@@ -21,6 +22,7 @@ COLUMNS = (
     *("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"),
 )
 HARMONICS_AT = COLUMNS.index("opacity")  # f_rest_* come before it, as in the reference
+HARMONICS = 15  # of degree 1 to 3: there are columns for all, because strict importers (Unity's) want 62 in each row
 SPLAT_BYTES = 32  # a row of .splat: position, scale, RGBA, rotation
 TOLERANCE = 1e-5  # of positions in world units, and of logits; the files hold float32
 BYTE = 1 / 255 + 1e-6  # resolution of values stored in a byte
@@ -35,10 +37,10 @@ def checked_splats(scene: Scene) -> Gaussians:
 
 
 def write_splats_ply(scene: Scene, path: Path, metadata: Mapping[str, Any]) -> int:
-    """Little-endian floats, one row of COLUMNS for each splat, in world axes (+z up); returns the number of splats.
+    """Little-endian floats, one row of 62 for each splat, in world axes (+z up); returns the number of splats.
 
     As viewers expect: opacity is a logit, scale a logarithm, f_dc = (colour - 0.5) / SH_C0, rot wxyz, normals 0.
-    Harmonics are f_rest_0, f_rest_1, ... before the opacity: all of red, then green, then blue.
+    Harmonics are f_rest_0 to f_rest_44 before the opacity: 15 of red, then green, then blue; 0 where there are none.
     """
     splats = checked_splats(scene)
     with torch.no_grad():
@@ -46,15 +48,15 @@ def write_splats_ply(scene: Scene, path: Path, metadata: Mapping[str, Any]) -> i
             splats.means,
             torch.zeros_like(splats.means),
             (splats.colors - 0.5) / SH_C0,
-            splats.harmonics.transpose(1, 2).flatten(1),
+            F.pad(splats.harmonics, (0, 0, 0, HARMONICS - splats.harmonics.shape[1])).transpose(1, 2).flatten(1),
             splats.raw_opacities[:, None],
             splats.raw_scales,
             splats.quats,
         ]
         rows = torch.cat(parts, dim=-1).cpu().numpy().astype("<f4")
-    names = (*COLUMNS[:HARMONICS_AT], *rest_columns(splats.harmonics.shape[1]), *COLUMNS[HARMONICS_AT:])
+    names = (*COLUMNS[:HARMONICS_AT], *rest_columns(HARMONICS), *COLUMNS[HARMONICS_AT:])
     properties = "".join(f"property float {name}\n" for name in names)
-    made = f"comment {comment(metadata)}\n"
+    made = f"comment {comment(metadata, PLY_COMMENT)}\n"
     header = f"ply\nformat binary_little_endian 1.0\n{made}element vertex {len(rows)}\n{properties}end_header\n"
     write_atomic(path, header.encode("ascii") + rows.tobytes())
     return len(rows)

@@ -19,8 +19,16 @@ from sds3d.export.extract import extract_mesh
 from sds3d.export.formats import MESH_FORMATS, verification_views, write_verified
 from sds3d.export.info import read_info
 from sds3d.export.mesh import Mesh
+from sds3d.export.placement import turned_splats
 from sds3d.export.png import to_uint8, write_png
-from sds3d.export.splat_files import check_splat, check_splats_ply, write_splat, write_splats_ply, write_verified_splats
+from sds3d.export.splat_files import (
+    check_splat,
+    check_splats_ply,
+    checked_splats,
+    write_splat,
+    write_splats_ply,
+    write_verified_splats,
+)
 from sds3d.export.textured import write_textured
 from sds3d.export.video import write_orbit, write_turntable
 from sds3d.export.views import SceneViews
@@ -161,10 +169,12 @@ def _write(name: str, made: SceneExport, path: Path) -> dict[str, Any]:
         case "orbit":
             write_orbit(scene, path)
         case "ply":
-            write = partial(write_splats_ply, scene, metadata=made.metadata())
-            facts = {"splats": write_verified_splats(write, check_splats_ply, scene, path)}
+            splats = turned_splats(checked_splats(scene), made.config.export.up)
+            write = partial(write_splats_ply, splats, metadata=made.metadata())
+            facts = {"splats": write_verified_splats(write, check_splats_ply, splats, path)}
         case "splat":
-            facts = {"splats": write_verified_splats(partial(write_splat, scene), check_splat, scene, path)}
+            splats = turned_splats(checked_splats(scene), made.config.export.up)
+            facts = {"splats": write_verified_splats(partial(write_splat, splats), check_splat, splats, path)}
         case "check":
             write_png(draw_comparison(made.mesh, made.truth), path)
             facts = {"views": len(made.truth.cameras)}
@@ -180,13 +190,15 @@ def _write(name: str, made: SceneExport, path: Path) -> dict[str, Any]:
             roughness, crease_length = crease_figures(mesh.vertices, mesh.faces)
             figures_inside = {"roughness": round(roughness, 2), "crease_length": round(crease_length, 2)}
             metadata = {**made.metadata(), "tunnels": tunnel_count(mesh.vertices, mesh.faces), **figures_inside}
-            stats, figures = write_verified(mesh, MESHES[name], path, metadata, made.truth)
+            stats, figures = write_verified(mesh, MESHES[name], path, metadata, made.truth, made.config.export)
             facts = {"surface": mesh.surface, "level": round(mesh.level, 5), "colored_by": mesh.colored_by}
             mapped = (
                 MESH_FORMATS[MESHES[name]].textured and mesh.texture is not None and mesh.texture.normals is not None
             )
             facts |= {"lost_deg": round(mesh.lost_deg, 2), "normal_map": mapped}
             facts = {**asdict(stats), **figures.to_dict(), **facts, "dropped_share": round(mesh.dropped_share, 4)}
+            if name == "usdz" and mesh.texture is None:
+                facts["warnings"].append("Apple's viewers show no colours of vertices: use --color texture")
     return facts
 
 

@@ -1,6 +1,7 @@
 """Every format: what goes in comes back through another reader; whatever fails leaves what was there."""
 
 import contextlib
+import json
 import os
 import resource
 from dataclasses import replace
@@ -70,6 +71,49 @@ def test_a_file_tells_how_it_was_made(tmp_path, textured_body, name):
     assert found.made == MADE
     if name in ("glb", "gltf", "ply", "stl"):
         assert found.counts["faces"] == len(textured_body.faces)
+
+
+ASCII_STL = "solid a cube of another program\n" + 2 * (
+    "facet normal 0 0 1\n outer loop\n  vertex 0 0 0\n  vertex 1 0 0\n  vertex 0 1 0\n endloop\nendfacet\n"
+)
+FOREIGN = {
+    "ascii.stl": (ASCII_STL, {"faces": 2}),
+    "indented.stl": ("\n  " + ASCII_STL.replace("facet n", "\tfacet n").replace("\n", "\r\n"), {"faces": 2}),
+    "solid.stl": (b"solid but binary".ljust(80) + (1).to_bytes(4, "little") + bytes(50), {"faces": 1}),
+    "crlf.ply": (
+        "ply\r\nformat ascii 1.0\r\nelement vertex 3\r\nelement face 1\r\nend_header\r\n0 0 0\r\n",
+        {"vertices": 3, "faces": 1},
+    ),
+    "lines.ply": ("ply\nformat ascii 1.0\nelement edge 3\nend_header\n", {"points": 0}),
+    "plain.obj": ("v 0 0 0\nv 1 0 0\nv 0 1 0\nvn 0 0 1\nf 1//1 2//1 3//1\n", {"vertices": 3, "faces": 1}),
+    "strips.gltf": (
+        {
+            "asset": {"version": "2.0"},
+            "accessors": [{"count": 9}, {"count": 5}, {"count": 6}],
+            "meshes": [
+                {"primitives": [{"attributes": {"POSITION": 0}}, {"attributes": {"POSITION": 1}, "mode": 5}]},
+                {
+                    "primitives": [
+                        {"attributes": {"POSITION": 0}, "indices": 2},
+                        {"attributes": {"POSITION": 1}, "mode": 1},
+                    ]
+                },
+            ],
+        },
+        {"vertices": 14, "faces": 3 + 3 + 2},
+    ),
+    "empty.gltf": ({"asset": {"version": "2.0"}}, {"vertices": 0, "faces": 0}),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_any_legal_file_of_others_is_counted(tmp_path, name):
+    content, counts = FOREIGN[name]
+    data = json.dumps(content) if isinstance(content, dict) else content
+    (tmp_path / name).write_bytes(data if isinstance(data, bytes) else data.encode())
+    found = read_info(tmp_path / name)
+    assert found.made is None
+    assert found.counts == counts
 
 
 def test_files_of_others_say_nothing_and_damaged_ones_are_an_error(tmp_path, textured_body):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sds3d.errors import ConfigError, ExportError
+from sds3d.export.info import read_info
 from sds3d.export.splat_files import COLUMNS, SH_C0, write_splats_ply
 from sds3d.ops.spherical_harmonics import harmonics
 from sds3d.scenes import GaussiansConfig
@@ -39,8 +40,11 @@ def test_layout_is_that_of_the_reference_viewer(tmp_path, splats):
     lines = head.decode().splitlines()
     assert lines[:2] == ["ply", "format binary_little_endian 1.0"]
     assert lines[2:4] == ['comment sds3d {"prompt":"a \\u2603\\nx"}', "element vertex 20"]
-    assert lines[4:] == [f"property float {name}" for name in COLUMNS]
-    row = dict(zip(COLUMNS, struct.unpack("<17f", body[:68]), strict=True))
+    names = [*COLUMNS[:9], *(f"f_rest_{index}" for index in range(45)), *COLUMNS[9:]]
+    assert lines[4:] == [f"property float {name}" for name in names]
+    assert len(body) == 20 * 248, "importers that look at no name want 62 floats a splat"
+    row = dict(zip(names, struct.unpack("<62f", body[:248]), strict=True))
+    assert not any(row[f"f_rest_{index}"] for index in range(45))
     assert row["z"] == splats.raw_means[0, 2]
     assert (row["nx"], row["ny"], row["nz"]) == (0, 0, 0)
     assert 0.5 + SH_C0 * row["f_dc_2"] == pytest.approx(0.9)
@@ -59,20 +63,32 @@ def test_harmonics_are_in_the_reference_viewers_columns_and_give_the_rendered_co
     head, _, body = (tmp_path / "splats.ply").read_bytes().partition(b"end_header\n")
     names = [line.split()[-1] for line in head.decode().splitlines() if line.startswith("property")]
     assert names[6:10] == ["f_dc_0", "f_dc_1", "f_dc_2", "f_rest_0"]
-    assert names[9 + 3 * terms] == "opacity"
+    assert names[54] == "opacity"
     row = dict(zip(names, struct.unpack(f"<{len(names)}f", body[: 4 * len(names)]), strict=True))
     # as viewers do it, for the first splat seen from +x, at colour 1
     eye = torch.tensor([3.0, 0, 0])
     direction = torch.nn.functional.normalize(scene.means[0].detach() - eye, dim=0)
     values = harmonics(direction, terms + 1)
-    rest = [row[f"f_rest_{terms + k}"] for k in range(terms)]
+    rest = [row[f"f_rest_{15 + k}"] for k in range(terms)]
     green = 0.5 + SH_C0 * row["f_dc_1"] + sum(float(values[k + 1]) * rest[k] for k in range(terms))
     pose = torch.eye(4)
     pose[:3, 3] = eye
     one = torch.ones(1)
     cameras = Cameras(pose[None], torch.eye(3)[None], one, one, one, 8, 8)
     assert scene.colors_in(cameras)[0, 0, 1].item() == pytest.approx(min(max(green, 0), 1), abs=1e-5)
-    assert torch.equal(read_splats_ply(tmp_path / "splats.ply").harmonics, scene.harmonics.detach())
+    read = read_splats_ply(tmp_path / "splats.ply").harmonics
+    assert torch.equal(read[:, :terms], scene.harmonics.detach())
+    assert not read[:, terms:].any()
+
+
+@pytest.mark.parametrize("prompt", ["a" * 6000, "\N{SNOWMAN}" * 3000, "red \N{PILE OF POO} " * 500])
+def test_the_header_ends_where_viewers_look_for_it(tmp_path, splats, prompt):
+    write_splats_ply(splats, tmp_path / "splats.ply", {"prompt": prompt, "negative_prompt": prompt, "seed": 5})
+    assert 0 < (tmp_path / "splats.ply").read_bytes().find(b"end_header\n") < 4096
+    made = read_info(tmp_path / "splats.ply").made
+    assert made["seed"] == 5
+    assert made["prompt"].endswith("...")
+    assert prompt.startswith(made["prompt"][:-3])
 
 
 def test_columns_may_come_in_any_order_with_others(tmp_path):

@@ -49,6 +49,12 @@ def test_files_tell_the_run(run: Path) -> None:
 
 
 @pytest.mark.slow
+def test_usdz_without_a_texture_is_warned_of(run: Path) -> None:
+    (written,) = export_run(run, ["usdz"], options={**QUICK, "color": "vertex"})
+    assert any("--color texture" in warning for warning in written.stats["warnings"])
+
+
+@pytest.mark.slow
 def test_an_older_step_goes_into_a_folder_of_its_own(run: Path) -> None:
     (written,) = export_run(run, ["ply"], step=16)
     assert written.path == run / "exports" / "step-000016" / "splats.ply"
