@@ -15,9 +15,10 @@ from PIL import Image
 from sds3d.config import RunConfig, load_config, read_recipe, recipe_names
 from sds3d.export.mesh import Mesh
 from sds3d.priors.base import Prior
+from sds3d.priors.hub import zero123_prior
 from sds3d.run import report
 from sds3d.run.events import StageBegun, StepDone, Stop
-from sds3d.scenes import SCENES, nerf
+from sds3d.scenes import SCENES, nerf, surface_color
 from sds3d.training import take_over
 from sds3d.training.session import Session
 from tests.priors.hub.conftest import cache, model_folder  # noqa: F401
@@ -89,6 +90,9 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(take_over, "extract_mesh", lambda *_: surface)
         monkeypatch.setattr(take_over, "FACES", 300)
         monkeypatch.setattr(take_over, "COLORED_POINTS", 300)
+        fit = surface_color.ColorField.fit
+        monkeypatch.setattr(surface_color.ColorField, "fit", lambda *given: fit(*given[:4], 3))
+        monkeypatch.setattr(zero123_prior, "ANCHOR_STEPS", 2)
 
 
 def finished(session: Session, cut_in: set[int]) -> tuple[dict[str, torch.Tensor], int]:
