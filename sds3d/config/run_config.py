@@ -343,6 +343,10 @@ def local_files(config: Options, prefix: str = "") -> dict[str, Any]:
             files |= local_files(value, f"{prefix}{name}.")
         elif value and any(isinstance(mark, LocalFile) for mark in field.metadata):
             files[prefix + name] = value
+    if isinstance(config, RunConfig):  # a stage's scene may be a file as well
+        for number in range(len(config.stages)):
+            own = local_files(config.in_stage(number + 1)).items()
+            files |= {f"stages[{number}].options.{key}": name for key, name in own if key.split(".")[0] in STAGED}
     return files
 
 
