@@ -11,7 +11,7 @@ import typer
 from typer import Option
 
 from .arguments import take_switches
-from .commands import priors
+from .commands import priors, recipes
 from .commands.batch import batch
 from .commands.compare import compare
 from .commands.doctor import doctor
@@ -32,6 +32,7 @@ app = typer.Typer(
 for command in (generate, texture, refine, resume, render, export, info, compare, batch, evaluate, ui, doctor):
     app.command()(command)
 app.add_typer(priors.app, name="priors")
+app.add_typer(recipes.app, name="recipes")
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ PRIORS = "embedded, analytic, diffusers, multiview, zero123; a folder or id"
 Prompt = Annotated[str, Argument(metavar="PROMPT", help="what to make, in one pair of quotes")]
 Run = Annotated[Path, Argument(metavar="RUN", help="a run folder, such as outputs/a-red-mug-0")]
 Preset = Annotated[str | None, Option(metavar="NAME", help="draft, default, fine or mesh")]
+Recipe = Annotated[str | None, Option(metavar="NAME", help="a published method, see sds3d recipes list")]
 ConfigFile = Annotated[Path | None, Option("--config", metavar="FILE", help="options as JSON, as a run's config.json")]
 AnyOption = Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help="any option: cameras.size=48")]
 Steps = Annotated[int | None, Option(metavar="N", help="more steps, better object")]

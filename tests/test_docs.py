@@ -45,6 +45,11 @@ def test_the_guidance_page_is_up_to_date() -> None:
     assert page == (ROOT / "docs" / "guidance.md").read_text(encoding="utf-8"), "run docs/make_guidance.py"
 
 
+def test_the_table_of_recipes_is_up_to_date() -> None:
+    module = load(ROOT / "docs" / "make_recipes.py")
+    assert module.page() == module.PAGE.read_text(encoding="utf-8"), "run docs/make_recipes.py"
+
+
 def test_the_picture_of_the_rooms_is_up_to_date() -> None:
     module = load(ROOT / "docs" / "make_architecture.py")
     assert module.draw() == module.PICTURE.read_text(encoding="utf-8"), "run docs/make_architecture.py"

@@ -85,6 +85,7 @@ def test_the_wheel_holds_the_kernels_the_weights_and_no_tests(wheel: Path) -> No
     assert not tops & {"tests", "app", "assets", "cuda_ext", "benchmarks", "setup.py"}
     assert [name for name in names if name.startswith("sds3d/_C") and name.endswith(".so")]
     assert [name for name in names if name.startswith("sds3d_assets/") and name.endswith(".safetensors")]
+    assert {f"sds3d_assets/recipes/{path.name}" for path in (ROOT / "assets" / "recipes").iterdir()} <= {*names}
     assert any("LICENSE" in name for name in names)
 
 

@@ -23,6 +23,7 @@ def generate(
     prompt: shared.Prompt,
     settings: shared.Settings = None,
     preset: shared.Preset = None,
+    recipe: shared.Recipe = None,
     steps: shared.Steps = None,
     seed: shared.Seed = None,
     negative_prompt: shared.Negative = None,
@@ -68,7 +69,7 @@ def generate(
     from sds3d import Session, load_config
     from sds3d.config import printable
 
-    config = load_config(config_file, preset, overrides)
+    config = load_config(config_file, preset, overrides, recipe)
     if print_config:
         print(json.dumps(printable(config), indent=2) if as_json else config_text(config))
         return DONE

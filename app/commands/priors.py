@@ -50,6 +50,7 @@ def list_models(as_json: AsJson = False) -> None:
 @app.command()
 def show(model: Model, as_json: AsJson = False) -> None:
     """Show what is known of MODEL and how to distil from it."""
+    from sds3d.config import read_recipe, recipe_names
     from sds3d.errors import ConfigError
     from sds3d.priors.hub.locate import cached
     from sds3d.priors.hub.model_list import MODELS
@@ -59,8 +60,10 @@ def show(model: Model, as_json: AsJson = False) -> None:
         raise ConfigError(f"{model} is not in the table", "see sds3d priors list; sds3d priors check takes any model")
     folder, settings = cached(model), [f"{key}={value}" for key, value in entry.options.items()]
     command = shlex.join(["sds3d", "generate", "a red mug", "--prior", model, *settings])
+    recipes = [name for name in recipe_names() if read_recipe(name).run["prior.model"].value == model]
     if as_json:
-        row = {**entry.to_dict(), "folder": str(folder) if folder else None, "command": command}
+        folder_name = str(folder) if folder else None
+        row = {**entry.to_dict(), "folder": folder_name, "command": command, "recipes": recipes}
         print(json.dumps(row, indent=2))
         return
     print(f"{model}: {entry.family.name}, {entry.parameters:g} billion parameters, {entry.side} px")
@@ -69,6 +72,7 @@ def show(model: Model, as_json: AsJson = False) -> None:
     print(f"revision  {entry.revision or 'main (none is pinned)'}{mirror}")
     print(f"here      {folder or 'no: sds3d priors pull ' + model}")
     print(f"use       {command}")
+    print(f"recipes   {', '.join(recipes) or 'none'}; sds3d recipes show NAME")
 
 
 @app.command()

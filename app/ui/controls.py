@@ -42,6 +42,8 @@ def controls_of(group: str, config: RunConfig) -> list[Control]:
     controls = []
     for name, declared in schema["properties"].items():
         kinds = [each for each in declared.get("anyOf", ()) if each != {"type": "null"}]
+        if isinstance(getattr(options, name), int | float):  # of a number or a schedule, here a number
+            kinds += [each for each in declared.get("oneOf", ()) if "$ref" not in each]
         about = {**declared, **kinds[0]} if len(kinds) == 1 else declared  # as of int for `int | None`
         kind = "choice" if "enum" in about else KINDS.get(about.get("type", ""))
         if kind is not None and name not in (*HIDDEN, *schema.get("required", ())):

@@ -14,6 +14,7 @@ from sds3d.cameras import CamerasConfig
 from sds3d.config import layers
 from sds3d.config.explain import explain, nearest, short
 from sds3d.config.layers import DEFAULT, PARTS, YOU, Leaf, Tree
+from sds3d.config.recipes import read_recipe
 from sds3d.errors import CheckpointError, ConfigError
 from sds3d.export.extract import ExportConfig
 from sds3d.guidance import GUIDANCE, SDS, Guidance
@@ -284,9 +285,12 @@ def resolve(said: Mapping[str, Any]) -> RunConfig:
 
 
 def load_config(
-    path: Path | str | None = None, preset: str | None = None, overrides: Mapping[str, object] | None = None
+    path: Path | str | None = None,
+    preset: str | None = None,
+    overrides: Mapping[str, object] | None = None,
+    recipe: str | None = None,
 ) -> RunConfig:
-    """Preset, then file, then overrides, each over the one before; see `resolve`.
+    """Preset, then recipe, then file, then overrides, each over the one before; see `resolve`.
 
     Text values of overrides are read as JSON where they are JSON. The file holds options, or what
     `sds3d generate --print-config --json` printed: of that, what was said counts.
@@ -296,6 +300,8 @@ def load_config(
         if preset not in PRESETS:
             raise ConfigError(f"preset {short(preset)} is unknown", nearest(preset, PRESETS), "preset")
         said += layers.said_trees(f"preset {preset}", PRESETS[preset])
+    if recipe is not None:
+        said += layers.said_trees(f"recipe {recipe}", read_recipe(recipe).options())
     if path is not None:
         data = read_json_object(Path(path))
         is_printed = data.keys() == {*PRINTED} and all(isinstance(part, Mapping) for part in data.values())
@@ -337,6 +343,10 @@ def local_files(config: Options, prefix: str = "") -> dict[str, Any]:
             files |= local_files(value, f"{prefix}{name}.")
         elif value and any(isinstance(mark, LocalFile) for mark in field.metadata):
             files[prefix + name] = value
+    if isinstance(config, RunConfig):  # a stage's scene may be a file as well
+        for number in range(len(config.stages)):
+            own = local_files(config.in_stage(number + 1)).items()
+            files |= {f"stages[{number}].options.{key}": name for key, name in own if key.split(".")[0] in STAGED}
     return files
 
 

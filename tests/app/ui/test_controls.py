@@ -183,6 +183,15 @@ def test_files_of_the_server_are_not_for_visitors(more: str) -> None:
     assert found.value.field in more
 
 
+def test_nor_are_those_of_a_later_stage(tmp_path: Path) -> None:
+    source = {"scene": {"name": "mesh", "source": {"path": str(tmp_path / "mug.glb")}}}
+    config = config_of({"prompt": "a red ball"}, f"stages={json.dumps([{'begin_at': 0.5, 'options': source}])}")
+    with pytest.raises(ConfigError, match="is a file of the server") as found:
+        check_files(config, None)
+    assert found.value.field == "stages[0].options.scene.source.path"
+    check_files(config, tmp_path)
+
+
 def test_files_below_the_folder_of_the_server_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "files" / "model").mkdir(parents=True)
     (tmp_path / "secret").mkdir()

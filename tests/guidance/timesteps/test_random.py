@@ -24,6 +24,15 @@ def test_annealed_lowers_the_upper_end(progress: float, top: float) -> None:
     assert t.min() == pytest.approx(0.02, abs=0.005)
 
 
+def test_the_lower_end_may_fall_too() -> None:
+    """As in MVDream."""
+    falling = Schedule(start=0.98, end=0.02, end_at=0.8)
+    timesteps = Annealed(t_min=falling, t_max=Schedule(start=0.98, end=0.5, end_at=0.8))
+    for progress, low, high in ((0.0, 0.98, 0.98), (0.4, 0.5, 0.74), (0.9, 0.02, 0.5)):
+        t = draws(timesteps, progress)
+        assert (t.min().item(), t.max().item()) == pytest.approx((low, high), abs=0.005)
+
+
 def test_a_schedule_with_equal_times_is_a_step_down() -> None:
     timesteps = Annealed(t_max=Schedule(start=0.98, end=0.5, begin_at=0.5, end_at=0.5))
     assert draws(timesteps, 0.499).max() > 0.97
@@ -44,6 +53,8 @@ def test_times_are_one_per_view_inside_zero_and_one(name: str) -> None:
         (Uniform, {"t_min": 0.7, "t_max": 0.6}, "it must not be above t_max = 0.6"),
         (Uniform, {"t_max": 1.0}, "t_max\n.*less than 1"),
         (Annealed, {"t_min": 0.6}, "it must not be above t_max = 0.5"),
+        (Annealed, {"t_min": Schedule(start=0.0, end=0.5)}, r"t_min\n.*it must be in \(0, 1\)"),
+        (Annealed, {"t_min": Schedule(start=0.3, end=0.6)}, "it must not be above t_max = 0.5"),
         (Annealed, {"t_min": 0.6, "t_max": Schedule(start=0.5, end=0.9)}, "it must not be above t_max = 0.5"),
         (Annealed, {"t_max": Schedule(start=1.2, end=0.5)}, r"t_max\n.*it must be in \(0, 1\)"),
     ],
