@@ -67,6 +67,7 @@ def begin() -> None:
     here = strict.start()
     for name in ("session", "sessions"):
         mock.patch(f"sds3d.training.{name}.find_device", return_value=here).start()
+    mock.patch("sds3d.priors.embedded.prior.has_bfloat16", return_value=True).start()  # as a new GPU has it
     mock.patch.object(torch, "sparse_csr_tensor", SparseRows).start()  # torch makes none on devices of this kind
     for module, values in SMALLER.items():
         mock.patch.multiple(module, **values).start()

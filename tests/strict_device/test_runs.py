@@ -18,7 +18,7 @@ GRID = [(scene, guidance, prior) for scene in SCENES for guidance in GUIDANCE fo
 # each scene with some, each guidance with one
 SOME = [
     *(("image", name, "analytic") for name in ("csd", "nfsd", "ssd")),
-    *(("gaussians", name, "analytic") for name in ("sds", "vsd")),
+    ("gaussians", "vsd", "analytic"),  # and sds below
     *(("nerf", name, "analytic") for name in ("sjc", "ism")),
     *(("mesh", name, "analytic") for name in ("sdi", "cfd")),
     ("image", "vsd", "embedded"),
@@ -43,6 +43,28 @@ def test_the_default_run_goes_from_splats_to_an_exported_mesh(on_device, tmp_pat
     assert made == ["mesh.obj"]
     assert (tmp_path / "run" / "mesh.glb").is_file()
     assert [text for text in warnings if "finished" not in text and "texture" not in text] == []
+
+
+# What a step waits for that is no step of a log, a checkpoint or a preview: what comes to the host, and what goes to the
+# device from memory that is not pinned. The finite loss and gradient are two of the first kind, the sizes of lists that
+# our kernels make one each, and every look of the mesh's conjugate gradients one.
+WAITS = {
+    ("image", "analytic"): (2, 4),
+    ("gaussians", "analytic"): (3, 5),
+    ("gaussians", "embedded"): (3, 7),
+    ("nerf", "analytic"): (4, 6),
+    ("mesh", "analytic"): (9, 5),
+}
+
+
+@pytest.mark.parametrize(("scene", "prior"), WAITS)
+def test_a_step_waits_for_the_device_no_more_often_than_this(on_device, tmp_path, scene: str, prior: str) -> None:
+    _, steps, _ = on_device(runs.run, options(scene, "sds", **PRIORS[prior]), str(tmp_path))
+    waits = steps[2]
+    to_host = sum(count for (kind, _), count in waits.items() if kind.startswith(runs.COPIES))
+    most = WAITS[scene, prior]
+    assert to_host <= most[0], waits.most_common()
+    assert waits.total() - to_host <= most[1], waits.most_common()
 
 
 MODELS = ["sd", "sd-v", "sd-x0", "sdxl", "sd3", "sd3-without-t5", "flux", "flux-schnell", "pixart-alpha"]
