@@ -206,7 +206,7 @@ std::tuple<Tensor, Tensor> hash_encode_backward_cpu(Tensor points, Tensor table,
                                                     double /*largest*/) {
   const HashArguments a(points, table, resolutions, sizes);
   const Tensor upstream = checked(grad, "grad", FLOAT, {a.shape.points, a.width()}, a.table);
-  const Tensor grad_table = torch::stable::new_zeros(a.table, {a.entries, a.shape.features});
+  const Tensor grad_table = zeros({a.entries, a.shape.features}, FLOAT, a.table);
   const Tensor grad_points = empty({for_points ? a.shape.points : 0, 3}, FLOAT, a.table);
   const HashKernels& kernels = SDS3D_CHOSEN(HASH_KERNELS);
   torch::stable::parallel_for(0, a.shape.levels, 1, [&](int64_t begin, int64_t end) {

@@ -165,7 +165,7 @@ std::tuple<Tensor, Tensor> hash_encode_backward_cuda(Tensor points, Tensor table
                                                      bool deterministic, double largest) {
   const HashArguments a(points, table, resolutions, sizes);
   const Tensor upstream = checked(grad, "grad", FLOAT, {a.shape.points, a.width()}, a.table);
-  const Tensor grad_table = torch::stable::new_zeros(a.table, {a.entries, a.shape.features});
+  const Tensor grad_table = zeros({a.entries, a.shape.features}, FLOAT, a.table);
   const Tensor grad_points = empty({for_points ? a.shape.points : 0, 3}, FLOAT, a.table);
   const OnDevice on(a.table);
   const char* what = "hash_encode_backward";
@@ -173,7 +173,7 @@ std::tuple<Tensor, Tensor> hash_encode_backward_cuda(Tensor points, Tensor table
     require(a.shape.points < (int64_t(1) << 22),
             "hash_encode_backward: deterministic sums take fewer than 2^22 points");
     const double scale = largest > 0.0 ? std::exp2(40.0 - std::ceil(std::log2(largest))) : 1.0;
-    const Tensor sums = torch::stable::new_zeros(a.table, {a.entries, a.shape.features}, LONG);
+    const Tensor sums = zeros({a.entries, a.shape.features}, LONG, a.table);
     check(launch_hash_table_gradient_exact(a.shape, a.in.points, floats(upstream), scale, a.entries,
                                            data<int64_t>(sums), floats_out(grad_table), on.stream),
           what);

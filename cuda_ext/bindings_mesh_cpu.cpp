@@ -41,7 +41,7 @@ Tensor rasterize_triangles_backward_cpu(Tensor points, Tensor faces, Tensor face
   const Tensor seen = checked(face, "face", INT, {a.shape.views, a.shape.height, a.shape.width}, a.points);
   const Tensor grad =
       checked(grad_barycentric, "grad_barycentric", FLOAT, {a.shape.views, a.shape.height, a.shape.width, 3}, a.points);
-  const Tensor grad_points = torch::stable::new_zeros(a.points, {a.shape.views, a.shape.vertices, 3});
+  const Tensor grad_points = zeros({a.shape.views, a.shape.vertices, 3}, FLOAT, a.points);
   const auto backward = triangle_kernels().backward;
   torch::stable::parallel_for(0, a.shape.views, 1, [&](int64_t begin, int64_t end) {
     for (int64_t view = begin; view < end; ++view) {
@@ -68,10 +68,10 @@ std::tuple<Tensor, Tensor> interpolate_backward_cpu(Tensor attributes, Tensor fa
   const int64_t h = face.size(1), w = face.size(2);
   const Tensor upstream = checked(grad, "grad", FLOAT, {a.shape.views, h, w, a.shape.channels}, a.attributes);
   const Tensor none = empty({0}, FLOAT, a.attributes);
-  const Tensor grad_attributes =
-      !for_attributes  ? none
-      : a.shape.shared ? torch::stable::new_zeros(a.attributes, {a.shape.vertices, a.shape.channels})
-                       : torch::stable::new_zeros(a.attributes, {a.shape.views, a.shape.vertices, a.shape.channels});
+  const Tensor grad_attributes = !for_attributes ? none
+                                 : a.shape.shared
+                                     ? zeros({a.shape.vertices, a.shape.channels}, FLOAT, a.attributes)
+                                     : zeros({a.shape.views, a.shape.vertices, a.shape.channels}, FLOAT, a.attributes);
   const Tensor grad_barycentric = for_barycentric ? empty({a.shape.views, h, w, 3}, FLOAT, a.attributes) : none;
   const int64_t tasks = a.shape.shared && for_attributes ? 1 : std::max<int64_t>(a.shape.views, 1);
   const int64_t share = a.all_pixels() / tasks;
@@ -141,7 +141,7 @@ std::tuple<Tensor, Tensor> blend_outlines_backward_cpu(Tensor color, Tensor poin
       checked(grad, "grad", FLOAT, {a.views, a.color.size(1), a.color.size(2), a.shape.channels}, a.color);
   const Tensor none = empty({0}, FLOAT, a.color);
   const Tensor grad_color = for_color ? torch::stable::clone(upstream) : none;
-  const Tensor grad_points = for_points ? torch::stable::new_zeros(a.color, {a.views, a.shape.vertices, 3}) : none;
+  const Tensor grad_points = for_points ? zeros({a.views, a.shape.vertices, 3}, FLOAT, a.color) : none;
   for_each_view(a, [&](int64_t begin, int64_t end) {
     blend_outlines_backward(a.shape, a.in, floats(upstream), for_color ? floats_out(grad_color) : nullptr,
                             for_points ? floats_out(grad_points) : nullptr, begin, end);

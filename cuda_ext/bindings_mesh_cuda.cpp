@@ -15,12 +15,12 @@ struct Sums {
   Tensor values, whole, largest;
   ExactSums pointers;
 
-  Sums(std::vector<int64_t> shape, bool deterministic, const Tensor& like)
-      : values(torch::stable::new_zeros(like, shape)) {
+  Sums(std::initializer_list<int64_t> shape, bool deterministic, const Tensor& like)
+      : values(zeros(shape, FLOAT, like)) {
     pointers = {floats_out(values), nullptr, nullptr, values.numel()};
     if (!deterministic) return;
-    whole = torch::stable::new_zeros(like, shape, LONG);
-    largest = torch::stable::new_zeros(like, {1}, INT);
+    whole = zeros(shape, LONG, like);
+    largest = zeros({1}, INT, like);
     pointers.whole = data<unsigned long long>(whole);
     pointers.largest = data<unsigned>(largest);
   }
@@ -31,7 +31,7 @@ std::tuple<Tensor, Tensor, Tensor> rasterize_triangles_cuda(Tensor points, Tenso
   const TriangleArguments a(points, faces, height, width);
   const TriangleResults r(a);
   const OnDevice on(a.points);
-  const Tensor nearest = torch::stable::new_zeros(a.points, {a.shape.views, a.shape.height, a.shape.width}, LONG);
+  const Tensor nearest = zeros({a.shape.views, a.shape.height, a.shape.width}, LONG, a.points);
   check(launch_rasterize_triangles(a.shape, a.in, data<unsigned long long>(nearest), r.out, on.stream),
         "rasterize_triangles");
   return {r.face, r.barycentric, r.depth};

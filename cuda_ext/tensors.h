@@ -42,6 +42,31 @@ inline const char* dtype_name(ScalarType dtype) {
   }
 }
 
+inline int64_t dtype_bytes(ScalarType dtype) {
+  switch (dtype) {
+    case ScalarType::Double:
+    case ScalarType::Long:
+      return 8;
+    case ScalarType::Float:
+    case ScalarType::Int:
+      return 4;
+    default:
+      return 1;
+  }
+}
+
+// What `make` returns. The stable ABI drops the type and the text of what torch throws, so where memory is refused it
+// is said here, in the words that sds3d.errors.is_out_of_memory knows.
+template <class Make>
+Tensor allocated(int64_t bytes, Make make) {
+  try {
+    return make();
+  } catch (const std::exception& error) {
+    throw std::runtime_error("out of memory: you tried to allocate " + std::to_string(bytes) + " bytes; " +
+                             error.what());
+  }
+}
+
 // Throws unless `t` has dtype, shape and the device of `like`; returns it contiguous.
 inline Tensor checked(const Tensor& t, const char* name, ScalarType dtype, std::initializer_list<int64_t> shape,
                       const Tensor& like) {
@@ -58,15 +83,27 @@ inline Tensor checked(const Tensor& t, const char* name, ScalarType dtype, std::
     message << " ] on " << device_name(t);
     throw std::runtime_error(message.str());
   }
-  return torch::stable::contiguous(t);
+  return allocated(t.numel() * dtype_bytes(dtype), [&] { return torch::stable::contiguous(t); });
 }
 
 inline void require(bool condition, const char* message) {
   if (!condition) throw std::runtime_error(message);
 }
 
+inline int64_t bytes_of(std::initializer_list<int64_t> shape, ScalarType dtype) {
+  int64_t bytes = dtype_bytes(dtype);
+  for (int64_t size : shape) bytes *= size;
+  return bytes;
+}
+
 inline Tensor empty(std::initializer_list<int64_t> shape, ScalarType dtype, const Tensor& like) {
-  return torch::stable::new_empty(like, std::vector<int64_t>(shape), dtype);
+  return allocated(bytes_of(shape, dtype),
+                   [&] { return torch::stable::new_empty(like, std::vector<int64_t>(shape), dtype); });
+}
+
+inline Tensor zeros(std::initializer_list<int64_t> shape, ScalarType dtype, const Tensor& like) {
+  return allocated(bytes_of(shape, dtype),
+                   [&] { return torch::stable::new_zeros(like, std::vector<int64_t>(shape), dtype); });
 }
 
 inline const float* floats(const Tensor& t) { return static_cast<const float*>(t.const_data_ptr()); }

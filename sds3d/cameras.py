@@ -116,7 +116,8 @@ def pixel_directions(cameras: Cameras, samples: int = 1) -> Float[Tensor, "B R 3
     columns = (torch.arange(cameras.width * samples, dtype=like.dtype, device=like.device) + 0.5) / samples
     y, x = torch.meshgrid(rows, columns, indexing="ij")
     pixels = torch.stack([x, y, torch.ones_like(x)], dim=-1).reshape(-1, 3)
-    return pixels @ torch.linalg.inv(cameras.intrinsics).mT
+    inverse = torch.linalg.inv_ex(cameras.intrinsics)[0]  # always invertible: a check would wait for the device
+    return pixels @ inverse.mT
 
 
 def project(points: Float[Tensor, "V 3"], cameras: Cameras) -> Float[Tensor, "B V 3"]:

@@ -23,6 +23,16 @@ def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
+OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "you tried to allocate", "bad_alloc")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Of the device, or of this process: torch's own class, or what CUDA, cuBLAS, cuDNN, C++ and our operators say."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's; it is not imported here
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY)
+
+
 class ConfigError(Sds3dError):
     """A prompt, option, config key or input file that cannot be used.
 

@@ -41,8 +41,12 @@ class Cameras:
         return self.camera_to_world.shape[0]
 
     def to(self, device: torch.device | str) -> "Cameras":
-        """The same cameras with their tensors on `device`."""
-        return replace(self, **{name: getattr(self, name).to(device) for name in PER_VIEW})
+        """The same cameras with their tensors on `device`, in one copy: each would wait for it."""
+        tensors = [getattr(self, name) for name in PER_VIEW]
+        rows = [tensor.flatten(1) if tensor.dim() > 1 else tensor[:, None] for tensor in tensors]
+        parts = torch.cat(rows, dim=1).to(device).split([row.shape[1] for row in rows], dim=1)
+        moved = [part.reshape(tensor.shape).contiguous() for part, tensor in zip(parts, tensors, strict=True)]
+        return replace(self, **dict(zip(PER_VIEW, moved, strict=True)))
 
     def select(self, views: Int[Tensor, " V"]) -> "Cameras":
         """The cameras at these indices of the batch."""

@@ -33,6 +33,7 @@ SLOW = (
     "priors/embedded/test_training.py",
     "priors/hub/test_distilling.py",
     "reliability",
+    "strict_device",
     "sweeps",
     "training/test_recovery.py",
     "training/test_session.py",

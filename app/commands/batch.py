@@ -84,12 +84,10 @@ def batch(
         if note := sharing_note(number, gpus):
             say_note(note)
         return work(view, WorkerPool(queue, number, view.only, gpus=gpus), as_json)
-    from ..workers.ray_pool import RayWorkerPool, actor_count, connect
+    from ..workers.ray_pool import RayWorkerPool, actor_count, connect, gpu_share
 
     connect(ray)
-    share = gpus_per_worker
-    if share is None:
-        share = 1.0 if any(device.startswith("cuda") for device in devices) else 0.0
+    share = gpu_share(devices) if gpus_per_worker is None else gpus_per_worker
     return work(view, RayWorkerPool(queue, jobs or actor_count(share), view.only, share), as_json)
 
 

@@ -7,6 +7,7 @@ import argparse
 import importlib
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -58,6 +59,12 @@ def main() -> None:
         sys.exit(guarded(lambda: work(arguments, stop)))
 
 
+def die(error: Exception) -> None:
+    """End as a process that was killed: its pool then starts another one, which has the GPU again."""
+    print(f"this process has lost its GPU: {error}", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def work(arguments: argparse.Namespace, stop: Stopper) -> int:
     """All that can be taken; the exit code."""
     import torch
@@ -74,9 +81,12 @@ def work(arguments: argparse.Namespace, stop: Stopper) -> int:
         torch.set_num_threads(arguments.threads)
     only = None if arguments.only is None else Selection(arguments.only.read_text().split())
     worker = stop.worker = Worker(queue, only)
-    for job, event in worker.run(arguments.forever):
-        if arguments.json:
-            print(json.dumps({"job": job.name, **event.to_dict()}), flush=True)
+    try:
+        for job, event in worker.run(arguments.forever):
+            if arguments.json:
+                print(json.dumps({"job": job.name, **event.to_dict()}), flush=True)
+    except torch.AcceleratorError as error:
+        die(error)
     return INTERRUPTED if stop.called else DONE
 
 

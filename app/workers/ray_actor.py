@@ -16,6 +16,8 @@ from sds3d.jobs.worker import Outcome, Runner
 from sds3d.run.events import command_from_dict
 from sds3d.run.folder import RunFolder
 
+from .process import die
+
 
 class RayWorker:
     """One device's worth of work. Calls come from the driver, several at once: `send` while `run` is under way."""
@@ -45,14 +47,19 @@ class RayWorker:
         `run` is the run folder's path if this process shares it. If not, it is the run so far as `packed`, or None, and
         the run folder comes back packed.
         """
+        import torch
+
         config, told = RunConfig.restore(said, resolved), [command_from_dict(command) for command in commands]
         with tempfile.TemporaryDirectory(prefix="sds3d-ray-") as scratch:
             folder, outcome = RunFolder(run if isinstance(run, str) else Path(scratch) / "run"), Outcome("interrupted")
             if isinstance(run, bytes):
                 unpacked(run, folder.path)
             with suppress(RunBusy):  # somebody goes on with it by hand
-                for _ in self._runner.run(config, folder, told):
-                    pass
+                try:
+                    for _ in self._runner.run(config, folder, told):
+                        pass
+                except torch.AcceleratorError as error:
+                    die(error)
                 outcome = self._runner.outcome
             return {**asdict(outcome), "run": None if isinstance(run, str) else packed(folder.path)}
 

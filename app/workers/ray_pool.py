@@ -10,7 +10,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -81,6 +81,12 @@ def environment(changes: Mapping[str, str]) -> Iterator[None]:
         for name in changes:
             os.environ.pop(name, None)
         os.environ.update(before)
+
+
+def gpu_share(devices: Collection[str]) -> float:
+    """GPUs of each actor: one where jobs name CUDA, or leave the device open ("auto") to a cluster that has GPUs."""
+    has_gpus = require_ray().cluster_resources().get("GPU", 0) > 0
+    return 1.0 if any(device.startswith("cuda") or (device == "auto" and has_gpus) for device in devices) else 0.0
 
 
 def actor_count(gpus: float) -> int:

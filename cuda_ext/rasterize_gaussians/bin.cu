@@ -111,8 +111,10 @@ cudaError_t launch_list_hits(const RasterShape& shape, const float* depths, cons
                              const int64_t* offsets, int64_t capacity, const TileLists& lists, uint64_t* keys,
                              TileHit* hits, cudaStream_t stream) {
   const int64_t items = shape.views * shape.splats + 1;
-  const cudaError_t error = cudaMemsetAsync(keys, 0xff, capacity * sizeof(uint64_t), stream);
-  if (error != cudaSuccess) return error;
+  if (capacity > 0) {  // else there may be no memory to set
+    const cudaError_t error = cudaMemsetAsync(keys, 0xff, capacity * sizeof(uint64_t), stream);
+    if (error != cudaSuccess) return error;
+  }
   SDS3D_LAUNCH(list_hits_kernel, blocks_for(items), THREADS, stream, shape, depths, lists.splats, boxes, offsets,
                capacity, lists.record_offsets, keys, hits);
   return cudaGetLastError();

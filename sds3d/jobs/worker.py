@@ -6,8 +6,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 from sds3d.config import RunConfig, in_all_stages
-from sds3d.errors import CheckpointError, ConfigError, OutputError, RunBusy, Sds3dError
+from sds3d.errors import CheckpointError, ConfigError, OutputError, RunBusy, Sds3dError, is_out_of_memory
 from sds3d.jobs.processes import WorkerId, process_start
 from sds3d.jobs.queue import Job, Queue, Selection, changes_of, how_it_ended
 from sds3d.run.events import Change, Command, Event, FinishEarly, Finished, Pause, Resume, Stop
@@ -35,7 +37,8 @@ class Runner(Sessions):
         """Every event of a new run in `folder`, or of the one there as it goes on; `outcome` says how it ended.
 
         `commands` come before the first step. Errors caused by the config or the run are final; any other error lets
-        another worker retry. Raises OutputError, which the next run would meet too, and RunBusy.
+        another worker retry. Raises OutputError, which the next run would meet too, RunBusy, and torch.AcceleratorError
+        where the process has lost its GPU: after an illegal access every call fails.
         """
         try:
             session = self.open(config, folder, commands=commands)
@@ -51,6 +54,8 @@ class Runner(Sessions):
             self.outcome = Outcome("failed", one_line(error))
         except Exception as error:
             self.outcome = Outcome("crashed", one_line(f"unexpected {type(error).__name__}: {error}"))
+            if isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error):
+                raise
         finally:
             self._session = None
 
@@ -74,7 +79,8 @@ class Worker:
         """Every event of every job that this worker does; ends when all have ended or after `stop`.
 
         While others work on what is left it waits, because they may die; with `forever` also for jobs yet to come. A
-        job that fails does not stop the others. OutputError ends the worker: the next job would meet the same disk.
+        job that fails does not stop the others. OutputError and torch.AcceleratorError end the worker: the next job
+        would meet the same disk, or a GPU that this process has lost.
         """
         while not self._runner.stopped:
             job = self.queue.claim(self.id, self.only)
@@ -112,6 +118,9 @@ class Worker:
                 time.sleep(REST)
         except OutputError:
             self.queue.release(job)
+            raise
+        except torch.AcceleratorError:
+            settle(self.queue, job, self._runner.outcome)
             raise
         else:
             settle(self.queue, job, self._runner.outcome)

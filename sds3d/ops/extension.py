@@ -73,7 +73,7 @@ def use_compiled(device: torch.device, op: str) -> bool:
     if device.type == "cuda":
         if not info.cuda:
             message = f"{op} has no CUDA kernels here: {info.reason or 'sds3d._C was built without CUDA'}"
-            raise ExtensionUnavailable(message, f"build them with: {CUDA_BUILD_COMMAND}")
+            raise ExtensionUnavailable(message, f"build them with: {CUDA_BUILD_COMMAND}; or use device=cpu")
         return True
     if not compiled():
         warn_fallback(info.reason, BUILD_COMMAND)

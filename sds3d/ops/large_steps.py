@@ -10,6 +10,7 @@ from torch import Tensor
 
 CG_TOLERANCE = 1e-6  # of the residual, relative to the right side
 CG_STEPS = 1000
+CG_LOOK = 25  # steps between looks at the residual, each of which waits for the device
 
 
 def graph_laplacian(faces: Int[Tensor, "F 3"], vertices: int) -> csr_matrix:
@@ -78,7 +79,7 @@ def conjugate_gradients(
 ) -> Float[Tensor, "V K"]:
     """The solution for a symmetric positive matrix, column by column at once, preconditioned by its diagonal.
 
-    The device is looked at every 10 steps. RuntimeError if 1,000 steps do not reach the tolerance.
+    The device is looked at every CG_LOOK steps. RuntimeError if 1,000 steps do not reach the tolerance.
     """
     x = right / diagonal
     residual = right - matrix @ x
@@ -86,7 +87,7 @@ def conjugate_gradients(
     direction, inner = z, (residual * z).sum(0)
     limit = CG_TOLERANCE * right.norm(dim=0).clamp_min(1e-30)
     for step in range(CG_STEPS):
-        if step % 10 == 0 and bool((residual.norm(dim=0) <= limit).all()):
+        if step % CG_LOOK == 0 and step > 0 and bool((residual.norm(dim=0) <= limit).all()):
             return x
         image = matrix @ direction
         alpha = inner / (direction * image).sum(0).clamp_min(1e-30)

@@ -53,8 +53,10 @@ def interpolate(
 def _check_faces(faces: Tensor, vertices: int) -> None:
     if faces.dtype != torch.int32:
         raise TypeError(f"faces: expected int32, got {faces.dtype}")
-    if faces.numel() and not 0 <= int(faces.min()) <= int(faces.max()) < vertices:
-        raise IndexError(f"faces: expected indices in [0, {vertices}), got {int(faces.min())} to {int(faces.max())}")
+    if faces.numel():
+        low, high = torch.stack(faces.aminmax()).tolist()
+        if not 0 <= low <= high < vertices:
+            raise IndexError(f"faces: expected indices in [0, {vertices}), got {low} to {high}")
 
 
 def rasterize_triangles_reference(

@@ -20,6 +20,14 @@ Embeddings = Float[Tensor, "B N D"]
 Factors = Float[Tensor, "B 1 1 1"]  # alpha or sigma
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a GPU computes in bfloat16 itself: from Ampere on. Before, torch emulates it, slower than float32."""
+    if device.type != "cuda":
+        return False
+    with torch.cuda.device(device):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
 @runtime_checkable
 class Prior(Protocol):
     """A frozen 2D diffusion model, whatever it predicts, as eps_hat(x_t, t, y).

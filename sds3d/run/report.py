@@ -54,7 +54,7 @@ def build_report(
         "steps": steps,
         **({"stages": stages} if config.stages else {}),
         "parts": {key: getattr(own, key).name for key in ("scene", "prior", "guidance", "noise", "timesteps")},
-        "device": str(device),
+        **device_facts(device),
         "threads": torch.get_num_threads(),
         "versions": versions(),
         "seconds": spent,
@@ -77,6 +77,11 @@ def versions() -> dict[str, str]:
         with suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return versions
+
+
+def device_facts(device: torch.device) -> dict[str, str]:
+    """The device, and which GPU that is."""
+    return {"device": str(device)} | ({"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {})
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:

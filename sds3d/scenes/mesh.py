@@ -199,6 +199,10 @@ class Mesh(nn.Module):
         """What belongs to a topology."""
         self._steps = LargeSteps(self.faces, vertices, self.config.smoothness)
         self._edges = mesh_edges(self.faces)
+        edges = self._edges.long()
+        self._ends = torch.cat([edges[:, :2], edges[:, :2].flip(1)])  # each edge from both
+        self._degree = torch.bincount(self._ends[:, 0], minlength=vertices).clamp_min(1)
+        self._inner = edges[edges[:, 3] >= 0]
         if self.anchor is not None:
             ends = self.anchor[self._edges[:, :2].long(), :3]
             length = float((ends[:, 0] - ends[:, 1]).norm(dim=1).mean())
@@ -317,10 +321,8 @@ class Mesh(nn.Module):
         vertices, edges = out.aux.vertices, self._edges.long()
         length = (vertices[edges[:, 0]] - vertices[edges[:, 1]]).norm(dim=-1)
         mean = length.mean()
-        ends = torch.cat([edges[:, :2], edges[:, :2].flip(1)])
-        degree = torch.bincount(ends[:, 0], minlength=len(vertices)).clamp_min(1)
+        ends, degree, inner = self._ends, self._degree, self._inner
         around = torch.zeros_like(vertices).index_add(0, ends[:, 0], vertices.index_select(0, ends[:, 1]))
-        inner = edges[edges[:, 3] >= 0]
         normals = face_normals(vertices, self.faces)
         cosine = (normals.index_select(0, inner[:, 2]) * normals.index_select(0, inner[:, 3])).sum(-1)
         losses = {

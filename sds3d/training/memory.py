@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from sds3d.config.run_config import RunConfig
-from sds3d.errors import ConfigError, NumericsError, PriorUnavailable
+from sds3d.errors import ConfigError, NumericsError, PriorUnavailable, is_out_of_memory
+from sds3d.ops.extension import CUDA_BUILD_COMMAND, backend_info
 from sds3d.priors.base import MemoryModes, Prior
 from sds3d.scenes.particles import build_scene
 from sds3d.training.trainer import Trainer
@@ -62,7 +63,9 @@ def plan_memory(config: RunConfig, prior: MemoryModes, device: torch.device) -> 
         except PriorUnavailable as error:  # such as offloading a network whose weights a critic shares
             refused.append((mode, error.args[0], error.hint))
             continue
-        except torch.OutOfMemoryError:
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
             probes.append(Probe(mode, None, 0.0, fits=False))
             continue
         fits = peak is None or available is None or peak <= SHARE * available
@@ -123,9 +126,10 @@ def pixels_of_step(config: RunConfig) -> int:
 
 
 def find_device(name: str) -> torch.device:
-    """The device that a config names; "auto" is CUDA if there is any. ConfigError if this machine does not have it."""
+    """The device that a config names; "auto" is CUDA if there is any, and kernels for it. ConfigError if this machine
+    does not have it."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() and backend_info().cuda else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device = {name!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
@@ -134,6 +138,9 @@ def find_device(name: str) -> torch.device:
 
 def unused_gpu_warnings(name: str, device: torch.device) -> list[str]:
     """A warning if "auto" means the CPU on a machine with GPUs, unless CUDA_VISIBLE_DEVICES is empty on purpose."""
+    if name == "auto" and device.type == "cpu" and torch.cuda.is_available():
+        problem = backend_info().reason or "sds3d._C was built without CUDA"
+        return [f"this runs on the CPU although torch sees a GPU: {problem}; build its kernels: {CUDA_BUILD_COMMAND}"]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = len(list(GPUS.iterdir())) if GPUS.is_dir() else 0
     if name != "auto" or device.type != "cpu" or gpus == 0 or visible in ("", "-1"):

@@ -6,7 +6,7 @@ import torch
 
 from sds3d.cameras import orbit
 from sds3d.config import RunConfig
-from sds3d.errors import NumericsError, OutOfMemory, Sds3dError
+from sds3d.errors import NumericsError, OutOfMemory, Sds3dError, is_out_of_memory
 from sds3d.export.views import render_views
 from sds3d.priors.base import Prior
 from sds3d.run.checkpoint import Checkpoint
@@ -133,14 +133,6 @@ def diagnose(scene: Scene) -> str | None:
         color = ", ".join(f"{value:.2f}" for value in views.rgb.mean(axis=(0, 1, 2)))
         return f"the scene fills all its views with one colour ({color})"
     return None
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Of the device, or of this process."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    said = str(error)
-    return isinstance(error, RuntimeError) and ("you tried to allocate" in said or "bad_alloc" in said)
 
 
 def what_fits(config: RunConfig, prior: Prior, device: torch.device) -> str | None:

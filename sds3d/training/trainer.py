@@ -235,8 +235,9 @@ class Trainer:
         }
 
     def _check_finite(self, what: str, values: dict[str, Tensor], t: Float[Tensor, " B"]) -> None:
-        bad = [name for name, value in values.items() if not torch.isfinite(value)]
-        if bad:
+        finite = [torch.isfinite(value) for value in values.values()]
+        if finite and not torch.stack(finite).all():  # one look for all: each waits for the device
+            bad = [name for name, value in zip(values, finite, strict=True) if not value]
             self.optimizer.zero_grad(set_to_none=True)
             times = ", ".join(f"{time:.3f}" for time in t.tolist())
             raise NumericsError(

@@ -97,6 +97,22 @@ def test_one_that_diverges_fails_with_the_reason_and_one_that_crashes_is_tried_a
     assert second.attempts == 3
 
 
+def test_a_lost_gpu_ends_the_worker_and_gives_the_job_back(queue: Queue, small_config, monkeypatch) -> None:
+    """After an illegal access every later call of the process fails, and with it every later job."""
+
+    def lost(self):
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(Session, "run", lost)
+    for seed in range(2):
+        queue.add(small_config(seed=seed, steps=4))
+    with pytest.raises(torch.AcceleratorError):
+        list(Worker(queue).run())
+    first, second = queue.jobs()
+    assert (first.state, first.attempts, second.attempts) == ("queued", 1, 0)
+    assert "illegal memory access" in first.reason
+
+
 def test_a_full_disk_ends_the_worker_and_not_the_jobs(queue: Queue, small_config, monkeypatch) -> None:
     def full(self):
         raise OutputError("cannot write: no space left")

@@ -1,8 +1,11 @@
-"""Conversions between what networks predict."""
+"""Conversions between what networks predict, and what precision a GPU has."""
 
+from contextlib import nullcontext
+
+import pytest
 import torch
 
-from sds3d.priors.base import eps_from_sample, eps_from_v, sample_from_eps
+from sds3d.priors.base import eps_from_sample, eps_from_v, has_bfloat16, sample_from_eps
 
 
 def test_eps_v_and_sample_say_the_same() -> None:  # T15
@@ -16,3 +19,13 @@ def test_eps_v_and_sample_say_the_same() -> None:  # T15
     assert (alpha * x_t - sigma * v - x).abs().max() < 4e-15
     assert (sample_from_eps(eps, x_t, alpha, sigma) - x).abs().max() < 1e-13
     assert (eps_from_sample(x, x_t, alpha, sigma) - eps).abs().max() < 1e-13
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_bfloat16_only_where_the_gpu_has_it(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch says yes for older GPUs as well, on which it is emulated."""
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native)
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    assert has_bfloat16(cuda) == native
+    assert not has_bfloat16(cpu)

@@ -1,6 +1,6 @@
 import torch
 
-from sds3d.run.report import build_report, peak_memory, versions, view_metrics
+from sds3d.run.report import build_report, device_facts, peak_memory, versions, view_metrics
 
 
 def test_the_report_says_what_the_run_was(small_config) -> None:
@@ -24,6 +24,12 @@ def test_the_report_says_what_the_run_was(small_config) -> None:
     assert report["parts"]["guidance"] == "sds"
     assert 0 < report["metrics"]["coverage"] < 1
     assert "particles" not in report
+
+
+def test_it_says_which_gpu(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"card {device.index}")
+    assert device_facts(torch.device("cuda", 1)) == {"device": "cuda:1", "gpu": "card 1"}
+    assert device_facts(torch.device("cpu")) == {"device": "cpu"}
 
 
 def test_several_scenes_are_reported_each_and_how_different_they_are(small_config) -> None:

@@ -3,12 +3,14 @@
 import pytest
 import torch
 
-from sds3d.errors import ConfigError, PriorUnavailable
+from sds3d.errors import ConfigError, ExtensionUnavailable, PriorUnavailable
+from sds3d.ops import extension
+from sds3d.ops.extension import BackendInfo
 from sds3d.priors.analytic import AnalyticConfig, AnalyticPrior
 from sds3d.priors.base import MemoryModes
 from sds3d.run.events import Warned
 from sds3d.training import memory
-from sds3d.training.memory import GIB, SHARE, make_room, plan_memory
+from sds3d.training.memory import GIB, SHARE, find_device, make_room, plan_memory
 from sds3d.training.session import Session
 from tests.priors.hub.conftest import cache, model_folder  # noqa: F401
 
@@ -50,7 +52,13 @@ def eight_gib(monkeypatch):
 
 @pytest.mark.parametrize(
     ("sizes", "level"),
-    [([7, 4, 2, 1], 0), ([9, 4, 2, 1], 1), ([9, 8, 7.9, 7], 3), ([torch.OutOfMemoryError("no"), 9, 3, 1], 2)],
+    [
+        ([7, 4, 2, 1], 0),
+        ([9, 4, 2, 1], 1),
+        ([9, 8, 7.9, 7], 3),
+        ([torch.OutOfMemoryError("no"), 9, 3, 1], 2),
+        ([RuntimeError("out of memory: you tried to allocate 9 bytes"), 3, 1, 1], 1),  # what our operators say
+    ],
 )
 def test_the_first_mode_that_fits_is_chosen(small_config, sizes, level, monkeypatch):
     prior = Frugal()
@@ -229,6 +237,21 @@ def test_a_run_that_gets_out_of_memory_keeps_the_critics_weights_on_the_device(
     del trainer
     prior.set_memory_mode(4)  # no critic is left
     assert next(prior.network.parameters()).is_meta
+
+
+@pytest.mark.parametrize(("cuda", "expected"), [(True, "cuda"), (False, "cpu")])
+def test_auto_takes_no_gpu_that_there_are_no_kernels_for(cuda, expected, small_config, monkeypatch) -> None:
+    """A driver without a CUDA compiler is the usual case; the run ended in its first step."""
+    info = BackendInfo("avx2", cuda, "", "_C.so")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(memory, "backend_info", lambda: info)
+    assert find_device("auto").type == expected
+    if not cuda:
+        (warning,) = (text for text in Session(small_config(device="auto")).check() if "GPU" in text)
+        assert "torch sees a GPU: sds3d._C was built without CUDA; build" in warning
+        monkeypatch.setattr(extension, "backend_info", lambda: info)
+        with pytest.raises(ExtensionUnavailable, match="or use device=cpu"):
+            extension.use_compiled(torch.device("cuda"), "rasterize_gaussians")
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from sds3d import Session
-from sds3d.errors import NumericsError, OutOfMemory
+from sds3d.errors import NumericsError, OutOfMemory, is_out_of_memory
+from sds3d.ops.extension import compiled
 from sds3d.run.checkpoint import load_newest
 from sds3d.run.events import CheckpointSaved, Finished, StepDone, Stop, Warned
-from sds3d.training.recovery import MAX_SKIPPED, is_out_of_memory
+from sds3d.training.recovery import MAX_SKIPPED
 from sds3d.training.trainer import Trainer
 
 
@@ -239,6 +240,9 @@ def test_where_nothing_is_left_to_save_the_message_says_what_would_fit(
         (MemoryError(), True),
         (torch.OutOfMemoryError("x"), True),
         (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (torch.AcceleratorError("CUDA error: out of memory"), True),
+        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), False),
         (RuntimeError("shapes do not match"), False),
         (ValueError("you tried to allocate"), False),
     ],
@@ -247,7 +251,20 @@ def test_what_counts_as_out_of_memory(error: Exception, is_it: bool) -> None:
     assert is_out_of_memory(error) == is_it
 
 
-def test_torch_s_own_refusal_counts() -> None:
+def refused_by_torch() -> None:
+    torch.empty(1 << 60)
+
+
+def refused_in_an_operator_of_ours() -> None:
+    """Half a petabyte for the images of 131,072 views."""
+    points, faces = torch.zeros(1, 3, 3).expand(1 << 17, 3, 3), torch.zeros(1, 3, dtype=torch.int32)
+    torch.ops.sds3d.rasterize_triangles(points, faces, 1 << 14, 1 << 14)
+
+
+@pytest.mark.parametrize("refused", [refused_by_torch, refused_in_an_operator_of_ours])
+def test_a_refused_allocation_counts(refused: Callable[[], None]) -> None:
+    if refused is refused_in_an_operator_of_ours and not compiled():
+        pytest.skip("needs the compiled kernels")
     with pytest.raises(RuntimeError) as caught:
-        torch.empty(1 << 60)
+        refused()
     assert is_out_of_memory(caught.value)

@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from sds3d.atomic import atomic_folder
 from sds3d.errors import CheckpointError
+from sds3d.priors.base import has_bfloat16
 from sds3d.priors.embedded.captions import RADIUS
 from sds3d.priors.embedded.data import Batch, angle_cameras, chance_of, make_batch, random_backgrounds
 from sds3d.priors.embedded.network import (
@@ -86,7 +87,7 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(config.seed + 1)
         alphas = alphas_cumprod().to(device)
         self.alpha, self.sigma = alphas.sqrt(), (1.0 - alphas).sqrt()
-        self.half = device.type != "cpu" or _computes_in_bfloat16()
+        self.half = _computes_in_bfloat16() if device.type == "cpu" else has_bfloat16(device)
 
     def train(self, cooldown: int = 0) -> Iterator[dict[str, float]]:
         """Endless optimizer steps, one per item; with `cooldown` the learning rate falls to zero in that many steps."""

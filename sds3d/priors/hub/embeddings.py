@@ -6,8 +6,8 @@ The encoders (T5 and Gemma have billions of weights) are loaded only for texts t
 import hashlib
 import json
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -38,6 +38,7 @@ class TextReader:
     def __init__(self, local: LocalModel, adapters: Adapters, dtype: torch.dtype, device: torch.device) -> None:
         self._local, self._adapters, self._dtype, self._device = local, adapters, dtype, device
         self._fingerprint = fingerprint(local, adapters, dtype)
+        self.making_room: Callable[[], AbstractContextManager[None]] = nullcontext  # on the device, for the encoders
 
     def __call__(self, texts: Sequence[str]) -> Float[Tensor, "T N D"]:
         """One embedding for each text, on the device and in the encoders' precision."""
@@ -49,11 +50,12 @@ class TextReader:
 
     @torch.no_grad()
     def _read(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        family = self._local.family
-        pipeline = load_pipeline(self._local, family.encoders, self._dtype, self._device)
-        self._adapters.add_words(pipeline)
-        config = self._local.read_config(family.network)
-        embeddings = {text: family.embed(pipeline, text, config, self._device).cpu() for text in texts}
+        family, config = self._local.family, self._local.read_config(self._local.family.network)
+        with self.making_room():
+            pipeline = load_pipeline(self._local, family.encoders, self._dtype, self._device)
+            self._adapters.add_words(pipeline)
+            embeddings = {text: family.embed(pipeline, text, config, self._device).cpu() for text in texts}
+            del pipeline
         for text, embedding in embeddings.items():
             self._save(text, embedding)
         return embeddings

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from sds3d.errors import PriorUnavailable, first_line
+from sds3d.errors import OutOfMemory, PriorUnavailable, first_line, is_out_of_memory
 from sds3d.priors.hub.check_files import OURS, WEIGHTS, LocalModel, matching
 
 KINDS = {
@@ -22,13 +22,17 @@ NETWORK = ("diffusers", "ModelMixin")
 
 
 def load_component(local: LocalModel, name: str, dtype: torch.dtype, device: torch.device) -> Any:
-    """One network, tokenizer or scheduler, frozen and on the device; PriorUnavailable in one line if it fails."""
+    """One network, tokenizer or scheduler, frozen and on the device. In one line: OutOfMemory where it does not fit,
+    PriorUnavailable where it fails otherwise."""
     try:
         with _quiet():
             return _load(local, name, dtype, device)
     except PriorUnavailable:
         raise
     except Exception as error:  # diffusers, transformers, safetensors and tokenizers raise dozens of types
+        if is_out_of_memory(error):
+            problem = f"{local.folder / name} does not fit into the memory of {device}: {first_line(error)}"
+            raise OutOfMemory(problem, "use prior.dtype=bfloat16 or float16, a smaller model, or device=cpu") from error
         raise PriorUnavailable(
             f"cannot load {local.folder / name}: {first_line(error)}",
             "fetch the model again, or update diffusers and transformers",

@@ -1,6 +1,7 @@
 """A text-to-image model of diffusers as a prior, whatever its family: everything becomes (eps, alpha, sigma) here."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, Literal
 from weakref import WeakSet
 
@@ -12,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sds3d.errors import PriorUnavailable
 from sds3d.options import LocalFile
-from sds3d.priors.base import Embeddings, Factors, Images, Latents, MemoryModes, PriorConfig, Times
+from sds3d.priors.base import Embeddings, Factors, Images, Latents, MemoryModes, PriorConfig, Times, has_bfloat16
 from sds3d.priors.hub.adapters import Adapters
 from sds3d.priors.hub.check_files import LocalModel
 from sds3d.priors.hub.embeddings import TextReader
@@ -82,7 +83,7 @@ class DiffusersConfig(PriorConfig):
     def build(self, device: torch.device | str) -> "DiffusersPrior":
         """Find, check and load the model; PriorUnavailable says in one line what is wrong and what to do."""
         device, local = torch.device(device), self._find()
-        family, dtype = local.family, self._precision(local, device)
+        family, dtype = local.family, self._precision(local.family, device)
         adapters = Adapters(self.lora, self.words)
         adapters.check()
         names = [family.network, "scheduler", *(["vae"] if family.latent else [])]
@@ -102,14 +103,16 @@ class DiffusersConfig(PriorConfig):
             )
         return local
 
-    def _precision(self, local: LocalModel, device: torch.device) -> torch.dtype:
-        """Transformers were trained in bfloat16, and some of them overflow in float16."""
+    def _precision(self, family: Family, device: torch.device) -> torch.dtype:
+        """Transformers were trained in bfloat16, and some of them overflow in float16, which is all that older GPUs
+        compute fast."""
         if self.dtype != "auto":
             dtype: torch.dtype = getattr(torch, self.dtype)
             return dtype
         if device.type != "cuda":
             return torch.float32
-        return torch.bfloat16 if local.family.network == "transformer" else torch.float16
+        half = family.network == "transformer" and has_bfloat16(device)
+        return torch.bfloat16 if half else torch.float16
 
 
 class MultiViewConfig(DiffusersConfig):
@@ -150,6 +153,21 @@ class DiffusersPrior(MemoryModes):
         self._camera_slot = "class_embedding" if family.network == "unet" else CAMERA
         self._copies = WeakSet[nn.Module]()  # those that still learn on the network's weights
         self.set_memory_mode(0)
+        if isinstance(texts, TextReader):
+            texts.making_room = self._off_the_device
+
+    @contextmanager
+    def _off_the_device(self) -> Iterator[None]:
+        """Inside, the networks wait in main memory: text encoders may be as large as they are."""
+        networks = [network for network in (self.network, self.vae) if network is not None]
+        places = [next(network.parameters()).device for network in networks]
+        for network in networks:
+            network.to("cpu")
+        try:
+            yield
+        finally:
+            for network, place in zip(networks, places, strict=True):
+                network.to(place)
 
     def memory_modes(self) -> list[str]:
         """As configured; then fewer images per call; then the VAE in tiles; then the network offloaded.

@@ -49,7 +49,7 @@ class Zero123Config(DiffusersConfig):
         if self.lora or self.words:
             raise PriorUnavailable("prior.lora and prior.words do not go with prior.name = 'zero123'", "leave them out")
         device, local = torch.device(device), self._find()
-        dtype = self._precision(local, device)
+        dtype = self._precision(local.family, device)
         pipeline = load_pipeline(local, ("unet", "scheduler", "vae"), dtype, device)
         projection = load_component(local, "cc_projection", dtype, device)
         size = int(pipeline.unet.config.sample_size) * downscaling(pipeline.vae)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sds3d.errors import ConfigError
 from sds3d.jobs import Queue, Selection, Worker
@@ -212,6 +213,19 @@ def test_a_worker_of_a_page_that_has_nothing_to_do_loads_what_the_first_run_need
     assert process.work(options, process.Stopper()) == DONE
     assert imported == ([process.NETWORK] if loads else [])
     assert find_spec(process.NETWORK) is not None
+
+
+def test_a_process_that_lost_its_gpu_dies_so_that_another_takes_its_place(queue: Queue, monkeypatch) -> None:
+    def lost(self, forever):
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+        yield
+
+    killed: list[tuple[int, int]] = []
+    monkeypatch.setattr(Worker, "run", lost)
+    monkeypatch.setattr(process.os, "kill", lambda *arguments: killed.append(arguments))
+    options = argparse.Namespace(queue=queue.folder, attempts=3, forever=False, threads=None, only=None, json=False)
+    process.work(options, process.Stopper())
+    assert killed == [(os.getpid(), signal.SIGKILL)]  # a pool replaces those that end so: see above
 
 
 @pytest.mark.slow

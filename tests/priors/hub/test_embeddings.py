@@ -5,8 +5,9 @@ import shutil
 import pytest
 import torch
 
+from sds3d.errors import OutOfMemory
 from sds3d.priors import DiffusersConfig
-from sds3d.priors.hub import embeddings
+from sds3d.priors.hub import embeddings, loading
 from sds3d.priors.hub.loading import load_component
 from tests.priors.hub.tiny_models import MODELS
 
@@ -16,8 +17,6 @@ pytestmark = pytest.mark.xdist_group("hub")
 @pytest.fixture
 def loaded(monkeypatch) -> list[str]:
     """Names of the components that are loaded from now on."""
-    from sds3d.priors.hub import loading
-
     names: list[str] = []
 
     def load(found, name, dtype, device):
@@ -42,6 +41,39 @@ def test_the_second_run_with_the_same_prompt_loads_no_text_encoder(name, model_f
     assert torch.equal(first, second)
     assert loaded
     assert not any(part.startswith(("text_encoder", "tokenizer")) for part in loaded)
+
+
+def test_the_network_is_off_the_device_while_the_encoders_are_there(model_folder, monkeypatch):
+    """Together they may be too large: T5 is as large as half of FLUX.1."""
+    prior = build(model_folder("sd"))
+    moves = []
+    monkeypatch.setattr(type(prior.network), "to", lambda self, *place, **how: moves.append(("network", *place)))
+    monkeypatch.setattr(type(prior.vae), "to", lambda self, *place, **how: moves.append(("vae", *place)))
+    read = embeddings.load_pipeline
+
+    def loading(*arguments):
+        moves.append("encoders")
+        return read(*arguments)
+
+    monkeypatch.setattr(embeddings, "load_pipeline", loading)
+    prior.embed(["a red mug"])
+    cpu = torch.device("cpu")
+    assert moves == [("network", "cpu"), ("vae", "cpu"), "encoders", ("network", cpu), ("vae", cpu)]
+    prior.embed(["a red mug"])  # from the cache on disk
+    assert len(moves) == 5
+
+
+def test_a_network_that_does_not_fit_says_so(model_folder, monkeypatch):
+    """It read "fetch the model again"."""
+
+    def full(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nmore")
+
+    monkeypatch.setattr(loading, "_load", full)
+    with pytest.raises(
+        OutOfMemory, match=r"does not fit into the memory of cpu: CUDA out of.*9 GiB\. \(use prior\.dtype"
+    ):
+        build(model_folder("sd"))
 
 
 def test_only_what_is_new_is_read(model_folder, loaded, cache):

@@ -1,5 +1,7 @@
 """What the adapter adds around a family: precision, critics that train with VSD, forwards in half precision."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -58,13 +60,17 @@ def test_vsd_trains_the_critic_alone_and_saves_no_second_prior(name, model_folde
     assert image.grad.abs().sum() > 0
 
 
-def test_precision_is_by_device_and_network_unless_it_is_configured(model_folder):
-    unet, transformer = find_model(str(model_folder("sd"))), find_model(str(model_folder("sd3")))
+@pytest.mark.parametrize("has_bfloat16", [True, False])
+def test_precision_is_by_device_and_network_unless_it_is_configured(model_folder, monkeypatch, has_bfloat16):
+    """A GPU that only emulates bfloat16 is given float16."""
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: has_bfloat16)
+    unet, transformer = (find_model(str(model_folder(name))).family for name in ("sd", "sd3"))
     auto, fixed = DiffusersConfig(model="-"), DiffusersConfig(model="-", dtype="bfloat16")
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert auto._precision(unet, cpu) == torch.float32
     assert auto._precision(unet, cuda) == torch.float16
-    assert auto._precision(transformer, cuda) == torch.bfloat16
+    assert auto._precision(transformer, cuda) == (torch.bfloat16 if has_bfloat16 else torch.float16)
     assert fixed._precision(unet, cuda) == torch.bfloat16
 
 
