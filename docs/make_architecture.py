@@ -73,7 +73,10 @@ def draw() -> str:
 
     top = max(height(room) for room in ROOMS)
     place = {room: (MARGIN + x * COLUMN, MARGIN + (top - height(room)) * ROW) for room, (x, _, _) in ROOMS.items()}
-    wide, high = MARGIN * 2 + max(x for x, _, _ in ROOMS.values()) * COLUMN + BOX_WIDTH, MARGIN * 2 + top * ROW + BOX_HEIGHT
+    wide, high = (
+        MARGIN * 2 + max(x for x, _, _ in ROOMS.values()) * COLUMN + BOX_WIDTH,
+        MARGIN * 2 + top * ROW + BOX_HEIGHT,
+    )
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:g} {high:g}" '
         'font-family="sans-serif" font-size="12">',
