@@ -20,7 +20,8 @@ from .commands.export import export, info
 from .commands.generate import generate, render, resume
 from .commands.texture import refine, texture
 from .commands.ui import ui
-from .exit_codes import guarded
+from .exit_codes import FAILED, guarded, say_error
+from .terminal import lost_output, use_steady_streams
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,7 +38,10 @@ app.add_typer(recipes.app, name="recipes")
 
 def main() -> None:
     """The console script."""
-    sys.exit(invoke(sys.argv[1:]))
+    use_steady_streams()
+    code = invoke(sys.argv[1:])
+    problem = lost_output()
+    sys.exit(code if problem is None else say_error(f"cannot write to stdout: {problem}", code or FAILED))
 
 
 def invoke(arguments: list[str]) -> int:

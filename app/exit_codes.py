@@ -7,8 +7,12 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 75  # 75: stopped early with a checkpoint, `sds3d resume` goes on
+
+CRASH_FILE: dict[str, Any] = {"prefix": "sds3d-crash-", "suffix": ".txt", "delete": False}
+CRASH_FILE |= {"encoding": "utf-8", "errors": "backslashreplace"}
 
 
 def guarded(command: Callable[[], int | None]) -> int:
@@ -17,9 +21,6 @@ def guarded(command: Callable[[], int | None]) -> int:
         return command() or DONE
     except KeyboardInterrupt:
         return say_error("interrupted", 130)
-    except BrokenPipeError:  # the reader of our output went away, as `head` does; nobody is left to be told
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
     except Exception as error:
         if hasattr(error, "format_message"):  # what Typer raises for a wrong option; its class moved between versions
             message = error.format_message()  # empty after the help that a bare `sds3d` shows
@@ -53,7 +54,7 @@ def say_crash(error: Exception) -> int:
         traceback.print_exception(error)
         return say_error(line, FAILED)
     try:
-        with tempfile.NamedTemporaryFile("w", prefix="sds3d-crash-", suffix=".txt", delete=False) as file:
+        with tempfile.NamedTemporaryFile("w", **CRASH_FILE) as file:
             traceback.print_exception(error, file=file)
     except OSError:
         return say_error(f"{line} (say sds3d --debug ... to see where)", FAILED)

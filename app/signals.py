@@ -4,10 +4,11 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 WAIT_POLL = 0.05  # seconds
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # the last is what Slurm sends before it ends a job
+# What Slurm sends before it ends a job is SIGUSR1; SIGHUP says that the terminal or the connection is gone.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class Interruption:
@@ -26,8 +27,9 @@ class Interruption:
 
 @contextmanager
 def stopped_by_signals(stop: Callable[[], None] | None = None, second_ends: bool = True) -> Iterator[Interruption]:
-    """The first Ctrl-C, SIGTERM or SIGUSR1 inside is only noted, so that the step can be finished and saved; a second
-    one ends the process at once, unless `second_ends` is False: a worker gets them from its pool and from the system.
+    """The first Ctrl-C, SIGTERM, SIGUSR1 or SIGHUP inside is only noted, so that the step can be finished and saved; a
+    second one ends the process at once, unless `second_ends` is False: a worker gets them from its pool and from the
+    system. A SIGHUP that is ignored stays so: that is what nohup does.
 
     `stop` is called as well. It runs in the signal handler, between any two instructions of the program, so it may only
     assign: no lock, no print, no logging.
@@ -37,7 +39,10 @@ def stopped_by_signals(stop: Callable[[], None] | None = None, second_ends: bool
     def first(number: int, frame: object) -> None:
         if second_ends:
             restore()
-            os.write(2, b"stopping after this step; once more to stop at once\n")  # print() may not be entered twice
+            with suppress(OSError):  # the terminal may be gone
+                os.write(
+                    2, b"stopping after this step; once more to stop at once\n"
+                )  # print() may not be entered twice
         interruption.requested = True
         if stop is not None:
             stop()
@@ -46,7 +51,8 @@ def stopped_by_signals(stop: Callable[[], None] | None = None, second_ends: bool
         for name, handler in before.items():
             signal.signal(name, handler)
 
-    before = {name: signal.signal(name, first) for name in SIGNALS}
+    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
+    before = {name: signal.signal(name, first) for name in SIGNALS if name not in ignored}
     try:
         yield interruption
     finally:

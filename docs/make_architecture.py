@@ -32,6 +32,8 @@ ROOMS = {
     "cameras": (1.8, GREEN, "orbits, rays"),
     "ops": (0.0, GREEN, "compiled ops and references"),
     "atomic": (3.3, GREY, "files whole or absent"),
+    "text_files": (5.2, GREY, "lists that people wrote"),
+    "picture_files": (4.25, GREY, "pictures that people have"),
     "options": (1.1, GREY, "base of all options"),
     "types": (2.2, GREY, "Cameras, RenderOutput, ..."),
     "errors": (3.3, GREY, "what a person can mend"),
@@ -71,7 +73,10 @@ def draw() -> str:
 
     top = max(height(room) for room in ROOMS)
     place = {room: (MARGIN + x * COLUMN, MARGIN + (top - height(room)) * ROW) for room, (x, _, _) in ROOMS.items()}
-    wide, high = MARGIN * 2 + 3.3 * COLUMN + BOX_WIDTH, MARGIN * 2 + top * ROW + BOX_HEIGHT
+    wide, high = (
+        MARGIN * 2 + max(x for x, _, _ in ROOMS.values()) * COLUMN + BOX_WIDTH,
+        MARGIN * 2 + top * ROW + BOX_HEIGHT,
+    )
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:g} {high:g}" '
         'font-family="sans-serif" font-size="12">',

@@ -36,8 +36,8 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """`write_atomic` of a JSON value, indented for people."""
-    write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    """`write_atomic` of a JSON value, indented for people. Bytes of file names that are no UTF-8 are escaped."""
+    write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))
 
 
 def is_draft(path: Path) -> bool:

@@ -14,18 +14,22 @@ from sds3d.priors.base import Prior, PriorConfig, split_words
 from sds3d.types import Cameras, Conditioning
 
 MAX_LENGTH = 500
+BREAKS = str.maketrans("\u2028\u2029\x85", "   ")
 # Words that are neither things nor colours.
 SMALL_WORDS = {"a", "an", "the", "on", "of", "with", "and", "in", "at", "to", "under", "over"}
 VIEW_WORDS = ("front view", "side view", "back view", "overhead view")
 
 
 def check_text(text: str) -> str:
-    """The text without surrounding space; ValueError if it is too long or has control characters."""
-    text = text.strip()
+    """The text without surrounding space; ValueError if it is too long or has control characters.
+
+    The line breaks that only Unicode has, which come with text copied from pages, become spaces.
+    """
+    text = text.translate(BREAKS).strip()
     if len(text) > MAX_LENGTH:
         raise ValueError(f"{len(text)} characters are too many, at most {MAX_LENGTH} are allowed")
     for place, char in enumerate(text):
-        if unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"}:
+        if unicodedata.category(char) in {"Cc", "Cs"}:
             raise ValueError(f"character {place + 1} is a control character ({char!a})")
     return text
 

@@ -1,12 +1,9 @@
 """A reference image of the object: read from files, and compared with the render from its own camera."""
 
-from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
@@ -14,9 +11,10 @@ from torch.nn import functional
 from sds3d.cameras import orbit_cameras
 from sds3d.errors import ConfigError
 from sds3d.options import LocalFile, Options
+from sds3d.picture_files import Picture, read_picture
 from sds3d.types import Cameras, RenderOutput
 
-MAX_SIDE = 4096  # pixels
+FLAT = 1e-5  # of the whole range: less than one step of 16 bits
 FILE = Field(min_length=1, max_length=500)
 REFERENCE_WEIGHTS = {  # defaults of loss_weights: enough to outweigh the guidance in the reference view
     "reference_image": 6000.0,
@@ -55,25 +53,41 @@ class ReferenceImage:
     def __init__(self, config: ReferenceImageConfig, device: torch.device, size: int | None = None) -> None:
         """ConfigError, naming the option, for a file that is missing or unreadable, or if the object is not cut out."""
         size = size or config.size
-        image = read_image(config.path, "path")
+        image = read_picture(config.path, "reference_image.path", is_color=True)
+        alpha = image.pixels[3:]
         if config.mask is not None:
-            mask = read_image(config.mask, "mask")[:1]
-        elif image.shape[0] == 4 and image[3].min() < 0.5:
-            mask = image[3:]
+            mask = fitting(read_picture(config.mask, "reference_image.mask"), image, "mask")
+            mask = mask[3:] if len(mask) == 4 and mask[3].min() < 0.5 else mask[:1]  # what is transparent is not shown
+            mask = mask * alpha if len(alpha) else mask
+        elif len(alpha) and alpha.min() < 0.5:
+            mask = alpha
         else:
             raise ConfigError(
                 f"reference_image.path = {config.path!r} has no transparent background",
                 hint="cut the object out, or give reference_image.mask",
             )
-        self.mask = square(mask, size).to(device)  # [1, S, S]
-        if not 0.005 < float(self.mask.mean()) < 0.995:
+        covered = square(mask, size)  # [1, S, S]
+        if not 0.005 < float(covered.mean()) < 0.995:
             raise ConfigError(
-                f"reference_image.mask covers {float(self.mask.mean()):.1%} of the image", hint="white is the object"
+                f"reference_image.mask covers {float(covered.mean()):.1%} of the image", hint="white is the object"
             )
-        self.rgb = square(image[:3], size).to(device)
-        self.depth = square(read_image(config.depth, "depth")[:1], size).to(device) if config.depth else None
-        normal = square(read_image(config.normal, "normal")[:3], size).to(device) if config.normal else None
-        self.normal = None if normal is None else functional.normalize(2.0 * normal - 1.0, dim=0)
+        self.mask = covered.to(device)
+        self.rgb = _of_object(image.pixels[:3], mask, size).to(device)
+        self.depth, self.normal = None, None
+        if config.depth is not None:
+            depth = fitting(read_picture(config.depth, "reference_image.depth", any_scale=True), image, "depth")[:1]
+            if not depth[:, mask[0] > 0.5].isfinite().all():
+                raise ConfigError("reference_image.depth has pixels of the object that are no numbers")
+            self.depth = _of_object(depth.nan_to_num(0.0, 0.0, 0.0), mask, size).to(device)
+            inside = self.depth[self.mask > 0.5]
+            if inside.numel() and float(inside.max() - inside.min()) < FLAT:
+                raise ConfigError(
+                    f"reference_image.depth = {config.depth!r} is the same all over the object",
+                    hint="a depth map has nearer and farther places; leave it out, or make it anew",
+                )
+        if config.normal is not None:
+            normal = fitting(read_picture(config.normal, "reference_image.normal"), image, "normal")[:3]
+            self.normal = functional.normalize(2.0 * _of_object(normal, mask, size).to(device) - 1.0, dim=0)
         self.cameras = config.cameras(size).to(device)
 
     def over(self, background: Float[Tensor, "3"]) -> Float[Tensor, "3 S S"]:
@@ -109,44 +123,30 @@ def correlation(a: Float[Tensor, " N"], b: Float[Tensor, " N"]) -> Float[Tensor,
     return (a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-8)
 
 
-def read_image(name: str, option: str) -> Float[Tensor, "C H W"]:
-    """A PNG, JPEG or WebP as 3 or 4 channels in [0, 1]; ConfigError names the option if it is none.
-
-    Grey images with 16 bits keep all of them. Pillow reads colours of 16 bits as their upper 8.
-    """
-    path = Path(name).expanduser()
-    if not path.is_file():
-        raise ConfigError(f"reference_image.{option}: there is no file {name}")
-    try:
-        with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
-            if max(image.size) > MAX_SIDE:
-                raise ConfigError(
-                    f"reference_image.{option}: {name} is {image.size[0]} x {image.size[1]} pixels",
-                    hint=f"at most {MAX_SIDE} on a side",
-                )
-            pixels = _channels(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ConfigError(f"reference_image.{option}: {name} is no PNG, JPEG or WebP: {error}") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+def fitting(map_of_it: Picture, image: Picture, option: str) -> Float[Tensor, "C H W"]:
+    """The pixels of a mask or map, scaled to those of the image; ConfigError where it is of another shape."""
+    (width, height), (own_width, own_height) = image.size, map_of_it.size
+    # either side as rounded by a program that scaled the other
+    off = min(abs(own_height - own_width * height / width), abs(own_width - own_height * width / height))
+    if off > 1.0:
+        raise ConfigError(
+            f"reference_image.{option} is {own_width} x {own_height} pixels, the picture {width} x {height}",
+            hint="it has to show the same as the picture, at any scale",
+        )
+    if map_of_it.pixels.shape[1:] == image.pixels.shape[1:]:
+        return map_of_it.pixels
+    return functional.interpolate(map_of_it.pixels[None], image.pixels.shape[1:], mode="bilinear", antialias=True)[0]
 
 
-def _channels(image: Image.Image) -> np.ndarray:
-    """[H, W, 3 or 4] in [0, 1]; transparency of any kind is the fourth channel."""
-    transparent = image.info.get("transparency")
-    if not image.mode.startswith("I"):
-        mode = "RGBA" if "A" in image.mode or transparent is not None else "RGB"
-        return np.asarray(image.convert(mode)).astype(np.float32) / np.float32(255.0)
-    grey = np.asarray(image)  # 16 bits: `convert` would cut them off at 255
-    channels = [grey / np.float32(65535.0)] * 3
-    if transparent is not None:  # one grey value stands for transparency
-        channels.append(grey != transparent)
-    return np.stack(channels, axis=-1).astype(np.float32)
+def _of_object(values: Float[Tensor, "C H W"], mask: Float[Tensor, "1 H W"], size: int) -> Float[Tensor, "C S S"]:
+    """Resized as `square` does, each pixel by as much of it as is the object: what is around it has no part in it."""
+    return square(values * mask, size) / square(mask, size).clamp_min(1e-6)
 
 
 def square(image: Float[Tensor, "C H W"], size: int) -> Float[Tensor, "C S S"]:
-    """The image resized to size x size; one that is not square is first padded with its edge's colours, not cropped."""
+    """The image resized to size x size; one that is not square is first padded with zeros, not cropped."""
     _, height, width = image.shape
     side = max(height, width)
     left, top = (side - width) // 2, (side - height) // 2
-    padded = functional.pad(image[None], (left, side - width - left, top, side - height - top), mode="replicate")
+    padded = functional.pad(image[None], (left, side - width - left, top, side - height - top))
     return functional.interpolate(padded, size=(size, size), mode="bilinear", antialias=True)[0]

@@ -12,7 +12,7 @@ APP = sorted((ROOT / "app").rglob("*.py"))
 
 # Bottom to top, folders of sds3d/ (and flat modules): each imports from the rows below its own, and from itself.
 LAYERS = [
-    {"types", "errors", "options", "atomic"},
+    {"types", "errors", "options", "atomic", "text_files", "picture_files"},
     {"ops"},
     {"cameras", "prompts", "reference_image", "mesh_files", "scenes", "priors"},
     {"guidance"},
@@ -29,6 +29,8 @@ LAYERS = [
 SIDEWAYS = {  # the few arrows within a row
     ("types", "errors"),
     ("atomic", "errors"),
+    ("text_files", "errors"),
+    ("picture_files", "errors"),
     ("reference_image", "cameras"),
     ("scenes", "mesh_files"),
     ("scenes", "cameras"),  # rays through pixels

@@ -32,7 +32,7 @@ def test_any_script_is_welcome(text: str) -> None:
     assert check_prompt(text) == text
 
 
-@pytest.mark.parametrize("text", ["a\x00b", "a\nb", "a\x1b[31mb", "a\x7fb", "a\ud800b", "a\u2028b", "x" * 501])
+@pytest.mark.parametrize("text", ["a\x00b", "a\nb", "a\x1b[31mb", "a\x7fb", "a\ud800b", "x" * 501])
 def test_control_characters_and_long_texts_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"control character|characters are too many"):
         check_text(text)

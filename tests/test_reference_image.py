@@ -7,12 +7,13 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 from sds3d.cameras import orbit_cameras
 from sds3d.config.run_config import load_config
 from sds3d.errors import ConfigError
-from sds3d.reference_image import ReferenceImage, ReferenceImageConfig, correlation, read_image
+from sds3d.picture_files import read_picture
+from sds3d.reference_image import ReferenceImage, ReferenceImageConfig, correlation
 from sds3d.training.trainer import Trainer
 from sds3d.types import RenderOutput
 
@@ -111,7 +112,7 @@ GREY_16 = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
 
 def test_a_depth_file_keeps_its_sixteen_bits(tmp_path):
     Image.fromarray(GREY_16).save(tmp_path / "depth.png")
-    depth = read_image(str(tmp_path / "depth.png"), "depth")
+    depth = read_picture(str(tmp_path / "depth.png"), "depth").pixels
     assert depth.shape == (3, 64, 64)
     np.testing.assert_allclose(depth[0].numpy(), GREY_16 / 65535.0, atol=1e-6)
     assert len(depth[0].unique()) == 64 * 64
@@ -162,7 +163,7 @@ def png_of_rgb_16(path, pixels):
 )
 def test_every_kind_of_file_is_read_to_the_same_values(tmp_path, name):
     grey = files_of_one_ramp(tmp_path)
-    image = read_image(str(tmp_path / name), "path")
+    image = read_picture(str(tmp_path / name), "path").pixels
     transparent = name.startswith("transparent")
     assert len(image) == (4 if transparent else 3)
     np.testing.assert_allclose(image[:3].numpy(), np.stack([grey] * 3), atol=0.5 / 255)
@@ -198,29 +199,189 @@ def bad_files(tmp_path):
     cut = tmp_path / "cut.png"
     save(*good)
     cut.write_bytes(good[0].read_bytes()[:60])
-    huge = tmp_path / "huge.png"
-    Image.new("RGBA", (4097, 8)).save(huge)
-    gif = tmp_path / "moving.gif"
-    Image.new("RGB", (8, 8)).save(gif)
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "moving.webp", save_all=True, append_images=frames[1:])
+    for name, data in {
+        "empty.jpg": b"",
+        "heic.jpg": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+        "photoshop.png": b"8BPS\0\1",
+        "page.png": b"\xef\xbb\xbf<!DOCTYPE html><html></html>",
+        "drawing.png": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    }.items():
+        (tmp_path / name).write_bytes(data)
+    Image.new("F", (8, 8)).save(tmp_path / "real.tif")
+    Image.new("LAB", (8, 8)).save(tmp_path / "lab.tif")
     return {
         "absent": ("nowhere.png", "there is no file nowhere.png"),
         "opaque": (opaque, "no transparent background"),
         "empty": (empty, "covers 0.0%"),
-        "text": (str(tmp_path / "text.png"), "is no PNG"),
-        "cut": (str(cut), "is no PNG"),
-        "huge": (str(huge), "4097 x 8 pixels"),
-        "gif": (str(gif), "is no PNG"),
+        "text": (str(tmp_path / "text.png"), "is no picture of a known kind"),
+        "cut": (str(cut), "is damaged"),
+        "moving gif": (str(tmp_path / "moving.gif"), "is moving, or holds several: 2 pictures"),
+        "moving webp": (str(tmp_path / "moving.webp"), "is moving, or holds several: 2 pictures"),
         "folder": (str(tmp_path), "there is no file"),
+        "no bytes": (str(tmp_path / "empty.jpg"), "is an empty file"),
+        "heic": (str(tmp_path / "heic.jpg"), "is a HEIC picture"),
+        "photoshop": (str(tmp_path / "photoshop.png"), "is a Photoshop file"),
+        "page": (str(tmp_path / "page.png"), "is a web page"),
+        "drawing": (str(tmp_path / "drawing.png"), "is an SVG drawing"),
+        "32 bits": (str(tmp_path / "real.tif"), "has numbers of 32 bits"),
+        "lab": (str(tmp_path / "lab.tif"), "has pixels of the kind LAB"),
     }
 
 
-@pytest.mark.parametrize("kind", ["absent", "opaque", "empty", "text", "cut", "huge", "gif", "folder"])
+KINDS = ("absent", "opaque", "empty", "text", "cut", "moving gif", "moving webp", "folder", "no bytes", "heic")
+KINDS += ("photoshop", "page", "drawing", "32 bits", "lab")
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_what_cannot_be_used_is_one_line_that_names_the_option(tmp_path, kind):
     name, message = bad_files(tmp_path)[kind]
     with pytest.raises(ConfigError, match=message) as caught:
         ReferenceImage(ReferenceImageConfig(path=name), CPU)
     assert "reference_image." in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert str(caught.value).count(name) <= 1
+
+
+def test_a_picture_with_too_many_pixels_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    for size in ((40, 40), (80, 80)):  # Pillow warns of the first and refuses the second
+        Image.new("RGB", size).save(tmp_path / "large.png")
+        with pytest.raises(ConfigError, match=r"large\.png is too large"):
+            read_picture(str(tmp_path / "large.png"), "reference_image.path")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "I;16", "P", "L"])
+def test_a_large_picture_is_reduced_on_reading(tmp_path, mode, monkeypatch):
+    monkeypatch.setattr("sds3d.picture_files.MOST_SIDE", 32)
+    ramp = np.tile(np.linspace(0, 255, 96).astype(np.uint8), (48, 1))
+    image = Image.fromarray(ramp).convert(mode) if mode != "I;16" else Image.fromarray(ramp.astype(np.uint16) * 257)
+    for name in ["a.png", "a.tif", *(["a.jpg"] if mode in ("RGB", "L") else [])]:
+        image.save(tmp_path / name)
+        picture = read_picture(str(tmp_path / name), "path")
+        assert picture.size == (96, 48)
+        assert picture.pixels.shape[1:] == (16, 32)
+        np.testing.assert_allclose(picture.pixels[0, 8], np.linspace(0.01, 0.99, 32), atol=0.03)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.tif", "a.avif"])
+@pytest.mark.parametrize("option", ["path", "mask", "depth", "normal"])
+def test_pictures_and_maps_are_turned_as_their_metadata_say(tmp_path, name, option):
+    """Taken with the phone on its side: the file has the top of the object at its left."""
+    top_left = np.zeros((40, 80, 3), np.uint8)
+    top_left[:, :20] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter to the right
+    Image.fromarray(top_left).save(tmp_path / name, exif=exif)
+    picture = read_picture(str(tmp_path / name), option)
+    assert picture.size == (40, 80)
+    assert picture.pixels.shape[1:] == (80, 40)
+    assert picture.pixels[:, 2:18].min() > 0.9
+    assert picture.pixels[:, 25:].max() < 0.1
+
+
+@pytest.mark.parametrize(
+    "name", ["cmyk.jpg", "cmyk.tif", "one-bit.png", "one-bit.tif", "grey.bmp", "palette.gif", "ramp.avif"]
+)
+def test_modes_and_formats_of_other_programs(tmp_path, name):
+    grey = Image.fromarray(np.tile(np.where(np.arange(16) < 8, 0, 255).astype(np.uint8), (16, 1)))
+    mode = {"cmyk": "CMYK", "one-bit": "1", "palette": "P"}.get(name.split(".")[0], "L")
+    grey.convert("RGB").convert(mode).save(tmp_path / name)
+    image = read_picture(str(tmp_path / name), "path").pixels
+    assert image.shape == (3, 16, 16)
+    assert image[..., :7].max() < 0.1
+    assert image[..., 9:].min() > 0.9
+
+
+def test_colours_are_those_that_the_profile_means(tmp_path):
+    """A profile that turns the channels round would be seen at once; linear light is what many renderers write."""
+    lab, swapped = ImageCms.createProfile("LAB"), Image.new("RGB", (8, 8), (200, 40, 40))
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    swapped.save(tmp_path / "srgb.png", icc_profile=srgb.tobytes())
+    swapped.save(tmp_path / "unfit.png", icc_profile=ImageCms.ImageCmsProfile(lab).tobytes())
+    swapped.save(tmp_path / "damaged.png", icc_profile=b"nothing")
+    wide = bytearray(srgb.tobytes())  # the same with the columns of red and blue exchanged
+    red, blue = wide.find(b"rXYZ"), wide.find(b"bXYZ")
+    wide[red : red + 4], wide[blue : blue + 4] = b"bXYZ", b"rXYZ"
+    swapped.save(tmp_path / "exchanged.jpg", icc_profile=bytes(wide), quality=100)
+    read = {path.name: read_picture(str(path), "path", is_color=True).pixels[:, 4, 4] for path in tmp_path.iterdir()}
+    for name in ("srgb.png", "unfit.png", "damaged.png"):
+        torch.testing.assert_close(read[name], T([200.0, 40.0, 40.0]) / 255, atol=0.01, rtol=0)
+    torch.testing.assert_close(read["exchanged.jpg"], T([40.0, 40.0, 200.0]) / 255, atol=0.02, rtol=0)
+    as_map = read_picture(str(tmp_path / "exchanged.jpg"), "depth").pixels[:, 4, 4]
+    torch.testing.assert_close(as_map, T([200.0, 40.0, 40.0]) / 255, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("around", [0.0, 1.0])
+def test_what_is_around_the_object_has_no_part_in_its_colour_depth_or_normals(tmp_path, around):
+    """As rembg and GIMP write it: transparent black. The object has one colour, to its very rim."""
+    inside = disc(96)[..., 3:]
+    colors = 0.9 * inside + around * (1 - inside)
+    ramp = torch.linspace(0.4, 0.6, 96).expand(96, 96)[..., None]
+    path = save(tmp_path / "cut.png", torch.cat([colors.expand(-1, -1, 3), inside], dim=-1))
+    depth = save(tmp_path / "depth.png", (ramp * inside + around * (1 - inside)).expand(-1, -1, 3), "RGB")
+    normal = save(tmp_path / "normal.png", T([0.5, 0.5, 1.0]) * inside + around * (1 - inside), "RGB")
+    image = ReferenceImage(ReferenceImageConfig(path=path, depth=depth, normal=normal, size=20), CPU)
+    seen = image.mask[0] > 0.02
+    assert (image.mask[0] < 0.98)[seen].any()
+    assert (image.rgb[:, seen] - 0.9).abs().max() < 0.01
+    assert image.depth[:, seen].min() > 0.38
+    assert image.depth[:, seen].max() < 0.62
+    assert image.normal[2, seen].min() > 0.99
+    over = image.over(T([0.9, 0.9, 0.9]))
+    assert (over - 0.9).abs().max() < 0.01  # as zero123 is shown it, over another colour
+
+
+def test_an_object_that_touches_the_edge_of_its_picture_ends_there(tmp_path):
+    """A tight crop is padded with nothing, not with what its edge shows."""
+    path = save(tmp_path / "tight.png", torch.ones(20, 60, 4) * T([1, 1, 1, 1.0]))
+    image = ReferenceImage(ReferenceImageConfig(path=path, mask=path, size=60), CPU)
+    assert image.mask[0, 20:40].min() > 0.99
+    assert image.mask[0, :19].max() == 0.0
+
+
+@pytest.mark.parametrize("option", ["mask", "depth", "normal"])
+def test_a_map_of_another_shape_is_refused_with_both_sizes_and_one_of_another_scale_fits(tmp_path, option):
+    wide = torch.zeros(60, 40, 4)
+    wide[10:50, 10:30] = 1.0
+    path = save(tmp_path / "picture.png", wide)
+    ramp = torch.linspace(0, 1, 40).expand(60, 40)
+    shown = torch.stack([wide[..., 3] if option == "mask" else ramp] * 3, dim=-1)
+    whole = Image.open(save(tmp_path / "map.png", shown, "RGB"))
+    for size in ((40, 60), (80, 120), (20, 30), (27, 40), (133, 200)):  # the last two rounded
+        whole.resize(size).save(tmp_path / "map.png")
+        image = ReferenceImage(ReferenceImageConfig(path=path, size=64, **{option: str(tmp_path / "map.png")}), CPU)
+        assert 0.1 < float(image.mask.mean()) < 0.4
+    for size in ((51, 51), (60, 40), (40, 56)):
+        whole.resize(size).save(tmp_path / "map.png")
+        message = rf"reference_image.{option} is {size[0]} x {size[1]} pixels, the picture 40 x 60"
+        with pytest.raises(ConfigError, match=message):
+            ReferenceImage(ReferenceImageConfig(path=path, **{option: str(tmp_path / "map.png")}), CPU)
+
+
+@pytest.mark.parametrize("kind", ["8 bits", "16 bits", "real numbers", "white"])
+def test_a_depth_that_is_the_same_all_over_the_object_is_refused(tmp_path, path, kind):
+    outside = np.linspace(0, 1, 64)[None].repeat(64, 0)
+    values = np.where(disc()[..., 3].numpy() > 0.5, 1.0 if kind == "white" else 0.4, outside)
+    kinds = {"16 bits": (values * 65535).astype(np.uint16), "real numbers": values.astype(np.float32)}
+    depth = tmp_path / ("depth.tif" if kind == "real numbers" else "depth.png")
+    Image.fromarray(kinds.get(kind, (values * 255).astype(np.uint8))).save(depth)
+    with pytest.raises(ConfigError, match=r"reference_image.depth = .* is the same all over the object"):
+        ReferenceImage(ReferenceImageConfig(path=path, depth=str(depth), size=32), CPU)
+
+
+def test_depth_in_metres_is_read_whatever_is_around_the_object(tmp_path, path):
+    ramp = np.linspace(2.0, 3.0, 64)[None].repeat(64, 0).astype(np.float32)
+    for around in (np.inf, np.nan, 1000.0):
+        Image.fromarray(np.where(disc()[..., 3].numpy() > 0.5, ramp, np.float32(around))).save(tmp_path / "depth.tif")
+        image = ReferenceImage(ReferenceImageConfig(path=path, depth=str(tmp_path / "depth.tif"), size=64), CPU)
+        inside = image.mask[0] > 0.5
+        assert correlation(image.depth[0][inside], T(ramp)[inside]) > 0.999
+    Image.fromarray(np.full((64, 64), np.nan, np.float32)).save(tmp_path / "depth.tif")
+    with pytest.raises(ConfigError, match="no numbers"):
+        ReferenceImage(ReferenceImageConfig(path=path, depth=str(tmp_path / "depth.tif"), size=64), CPU)
 
 
 def test_a_mask_stands_for_transparency(tmp_path):

@@ -11,6 +11,7 @@ from sds3d.config import PARTS, RunConfig, load_config, local_files
 from sds3d.errors import ConfigError
 from sds3d.options import Options
 from sds3d.priors import PRIORS, PriorConfig
+from sds3d.text_files import numbered_lines
 
 from . import fragments
 
@@ -110,10 +111,10 @@ def config_of(fields: Mapping[str, Any], more: str | None) -> RunConfig:
     """
     options = {key: value for key, value in fields.items() if value is not None and value != ""}
     preset = options.pop("preset", None)
-    for line in filter(str.strip, (more or "").splitlines()):
+    for _, line in numbered_lines(more or ""):
         key, equals, value = line.partition("=")
         if not (key.strip() and equals):
-            raise ConfigError(f"further options: {line.strip()[:60]!r} is not KEY=VALUE", field="more")
+            raise ConfigError(f"further options: {line[:60]!r} is not KEY=VALUE", field="more")
         options[key.strip()] = value.strip()
     if "prompt" not in options:
         raise ConfigError("prompt is empty", "say what to make", "prompt")

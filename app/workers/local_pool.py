@@ -57,7 +57,7 @@ class WorkerPool:
     def start(self) -> None:
         """Start the workers, and a thread that replaces those that die."""
         if self._only is not None:
-            self._names.write_text("\n".join(self._only.names))
+            self._names.write_text("\n".join(self._only.names), "utf-8")
         for place in self._places:
             self._start(place)
         self._thread.start()

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..exit_codes import DONE, INTERRUPTED, guarded
 from ..signals import stopped_by_signals
+from ..terminal import use_steady_streams
 
 ORPHAN_POLL = 0.5  # seconds
 PREVIEW_SECONDS = 1.1  # with the time until the page's stream looks: a new picture within two seconds
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--parent", type=int, help="save and end when this process, which started this one, has ended")
     parser.add_argument("--json", action="store_true", help="one JSON object a line on stdout for each event")
     arguments = parser.parse_args()
+    use_steady_streams()
     stop = Stopper()
     if arguments.parent is not None:  # now, before torch is loaded: it may end meanwhile, or has ended already
         threading.Thread(target=stop.watch, args=(arguments.parent,), daemon=True).start()
@@ -79,7 +81,7 @@ def work(arguments: argparse.Namespace, stop: Stopper) -> int:
             importlib.import_module(NETWORK)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    only = None if arguments.only is None else Selection(arguments.only.read_text().split())
+    only = None if arguments.only is None else Selection(arguments.only.read_text("utf-8").split())
     worker = stop.worker = Worker(queue, only)
     try:
         for job, event in worker.run(arguments.forever):

@@ -26,6 +26,7 @@ from sds3d.prompts import ViewPrompting, check_prompt, check_text
 from sds3d.reference_image import REFERENCE_WEIGHTS, ReferenceImageConfig
 from sds3d.scenes import GaussiansConfig, SceneConfig
 from sds3d.scenes.optimizer import OptimConfig
+from sds3d.text_files import read_text
 
 PRESETS: dict[str, dict[str, Any]] = {  # named starting points: what is not named keeps its default
     "draft": {"steps": 250, "preview_every": 50},
@@ -546,12 +547,9 @@ def _with(table: Mapping[str, Any], fact: str) -> str:
 
 def read_json_object(path: Path) -> dict[str, Any]:
     """The JSON object in a small text file; ConfigError where it is anything else."""
+    text = read_text(path, MAX_FILE_BYTES, "a config file")
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ConfigError(f"{path} has more than {MAX_FILE_BYTES} bytes: not a config file")
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+        data = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid JSON: {str(error) or 'nested too deeply'}") from error
     if not isinstance(data, dict):

@@ -1,9 +1,8 @@
 """Lists of what to make: a text file of prompts, or a table of options, as configs that are checked before any runs."""
 
-import csv
-import io
 import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,10 @@ import yaml
 
 from sds3d.config.run_config import RunConfig, load_config
 from sds3d.errors import ConfigError
+from sds3d.text_files import numbered_lines, read_table, read_text
 
 MAX_BYTES = 16 * 2**20
+COMMENT = re.compile(r"(^|\s)#.*")  # as in a shell: "number#1" has none
 VARY = "vary"  # the key of an item whose lists are multiplied out
 Item = Mapping[str, Any]
 
@@ -27,7 +28,8 @@ def read_job_list(
 ) -> list[RunConfig]:
     """The configs of a list, in order and each once: every item times every combination of what varies.
 
-    .txt: a prompt a line, `#` begins a comment. .csv: options in columns, an empty cell leaves the option alone.
+    .txt: a prompt a line, `#` at its start or after a space begins a comment. .csv, .tsv: options in columns
+    (`read_table`), an empty cell leaves the option alone.
     .jsonl: a prompt or an object with options a line. .yaml, .yml: a list of the same. Options have dotted keys
     ("guidance.guidance_scale"), and `vary` in an object holds lists of values: {"prompt": "a red mug", "vary":
     {"seed": [0, 1, 2]}}. An item's options override `overrides`, which override the file `base`, which overrides the
@@ -55,17 +57,17 @@ def read_job_list(
 
 def _items(path: Path) -> Iterator[tuple[str, Item]]:
     """(where, options) of everything in the list."""
-    kinds = {".txt": _of_text, ".csv": _of_csv, ".jsonl": _of_json_lines, ".yaml": _of_yaml, ".yml": _of_yaml}
+    kinds = {
+        ".txt": _of_text,
+        ".csv": _of_csv,
+        ".tsv": _of_csv,
+        ".jsonl": _of_json_lines,
+        ".yaml": _of_yaml,
+        ".yml": _of_yaml,
+    }
     if path.suffix.lower() not in kinds:
         raise ConfigError(f"{path} is no list that can be read", hint="known: " + ", ".join(kinds))
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path} has more than {MAX_BYTES} bytes: not a list of prompts")
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text") from error
+    text = read_text(path, MAX_BYTES, "a list of prompts")
     for where, value in kinds[path.suffix.lower()](text, path):
         item = {"prompt": value} if isinstance(value, str) else value
         if not isinstance(item, Mapping) or not isinstance(item.get("prompt"), str):
@@ -76,31 +78,30 @@ def _items(path: Path) -> Iterator[tuple[str, Item]]:
 
 
 def _of_text(text: str, path: Path) -> Iterator[tuple[str, object]]:
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip() and not line.lstrip().startswith("#"):
-            yield f"line {number}", line.strip()
+    for number, line in numbered_lines(text):
+        prompt = COMMENT.sub("", line).strip()
+        if prompt:
+            yield f"line {number}", prompt
 
 
 def _of_csv(text: str, path: Path) -> Iterator[tuple[str, object]]:
     try:
-        reader = csv.DictReader(io.StringIO(text), restkey="", strict=True)
-        for row in reader:
-            if "" in row or None in row:
-                raise ConfigError(
-                    f"{path}, line {reader.line_num}: more cells than columns, or a column without a name"
+        for line, cells in read_table(text, "prompt"):
+            if "prompt" not in cells:
+                raise ValueError(
+                    f"line {line}: there is no prompt; the first line names the columns, one of them prompt"
                 )
-            yield f"line {reader.line_num}", {key.strip(): cell for key, cell in row.items() if cell}
-    except csv.Error as error:
-        raise ConfigError(f"{path} is not valid CSV: {error}") from error
+            yield f"line {line}", cells
+    except ValueError as error:
+        raise ConfigError(f"{path}, {error}") from error
 
 
 def _of_json_lines(text: str, path: Path) -> Iterator[tuple[str, object]]:
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            try:
-                yield f"line {number}", json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise ConfigError(f"{path}, line {number}: not valid JSON: {error}") from error
+    for number, line in numbered_lines(text):
+        try:
+            yield f"line {number}", json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{path}, line {number}: not valid JSON: {error}") from error
 
 
 def _of_yaml(text: str, path: Path) -> Iterator[tuple[str, object]]:

@@ -60,7 +60,7 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert "Traceback" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_stops_gently_and_the_second_at_once(number: signal.Signals) -> None:
     stops = []
     before = signal.getsignal(number)
@@ -69,6 +69,19 @@ def test_the_first_signal_stops_gently_and_the_second_at_once(number: signal.Sig
         assert stops == [True]
         assert signal.getsignal(number) is before
     assert signal.getsignal(number) is before
+
+
+def test_nohup_is_obeyed() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopped_by_signals() as interruption:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not interruption.requested
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert interruption.requested
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 # Waits again and again; each time the signal comes one traced line later than the time before, until no line is left.

@@ -30,7 +30,7 @@ def events(command: Command) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_and_says_how_to_go_on(number: signal.Signals, small_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "a run"
     arguments = ["generate", "a red ball", "--config", str(small_file), "--steps", "100000"]
@@ -100,13 +100,41 @@ def test_a_read_only_folder_is_one_line_and_1(small_file: Path, tmp_path: Path, 
     assert not out.exists()
 
 
-def test_a_reader_that_goes_away_is_no_crash() -> None:
-    command = [sys.executable, "-m", "sds3d_app", "generate", "a red ball", "--prior", "analytic", "--print-config"]
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdout.close()
-    assert process.wait(timeout=60) == 1
-    assert process.stderr.read() == ""
+PRINTED = 'generate "$PROMPT" --prior analytic --print-config'
+
+
+def shell(line: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """A line of bash, in which `sds3d` is the command."""
+    script = f'sds3d() {{ {sys.executable} -m sds3d_app "$@"; }}; {line}'
+    set_ = {**os.environ, "PROMPT": "a red ball", **environment}
+    return subprocess.run(["bash", "-c", script], capture_output=True, stdin=subprocess.DEVNULL, env=set_, check=False)
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        (f"sds3d {PRINTED} | head -c1 >/dev/null; exit ${{PIPESTATUS[0]}}", 0, b""),
+        (f"sds3d {PRINTED} >&-", 0, b""),
+        (f"sds3d {PRINTED} >/dev/full", 1, b"error: cannot write to stdout: No space left on device\n"),
+        (f"sds3d {PRINTED} 2>&- | wc -l >/dev/null; exit ${{PIPESTATUS[0]}}", 0, b""),
+        ("sds3d info nowhere 2>/dev/full", 2, b""),
+        ("sds3d info nowhere 2>&-", 2, b""),
+    ],
+)
+def test_closed_and_full_outputs_change_no_exit_code_but_where_results_are_lost(
+    line: str, code: int, said: bytes
+) -> None:
+    done = shell(line)
+    assert (done.returncode, done.stdout, done.stderr) == (code, b"", said)
+
+
+ODD_NAMES = [("ascii", "\N{DUCK}-mug"), ("latin-1", "кружка"), ("utf-8", "mug-\udcff")]
+
+
+@pytest.mark.parametrize(("encoding", "name"), ODD_NAMES)
+def test_names_that_cannot_be_printed_are_escaped(encoding: str, name: str, small_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / name
+    line = 'sds3d generate "$PROMPT" --config "$FILE" --steps 2 --quiet --dry-run --out "$OUT"'
+    done = shell(line, FILE=str(small_file), OUT=str(out), PYTHONIOENCODING=encoding)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode(encoding).strip() == str(out).encode(encoding, "backslashreplace").decode(encoding)

@@ -18,7 +18,7 @@ from tests.reliability.children import PATIENCE, ended, go_on, go_on_as_told, st
 pytestmark = pytest.mark.xdist_group("children")
 
 SOON = 2.0  # seconds, and a step
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 def rubbish(folder: Path) -> list[str]:
