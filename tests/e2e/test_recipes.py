@@ -83,16 +83,15 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     for measured in ("view_metrics", "janus_metrics"):
         monkeypatch.setattr(report, measured, lambda *_: {})
     monkeypatch.setattr(nerf, "OCCUPANCY_RESOLUTION", 12)
-    if not FULL:
-        ball = trimesh.creation.icosphere(2, 0.5)
-        vertices, faces = ball.vertices.astype(np.float32), ball.faces.astype(np.int64)
-        surface = Mesh(vertices, faces, np.full_like(vertices, 0.5))
-        monkeypatch.setattr(take_over, "extract_mesh", lambda *_: surface)
-        monkeypatch.setattr(take_over, "FACES", 300)
-        monkeypatch.setattr(take_over, "COLORED_POINTS", 300)
-        fit = surface_color.ColorField.fit
-        monkeypatch.setattr(surface_color.ColorField, "fit", lambda *given: fit(*given[:4], 3))
-        monkeypatch.setattr(zero123_prior, "ANCHOR_STEPS", 2)
+    ball = trimesh.creation.icosphere(2, 0.5)
+    vertices, faces = ball.vertices.astype(np.float32), ball.faces.astype(np.int64)
+    surface = Mesh(vertices, faces, np.full_like(vertices, 0.5))
+    monkeypatch.setattr(take_over, "extract_mesh", lambda *_: surface)
+    monkeypatch.setattr(take_over, "FACES", 300)
+    monkeypatch.setattr(take_over, "COLORED_POINTS", 300)
+    fit = surface_color.ColorField.fit
+    monkeypatch.setattr(surface_color.ColorField, "fit", lambda *given: fit(*given[:4], 3))
+    monkeypatch.setattr(zero123_prior, "ANCHOR_STEPS", 2)
 
 
 def finished(session: Session, cut_in: set[int]) -> tuple[dict[str, torch.Tensor], int]:
