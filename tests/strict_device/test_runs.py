@@ -45,9 +45,9 @@ def test_the_default_run_goes_from_splats_to_an_exported_mesh(on_device, tmp_pat
     assert [text for text in warnings if "finished" not in text and "texture" not in text] == []
 
 
-# What a step waits for that is no step of a log, a checkpoint or a preview: what comes to the host, and what goes to the
-# device from memory that is not pinned. The finite loss and gradient are two of the first kind, the sizes of lists that
-# our kernels make one each, and every look of the mesh's conjugate gradients one.
+# What a step waits for that is no step of a log, a checkpoint or a preview: what comes to the host, and what goes to
+# the device from memory that is not pinned. The finite loss and gradient are two of the first kind, the sizes of lists
+# that our kernels make one each, and every look of the mesh's conjugate gradients one.
 WAITS = {
     ("image", "analytic"): (2, 4),
     ("gaussians", "analytic"): (3, 5),
