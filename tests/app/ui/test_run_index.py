@@ -359,13 +359,16 @@ def test_the_stage_is_told_what_there_is_to_draw(ball: SimpleNamespace, small_co
     os.utime(ball.entry.folder.artifact("glb"), (1, 1))
     assert fragments.stage_of(ball.entry, log)["mesh"] != shown["mesh"], "another file has another address"
     outputs = ball.index.outputs
-    lit = small_config(scene={"name": "mesh", "light": {"direction": (0, 0, 1), "ambient": 0.5, "diffuse": 0.25}})
+    light = {"direction": (0.0, 0.0, 1.0), "ambient": 0.5, "diffuse": 0.25}
+    lit = small_config(scene={"name": "mesh", "light": light}, loss_weights={})
     folder = write_run(outputs, "lit", lit, Started("a ball", outputs / "lit", "cpu", 0, 9), finished(9))
     assert fragments.stage_of(ball.index.find("lit"), log) == {}, "nothing to draw"
     folder.artifact("glb").write_bytes(b"mesh")
-    light = fragments.stage_of(ball.index.find("lit"), log)["light"]
-    assert light == {"direction": (0.0, 0.0, 1.0), "ambient": 0.5, "diffuse": 0.25}
-    for name, config in (("flat", {"scene": {"name": "image"}}), ("several", {"particles": 2, "cameras.views": 2})):
+    assert fragments.stage_of(ball.index.find("lit"), log)["light"] == light
+    for name, config in (
+        ("flat", {"scene": {"name": "image"}, "loss_weights": {}}),
+        ("several", {"particles": 2, "cameras.views": 2}),
+    ):
         write_run(outputs, name, small_config(**config), Started("a ball", outputs / name, "cpu", 0, 9))
         assert fragments.stage_of(ball.index.find(name), log) == {}
 
