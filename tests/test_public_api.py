@@ -24,7 +24,7 @@ PUBLIC = {
 }
 EVENTS = {
     *("StageBegun", "Started", "StepDone", "Preview", "Measured", "CheckpointSaved", "Exported", "Warned", "Changed"),
-    *("Paused", "Resumed", "Finished", "Failed"),
+    *("Exporting", "Paused", "Resumed", "Finished", "Failed"),
 }
 COMMANDS = {"Change", "Pause", "Resume", "Stop", "FinishEarly"}
 ERRORS = {  # exit code of each

@@ -1,16 +1,12 @@
 """Files of a run that are made when somebody asks: other formats of its mesh, in a process of their own."""
 
-import os
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
-from sds3d.atomic import is_draft, write_atomic
 from sds3d.errors import ConfigError, Sds3dError
 from sds3d.run.artifacts import ARTIFACTS, artifacts_of, side_files
 from sds3d.run.folder import RunFolder
@@ -19,15 +15,6 @@ from .run_index import RunEntry
 
 TIME_LIMIT = 300.0  # seconds for an export
 WAITING = 8  # exports that may wait for their turn
-MODELS = ("glb", "ply")  # that the page has viewers for
-MODELS_KEPT = 24
-
-
-def models_version(entry: RunEntry) -> str:
-    """Changes whenever there are other models to view; empty where there are none, or the run is under way."""
-    paths = [] if entry.active else [entry.folder.artifact(name) for name in MODELS]
-    times = [path.stat().st_mtime_ns for path in paths if path.is_file()]
-    return f"{max(times)} {entry.name}" if times else ""
 
 
 def files_at(entry: RunEntry, step: int | None) -> dict[str, Path]:
@@ -102,27 +89,3 @@ class FileMaker:
         with self._lock:
             self._waiting -= 1
             self.last[entry.name] = result
-
-
-def copy_for_viewer(source: Path, folder: Path) -> str | None:
-    """A copy of a model below Gradio's own temporary folder, which is all that its viewer may read; None without one.
-
-    The same content has the same name, and only so many are kept.
-    """
-    if not source.is_file():
-        return None
-    folder.mkdir(parents=True, exist_ok=True)
-    stat = source.stat()
-    key = sha256(f"{source.resolve()} {stat.st_mtime_ns} {stat.st_size}".encode()).hexdigest()[:16]
-    target = folder / f"{key}{source.suffix}"
-    try:
-        os.utime(target)
-    except FileNotFoundError:  # or removed a moment ago for another tab
-        write_atomic(target, source.read_bytes())
-    times = dict[Path, int]()
-    for path in folder.iterdir():
-        with suppress(FileNotFoundError):  # other tabs are shown models at the same time
-            times |= {} if is_draft(path) else {path: path.stat().st_mtime_ns}
-    for old in sorted(times, key=lambda path: times[path])[:-MODELS_KEPT]:
-        old.unlink(missing_ok=True)
-    return str(target)

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import islice
+from pathlib import Path
 from time import localtime, strftime
 from typing import Any
 from urllib.parse import quote
@@ -13,11 +14,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sds3d.config.layers import flatten
 from sds3d.errors import ConfigError
 
-from .export_files import Export, files_at, models_version
+from .export_files import Export, files_at
 from .run_index import RunEntry
 from .run_log import RunLog
 
 NO_LOG = RunLog()
+MODELS = {"mesh": "glb", "splats": "ply"}  # that stage.js reads, by the names of sds3d.run.artifacts
 CARDS = 300  # that are shown at most
 
 
@@ -31,10 +33,50 @@ def preview_address(entry: RunEntry, log: RunLog) -> str:
     return address(entry, "preview", log.preview) if log.preview else ""
 
 
+def _newest(path: Path, entry: RunEntry, *parts: str) -> str:
+    """The address of a file of a run, another when the file is; empty where there is none."""
+    try:
+        return f"{address(entry, *parts)}?v={path.stat().st_mtime_ns}"
+    except OSError:
+        return ""
+
+
+def state_of(entry: RunEntry, log: RunLog) -> str:
+    """Of a run, as a person is told it."""
+    return "saving" if entry.state == "running" and log.exporting else entry.state
+
+
+def stage_of(entry: RunEntry, log: RunLog) -> dict[str, Any]:
+    """What stage.js shows of a run: addresses, each empty where there is nothing yet, and the light that falls on a
+    finished mesh. Empty for what has no shape: flat images, and several particles, of which there are pictures.
+    """
+    config = entry.config
+    if config.scene.is_flat or config.particles > 1:
+        return {}
+    folder = entry.folder
+    found = {"live": _newest(folder.live_file, entry, "live", "all"), **dict.fromkeys(MODELS, "")}
+    if not entry.active:
+        paths = {name: folder.artifact(artifact) for name, artifact in MODELS.items()}
+        found |= {name: _newest(path, entry, path.name) for name, path in paths.items()}
+        if not any(found.values()):
+            return {}
+    hint = "waiting for its turn" if entry.state == "queued" else "getting ready"
+    light = None if entry.active else _light(entry)
+    picture = result_picture(entry) or preview_address(entry, log)
+    return {"run": entry.name, "hint": hint, "picture": picture, "light": light, **found}
+
+
+@lru_cache(4096)
+def _light(entry: RunEntry) -> dict[str, Any] | None:
+    """That of an ended run's scene, whose mesh has colours without it."""
+    light = getattr(entry.scene, "light", None)
+    return light.model_dump() if light is not None else None
+
+
 def result_picture(entry: RunEntry) -> str:
     """Address of the picture that stands for an ended run; empty where there is none."""
     path = None if entry.active else entry.folder.picture()
-    return f"{address(entry, path.name)}?v={path.stat().st_mtime_ns}" if path is not None else ""
+    return _newest(path, entry, path.name) if path is not None else ""
 
 
 @lru_cache(4096)
@@ -57,7 +99,9 @@ def command(entry: RunEntry) -> str:
     return shlex.join(["sds3d", "generate", entry.prompt, "--config", str(entry.folder.config_file.resolve())])
 
 
-USED = (address, command, files_at, models_version, preview_address, prompt_of, result_picture, localtime, strftime)
+USED = (
+    address, command, files_at, preview_address, prompt_of, result_picture, stage_of, state_of, localtime, strftime,
+)  # fmt: skip
 ENVIRONMENT = Environment(
     loader=PackageLoader("sds3d_app.ui", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
     lstrip_blocks=True, auto_reload=False,

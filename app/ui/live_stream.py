@@ -28,9 +28,11 @@ def message_of(index: RunIndex, name: str) -> Message | None:
     if entry is None:
         return None
     log, place = index.log(entry), index.place(entry)
+    if entry.state == "running":
+        entry.folder.watch()  # somebody looks
     return {
         "name": entry.name,
-        "state": entry.state,
+        "state": fragments.state_of(entry, log),
         "active": entry.active,
         "step": log.step,
         "steps": log.steps or entry.config.steps,
@@ -38,6 +40,7 @@ def message_of(index: RunIndex, name: str) -> Message | None:
         "preview": fragments.preview_address(entry, log),
         "reason": entry.reason,
         "place": place,
+        "stage": fragments.stage_of(entry, log),
         "view": fragments.live(entry, log, place),
     }
 

@@ -18,6 +18,7 @@
       if (shown && new URLSearchParams(location.search).get("run") !== shown.run) {
         history.replaceState(null, "", "?run=" + encodeURIComponent(shown.run));
       }
+      window.sds3dShow(shown?.stage ? JSON.parse(shown.stage) : null);
       if (!shown?.active || document.hidden) return leave();
       if (stream && followed === shown.run) return;
       leave();
@@ -32,6 +33,7 @@
     }
 
     async function show(message) {
+      if (run()?.run === message.name) window.sds3dShow(message.stage);
       const picture = message.preview && element.querySelector("img.view")?.getAttribute("src") !== message.preview;
       if (picture) {
         const image = new Image();
@@ -51,16 +53,6 @@
     watch("value", follow);
     document.addEventListener("visibilitychange", follow);
     follow();
-  };
-
-  // The viewers: other models are asked for when the results name others.
-  window.sds3dModels = (element, watch, changed) => {
-    let shown = "";
-    watch("value", () => {
-      const models = element.querySelector(".results")?.dataset.models || "";
-      if (models !== shown) changed();
-      shown = models;
-    });
   };
 
   // The controls under Advanced: what a person has changed stays when they are made anew for another scene or guidance, and nothing else is sent.

@@ -1,24 +1,24 @@
 """The layout of the page, and what its controls do. It uses Gradio's public interface only."""
 
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from sds3d.config import PARTS, PRESETS
-from sds3d.run.artifacts import ARTIFACTS, artifacts_of
+from sds3d.run.artifacts import artifacts_of
 
 from . import actions, fragments
 from .controls import controls_html, examples_of, scenes_of
-from .export_files import FileMaker, copy_for_viewer, models_version
+from .export_files import FileMaker
 from .run_index import RunEntry, RunIndex
 
-CSS, SCRIPT = (resources.files("sds3d_app.ui").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
-HEAD = f'<meta name="viewport" content="width=device-width, initial-scale=1"><script>{SCRIPT}</script>'
+NAMES = ("page.css", "stage.js", "page.js")
+CSS, *SCRIPTS = (resources.files("sds3d_app.ui").joinpath(name).read_text("utf-8") for name in NAMES)
+HEAD = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+HEAD += "".join(f"<script>{script}</script>" for script in SCRIPTS)
 THEME = gr.themes.Base(  # fonts of the system only: nothing is fetched
     font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
     font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "monospace"],
@@ -30,7 +30,6 @@ ACTIVE_CARDS = 50  # that are shown at most
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
 ANY: dict[str, Any] = {"allow_custom_value": True}  # a dropdown whose choices change: the server looks names up itself
 FOLLOW = "sds3dFollow(element, props, watch, () => trigger('state_changed'))"
-SHOW_MODELS = "sds3dModels(element, watch, () => trigger('models_changed'))"
 WITH_OPTIONS = "(options, ...fields) => [sds3dOptions(), ...fields]"
 # What can be done to a job in a state, in the words of the button. Fourth is "again": see fragments.
 BUTTONS = {
@@ -87,13 +86,13 @@ def _parts(index: RunIndex, maker: FileMaker, entry: RunEntry | None, find: str)
     log, export, place, name, state, is_job, formats = fragments.NO_LOG, None, 0, "", "", False, list[str]()
     if entry is not None:
         log, export, place = index.log(entry), maker.last.get(entry.name), index.place(entry)
-        name, state, is_job = entry.name, entry.state, entry.job is not None
+        name, state, is_job = entry.name, fragments.state_of(entry, log), entry.job is not None
         formats = artifacts_of(entry.scene) if not entry.active and entry.folder.exists() else []
 
     def of(make: Callable[[Any], Any], value: Any) -> Part:
         return value, partial(make, value)
 
-    watched = (name, state, 0 if state in ("running", "queued") else version)  # those two have a stream
+    watched = (name, state, 0 if state in ("queued", "running", "saving") else version)  # these have a stream
     cards = [(one, fragments.preview_address(one, index.log(one))) for one in under_way[:ACTIVE_CARDS]]
     return {
         "live": (watched, partial(fragments.live, entry, log, place)),
@@ -106,7 +105,6 @@ def _parts(index: RunIndex, maker: FileMaker, entry: RunEntry | None, find: str)
         "format": of(gr.Dropdown, formats),
         "exported": of(str, fragments.exported(entry, export)),
         **dict.fromkeys(("first", "second", "doomed"), (version, partial(_runs, entries))),
-        "viewers": of(_visible, entry is not None and bool(models_version(entry))),
         "about": of(_visible, entry is not None),
         "formats": of(_visible, bool(formats)),
     }
@@ -122,14 +120,6 @@ def _runs(entries: Sequence[RunEntry]) -> gr.Dropdown:
 
 def _visible(is_visible: bool) -> gr.Column:
     return gr.Column(visible=is_visible)
-
-
-def model(index: RunIndex, artifact: str, name: str) -> str | None:
-    """A model for a viewer. An event of its own: a model that arrives with other things is not drawn."""
-    entry = index.find(name)
-    if entry is None or entry.active:
-        return None
-    return copy_for_viewer(entry.folder.artifact(artifact), Path(os.environ["GRADIO_TEMP_DIR"]) / "models")
 
 
 def example(number: int, prior: str) -> Any:
@@ -201,6 +191,7 @@ def _choice(label: str, names: Sequence[Any], value: str) -> gr.Dropdown:
 
 def _view(index: RunIndex, maker: FileMaker, chosen: gr.State) -> tuple[dict[str, Any], list[Any]]:
     """The chosen run, large, and what can be done with it: (its parts, the events that do something)."""
+    gr.HTML(fragments.render("stage"), elem_id="stage", js_on_load="sds3dStage(element)")
     live, answer = gr.HTML(elem_id="live", js_on_load=FOLLOW), gr.HTML(elem_id="answer")
     buttons, acted = dict[str, Any](), list[Any]()
     with gr.Row():
@@ -208,18 +199,7 @@ def _view(index: RunIndex, maker: FileMaker, chosen: gr.State) -> tuple[dict[str
             variant: Any = "stop" if order == "stop" else "secondary"
             button = buttons[order] = gr.Button("-", visible=False, elem_id=order, size="sm", variant=variant)
             acted.append(button.click(partial(actions.command, index, order=order), chosen, answer, **PRIVATE))
-    with gr.Column(visible=False) as viewers, gr.Tabs() as tabs:
-        with gr.Tab("Mesh", id="mesh"):
-            mesh = gr.Model3D(label=ARTIFACTS["glb"], height=360, elem_id="mesh", interactive=False)
-        with gr.Tab("Splats", id="splats") as behind:
-            splats = gr.Model3D(label=ARTIFACTS["ply"], height=360, elem_id="splats", interactive=False)
-    results = gr.HTML(elem_id="results", js_on_load=SHOW_MODELS)
-
-    def show_mesh(name: str) -> Any:
-        return model(index, "glb", name), None, gr.Tabs(selected="mesh")
-
-    results.models_changed(show_mesh, chosen, [mesh, splats, tabs], **PRIVATE)
-    behind.select(partial(model, index, "ply"), chosen, splats, **PRIVATE)  # out of sight nothing is drawn
+    results = gr.HTML(elem_id="results")
     with gr.Column(visible=False) as about:
         with gr.Accordion("Curves and log", open=True, elem_id="curves"):
             details = gr.HTML(elem_id="details")
@@ -233,7 +213,7 @@ def _view(index: RunIndex, maker: FileMaker, chosen: gr.State) -> tuple[dict[str
     acted.append(make.click(make_format, [chosen, file_format], exported, **PRIVATE))
     parts = {
         "live": live, "details": details, "results": results, "format": file_format,
-        "exported": exported, "viewers": viewers, "about": about, "formats": formats, **buttons,
+        "exported": exported, "about": about, "formats": formats, **buttons,
     }  # fmt: skip
     return parts, acted
 

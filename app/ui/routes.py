@@ -6,6 +6,8 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
 
+from sds3d.run.live import first_splats
+
 from .export_files import files_at
 from .live_stream import LiveStreams
 from .run_index import RunIndex
@@ -13,6 +15,8 @@ from .run_index import RunIndex
 TYPES = {
     ".png": "image/png", ".mp4": "video/mp4", ".glb": "model/gltf-binary", ".json": "application/json",
 }  # fmt: skip
+BINARY = "application/octet-stream"
+MOST_SPLATS = {"all": 1 << 20, "few": 8000}  # of a live scene: 16 MB, and 128 KB for slow lines
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # a proxy is to pass on each event at once
 
 
@@ -39,6 +43,18 @@ def add_routes(app: FastAPI, index: RunIndex, streams: LiveStreams) -> None:
         entry = index.find(name)
         return answer(entry.folder.preview(file) if entry is not None else None, {"Cache-Control": "max-age=3600"})
 
+    @app.get("/run/{name}/live/{splats}")
+    def live(name: str, splats: str) -> Response:
+        """The scene as it is now, with at most so many splats: sds3d.run.live."""
+        entry = index.find(name)
+        if entry is None or splats not in MOST_SPLATS:
+            return answer(None)
+        try:
+            data = first_splats(entry.folder.live_file.read_bytes(), MOST_SPLATS[splats])
+        except FileNotFoundError:
+            return answer(None)
+        return Response(data, media_type=BINARY, headers={"Cache-Control": "no-store"})
+
     @app.get("/events/{name}")
     async def events(name: str) -> Response:
         """The newest state of a run, and each later one, as server-sent events."""
@@ -53,4 +69,4 @@ def answer(path: Path | None, headers: dict[str, str] | None = None) -> Response
     """The file, or 404."""
     if path is None or not path.is_file():
         return PlainTextResponse("there is no such file", 404)
-    return FileResponse(path, media_type=TYPES.get(path.suffix, "application/octet-stream"), headers=headers)
+    return FileResponse(path, media_type=TYPES.get(path.suffix, BINARY), headers=headers)

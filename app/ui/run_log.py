@@ -24,6 +24,7 @@ class RunLog:
     started: float = 0.0  # time of day at which the run began or went on
     started_step: int = 0
     seen: float = 0.0  # time of day of the newest event
+    exporting: bool = False  # whether its results are being made
     preview: str = ""  # file name of the newest preview
     losses: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
@@ -47,7 +48,7 @@ class RunLog:
                 vars(self).update(vars(RunLog()))
             elif self.steps == 0:
                 self.altered = "it began from a checkpoint of another run"
-            self.steps, self.started, self.started_step = event.steps, when, event.step
+            self.steps, self.started, self.started_step, self.exporting = event.steps, when, event.step, False
         self.seen = when or self.seen
         self.step = getattr(event, "step", self.step)
         if isinstance(event, events.StepDone):
@@ -58,6 +59,8 @@ class RunLog:
                     del points[::2]
         elif isinstance(event, events.Preview):
             self.preview = event.path.name
+        elif isinstance(event, events.Exporting):
+            self.exporting = True
         elif isinstance(event, events.Changed):
             self.altered = "it was changed during the run"
         elif isinstance(event, events.Exported) and "faces" in event.stats:
@@ -82,6 +85,8 @@ def line_of(event: events.Event) -> str:
         case events.Changed():
             changes = ", ".join(f"{key} to {value}" for key, value in event.changes.items())
             line = f"step {event.step}: changed {changes}"
+        case events.Exporting():
+            line = f"step {event.step}: making the results"
         case events.Measured():
             line = f"step {event.step}: {json.dumps(event.metrics)}"
         case events.Exported():

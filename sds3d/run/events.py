@@ -78,6 +78,13 @@ class CheckpointSaved(_Message):
 
 
 @dataclass(frozen=True)
+class Exporting(_Message):
+    """`step` was the last: from now on surfaces are finished and the results are made."""
+
+    step: StrictInt
+
+
+@dataclass(frozen=True)
 class Exported(_Message):
     """A result file was written; `stats` is what its check measured."""
 
@@ -132,8 +139,8 @@ class Failed(_Message):
 
 
 Event = (
-    Started | StepDone | StageBegun | Preview | Measured | CheckpointSaved | Exported | Warned | Changed | Paused
-    | Resumed | Finished | Failed
+    Started | StepDone | StageBegun | Preview | Measured | CheckpointSaved | Exporting | Exported | Warned | Changed
+    | Paused | Resumed | Finished | Failed
 )  # fmt: skip
 
 

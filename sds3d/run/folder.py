@@ -6,6 +6,7 @@
   events.jsonl             what happened; the run's state is told by its last lines and the lock
   checkpoints/step-000100/ where `resume` goes on (sds3d.run.checkpoint)
   previews/step-000100.png
+  live.bin, watched        the scene as it is now (sds3d.run.live), while somebody looks; touched by whoever does
   report.json              written last, when the results are there
   sheet.png, mesh.glb, ... the results (sds3d.run.artifacts); those of further particles in particle-2/, ...
   source/                  the mesh file that it began as, with all that belongs to it
@@ -39,6 +40,7 @@ from sds3d.run.checkpoint import Checkpoint, checkpoints_in, load_newest, load_s
 from sds3d.run.events import Event, EventLog, EventReader, Failed, Finished, Paused, Resumed, Started, latest
 
 SLUG_LENGTH = 48  # characters of a folder's name that come from the prompt
+WATCHED = 5.0  # seconds for which a look counts
 LOCK_WAIT = 0.3  # seconds: whoever asks for the state of a run holds its lock for a moment
 State = Literal["new", "running", "paused", "interrupted", "stopped", "failed", "done"]
 
@@ -81,6 +83,7 @@ class RunFolder:
         self._event_file = self.path / "events.jsonl"
         self._checkpoints, self._previews = self.path / "checkpoints", self.path / "previews"
         self._source = self.path / "source"
+        self.live_file, self._watched_file = self.path / "live.bin", self.path / "watched"
         self._report_file = self.path / "report.json"
 
     def __repr__(self) -> str:
@@ -303,6 +306,30 @@ class RunFolder:
     def preview(self, name: str) -> Path | None:
         """The preview of that file name; None where there is none. The name never becomes a path."""
         return next((path for path in self._previews.glob("step-*.png") if path.name == name), None)
+
+    def watch(self) -> None:
+        """Tell the run that somebody looks: for WATCHED seconds it keeps `live_file` up to date."""
+        with suppress(OSError):  # it is gone, or on a disk that may only be read: then there are pictures
+            if self.exists():
+                self._watched_file.touch()
+
+    def is_watched(self) -> bool:
+        """Whether somebody looks."""
+        try:
+            return abs(time.time() - self._watched_file.stat().st_mtime) < WATCHED
+        except OSError:
+            return False
+
+    def write_live(self, data: bytes) -> None:
+        """Another `live_file`. It need not survive a power cut, so nothing waits for the disk."""
+        with writing(self.live_file), temporary_folder(self.live_file) as draft:
+            (draft / self.live_file.name).write_bytes(data)
+            os.replace(draft / self.live_file.name, self.live_file)
+
+    def end_live(self) -> None:
+        """Nothing changes any more: the results show it."""
+        self.live_file.unlink(missing_ok=True)
+        self._watched_file.unlink(missing_ok=True)
 
     def report(self) -> dict[str, Any] | None:
         """report.json; None before the results are there, ConfigError where it is damaged."""

@@ -21,6 +21,7 @@ from sds3d.run import events
 from sds3d.run.artifacts import ARTIFACTS, OVERVIEW, SceneExport, checked_format, write_artifact, write_preview
 from sds3d.run.checkpoint import unpack_scene
 from sds3d.run.folder import RunFolder, run_name
+from sds3d.run.live import LiveView
 from sds3d.run.previews import make_preview
 from sds3d.run.report import build_report, stage_seconds
 from sds3d.scenes import Scene
@@ -222,8 +223,9 @@ class Session:
     def _train(self, trainer: Trainer) -> Generator[events.Event, None, Trainer]:
         """All steps; returns the trainer of the last stage that was begun."""
         drawn = -math.inf  # when the last preview was, by a clock that may have begun a moment ago
-        recovery = Recovery(trainer, self.folder)
+        recovery, live = Recovery(trainer, self.folder), LiveView(self.folder)
         while trainer.step < self.config.steps:
+            live.show(self.scenes(), trainer.step)
             yield from self._read_mailbox(trainer, recovery)
             if self._ending is not None:
                 break
@@ -242,12 +244,15 @@ class Session:
             if is_save_due:
                 yield self._save(recovery)
             self._step = trainer.step
+        is_last = trainer.step == self.config.steps or self._ending is events.FinishEarly
+        if is_last:
+            yield events.Exporting(trainer.step)
         if trainer.step < self.config.steps and recovery.saved_step != trainer.step:
             yield self._save_last(recovery)
-        is_last = trainer.step == self.config.steps or self._ending is events.FinishEarly
         if is_last and recovery.saved_step == trainer.step and (problems := trainer.finish()) is not None:
             yield from (events.Warned(problem) for problem in problems)
             yield self._save(recovery)
+        live.show(self.scenes(), trainer.step)
         self._end_stage(trainer)
         return trainer
 
@@ -380,6 +385,7 @@ class Session:
         facts = (trainer.device, spent, trainer.step, trainer.stage, trainer.forwards(), meshes, self.prior())
         report = build_report(self.config, scenes, *facts)
         self.folder.write_report(report)
+        self.folder.end_live()
         if refusals:
             raise refusals[0]
         yield events.Finished(report)

@@ -37,6 +37,17 @@ SPLATS = {
     "export.color_size": 32,
     "export.texture_size": 64,
 }
+# A mesh under a light that its colours do not have.
+MESH = {
+    "prior": "analytic",
+    "scene": "mesh",
+    "scene.light": '{"direction": [1, 0, 1], "ambient": 0.6, "diffuse": 0.4}',
+    "scene.finish": 0,
+    "cameras.views": 1,
+    "checkpoint_every": 500,
+    "export.faces": 2000,
+    "export.texture_size": 64,
+}
 ENDLESS = 1_000_000  # steps: until somebody stops it
 PATIENCE = 200.0  # seconds, for what takes ten on a quiet machine; what cannot come any more is not waited for
 ENDED = ("done", "stopped", "failed")
@@ -203,17 +214,32 @@ class Visitor:
 
         return self._wait(look, f"not {count} pictures")
 
-    def drawn(self, selector: str, patience: float = PATIENCE) -> None:
-        """Wait until a canvas shows something."""
+    def stage(self) -> Any:
+        """What the stage shows, [H, W, 3] in 0 to 255, without its buttons."""
+        picture = self.page.locator("#stage canvas").screenshot(style=".modes { visibility: hidden }")
+        return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"), dtype=float)
 
-        def look() -> bool | None:
-            canvas = self.page.query_selector(selector)
-            if canvas is None or not canvas.is_visible():
+    def on_stage(self, kind: str, after: int | None = None) -> dict[str, str]:
+        """Wait until the stage shows this kind of thing; `after` which step, or, with -1, the finished one."""
+
+        def look() -> dict[str, str] | None:
+            shown: dict[str, str] = self.page.evaluate("({...document.querySelector('#stage canvas').dataset})")
+            if shown.get("kind") != kind:
                 return None
-            pixels = np.asarray(Image.open(io.BytesIO(canvas.screenshot())).convert("RGB"), dtype=float)
-            return True if pixels[20:-20, 20:-20].std(axis=(0, 1)).max() > 5 else None
+            step = shown["step"]
+            is_there = after is None or (step == "" if after < 0 else step != "" and int(step) > after)
+            return shown if is_there and self.stage().std(axis=(0, 1)).max() > 5 else None
 
-        self._wait(look, f"nothing to see in {selector}", patience)
+        return self._wait(look, f"the stage does not show {kind} after {after}")
+
+    def turn_stage(self, across: float, down: float) -> None:
+        """Drag the object by so many pixels."""
+        box = self.page.locator("#stage canvas").bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        self.page.mouse.move(x, y)
+        self.page.mouse.down()
+        self.page.mouse.move(x + across, y + down, steps=3)
+        self.page.mouse.up()
 
     def download(self, selector: str, path: Path) -> Path:
         """What a click on a link hands over."""

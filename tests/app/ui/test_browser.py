@@ -2,18 +2,19 @@
 
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
 from sds3d.run.events import Change, CheckpointSaved, FinishEarly, Started, Stop
 from sds3d.run.folder import RunFolder
 
-from .browser import ENDLESS, FLAGS, PATIENCE, SPLATS, Server, Visitor, find_chromium
+from .browser import ENDLESS, FLAGS, MESH, PATIENCE, SPLATS, Server, Visitor, find_chromium
 
 pytest.importorskip("gradio", reason="the web page is an extra: pip install sds3d[ui]")
 playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
@@ -73,6 +74,28 @@ def wait_for(happened: Callable[[], object], problem: str) -> None:
         time.sleep(0.1)
 
 
+def first_view(sheet: Path) -> Any:
+    """The view from the front, [256, 256, 3]."""
+    return np.asarray(Image.open(sheet).convert("RGB"), dtype=float)[8:264, 8:264]
+
+
+def on_backdrop(picture: Any) -> Any:
+    """Where there is an object, [H, W]."""
+    return np.abs(picture - 235).max(axis=-1) > 12
+
+
+def object_color(picture: Any) -> list[float]:
+    return list(picture[on_backdrop(picture)].mean(axis=0))
+
+
+def overlap(stage: Any, sheet: Any) -> float:
+    """Intersection over union of an object on the stage, from the front, and in its view of the sheet."""
+    side, left = min(stage.shape[:2]), (stage.shape[1] - min(stage.shape[:2])) // 2
+    square = Image.fromarray(stage[:, left : left + side].astype("u1")).resize((256, 256), Image.Resampling.BOX)
+    a, b = on_backdrop(np.asarray(square, dtype=float)), on_backdrop(sheet)
+    return float((a & b).sum() / (a | b).sum())
+
+
 def test_watch_a_run_stop_it_and_take_the_mesh_home(visitor: Visitor, server: Server, tmp_path: Path) -> None:
     name = visitor.generate("a red mug", SPLATS, steps=ENDLESS)
     visitor.until("running")
@@ -80,21 +103,52 @@ def test_watch_a_run_stop_it_and_take_the_mesh_home(visitor: Visitor, server: Se
     assert seen == sorted(seen), "newer ones only"  # benchmarks/ui.py measures how fast they come
     assert [address for address in visitor.asked if "events/" in address] == [f"events/{name}"], "one stream"
     assert not [address for address in visitor.asked if "queue/" in address], "nothing goes through Gradio's queue"
+    visitor.on_stage("splats")
+    front = visitor.stage()
+    visitor.turn_stage(-100, 40)
+    turned = visitor.on_stage("splats", int(visitor.on_stage("splats")["step"]))
+    assert float(turned["yaw"]) == pytest.approx(1.0, abs=0.05)
+    assert np.abs(visitor.stage() - front).max() > 10
+    assert visitor.on_stage("splats", int(turned["step"]))["yaw"] == turned["yaw"], "kept over another update"
     visitor.page.click("#stop")
+    visitor.until("saving")  # F4: it says so, and not how long its steps will take
+    assert not visitor.page.is_visible("#stop")
+    assert " left" not in visitor.page.inner_text("#live")
     visitor.until("stopped")
-    visitor.drawn("#mesh canvas")
+    assert visitor.on_stage("mesh", -1)["yaw"] == turned["yaw"], "the same camera, the same canvas"
     mesh = trimesh.load(visitor.download('#results a[href$="/mesh.glb"]', tmp_path / "mesh.glb"), force="mesh")
     assert 100 < len(mesh.faces) <= 2100
     assert (tmp_path / "mesh.glb").read_bytes() == (server.folder(name) / "mesh.glb").read_bytes()
-    visitor.page.get_by_role("tab", name="Splats").click()
-    try:
-        visitor.drawn("#splats canvas", PATIENCE / 4)
-    except AssertionError as problem:  # seen once, on a slow machine; the reason is not known yet
-        warnings.warn(f"Gradio's viewer of splats stayed empty: {problem}", stacklevel=1)
-        visitor.choose(name)
-        visitor.drawn("#mesh canvas")
-        visitor.page.get_by_role("tab", name="Splats").click()
-        visitor.drawn("#splats canvas")
+    visitor.page.click("[data-mode=splats]")
+    visitor.page.focus("#stage canvas")
+    visitor.page.keyboard.press("Home")
+    visitor.wait('#stage canvas[data-yaw="0.000"]')
+    visitor.on_stage("splats", -1)
+    splats, sheet = visitor.stage(), first_view(server.folder(name) / "sheet.png")
+    assert object_color(splats) == pytest.approx(object_color(sheet), rel=0.1)  # F3: not on black (edges are soft),
+    assert overlap(splats, sheet) > max(0.9, overlap(splats[::-1], sheet) + 0.02)  # and not upside down
+
+
+def test_a_mesh_grows_in_its_light_and_is_as_bright_in_the_end(visitor: Visitor, browser: Any, server: Server) -> None:
+    name = visitor.generate("a red ball", MESH, steps=ENDLESS)
+    growing = visitor.on_stage("mesh")
+    assert growing["kind"] == "mesh"
+    assert visitor.stage()[5, 5] == pytest.approx([235, 235, 235])
+    context = browser.new_context()
+    context.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")  # no WebGL: the pictures
+    other = Visitor(context, server, f"?run={name}")
+    other.wait('#live img[src*="/preview/"]')
+    assert not other.page.is_visible("#stage canvas")
+    other.close()
+    context.close()
+    visitor.page.click("#stop")
+    visitor.until("stopped")
+    visitor.on_stage("mesh", -1)
+    mesh, sheet = visitor.stage(), first_view(server.folder(name) / "sheet.png")
+    assert object_color(mesh) == pytest.approx(object_color(sheet), rel=0.05, abs=2)
+    visitor.page.click("[data-mode=sheet]")
+    assert "sheet.png" in str(visitor.wait("#stage img").get_attribute("src"))
+    assert not [line for line in visitor.console if "stage" in line or "WebGL" in line or "shader" in line.lower()]
 
 
 def test_a_closed_tab_stops_nothing(window: Any, server: Server) -> None:

@@ -8,7 +8,6 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,11 +18,11 @@ import pytest
 from sds3d.errors import ConfigError
 from sds3d.jobs.database import Database
 from sds3d.jobs.processes import WorkerId
-from sds3d.run.events import Changed, CheckpointSaved, Finished, Started, StepDone, Stop, Warned
+from sds3d.run.events import Changed, CheckpointSaved, Exporting, Finished, Started, StepDone, Stop, Warned
 from sds3d.run.folder import RunFolder
 from sds3d_app.ui import fragments
 from sds3d_app.ui.actions import change_run, command, delete_run, fork_run
-from sds3d_app.ui.export_files import MODELS_KEPT, FileMaker, copy_for_viewer, make_file
+from sds3d_app.ui.export_files import FileMaker, make_file
 from sds3d_app.ui.page import refresh
 from sds3d_app.ui.run_index import RunIndex
 from sds3d_app.ui.run_log import POINTS, RunLog, RunLogs
@@ -279,36 +278,6 @@ def test_another_format_is_made_and_others_are_refused(ball: SimpleNamespace) ->
     maker.close()
 
 
-def test_copies_for_the_viewer_are_few(ball: SimpleNamespace, tmp_path: Path) -> None:
-    mesh = ball.entry.folder.artifact("glb")
-    mesh.write_bytes(b"a model")
-    first = copy_for_viewer(mesh, tmp_path / "models")
-    assert Path(str(first)).read_bytes() == mesh.read_bytes()
-    assert copy_for_viewer(mesh, tmp_path / "models") == first
-    assert copy_for_viewer(ball.run / "nothing.glb", tmp_path / "models") is None
-    for number in range(MODELS_KEPT + 5):
-        mesh.write_bytes(b"x" * number)
-        copy_for_viewer(mesh, tmp_path / "models")
-    assert len(list((tmp_path / "models").iterdir())) == MODELS_KEPT
-
-
-def test_tabs_that_are_shown_models_at_once_all_get_them(tmp_path: Path) -> None:
-    """Each writes copies and removes old ones while the others do."""
-    sources = [tmp_path / f"{number}.ply" for number in range(2 * MODELS_KEPT)]
-    for source in sources:
-        source.write_text(source.name)
-
-    def look(number: int) -> list[str]:
-        rows = sources[number:] + sources[:number]
-        return [name for source in rows if not (name := copy_for_viewer(source, tmp_path / "models"))]
-
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(look, range(0, len(sources), 6))) == [[]] * 8
-    copies = [path.read_text() for path in (tmp_path / "models").iterdir()]
-    assert len(copies) == len(set(copies)) <= MODELS_KEPT + 8
-    assert set(copies) <= {source.name for source in sources}, "no empty ones"
-
-
 HOSTILE = '<img src=x onerror="alert(1)">\'&'
 
 
@@ -375,3 +344,52 @@ def test_a_changed_run_does_not_promise_the_same_again(ball: SimpleNamespace) ->
     page = fragments.results(ball.entry, ball.index.log(ball.entry))
     assert "The same again" not in page
     assert "it was changed during the run, so they make another object" in page
+
+
+def test_the_stage_is_told_what_there_is_to_draw(ball: SimpleNamespace, small_config: Any) -> None:
+    log = ball.index.log(ball.entry)
+    for artifact in ("glb", "ply"):
+        ball.entry.folder.artifact(artifact).write_bytes(b"a model")
+    shown = fragments.stage_of(ball.entry, log)
+    assert shown["run"] == "ball"
+    for name, file in (("mesh", "mesh.glb"), ("splats", "splats.ply"), ("picture", "sheet.png")):
+        assert shown[name].split("?")[0] == f"/run/ball/{file}"
+    assert (shown["live"], shown["light"]) == ("", None)
+    assert json.dumps(shown["mesh"]).strip('"') in fragments.live(ball.entry, log, 0)
+    os.utime(ball.entry.folder.artifact("glb"), (1, 1))
+    assert fragments.stage_of(ball.entry, log)["mesh"] != shown["mesh"], "another file has another address"
+    outputs = ball.index.outputs
+    light = {"direction": (0.0, 0.0, 1.0), "ambient": 0.5, "diffuse": 0.25}
+    lit = small_config(scene={"name": "mesh", "light": light}, loss_weights={})
+    folder = write_run(outputs, "lit", lit, Started("a ball", outputs / "lit", "cpu", 0, 9), finished(9))
+    assert fragments.stage_of(ball.index.find("lit"), log) == {}, "nothing to draw"
+    folder.artifact("glb").write_bytes(b"mesh")
+    assert fragments.stage_of(ball.index.find("lit"), log)["light"] == light
+    for name, config in (
+        ("flat", {"scene": {"name": "image"}, "loss_weights": {}}),
+        ("several", {"particles": 2, "cameras.views": 2}),
+    ):
+        write_run(outputs, name, small_config(**config), Started("a ball", outputs / name, "cpu", 0, 9))
+        assert fragments.stage_of(ball.index.find(name), log) == {}
+
+
+def test_a_run_that_makes_its_results_says_so_and_not_how_long_its_steps_take(
+    tmp_path: Path, small_config: Any
+) -> None:
+    """F4: after `Stop and keep it` it went on to tell the time that is left."""
+    out = tmp_path / "outputs"
+    folder = write_run(out, "ball", small_config(), Started("a ball", out / "ball", "cpu", 0, 600))
+    index = RunIndex(out, limit=3)
+    folder.append(StepDone(297, {"guidance": 1.0}, 0.5))
+    with folder.lock():
+        entry = index.find("ball")
+        before = fragments.live(entry, index.log(entry), 0)
+        assert 'data-state="running"' in before
+        assert 'style="width:49.5%"' in before
+        folder.append(Exporting(297))
+        after = fragments.live(entry, index.log(entry), 0)
+        assert "making the results" in after
+        assert 'data-state="saving"' in after
+        assert 'style="width:100.0%"' in after
+        assert " left" not in after
+        assert "steps/s" not in after

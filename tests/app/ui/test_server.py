@@ -15,12 +15,14 @@ from typing import Any
 
 import pytest
 import trimesh
+from starlette.testclient import TestClient
 
 from sds3d import Session
 from sds3d.config import option
 from sds3d.errors import ConfigError
 from sds3d.run.events import CheckpointSaved, Finished, Preview, Stop
 from sds3d.run.folder import RunFolder
+from sds3d.run.live import HEADER, SPLAT_BYTES, SPLATS
 from sds3d_app.ui import fragments, server
 from sds3d_app.ui.actions import fork_run, make_format
 from sds3d_app.ui.controls import examples_of, scenes_of
@@ -220,6 +222,7 @@ def test_the_page_knows_no_file_of_a_run_and_nothing_private_of_gradio() -> None
             "preview/",
             "mesh.glb",
             "splats.ply",
+            "live.bin",
         ):
             assert f'"{name}' not in source, (path, name)
 
@@ -233,10 +236,37 @@ def test_results_and_previews_of_a_run_are_served(page: Any, run: str) -> None:
     assert page.client.get(f"/run/{run}/splats.splat").status_code == 404  # known, and not made
 
 
+def test_the_live_scene_is_served_whole_or_for_a_slow_line(page: Any, small_config: Any) -> None:
+    folder = RunFolder(page.index.outputs / "growing")
+    folder.path.mkdir(parents=True)
+    folder.write_config(small_config(steps=4))
+    whole = HEADER.pack(b"SDSL", 1, SPLATS, 0, 3, 9000, 0, 0.0, 1.0, 1.0) + bytes(9000 * SPLAT_BYTES)
+    assert page.client.get("/run/growing/live/all").status_code == 404
+    folder.write_live(whole)
+    answer = page.client.get("/run/growing/live/all?v=1")
+    assert (answer.status_code, answer.content) == (200, whole)
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    few = page.client.get("/run/growing/live/few").content
+    assert len(few) == HEADER.size + 8000 * SPLAT_BYTES
+    assert few[HEADER.size :] == whole[HEADER.size : len(few)]
+    shutil.rmtree(folder.path)
+
+
+def test_the_live_scene_asks_for_the_password(page: Any, run: str) -> None:
+    guarded = TestClient(server.make_app(page.index, None, ("ada", "correct-horse"), {"testserver"}))
+    for address in (f"/run/{run}/live/all", f"/run/{run}/live/few"):
+        assert guarded.get(address).status_code == 401
+        assert guarded.get(address, auth=("ada", "correct-horse")).status_code == 404  # let in: it has ended
+        assert guarded.get(address, headers={"Host": "evil.example"}).status_code == 400
+
+
 @pytest.mark.parametrize("attempt", TRAVERSALS)
 def test_no_path_of_a_client_is_followed(page: Any, run: str, attempt: str) -> None:
     for address in (
         *(f"/run/{run}/{attempt}", f"/run/{attempt}/config.json", f"/run/{run}/preview/{attempt}"),
+        *(f"/run/{run}/live/{attempt}", f"/run/{attempt}/live/all"),
         *(f"/events/{attempt}", f"/run/{run}/exports/{attempt}/mesh.glb", f"/run/{run}/exports/4/{attempt}"),
     ):
         answer = page.client.get(address)
