@@ -2,12 +2,10 @@
 
 import itertools
 import math
-import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -64,8 +62,6 @@ class Session:
         self._ending: type[events.Stop] | type[events.FinishEarly] | None = None
         self._prior = prior
         self._scenes: list[Scene] | None = None
-        self._events: Generator[events.Event, None, None] | None = None
-        self._recovery: Recovery | None = None
         self._step: int | None = None
         self._stage = 0  # of the scenes
 
@@ -84,15 +80,8 @@ class Session:
     def run(self) -> Iterator[events.Event]:
         """The whole run, in the caller's thread; ends with Finished or raises. Every event is in the log as well.
 
-        A run that is left before, by closing the iterator or by KeyboardInterrupt, is saved, and `run` again goes on.
         RunBusy where another process runs it.
         """
-        if self._events is not None:
-            self._events.close()  # an exception in the loop over it keeps it, as a notebook keeps the exception
-        self._events = self._run()
-        return self._events
-
-    def _run(self) -> Generator[events.Event, None, None]:
         begun = time.perf_counter()
         with ExitStack() as held:
             if self._resumed:
@@ -104,30 +93,16 @@ class Session:
             self._begun, config = begun - trainer.seconds.get(TOTAL, 0.0), self.config
             started = events.Started(config.prompt, self.out_dir, str(trainer.device), trainer.step, config.steps)
             first: list[events.Event] = [started, *(events.Warned(message) for message in warnings)]
-            event: events.Event = started
             try:
                 for event in itertools.chain(first, self._all_stages(trainer)):
                     self.folder.append(event)
                     yield event
-            except (GeneratorExit, KeyboardInterrupt):
-                if not isinstance(event, events.Finished):  # whose receiver may well close the iterator
-                    self._leave()
-                raise
             except Exception as error:
                 kind = type(error).__name__
                 reason = error.args[0] if isinstance(error, Sds3dError) else f"unexpected {kind}: {error}"
                 with suppress(OutputError):  # the disk may be what failed
                     self.folder.append(events.Failed(" ".join(str(reason).split())[:500], kind))
                 raise
-
-    def _leave(self) -> None:
-        """Save a run that is left between two steps, so that it can go on."""
-        self._resumed, self._ending = True, None
-        recovery = self._recovery
-        with suppress(OutputError, NumericsError):  # there is nobody to be told; the checkpoint before is there
-            if recovery is not None and recovery.saved_step != recovery.trainer.step:
-                self.folder.append(self._save_last(recovery))
-            self.folder.append(events.Finished(interrupted=True))
 
     def send(self, command: events.Command) -> None:
         """Tell the run something: it reacts between two steps. Safe in any thread and in signal handlers.
@@ -249,7 +224,6 @@ class Session:
         """All steps; returns the trainer of the last stage that was begun."""
         drawn = -math.inf  # when the last preview was, by a clock that may have begun a moment ago
         recovery, live = Recovery(trainer, self.folder), LiveView(self.folder)
-        self._recovery = recovery
         while trainer.step < self.config.steps:
             live.show(self.scenes(), trainer.step)
             yield from self._read_mailbox(trainer, recovery)
@@ -257,7 +231,7 @@ class Session:
                 break
             if trainer.step == trainer.end:  # its scene is saved, so that a take-over that fails loses nothing
                 trainer = self._next_stage(trainer)
-                recovery = self._recovery = Recovery(trainer, self.folder)
+                recovery = Recovery(trainer, self.folder)
                 number, scene = trainer.stage + 1, trainer.config.scene.name
                 yield events.StageBegun(trainer.step, number, len(self.config.stage_begins), scene)
                 yield self._save(recovery)
@@ -293,8 +267,7 @@ class Session:
         """One step, or what is done about one that fails; whether a checkpoint is due. No ruined scene is saved."""
         done, went_back = None, False
         try:
-            with _held_back_interrupt():
-                done = trainer.advance()
+            done = trainer.advance()
         except Exception as error:
             message, went_back = recovery.recover(error)
             yield events.Warned(message)
@@ -420,28 +393,6 @@ class Session:
     def _save(self, recovery: Recovery) -> events.CheckpointSaved:
         recovery.trainer.seconds[TOTAL] = time.perf_counter() - self._begun
         return recovery.save()
-
-
-@contextmanager
-def _held_back_interrupt() -> Iterator[None]:
-    """Ctrl-C inside, where it would be a KeyboardInterrupt, becomes one at the end: no step is left half done."""
-    is_ours = threading.current_thread() is threading.main_thread()
-    if not is_ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-    interrupts: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        interrupts.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # the second one ends the step
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    if interrupts:
-        raise KeyboardInterrupt
 
 
 def export_run(
