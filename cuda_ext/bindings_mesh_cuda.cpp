@@ -15,8 +15,7 @@ struct Sums {
   Tensor values, whole, largest;
   ExactSums pointers;
 
-  Sums(std::initializer_list<int64_t> shape, bool deterministic, const Tensor& like)
-      : values(zeros(shape, FLOAT, like)) {
+  Sums(const std::vector<int64_t>& shape, bool deterministic, const Tensor& like) : values(zeros(shape, FLOAT, like)) {
     pointers = {floats_out(values), nullptr, nullptr, values.numel()};
     if (!deterministic) return;
     whole = zeros(shape, LONG, like);

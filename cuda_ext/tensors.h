@@ -50,6 +50,9 @@ inline int64_t dtype_bytes(ScalarType dtype) {
     case ScalarType::Float:
     case ScalarType::Int:
       return 4;
+    case ScalarType::Half:
+    case ScalarType::BFloat16:
+      return 2;
     default:
       return 1;
   }
@@ -90,20 +93,18 @@ inline void require(bool condition, const char* message) {
   if (!condition) throw std::runtime_error(message);
 }
 
-inline int64_t bytes_of(std::initializer_list<int64_t> shape, ScalarType dtype) {
+inline int64_t bytes_of(const std::vector<int64_t>& shape, ScalarType dtype) {
   int64_t bytes = dtype_bytes(dtype);
   for (int64_t size : shape) bytes *= size;
   return bytes;
 }
 
-inline Tensor empty(std::initializer_list<int64_t> shape, ScalarType dtype, const Tensor& like) {
-  return allocated(bytes_of(shape, dtype),
-                   [&] { return torch::stable::new_empty(like, std::vector<int64_t>(shape), dtype); });
+inline Tensor empty(const std::vector<int64_t>& shape, ScalarType dtype, const Tensor& like) {
+  return allocated(bytes_of(shape, dtype), [&] { return torch::stable::new_empty(like, shape, dtype); });
 }
 
-inline Tensor zeros(std::initializer_list<int64_t> shape, ScalarType dtype, const Tensor& like) {
-  return allocated(bytes_of(shape, dtype),
-                   [&] { return torch::stable::new_zeros(like, std::vector<int64_t>(shape), dtype); });
+inline Tensor zeros(const std::vector<int64_t>& shape, ScalarType dtype, const Tensor& like) {
+  return allocated(bytes_of(shape, dtype), [&] { return torch::stable::new_zeros(like, shape, dtype); });
 }
 
 inline const float* floats(const Tensor& t) { return static_cast<const float*>(t.const_data_ptr()); }
