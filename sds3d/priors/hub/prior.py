@@ -1,9 +1,9 @@
 """A text-to-image model of diffusers as a prior, whatever its family: everything becomes (eps, alpha, sigma) here."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Annotated, Any, ClassVar, Literal
-from weakref import WeakSet
+from weakref import WeakMethod, WeakSet
 
 import torch
 from pydantic import Field
@@ -154,20 +154,21 @@ class DiffusersPrior(MemoryModes):
         self._copies = WeakSet[nn.Module]()  # those that still learn on the network's weights
         self.set_memory_mode(0)
         if isinstance(texts, TextReader):
-            texts.making_room = self._off_the_device
+            room = WeakMethod(self._off_the_device)  # else the two would keep each other in memory
+            texts.making_room = lambda: found() if (found := room()) is not None else nullcontext()
 
     @contextmanager
     def _off_the_device(self) -> Iterator[None]:
         """Inside, the networks wait in main memory: text encoders may be as large as they are."""
         networks = [network for network in (self.network, self.vae) if network is not None]
-        places = [next(network.parameters()).device for network in networks]
-        for network in networks:
-            network.to("cpu")
+        there = [network for network in networks if next(network.parameters()).device == self.device]
+        for network in there:
+            network.to(torch.device("cpu"))
         try:
             yield
         finally:
-            for network, place in zip(networks, places, strict=True):
-                network.to(place)
+            for network in there:
+                network.to(self.device)
 
     def memory_modes(self) -> list[str]:
         """As configured; then fewer images per call; then the VAE in tiles; then the network offloaded.
