@@ -39,10 +39,8 @@ def stopped_by_signals(stop: Callable[[], None] | None = None, second_ends: bool
     def first(number: int, frame: object) -> None:
         if second_ends:
             restore()
-            with suppress(OSError):  # the terminal may be gone
-                os.write(
-                    2, b"stopping after this step; once more to stop at once\n"
-                )  # print() may not be entered twice
+            with suppress(OSError):  # the terminal may be gone; and print() may not be entered twice
+                os.write(2, b"stopping after this step; once more to stop at once\n")
         interruption.requested = True
         if stop is not None:
             stop()
