@@ -2,4 +2,7 @@
 
 import os
 
+import pytest
+
 FULL = os.environ.get("SDS3D_FULL", "0") not in ("", "0")
+at_full_size = pytest.mark.skipif(not FULL, reason="takes long: make test-reliability")

@@ -77,8 +77,7 @@ else:
 """
 
 
-@pytest.mark.parametrize("kind", ["file", "folder"])
-@pytest.mark.parametrize("name", ["mesh.glb", "[a] b*.json"])
+@pytest.mark.parametrize(("kind", "name"), [("file", "[a] b*.json"), ("folder", "mesh.glb")])
 def test_what_a_killed_process_left_is_removed_by_the_next_write(tmp_path: Path, kind: str, name: str) -> None:
     path = tmp_path / name
     killed = subprocess.run([sys.executable, "-c", KILLED, str(path), kind], check=False)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.offline import OFFLINE
+from tests.sizes import at_full_size
 
 CONNECT = """
 import socket
@@ -39,6 +40,7 @@ def test_the_guard_sees_what_other_processes_ask_for(no_network: Callable[[], li
 
 
 @pytest.mark.skipif(not OFFLINE, reason="this system does not give a process a network of its own")
+@at_full_size
 def test_a_batch_needs_no_network_at_all(tmp_path: Path) -> None:
     """With the embedded prior, in a worker's process; tests/test_packaging.py has a single run."""
     prompts = tmp_path / "list.txt"

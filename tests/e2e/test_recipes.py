@@ -111,8 +111,9 @@ def finished(session: Session, cut_in: set[int]) -> tuple[dict[str, torch.Tensor
         session = Session.resume(session.folder.path, session.prior())
 
 
-# those with several stages, and one of each prior; at full size all
-NAMES = [name for name in recipe_names() if FULL or name == "mvdream" or len(read_recipe(name).stages) > 1]
+NAMES = (
+    recipe_names() if FULL else ["image-to-3d", "magic3d", "mvdream", "prolificdreamer"]
+)  # each prior, 1 to 3 stages
 
 
 @pytest.mark.parametrize("name", NAMES)

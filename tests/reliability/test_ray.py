@@ -15,11 +15,10 @@ from sds3d.jobs import Job, Queue, Selection
 from sds3d.run.events import Change, Changed, Finished, Pause, Resume
 from sds3d_app.cli import invoke
 from sds3d_app.workers.ray_actor import packed, unpacked
-from tests.sizes import FULL
+from tests.sizes import FULL, at_full_size
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.slow]
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
-at_length = pytest.mark.skipif(not FULL, reason="a minute: with make test-reliability")
 PATIENCE = 900.0 if FULL else 300.0  # seconds, for what takes one minute, or half of one, on a quiet machine
 
 
@@ -94,6 +93,7 @@ def finished(job: Job) -> int:
 
 
 @needs_ray
+@at_full_size
 def test_where_no_folder_is_shared_the_results_are_brought_back(cluster: Any, queue: Queue, small_config: Any) -> None:
     configs = [small_config(seed=seed, steps=60 if FULL else 24) for seed in range(3 if FULL else 2)]
     *jobs, unknown = queue.add_many([*configs, small_config(prompt="xyzzy")])
@@ -120,7 +120,7 @@ def test_where_no_folder_is_shared_the_results_are_brought_back(cluster: Any, qu
 
 
 @needs_ray
-@at_length
+@at_full_size
 @pytest.mark.parametrize("shared", [True, False])
 def test_ending_early_saves_and_gives_the_jobs_back(
     cluster: Any, queue: Queue, small_config: Any, shared: bool
@@ -142,7 +142,7 @@ def test_ending_early_saves_and_gives_the_jobs_back(
 
 
 @needs_ray
-@at_length
+@at_full_size
 @pytest.mark.parametrize("shared", [True, False])
 def test_commands_reach_actors(cluster: Any, queue: Queue, small_config: Any, shared: bool) -> None:
     """One actor: A is paused, B is done meanwhile, A goes on, changed."""
@@ -167,7 +167,7 @@ def test_commands_reach_actors(cluster: Any, queue: Queue, small_config: Any, sh
 
 
 @needs_ray
-@at_length
+@at_full_size
 def test_each_job_is_done_once_with_a_worker_and_a_node_killed_and_poison_is_set_aside(
     cluster: Any, queue: Queue, small_config: Any, full: bool
 ) -> None:
