@@ -19,8 +19,8 @@ from sds3d.export.info import read_info
 from sds3d.jobs import Queue
 from sds3d.jobs.job_list import read_job_list
 from sds3d.jobs.processes import WorkerId
+from sds3d.picture_files import read_picture
 from sds3d.priors.embedded.prior import load_embedded
-from sds3d.reference_image import read_image
 from sds3d.run.checkpoint import checkpoints_in, load_checkpoint
 from sds3d.run.folder import RunFolder
 from tests.export.splat_reader import read_splats_ply
@@ -148,11 +148,14 @@ def test_meshes(count: int, run: Path, tmp_path: Path) -> None:
     attack(lambda: read_info(path), path, whole, count)
 
 
-@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "tiff", "gif", "bmp", "ppm", "avif"])
 def test_pictures(kind: str, count: int, tmp_path: Path) -> None:
     path, pixels = tmp_path / f"picture.{kind}", np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
     PIL.fromarray(pixels).save(path)
-    assert attack(lambda: read_image(str(path), "path"), path, path.read_bytes(), count) > 0.1 * count
+    assert (
+        attack(lambda: read_picture(str(path), "reference_image.path", is_color=True), path, path.read_bytes(), count)
+        > 0.1 * count
+    )
 
 
 def test_a_picture_that_claims_to_be_huge_is_refused_before_it_is_read(tmp_path: Path) -> None:
@@ -163,7 +166,7 @@ def test_a_picture_that_claims_to_be_huge_is_refused_before_it_is_read(tmp_path:
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     path.write_bytes(data)
     with pytest.raises(Sds3dError, match=r"65535 x 65535|exceeds limit"):
-        read_image(str(path), "path")
+        read_picture(str(path), "reference_image.path", is_color=True)
 
 
 @pytest.mark.parametrize("name", ["unet/config.json", "text/config.json", "scheduler/scheduler_config.json"])
