@@ -161,7 +161,8 @@ class DiffusersPrior(MemoryModes):
     def _off_the_device(self) -> Iterator[None]:
         """Inside, the networks wait in main memory: text encoders may be as large as they are."""
         networks = [network for network in (self.network, self.vae) if network is not None]
-        there = [network for network in networks if next(network.parameters()).device == self.device]
+        # by the kind: "cuda" is where the tensors on "cuda:0" are
+        there = [network for network in networks if next(network.parameters()).device.type == self.device.type]
         for network in there:
             network.to(torch.device("cpu"))
         try:

@@ -27,8 +27,8 @@ def loaded(monkeypatch) -> list[str]:
     return names
 
 
-def build(folder, **options):
-    return DiffusersConfig(model=str(folder), **options).build("cpu")
+def build(folder, device="cpu", **options):
+    return DiffusersConfig(model=str(folder), **options).build(device)
 
 
 @pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "flux", "pixart-alpha", "sana", "deepfloyd"])
@@ -43,9 +43,10 @@ def test_the_second_run_with_the_same_prompt_loads_no_text_encoder(name, model_f
     assert not any(part.startswith(("text_encoder", "tokenizer")) for part in loaded)
 
 
-def test_the_network_is_off_the_device_while_the_encoders_are_there(model_folder, monkeypatch):
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])  # tensors know it by the other name, as with cuda and cuda:0
+def test_the_network_is_off_the_device_while_the_encoders_are_there(model_folder, monkeypatch, device):
     """Together they may be too large: T5 is as large as half of FLUX.1."""
-    prior = build(model_folder("sd"))
+    prior = build(model_folder("sd"), device=device)
     moves = []
     monkeypatch.setattr(type(prior.network), "to", lambda self, *place, **how: moves.append(("network", *place)))
     monkeypatch.setattr(type(prior.vae), "to", lambda self, *place, **how: moves.append(("vae", *place)))
@@ -57,8 +58,8 @@ def test_the_network_is_off_the_device_while_the_encoders_are_there(model_folder
 
     monkeypatch.setattr(embeddings, "load_pipeline", loading)
     prior.embed(["a red mug"])
-    cpu = torch.device("cpu")
-    assert moves == [("network", cpu), ("vae", cpu), "encoders", ("network", cpu), ("vae", cpu)]
+    cpu, own = torch.device("cpu"), torch.device(device)
+    assert moves == [("network", cpu), ("vae", cpu), "encoders", ("network", own), ("vae", own)]
     prior.embed(["a red mug"])  # from the cache on disk
     assert len(moves) == 5
 
