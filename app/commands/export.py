@@ -51,9 +51,10 @@ def export(
 def describe_mesh(stats: Mapping[str, Any]) -> str:
     """A mesh and its figures in one line."""
     pieces = "one piece" if stats["pieces"] == 1 else f"{stats['pieces']} pieces"
-    sides = " x ".join(f"{side:.2f}" for side in stats["extent"])
+    scale = stats.get("scale", 1.0)  # runs of older versions do not have it
+    sides = " x ".join(f"{scale * side:.3g}" for side in stats["extent"])
     parts = [f"{stats['faces']} triangles", pieces, "closed" if stats["watertight"] else "not closed", sides]
-    if stats.get("tunnels"):  # runs of older versions do not have it
+    if stats.get("tunnels"):  # nor this
         parts.insert(2, "one tunnel" if stats["tunnels"] == 1 else f"{stats['tunnels']} tunnels")
     if "roughness" in stats:
         parts.append(f"rough by {stats['roughness']:.1f}\N{DEGREE SIGN}")

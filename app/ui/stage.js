@@ -37,7 +37,7 @@
     return { kind: "mesh", step, places, faces: corners, normals: smoothNormals(places, corners), colors };
   }
 
-  // splats.ply of sds3d/export/splat_files.py: floats only. Colours are those of the constant harmonic.
+  // splats.ply of sds3d/export/splat_files.py: floats only. Colours are those of the constant harmonic. Its comment says which axis is up, if not +z.
   function readPly(buffer) {
     const bytes = new Uint8Array(buffer), start = new TextDecoder().decode(bytes.subarray(0, 65536));
     const end = start.indexOf("end_header\n") + 11;
@@ -46,16 +46,18 @@
     const rows = new Float32Array(buffer.slice(new TextEncoder().encode(start.slice(0, end)).length)), splats = emptySplats(count);
     const column = Object.fromEntries(names.map((name, index) => [name, index]));
     const byte = (value) => Math.round(255 * Math.min(1, Math.max(0, value)));
+    const turn = TURNS[JSON.parse(/^comment sds3d (.*)$/m.exec(start)[1]).up ?? "z"];
     for (let i = 0; i < count; i++) {
       const of = (...wanted) => wanted.map((name) => rows[i * names.length + column[name]]);
-      setSplat(splats, i, of("x", "y", "z"), of("scale_0", "scale_1", "scale_2").map(Math.exp), of("rot_0", "rot_1", "rot_2", "rot_3"));
+      setSplat(splats, i, of("x", "y", "z"), of("scale_0", "scale_1", "scale_2").map(Math.exp), of("rot_0", "rot_1", "rot_2", "rot_3"), turn);
       splats.colors.set(of("f_dc_0", "f_dc_1", "f_dc_2").map((value) => byte(0.5 + 0.28209479177387814 * value)), 4 * i);
       splats.colors[4 * i + 3] = byte(1 / (1 + Math.exp(-of("opacity")[0])));
     }
     return splats;
   }
 
-  // mesh.glb of sds3d/export/glb.py: one primitive with indices, normals, and a PNG texture or linear colours of the vertices.
+  // mesh.glb of sds3d/export/glb.py: one primitive with indices, normals, and a PNG texture or linear colours of the vertices. Its metadata say where it
+  // was moved and how it was scaled, if it was (sds3d/export/placement.py).
   async function readGlb(buffer) {
     const view = new DataView(buffer), length = view.getUint32(12, true);
     const tree = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 20, length))), binary = 28 + length;
@@ -66,7 +68,9 @@
     const { attributes, indices, material } = tree.meshes[0].primitives[0];
     const array = (index) => new Float32Array(bytes(tree.accessors[index].bufferView));
     const upright = (index) => array(index).map((_, i, all) => all[i - (i % 3) + ((i + 2) % 3)]); // +y up to +z up
-    const mesh = { kind: "mesh", places: upright(attributes.POSITION), normals: upright(attributes.NORMAL) };
+    const { linear, shift } = tree.asset.extras?.placed ?? { linear: [[1]], shift: [0, 0, 0] };
+    const places = upright(attributes.POSITION).map((value, i) => (value - shift[i % 3]) / linear[0][0]);
+    const mesh = { kind: "mesh", places, normals: upright(attributes.NORMAL) };
     mesh.faces = new Uint32Array(bytes(tree.accessors[indices].bufferView));
     const texture = tree.materials?.[material]?.pbrMetallicRoughness?.baseColorTexture;
     if (texture !== undefined) {
@@ -83,16 +87,19 @@
     kind: "splats", count, places: new Float32Array(3 * count), covariances: new Float32Array(6 * count), colors: new Uint8Array(4 * count),
   });
 
+  // World axes from those of a file with another one up: of each, its axis there and its sign.
+  const TURNS = { y: [[2, 1], [0, 1], [1, 1]], "-y": [[2, -1], [0, 1], [1, -1]], z: [[0, 1], [1, 1], [2, 1]] };
+
   // Row i of the splats: the covariance R S S R^T as xx, xy, xz, yy, yz, zz; quaternions are wxyz.
-  function setSplat(splats, i, place, scales, [w, x, y, z]) {
+  function setSplat(splats, i, place, scales, [w, x, y, z], turn = TURNS.z) {
     const rotation = [
       1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
       2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
       2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
     ];
-    const axes = rotation.map((value, k) => value * scales[k % 3]);
+    const axes = rotation.map((_, k) => { const [row, sign] = turn[Math.floor(k / 3)]; return sign * rotation[3 * row + (k % 3)] * scales[k % 3]; });
     const dot = (a, b) => axes[3 * a] * axes[3 * b] + axes[3 * a + 1] * axes[3 * b + 1] + axes[3 * a + 2] * axes[3 * b + 2];
-    splats.places.set(place, 3 * i);
+    splats.places.set(turn.map(([axis, sign]) => sign * place[axis]), 3 * i);
     splats.covariances.set([dot(0, 0), dot(0, 1), dot(0, 2), dot(1, 1), dot(1, 2), dot(2, 2)], 6 * i);
   }
 

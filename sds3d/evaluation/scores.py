@@ -16,6 +16,8 @@ from sds3d.evaluation.clip import Clip
 from sds3d.evaluation.ground_truth import align, draw_truths, pieces, shape_scores, silhouette_cameras, solid_body
 from sds3d.evaluation.renders import GREY, mesh_psnr, scene_renders, scored_cameras, strip, true_renders
 from sds3d.export.glb import read_glb
+from sds3d.export.info import read_info
+from sds3d.export.placement import Placement
 from sds3d.metrics import view_classifier
 from sds3d.metrics.mesh import triangles_of
 from sds3d.metrics.roughness import crease_figures
@@ -133,7 +135,7 @@ def evaluate_run(
         }
     mesh_path = session.folder.artifact("glb")
     if mesh_path.is_file():
-        mesh = read_glb(mesh_path)
+        mesh = Placement.of(read_info(mesh_path).made).undo(read_glb(mesh_path))
         values["roughness"], values["crease_length"] = crease_figures(mesh.vertices, mesh.faces)
         values["mesh_psnr"] = mesh_psnr(mesh, scene, renders.cameras)
         if truths:

@@ -49,7 +49,7 @@ class ExportConfig(Options):
     color_size: Annotated[int, Field(ge=32, le=2048, description="pixels of the renders colours are taken from")] = 256
     size: Annotated[
         float | None,
-        Field(gt=0, description="longest side of the mesh in its file, in the file's units: metres in glTF"),
+        Field(ge=1e-4, le=1e6, description="longest side of the mesh in its file, in the file's units: metres in glTF"),
     ] = None
     pivot: Annotated[
         Literal["center", "base"], Field(description="origin of the mesh's file: the middle, or under it on the ground")

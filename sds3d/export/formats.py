@@ -75,6 +75,7 @@ class MeshFigures:
     psnr: float | None  # dB, of the colours inside both silhouettes; None for a format without colours
     texture: tuple[int, int] | None  # width and height in texels
     texture_used: float | None  # share of the texture that lies on the mesh
+    scale: float = 1.0  # units of the file for one of the world
 
     @property
     def warnings(self) -> list[str]:
@@ -137,7 +138,8 @@ def write_verified(
     chosen = MESH_FORMATS[file_format]
     with atomic_folder(path) as draft:
         placed = placement(mesh.vertices, chosen.world_to_file, config.size, config.pivot, config.up)
-        chosen.write(placed.place(mesh if chosen.textured else replace(mesh, texture=None)), draft, metadata)
+        body = placed.place(mesh if chosen.textured else replace(mesh, texture=None))
+        chosen.write(body, draft, {**metadata, **placed.told()})
         read = placed.undo(chosen.read(draft))
         stats, renders, texture = check_geometry(read), render_mesh(read, truth.cameras), read.texture
         ious = renders.silhouette_ious(truth)
@@ -154,6 +156,7 @@ def write_verified(
             psnr=renders.color_psnr(truth) if chosen.colored else None,
             texture=(texture.image.shape[1], texture.image.shape[0]) if texture else None,
             texture_used=texture.used if texture else None,
+            scale=placed.scale,
         )
 
 

@@ -85,9 +85,12 @@ def _gltf(head: bytes, kind: str) -> FileInfo:
     for primitive in (part for mesh in tree.get("meshes", []) for part in mesh["primitives"]):
         position = int(primitive["attributes"]["POSITION"])
         vertices[position] = int(tree["accessors"][position]["count"])
-        corners = tree["accessors"][primitive["indices"]]["count"] if "indices" in primitive else vertices[position]
+        corners = int(tree["accessors"][primitive.get("indices", position)]["count"])
         mode = primitive.get("mode", TRIANGLES)
-        faces += {TRIANGLES: int(corners) // 3}.get(mode, max(int(corners) - 2, 0) if mode > TRIANGLES else 0)
+        if mode == TRIANGLES:
+            faces += corners // 3
+        elif mode > TRIANGLES:
+            faces += max(corners - 2, 0)
     counts = {"vertices": sum(vertices.values()), "faces": faces}
     ours = tree["asset"].get("generator") == "sds3d"
     return FileInfo(kind[1:], dict(tree["asset"].get("extras", {})) if ours else None, counts)
@@ -107,23 +110,29 @@ def _ply(head: bytes) -> FileInfo:
 
 
 def _obj(path: Path, head: bytes) -> FileInfo:
-    counts = {"vertices": _lines(path, b"v"), "faces": _lines(path, b"f")}
+    counts = dict(zip(("vertices", "faces"), _line_counts(path, b"v", b"f"), strict=True))
     if not any(counts.values()) and b"\0" in head:
         raise ValueError("it is no text")
     return FileInfo("obj", _first_comment(head.decode("ascii", errors="replace").splitlines()[:1], "# "), counts)
 
 
-def _lines(path: Path, word: bytes) -> int:
-    """How many lines begin with a word."""
+def _line_counts(path: Path, *words: bytes) -> list[int]:
+    """How many lines begin with each of these words. No more than MAX_HEADER bytes of a line are in memory at once."""
+    counts, begins = dict.fromkeys(words, 0), True
     with path.open("rb") as file:
-        return sum(line.split(maxsplit=1)[:1] == [word] for line in file)
+        while piece := file.readline(MAX_HEADER):
+            word = b"".join(piece.split(maxsplit=1)[:1])
+            if begins and word in counts:
+                counts[word] += 1
+            begins = piece.endswith(b"\n")
+    return list(counts.values())
 
 
 def _stl(path: Path, head: bytes, size: int) -> FileInfo:
     faces = struct.unpack("<I", head[STL_START - 4 : STL_START])[0] if size >= STL_START else -1
     if size != STL_START + STL_FACE * faces:
-        if head.lstrip().startswith(b"solid"):  # as text; a binary one may begin with that, too
-            return FileInfo("stl", None, {"faces": _lines(path, b"facet")})
+        if head.lstrip().startswith(b"solid") and b"\0" not in head:  # as text; a binary one may begin with that, too
+            return FileInfo("stl", None, {"faces": _line_counts(path, b"facet")[0]})
         raise ValueError("its length is not what its header promises")
     text = head[: STL_START - 4].decode("ascii", errors="replace").rstrip()
     made = _first_comment([text], "")

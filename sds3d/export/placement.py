@@ -1,7 +1,8 @@
 """How an exported object stands in its file: which axis points up, where the origin is, and how large it is."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,7 +29,10 @@ DIRECTIONS = 64  # in which turned harmonics are fitted; 16 would determine them
 
 @dataclass(frozen=True)
 class Placement:
-    """point in the file = linear @ point + shift, before what its format does by itself."""
+    """point in the file = linear @ point + shift, before what its format does by itself.
+
+    A file where that is not the same point says so (`told`), so that whoever reads a run's results can undo it.
+    """
 
     linear: Float[ndarray, "3 3"]  # a rotation times a scale
     shift: Float[ndarray, "3"]
@@ -37,6 +41,17 @@ class Placement:
     def scale(self) -> float:
         """Units of the file for one of the world."""
         return float(np.cbrt(np.linalg.det(self.linear)))
+
+    def told(self) -> dict[str, Any]:
+        """What goes to a file's metadata: nothing where nothing moves."""
+        stays = np.array_equal(self.linear, np.eye(3)) and not self.shift.any()
+        return {} if stays else {"placed": {"linear": self.linear.tolist(), "shift": self.shift.tolist()}}
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, Any] | None) -> "Placement":
+        """That of a file with such metadata."""
+        placed = (metadata or {}).get("placed", {"linear": np.eye(3), "shift": np.zeros(3)})
+        return cls(np.array(placed["linear"], dtype=np.float64), np.array(placed["shift"], dtype=np.float64))
 
     def place(self, mesh: Mesh) -> Mesh:
         """The mesh as its file has it."""

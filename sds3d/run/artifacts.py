@@ -170,7 +170,8 @@ def _write(name: str, made: SceneExport, path: Path) -> dict[str, Any]:
             write_orbit(scene, path)
         case "ply":
             splats = turned_splats(checked_splats(scene), made.config.export.up)
-            write = partial(write_splats_ply, splats, metadata=made.metadata())
+            turned = {} if splats is scene else {"up": made.config.export.up}
+            write = partial(write_splats_ply, splats, metadata={**made.metadata(), **turned})
             facts = {"splats": write_verified_splats(write, check_splats_ply, splats, path)}
         case "splat":
             splats = turned_splats(checked_splats(scene), made.config.export.up)

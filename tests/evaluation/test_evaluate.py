@@ -15,6 +15,7 @@ from sds3d.evaluation.scores import LIMITS, Evaluated, Scores, missed
 from sds3d.evaluation.suite import SECONDS, SUITES, Suite, run_folder
 from sds3d.priors.embedded.captions import parse
 from sds3d.scenes import GaussiansConfig
+from sds3d.training.session import export_run
 from sds3d_app.cli import invoke
 
 pytestmark = pytest.mark.xdist_group("evaluate")  # the runs are made and scored once
@@ -85,6 +86,15 @@ def test_scores_summary_picture_and_page(results, tmp_path):
     text = (tmp_path / "evaluation.html").read_text()
     assert "a &lt;test&gt;" in text
     assert "<test>" not in text
+
+
+@pytest.mark.exports
+def test_an_export_that_stands_elsewhere_is_scored_where_the_object_is(done, results):
+    (folder, *_) = done[0].runs.configs
+    list(export_run(folder, ["glb"], options={"size": 40, "pivot": "base"}))
+    again = next(iter(done[0].evaluate(load_classifier()))).scores.values
+    for name in ("volume_iou", "chamfer", "mesh_psnr"):
+        assert again[name] == pytest.approx(results[0].scores.values[name], rel=1e-2), name
 
 
 def test_the_command_scores_runs_and_refuses_what_is_none(done, results, tmp_path, capsys, monkeypatch):

@@ -85,6 +85,7 @@ FOREIGN = {
         {"vertices": 3, "faces": 1},
     ),
     "lines.ply": ("ply\nformat ascii 1.0\nelement edge 3\nend_header\n", {"points": 0}),
+    "long.obj": ("# " + "v " * 50_000 + "\nv 0 0 0\nf 1 1 1", {"vertices": 1, "faces": 1}),
     "plain.obj": ("v 0 0 0\nv 1 0 0\nv 0 1 0\nvn 0 0 1\nf 1//1 2//1 3//1\n", {"vertices": 3, "faces": 1}),
     "strips.gltf": (
         {

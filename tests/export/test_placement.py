@@ -11,7 +11,8 @@ from sds3d.cameras import orbit
 from sds3d.errors import ConfigError
 from sds3d.export.extract import ExportConfig
 from sds3d.export.formats import MESH_FORMATS, verification_cameras, write_verified
-from sds3d.export.placement import WORLD_TO_UP, placement, turned_splats
+from sds3d.export.info import read_info
+from sds3d.export.placement import WORLD_TO_UP, Placement, placement, turned_splats
 from sds3d.export.render_mesh import render_mesh
 from sds3d.scenes import GaussiansConfig
 
@@ -45,6 +46,11 @@ def test_size_and_pivot_are_those_of_the_file_and_the_checks_hold(body, truth, n
     assert np.delete(middle, up) == pytest.approx([0, 0], abs=1e-4)
     assert stats.extent == pytest.approx(np.ptp(body.vertices, axis=0), rel=1e-4), "figures are the world's"
     assert figures.silhouette_iou > 0.99
+    assert figures.scale == pytest.approx(80 / np.ptp(body.vertices, axis=0).max(), rel=1e-5)
+    if name != "stl":  # whose header has no room for it
+        again = Placement.of(read_info(path).made).undo(MESH_FORMATS[name].read(path))
+        assert np.allclose(again.vertices.min(axis=0), body.vertices.min(axis=0), atol=1e-5)
+        assert np.allclose(again.vertices.max(axis=0), body.vertices.max(axis=0), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", MESH_FORMATS)
@@ -65,6 +71,7 @@ def test_up_is_a_turn_where_the_format_leaves_it_open(body, name, up) -> None:
 def test_without_a_word_nothing_moves(body) -> None:
     placed = placement(body.vertices, WORLD_TO_UP["z"])
     assert np.array_equal(placed.place(body).vertices, body.vertices)
+    assert placed.told() == {}
 
 
 @pytest.mark.parametrize("up", ["y", "-y"])

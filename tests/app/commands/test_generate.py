@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -74,12 +75,15 @@ def test_export_writes_the_same_file_again(
     assert path.read_bytes() == before
 
 
-def test_an_export_is_as_large_as_asked_and_stands_on_its_foot(made: tuple[Path, str, str]) -> None:
+def test_an_export_is_as_large_as_asked_and_stands_on_its_foot(
+    made: tuple[Path, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert invoke(["export", str(made[0]), "--format", "stl", "--size", "80", "--pivot", "base", "--up", "y"]) == 0
     low, high = trimesh.load_mesh(made[0] / "mesh.stl").bounds
     (made[0] / "mesh.stl").unlink()
     assert max(high - low) == pytest.approx(80, rel=1e-4)
     assert low[1] == pytest.approx(0, abs=1e-3)
+    assert re.search(r"closed, .*\b80\b", capsys.readouterr().err)
 
 
 def test_an_unknown_format_names_the_known_ones(

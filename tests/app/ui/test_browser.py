@@ -97,7 +97,9 @@ def overlap(stage: Any, sheet: Any) -> float:
 
 
 def test_watch_a_run_stop_it_and_take_the_mesh_home(visitor: Visitor, server: Server, tmp_path: Path) -> None:
-    name = visitor.generate("a red mug", SPLATS, steps=ENDLESS)
+    name = visitor.generate(  # shown upright
+        "a red mug", SPLATS, steps=ENDLESS, **{"export.up": "y"}
+    )
     visitor.until("running")
     seen = visitor.pictures(3)
     assert seen == sorted(seen), "newer ones only"  # benchmarks/ui.py measures how fast they come
@@ -130,7 +132,8 @@ def test_watch_a_run_stop_it_and_take_the_mesh_home(visitor: Visitor, server: Se
 
 
 def test_a_mesh_grows_in_its_light_and_is_as_bright_in_the_end(visitor: Visitor, browser: Any, server: Server) -> None:
-    name = visitor.generate("a red ball", MESH, steps=ENDLESS)
+    placed = {"export.size": 30, "export.pivot": "base"}  # on the stage where and as large as it was
+    name = visitor.generate("a red ball", MESH, steps=ENDLESS, **placed)
     growing = visitor.on_stage("mesh")
     assert growing["kind"] == "mesh"
     assert visitor.stage()[5, 5] == pytest.approx([235, 235, 235])
@@ -146,6 +149,7 @@ def test_a_mesh_grows_in_its_light_and_is_as_bright_in_the_end(visitor: Visitor,
     visitor.on_stage("mesh", -1)
     mesh, sheet = visitor.stage(), first_view(server.folder(name) / "sheet.png")
     assert object_color(mesh) == pytest.approx(object_color(sheet), rel=0.05, abs=2)
+    assert overlap(mesh, sheet) > 0.95
     visitor.page.click("[data-mode=sheet]")
     assert "sheet.png" in str(visitor.wait("#stage img").get_attribute("src"))
     assert not [line for line in visitor.console if "stage" in line or "WebGL" in line or "shader" in line.lower()]
