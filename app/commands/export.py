@@ -52,8 +52,10 @@ def describe_mesh(stats: Mapping[str, Any]) -> str:
     """A mesh and its figures in one line."""
     pieces = "one piece" if stats["pieces"] == 1 else f"{stats['pieces']} pieces"
     scale = stats.get("scale", 1.0)  # runs of older versions do not have it
-    sides = " x ".join(f"{scale * side:.3g}" for side in stats["extent"])
-    parts = [f"{stats['faces']} triangles", pieces, "closed" if stats["watertight"] else "not closed", sides]
+    sides = [scale * side for side in stats["extent"]]
+    digits = ".2f" if max(sides) >= 0.1 else ".3g"  # two digits, but of a miniature those that there are
+    parts = [f"{stats['faces']} triangles", pieces, "closed" if stats["watertight"] else "not closed"]
+    parts.append(" x ".join(f"{side:{digits}}" for side in sides))
     if stats.get("tunnels"):  # nor this
         parts.insert(2, "one tunnel" if stats["tunnels"] == 1 else f"{stats['tunnels']} tunnels")
     if "roughness" in stats:
