@@ -262,6 +262,7 @@ setup(
             "usd-core>=24.8",
             "gradio>=6.31,<7",
             "playwright>=1.48",
+            "openapi-spec-validator>=0.7",
             "ray>=2.50",
         ],
     },

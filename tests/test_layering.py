@@ -12,7 +12,7 @@ APP = sorted((ROOT / "app").rglob("*.py"))
 
 # Bottom to top, folders of sds3d/ (and flat modules): each imports from the rows below its own, and from itself.
 LAYERS = [
-    {"types", "errors", "options", "atomic", "text_files", "picture_files"},
+    {"types", "errors", "options", "atomic", "text_files", "picture_files", "client"},
     {"ops"},
     {"cameras", "prompts", "reference_image", "mesh_files", "scenes", "priors"},
     {"guidance"},

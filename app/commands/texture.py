@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 STEPS = 250
 # Of the embedded prior. At its usual times it paints the object that it has in mind, and leaves grey where that ends.
 TEXTURE_TIMES = {"timesteps.t_min": 0.3, "timesteps.t_max": 0.9}
+NEW_OBJECT = ("steps", "stages", "particles", "scene.source", "scene.geometry", "export.level", "export.resolution")
 REFINE_T_MIN, REFINE_T_MAX = 0.02, 0.5  # higher times would make another object of it
 
 File = Annotated[Path, Argument(metavar="FILE", help="a mesh: glb, gltf, obj, ply or stl")]
@@ -94,7 +95,7 @@ def refine(
         if not file.is_file():
             raise ConfigError(f"{what} has no {file.name}", hint="finish the run, or sds3d export it")
         if config_file is None:
-            config_file, begin = folder.config_file, {"steps": STEPS}  # those of the run were for a new object
+            begin = taken_over(ran)
     if prompt is None:
         raise BadParameter('say what it is, such as sds3d refine mug.glb "a red mug"')
     options: dict[str, Any] = {"prompt": prompt, "negative_prompt": negative_prompt, "guidance": guidance}
@@ -102,6 +103,16 @@ def refine(
     given = _given(options, prior, image, [*(assignments or []), *(settings or [])])
     scene = {"geometry": "free", "path": file, "up": up, "front": front}
     return _run(refine_config(config_file, scene, {**begin, **given}), out, dry_run, strict, quiet, as_json)
+
+
+def taken_over(ran: "RunConfig") -> dict[str, Any]:
+    """What was said of a run and holds when its mesh is gone on from, by dotted key: not its steps, which were for a
+    new object, nor what only a scene of another kind has."""
+    from sds3d.config.layers import flatten
+
+    left = {*NEW_OBJECT, *(() if ran.scene.name == "mesh" else ("scene", "loss_weights"))}
+    said = flatten(ran.said)
+    return {key: value for key, value in said.items() if not left & {key.split(".")[0], ".".join(key.split(".")[:2])}}
 
 
 def _given(options: dict[str, Any], prior: str | None, image: Path | None, settings: list[str]) -> dict[str, Any]:

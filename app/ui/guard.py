@@ -17,6 +17,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .uploads import LARGEST
+
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self'; font-src 'self' data:; connect-src 'self' data: blob:; "
@@ -34,6 +36,7 @@ GRADIO = "/gradio_api/"
 USED = re.compile(r"(run/predict|heartbeat/\w+)/?$|file=(?![a-z][a-z0-9+.-]+:|//|\\\\)", re.I)
 CALL = f"{GRADIO}run/predict"
 MAX_BODY = 6 << 20  # bytes of a request
+FILES = "/api/v1/files"  # where files are sent to, which may be larger
 MAX_OPTIONS = 200  # controls that a visitor may have changed
 MAX_LENGTH = 4000  # characters of a text that has no limit of its own
 DELAY, TRIES, WINDOW = 0.5, 10, 300.0  # a wrong password costs DELAY seconds; at most TRIES per WINDOW seconds
@@ -81,13 +84,15 @@ class Guard:
         origin = request.headers.get("origin")  # told by every browser, so a page of another site cannot give orders
         if origin is not None and origin.lower().partition("://")[2] != called:
             return PlainTextResponse("orders are taken from this server's own page only", 403)
-        length = request.headers.get("content-length", "")
+        length = request.headers.get("content-length", "" if "transfer-encoding" in request.headers else "0")
         if not (length.isascii() and length.isdigit()):  # a body without end, in chunks
             return PlainTextResponse("the request does not say how long it is", 411)
-        return PlainTextResponse("the request is too large", 413) if int(length) > MAX_BODY else None
+        limit = LARGEST if path == FILES else MAX_BODY
+        return PlainTextResponse("the request is too large", 413) if int(length) > limit else None
 
     async def _ask(self, request: Request, login: tuple[str, str]) -> Response | None:
-        """HTTP's basic authentication; each wrong answer costs time, and too many of them all further ones."""
+        """HTTP's basic authentication, or the password as a bearer token; each wrong answer costs time, and too many
+        of them all further ones."""
         who = request.client.host if request.client else ""
         with self._lock:
             tries = self._wrong[who]
@@ -95,7 +100,7 @@ class Guard:
                 tries.popleft()
             if len(tries) >= TRIES:
                 return PlainTextResponse("too many wrong passwords: wait some minutes", 429)
-        given = credentials(request.headers.get("authorization", ""))
+        given = credentials(request.headers.get("authorization", ""), login[0])
         if given is not None:
             right = [hmac.compare_digest(a.encode(), b.encode()) for a, b in zip(given, login, strict=True)]
             if all(right):
@@ -106,9 +111,11 @@ class Guard:
         return PlainTextResponse("a name and password are needed", 401, {"WWW-Authenticate": 'Basic realm="sds3d"'})
 
 
-def credentials(header: str) -> tuple[str, str] | None:
-    """(name, password) of a basic Authorization header."""
+def credentials(header: str, name_of_token: str) -> tuple[str, str] | None:
+    """(name, password) of an Authorization header; a bearer token is a password without a name."""
     kind, _, text = header.partition(" ")
+    if kind.lower() == "bearer" and text:
+        return name_of_token, text
     if kind.lower() != "basic":
         return None
     try:

@@ -68,7 +68,7 @@ class LiveStreams:
     def __init__(self, look: Callable[[str], Message | None]) -> None:
         """`look(name)` is called in a thread; None ends the stream."""
         self.slots = dict[str, _Slot]()  # by the name of the run
-        self._look, self._is_closed = look, False
+        self._look, self.is_closed = look, False
 
     def is_full(self) -> bool:
         """Whether no further page may watch."""
@@ -83,7 +83,7 @@ class LiveStreams:
         slot.watchers += 1
         sent = ""
         try:
-            while not self._is_closed:
+            while not self.is_closed:
                 changed = slot.changed
                 if slot.text != sent:
                     sent = slot.text
@@ -103,7 +103,7 @@ class LiveStreams:
 
     def close(self) -> None:
         """End all streams: the server is about to end."""
-        self._is_closed = True
+        self.is_closed = True
         for slot in list(self.slots.values()):
             slot.put("", is_over=True)
 

@@ -64,6 +64,10 @@ def _config(run: Path, changed: int) -> RunConfig:
     return RunFolder(run).config()
 
 
+class QueueFull(ConfigError):
+    """As many runs wait or are under way as may."""
+
+
 class RunIndex:
     """All runs of one outputs folder. Safe for any number of threads.
 
@@ -85,16 +89,20 @@ class RunIndex:
         self._sorted, self._active = list[RunEntry](), list[RunEntry]()
 
     def add(self, config: RunConfig) -> RunEntry:
-        """Queue a run; ConfigError if the queue is full. The same options again are the same run."""
+        """Queue a run; QueueFull if there is no room. The same options again are the same run."""
         with self._lock:
-            counts = self.queue.counts()
-            active = sum(counts.get(state, 0) for state in UNFINISHED)
-            if active >= self.limit:
-                raise ConfigError(f"the queue is full: {active} runs wait or are under way", hint="try again later")
+            self.check_room()
             job = self.queue.add(config)
             if job.state in ("failed", "stopped"):
                 self.queue.retry(job)
             return self.chosen(job.name)
+
+    def check_room(self) -> None:
+        """QueueFull if no further run may wait."""
+        counts = self.queue.counts()
+        active = sum(counts.get(state, 0) for state in UNFINISHED)
+        if active >= self.limit:
+            raise QueueFull(f"the queue is full: {active} runs wait or are under way", hint="try again later")
 
     def all(self) -> tuple[list[RunEntry], list[RunEntry], int]:
         """(all runs, newest first; those of them that wait or are under way; a number that is another if any is)."""

@@ -86,6 +86,7 @@ def make_app(index: RunIndex, pool: WorkerPool | None, login: tuple[str, str] | 
     import gradio as gr
     from fastapi import FastAPI
 
+    from .api import make_api
     from .export_files import FileMaker
     from .guard import CallFilter, Guard
     from .live_stream import LiveStreams, message_of
@@ -109,6 +110,7 @@ def make_app(index: RunIndex, pool: WorkerPool | None, login: tuple[str, str] | 
     app.add_middleware(CallFilter, blocks=blocks)
     app.add_middleware(Guard, login=login, hosts=hosts)  # the last is the first to be asked
     add_routes(app, index, streams)
+    app.mount("/api/v1", make_api(index, maker, streams))
     blocks.state_session_capacity = VISITORS
     return gr.mount_gradio_app(
         app, blocks, path="/", footer_links=[], run_history=False, allowed_paths=[], show_error=False,

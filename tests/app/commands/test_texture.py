@@ -9,11 +9,11 @@ import pytest
 import trimesh
 
 from sds3d import Session
-from sds3d.config import resolve
+from sds3d.config import load_config, resolve
 from sds3d.run.events import Finished, StepDone, Stop
 from sds3d.run.folder import RunFolder
 from sds3d_app.cli import invoke
-from sds3d_app.commands.texture import STEPS, refine_config, texture_config
+from sds3d_app.commands.texture import STEPS, refine_config, taken_over, texture_config
 
 pytestmark = pytest.mark.exports
 TINY = {
@@ -165,3 +165,16 @@ def test_refine_begins_at_lower_times() -> None:
     low = refine_config(None, scene, {"prompt": "a mug", "timesteps.t_min": 0.3}).timesteps
     assert (low.t_min, low.t_max) == (0.3, 0.5)
     assert refine_config(None, scene, {"prompt": "a mug"}).timesteps.t_max == 0.5
+
+
+def test_a_run_of_another_scene_is_gone_on_from_without_what_only_that_has() -> None:
+    """Its prior, words and guidance hold; what it said of splats and of the search for a surface does not."""
+    said = {"prompt": "a red ball", "prior": "analytic", "guidance.guidance_scale": 7, "steps": 9, "scene.count": 99}
+    splats = load_config(overrides={**said, "loss_weights.sparsity": 3, "export.resolution": 64, "export.faces": 999})
+    kept = taken_over(splats)
+    assert kept == {
+        "prompt": "a red ball", "prior.name": "analytic", "guidance.guidance_scale": 7, "export.faces": 999,
+    }  # fmt: skip
+    mesh = load_config(overrides={**kept, "scene": "mesh", "scene.finish": 0, "loss_weights.laplacian": 0.5})
+    assert taken_over(mesh).items() >= {"scene.finish": 0, "loss_weights.laplacian": 0.5}.items()
+    assert "scene.source.path" not in taken_over(mesh)

@@ -12,13 +12,15 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from sds3d_app.ui import guard
-from sds3d_app.ui.guard import HEADERS, MAX_BODY, TRIES, Guard, credentials
+from sds3d_app.ui.guard import FILES, HEADERS, MAX_BODY, TRIES, Guard, credentials
+from sds3d_app.ui.uploads import LARGEST
 
 
 def client(login: tuple[str, str] | None = None, **kwargs: Any) -> TestClient:
     app = FastAPI()
     app.add_middleware(Guard, login=login, hosts={"localhost", "127.0.0.1", "::1"})
     app.add_api_route("/", lambda: "here", methods=["GET", "POST"])
+    app.add_api_route(FILES, lambda: "here", methods=["POST"])
     return TestClient(app, **{"base_url": "http://localhost:7860", **kwargs})
 
 
@@ -65,6 +67,8 @@ def test_a_body_has_a_length_and_a_limit() -> None:
     assert client().post("/", content=b"x" * MAX_BODY).status_code == 200
     assert client().post("/", content=b"x" * (MAX_BODY + 1)).status_code == 413
     assert client().post("/", content=iter([b"x"] * 3)).status_code == 411  # in chunks
+    assert client().post(FILES, content=b"x" * (MAX_BODY + 1)).status_code == 200  # a file that a run is to read
+    assert client().post(FILES, headers={"Content-Length": str(LARGEST + 1)}, content=b"").status_code == 413
     assert client().post("/", headers={"Content-Length": "-1"}, content=b"").status_code == 411
 
 
@@ -74,11 +78,18 @@ def test_a_password_is_asked_for_and_a_wrong_one_costs_time(monkeypatch: pytest.
     first = browser.get("/")
     assert (first.status_code, first.headers["WWW-Authenticate"]) == (401, 'Basic realm="sds3d"')
     assert browser.get("/", headers=basic("ann", "correct horse")).status_code == 200
-    for wrong in (basic("ann", "correct hors"), basic("bob", "correct horse"), {"Authorization": "Basic %%%"}):
+    assert browser.get("/", headers={"Authorization": "Bearer correct horse"}).status_code == 200  # of a program
+    wrong_token = {"Authorization": "Bearer correct hors"}
+    for wrong in (
+        wrong_token,
+        basic("ann", "correct hors"),
+        basic("bob", "correct horse"),
+        {"Authorization": "Basic %%%"},
+    ):
         begun = time.monotonic()
         assert browser.get("/", headers=wrong).status_code == 401
         waited = time.monotonic() - begun
-        assert waited >= 0.2 or credentials(wrong["Authorization"]) is None
+        assert waited >= 0.2 or credentials(wrong["Authorization"], "ann") is None
 
 
 def test_after_too_many_wrong_passwords_even_the_right_one_waits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +105,8 @@ def test_after_too_many_wrong_passwords_even_the_right_one_waits(monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    "header", ["", "Basic", "Basic !", "Bearer YTpi", "Basic YQ==", "Basic /w==", "Basic " + "A" * 5000]
+    "header",
+    ["", "Basic", "Basic !", "Bearer", "Bearer ", "Token YTpi", "Basic YQ==", "Basic /w==", "Basic " + "A" * 5000],
 )
 def test_what_is_no_password_is_none(header: str) -> None:
-    assert credentials(header) is None
+    assert credentials(header, "ann") is None
