@@ -19,7 +19,7 @@ KERNELS := $(shell find cuda_ext -name '*.h' -o -name '*.cpp' -o -name '*.cu' 2>
 
 export PIP_ROOT_USER_ACTION = ignore
 
-.PHONY: help install demo quick test test-reliability test-ui test-dcc lint format hooks wheel sanitize clean FORCE
+.PHONY: help install demo quick test test-reliability test-ui test-dcc lint format hooks wheel blender sanitize clean FORCE
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -42,7 +42,7 @@ test-reliability: install  ## the promises of docs/reliability.md at their full 
 	  tests/reliability tests/run/test_checkpoint.py tests/config/test_run_config.py tests/evaluation/test_refine.py \
 	  tests/config/test_resolve.py tests/test_packaging.py tests/ops/test_build.py \
 	  tests/ops/test_rasterize_triangles.py tests/priors/hub/test_distilling.py tests/e2e/test_recipes.py \
-	  tests/strict_device tests/app/test_offline.py $(ARGS)
+	  tests/strict_device tests/app/test_offline.py tests/test_examples.py $(ARGS)
 
 # On Debian and Ubuntu Chromium is installed where it is missing and may be. On two quiet cores no test takes 30 seconds;
 # after two that fail or hang the page is broken, and the others would only wait as well. ARGS="--maxfail 0" runs all.
@@ -80,6 +80,9 @@ hooks: install  ## run the linters before each commit, by pre-commit
 wheel: install  ## a wheel in dist/
 	$(BIN)/python -m pip wheel -qq --no-input --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir dist .
 	@ls dist/*.whl
+
+blender: install  ## the Blender add-on in dist/, as an extension to install from disk
+	$(BIN)/python app/blender/pack.py dist
 
 # In a copy: the installed library stays as it is. Needs g++ and Linux.
 SANITIZED := build/sanitize

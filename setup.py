@@ -198,7 +198,7 @@ def build_options() -> dict:
 BUILDING = {"build", "build_ext", "bdist_wheel", "install", "develop", "editable_wheel"}
 
 packages = find_packages(include=["sds3d", "sds3d.*"])
-packages += ["sds3d_app" + name[3:] for name in find_packages(include=["app", "app.*"])]
+packages += ["sds3d_app" + name[3:] for name in find_packages(include=["app", "app.*"], exclude=["app.blender"])]
 packages += ["sds3d_assets"]
 
 setup(
