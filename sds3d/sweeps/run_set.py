@@ -29,7 +29,7 @@ class RunSet(Sessions):
     def _check(self, path: Path) -> None:
         is_there, folder = path.exists(), RunFolder(path)
         if folder.exists():
-            if folder.config() != self.configs[path]:
+            if not folder.holds(self.configs[path]):
                 raise ConfigError(f"{path} holds a run with other options", hint="say another --out, or remove it")
         elif is_there and not folder.is_free():
             raise ConfigError(f"{path} holds files of something else", hint="say another --out, or remove it")

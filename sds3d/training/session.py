@@ -191,6 +191,7 @@ class Session:
             config.in_stage(number).scene.check(device)
         prior = self.prior()
         warnings = self._check_words(config)
+        warnings += self.folder.changed_inputs() if self._resumed else []
         warnings += unused_gpu_warnings(config.device, device)
         warnings += make_room(config, prior, device)
         checkpoint, problems = self.folder.load_checkpoint() if self._resumed else (None, [])
