@@ -16,11 +16,8 @@ Rename = Callable[[str, str], str]  # (dotted key, name of the file) -> another 
 @cache
 def file_keys() -> frozenset[str]:
     """Dotted keys of all options marked `LocalFile`, of whichever part; those of stages have the same."""
-    kinds = [
-        ("reference_image", ReferenceImageConfig),
-        *((part, kind) for part in PARTS for kind in PARTS[part].values()),
-    ]
-    return frozenset(key for part, kind in kinds for key in _marked(kind, part))
+    own = _marked(ReferenceImageConfig, "reference_image")
+    return frozenset([*own, *(key for part in PARTS for kind in PARTS[part].values() for key in _marked(kind, part))])
 
 
 def _marked(kind: type[Options], prefix: str) -> Iterator[str]:

@@ -11,6 +11,7 @@ import yaml
 
 from sds3d.config.run_config import RunConfig, load_config, with_whole_paths
 from sds3d.errors import ConfigError
+from sds3d.jobs.queue import check_words
 from sds3d.text_files import numbered_lines, read_table, read_text
 
 MAX_BYTES = 16 * 2**20
@@ -51,6 +52,7 @@ def read_job_list(
             for values in itertools.product(*lists.values()):
                 combination = dict(zip(lists, values, strict=True))
                 config = load_config(base, preset, {**said, **own, **combination})
+                check_words(config)
                 configs.setdefault(json.dumps(config.to_dict(), sort_keys=True), config)
         except ConfigError as error:
             raise ConfigError(f"{path}, {where}: {error.args[0]}", hint=error.hint) from error

@@ -466,7 +466,7 @@ def job_name(config: RunConfig) -> str:
 
 
 def check_words(config: RunConfig) -> None:
-    """ConfigError if the prior would ignore all words of the prompt; it need not be loaded for that."""
+    """ConfigError if the prior would ignore what the prompt is about; it need not be loaded for that."""
     unknown = config.prior.unknown_words(f"{config.prompt} {config.negative_prompt}")
     unknown_word_warnings(unknown, config.prior, config.prompt)
 

@@ -105,15 +105,20 @@ def are_same(first: RunConfig, second: RunConfig) -> bool:
     """Whether two configs are equal, with files of equal content for equal; of one that is gone, the name decides."""
     if first == second:
         return True
-    found: list[list[tuple[str, str]]] = []
+    found = dict[str, list[tuple[str, str]]]()
 
-    def noted(config: RunConfig) -> Any:
-        found.append([])
-        return map_files(config.to_dict(), lambda key, name: found[-1].append((key, name)) or Path(name).name)
+    def rest(config: RunConfig, which: str) -> Any:
+        names = found.setdefault(which, [])
 
-    if noted(first) != noted(second):
+        def rename(key: str, name: str) -> str:
+            names.append((key, name))
+            return Path(name).name
+
+        return map_files(config.to_dict(), rename)
+
+    if rest(first, "first") != rest(second, "second"):
         return False
-    return all(map(_is_same, *found))
+    return all(map(_is_same, found["first"], found["second"]))
 
 
 def _is_same(first: tuple[str, str], second: tuple[str, str]) -> bool:

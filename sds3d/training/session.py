@@ -190,7 +190,12 @@ class Session:
         for number in range(len(config.stages) + 1):
             config.in_stage(number).scene.check(device)
         prior = self.prior()
-        warnings = self._check_words(config)
+        try:
+            warnings = self._check_words(config)
+        except ConfigError as error:
+            if not self._resumed:
+                raise
+            warnings = [error.args[0]]  # it was begun with these words
         warnings += self.folder.changed_inputs() if self._resumed else []
         warnings += unused_gpu_warnings(config.device, device)
         warnings += make_room(config, prior, device)

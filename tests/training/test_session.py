@@ -27,7 +27,7 @@ from sds3d.run.events import (
     Stop,
     Warned,
 )
-from sds3d.run.folder import run_name
+from sds3d.run.folder import RunFolder, run_name
 
 RUN_FILES = {
     "config.json",
@@ -204,6 +204,13 @@ def test_prompts_in_other_scripts_have_names_of_their_own(small_config) -> None:
     names = {run_name(small_config(prompt=prompt)) for prompt in ("赤いカップ", "красная кружка", "🚀")}
     assert len(names) == 3
     assert all(name.isascii() and name.startswith("prompt-") for name in names)
+
+
+def test_a_run_that_was_begun_goes_on_whatever_its_words_are(small_config, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not know: xyzzy"):
+        Session(small_config(prompt="xyzzy"), tmp_path / "run").check()
+    RunFolder.create(tmp_path / "run", small_config(prompt="xyzzy"))
+    assert Session.resume(tmp_path / "run").check() == ["the analytic prior does not know: xyzzy"]
 
 
 def test_unknown_words_are_a_warning_or_with_strict_a_refusal(small_config, tmp_path: Path) -> None:

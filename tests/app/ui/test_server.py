@@ -375,6 +375,7 @@ def test_a_run_is_queued_as_the_page_says(page: Any) -> None:
         ({"prompt": ""}, "prompt", "is empty"),
         ({"prompt": "a ball\x00"}, "prompt", "control character"),
         ({"prompt": "a zzz qqq", "prior": "embedded"}, "prompt", "does not know: zzz, qqq"),
+        ({"prompt": "a blue dog", "prior": "embedded"}, "prompt", "a blue cat"),
         ({"seed": -1}, "seed", "greater than or equal to 0"),
         ({"seed": 10**25}, "seed", "not allowed"),
         ({"seed": 0.5}, "seed", "not allowed"),
