@@ -105,15 +105,16 @@ def test_killed_between_checkpoints_equals_uninterrupted(small_config, tmp_path:
     config = small_config(steps=20)
     for event in Session(config, tmp_path / "run").run():
         if isinstance(event, StepDone) and event.step == 13:
-            break  # as after SIGKILL: nothing more is written, the newest checkpoint is of step 8
-    with (tmp_path / "run" / "events.jsonl").open("ab") as file:
+            shutil.copytree(tmp_path / "run", tmp_path / "killed")  # what a SIGKILL leaves: a checkpoint of step 8
+            break
+    with (tmp_path / "killed" / "events.jsonl").open("ab") as file:
         file.write(b'{"event": "Step')
-    events = list(Session.resume(tmp_path / "run").run())
+    events = list(Session.resume(tmp_path / "killed").run())
     assert events[0].step == 8
     for _ in Session(config, tmp_path / "whole").run():
         pass
-    assert (tmp_path / "run" / "splats.ply").read_bytes() == (tmp_path / "whole" / "splats.ply").read_bytes()
-    for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines():
+    assert (tmp_path / "killed" / "splats.ply").read_bytes() == (tmp_path / "whole" / "splats.ply").read_bytes()
+    for line in (tmp_path / "killed" / "events.jsonl").read_text().splitlines():
         json.loads(line)
 
 
