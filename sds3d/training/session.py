@@ -21,7 +21,16 @@ from sds3d.export.video import write_orbit
 from sds3d.priors.base import Prior
 from sds3d.prompts import check_words
 from sds3d.run import events
-from sds3d.run.artifacts import ARTIFACTS, OVERVIEW, SceneExport, checked_format, write_artifact, write_preview
+from sds3d.run.artifacts import (
+    ARTIFACTS,
+    OVERVIEW,
+    SceneExport,
+    checked_format,
+    format_for,
+    write_artifact,
+    write_preview,
+    write_result,
+)  # fmt: skip
 from sds3d.run.checkpoint import unpack_scene
 from sds3d.run.folder import RunFolder, run_name
 from sds3d.run.live import LiveView
@@ -199,6 +208,15 @@ class Session:
         made = self.made(particle)
         name = checked_format(file_format, made.parts.scene)
         return write_artifact(name, made, self.folder.results_folder(particle))[0]
+
+    def hand_over(
+        self, path: Path, particle: int = 1, config: RunConfig | None = None, force: bool = False
+    ) -> events.Exported:
+        """A result as a file of any name, whose ending says which; see `format_for`. `config` as in `made`."""
+        made = self.made(particle, config)
+        file_format = format_for(path, made.parts.scene, force)
+        kept = self.folder.artifact(file_format, particle) if config is None else None
+        return events.Exported(path, write_result(file_format, made, path, kept))
 
     def draw(self, views: int = 8, size: int = 256) -> list[Path]:
         """Draw the pictures again: `views` views on the sheet, `size` pixels a side."""
@@ -468,8 +486,10 @@ def export_run(
     step: int | None = None,
     options: Mapping[str, Any] | None = None,
     force: bool = False,
+    file: Path | None = None,
 ) -> Iterator[events.Exported]:
-    """Write results of a run again, from its end or from the checkpoint of `step`, one after the other.
+    """Write results of a run again, from its end or from the checkpoint of `step`, one after the other; with `file` one
+    only, there, of the format that its ending says.
 
     `options` override the run's export options. Files go into the run folder, or into exports/step-N/ in it if a step
     is given or the run is not finished. ConfigError before anything is written if a format or option is wrong;
@@ -479,6 +499,9 @@ def export_run(
     session = Session.resume(run, step=step)
     changes = {f"export.{name}": value for name, value in (options or {}).items()}
     config = session.config.with_changes(changes, allowed=tuple(changes))
+    if file is not None:
+        yield session.hand_over(file, particle, config, force)
+        return
     made = session.made(particle, config)
     names = list(dict.fromkeys(checked_format(name, made.parts.scene) for name in formats))
     from_checkpoint = made.step if step is not None or session.folder.report() is None else None

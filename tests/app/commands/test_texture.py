@@ -66,6 +66,10 @@ def test_the_run_has_the_textured_file_and_leaves_the_users_alone(
     assert contents(copies) == mine
     assert {"sheet.png", "textured.glb", "report.json"} < {path.name for path in out.iterdir()}
     assert not (out / "mesh.glb").exists()
+    assert invoke(["export", str(out), "--out", str(tmp_path / "painted.glb")]) == 0
+    assert (tmp_path / "painted.glb").read_bytes()[:4] == b"glTF"
+    assert invoke(["texture", str(file), "a red ball", *options, "--out", str(tmp_path / "painted.stl")]) == 2
+    assert "gives no .stl" in capsys.readouterr().err
     assert len(trimesh.load_mesh(out / "textured.glb", process=False).faces) == 320
     assert invoke(["export", str(out), "--format", "textured"]) == 0
     assert invoke(["export", str(out), "--format", "glb"]) == 2
