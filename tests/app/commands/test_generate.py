@@ -222,8 +222,8 @@ def test_a_result_is_where_it_was_asked_for(
         ("mug.fbx", 2, "writes no .fbx"),
         ("mug.usdz", 2, "gives no .usdz"),
     ):
-        flat = ["--scene", "image", "loss_weights={}"] if out == "mug.usdz" else []
-        assert invoke([*command, out, *flat]) == code
+        flat = ["generate", "a red ball", "--prior", "analytic", "--scene", "image", "--out"]
+        assert invoke([*(flat if out == "mug.usdz" else command), out]) == code
         err = capsys.readouterr().err
         assert said in err
         assert err.count("\n") == 1
