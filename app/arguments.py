@@ -9,6 +9,23 @@ from typer import BadParameter
 
 SWITCHES = {"--offline": "HF_HUB_OFFLINE", "--allow-pickle": "SDS3D_ALLOW_PICKLE", "--debug": "SDS3D_DEBUG"}
 
+RESULTS = {".glb", ".gltf", ".obj", ".ply", ".stl", ".usdz", ".splat", ".mp4", ".png"}  # endings of what a run makes
+OTHERS = {
+    ".fbx",
+    ".blend",
+    ".dae",
+    ".3mf",
+    ".usd",
+    ".usda",
+    ".usdc",
+    ".spz",
+    ".ksplat",
+    ".webm",
+    ".gif",
+    ".jpg",
+    ".jpeg",
+}
+
 
 def take_switches(arguments: list[str]) -> list[str]:
     """The arguments without the switches that every command understands, wherever on the line they stand.
@@ -31,6 +48,25 @@ def prior_option(choice: str | None) -> str | dict[str, str] | None:
     if choice in PRIORS or not ("/" in choice or Path(choice).is_dir()):
         return choice
     return {"name": prior_name_of(choice), "model": choice}
+
+
+def out_of(out: Path | None) -> tuple[Path | None, Path | None]:
+    """What --out means: (a run folder, None), or (None, the file that the run's result is wanted as).
+
+    An ending that is none of a result is part of a folder's name, as in v1.2; those of other programs are refused.
+    """
+    ending = "" if out is None or out.is_dir() else out.suffix.lower()
+    if ending in OTHERS:
+        raise BadParameter(f"--out {out}: sds3d writes no {ending}, but {', '.join(sorted(RESULTS))}")
+    return (None, out) if ending in RESULTS else (out, None)
+
+
+def folder_of(out: Path | None) -> Path | None:
+    """What --out means where there are many results."""
+    folder, file = (None, out) if out is not None and out.suffix in (".html", ".json") else out_of(out)
+    if file is not None and not file.is_dir():
+        raise BadParameter(f"--out {file} is a file's name, and here are many results: name a folder")
+    return folder or out
 
 
 def split_names(text: str) -> list[str]:

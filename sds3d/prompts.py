@@ -46,7 +46,7 @@ def check_words(prior: Prior, config: PriorConfig, prompt: str, negative_prompt:
     """Warnings about words that the prior would ignore, and about its known weaknesses.
 
     ConfigError if it would ignore every word of the prompt that says something (the result would have nothing to do
-    with the prompt); with `strict`, if it would ignore any.
+    with the prompt), or every word for one of its things (it would have no shape); with `strict`, if any.
     """
     unknown = prior.unknown_words(f"{prompt} {negative_prompt}")
     cautions = [f"the {config.name} prior: {caution}" for caution in prior.cautions(prompt)]
@@ -55,11 +55,17 @@ def check_words(prior: Prior, config: PriorConfig, prompt: str, negative_prompt:
 
 def unknown_word_warnings(unknown: Sequence[str], config: PriorConfig, prompt: str, strict: bool = False) -> list[str]:
     """A warning about words that the prior does not know, if there are any; ConfigError as in `check_words`."""
+    named = ", ".join(_with_nearest(word, config) for word in unknown)
+    message = f"the {config.name} prior does not know: {named}"
+    if unknown and set(split_words(prompt)) - SMALL_WORDS <= set(unknown):
+        raise ConfigError(message, f"it knows {config.knows()}", "prompt")
+    near = config.drawable(prompt)
+    if near is not None:
+        what = f"{message}; without it there is no thing" if unknown else f"the {config.name} prior finds no thing"
+        hint = f"did you mean {', '.join(map(repr, near))}" if near else f"it knows {config.knows()}"
+        raise ConfigError(f"{what} in {prompt!r}", f"{hint}; prior.anything=true takes it as it is", "prompt")
     if not unknown:
         return []
-    message = f"the {config.name} prior does not know: {', '.join(_with_nearest(word, config) for word in unknown)}"
-    if set(split_words(prompt)) - SMALL_WORDS <= set(unknown):
-        raise ConfigError(message, f"it knows {config.knows()}", "prompt")
     if strict:
         raise ConfigError(message, "use other words, or leave out --strict", "prompt")
     return [f"{message}; it uses the other words"]

@@ -15,7 +15,7 @@ from sds3d.picture_files import Picture, read_picture
 from sds3d.types import Cameras, RenderOutput
 
 FLAT = 1e-5  # of the whole range: less than one step of 16 bits
-FILE = Field(min_length=1, max_length=500)
+FILE = Field(min_length=1, max_length=4096)
 REFERENCE_WEIGHTS = {  # defaults of loss_weights: enough to outweigh the guidance in the reference view
     "reference_image": 6000.0,
     "reference_mask": 1000.0,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, BadParameter, Option
 
-from ..arguments import parse_settings, require
+from ..arguments import folder_of, parse_settings, require
 from ..exit_codes import DONE, FAILED, say_interrupted, say_note
 from ..shared_options import AnyOption, ConfigFile, Events, Preset
 from ..signals import stopped_by_signals
@@ -61,6 +61,7 @@ def batch(
     from sds3d.jobs.job_list import read_job_list
     from sds3d.jobs.queue import job_name
 
+    out = folder_of(out)
     every = read_job_list(job_list, preset, config_file, parse_settings(assignments), parse_vary(vary or []))
     configs, suffix = shard_of(every, shard)
     queue = Queue(out or Path("outputs") / f"batch-{job_list.stem}{suffix}", attempts)

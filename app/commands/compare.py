@@ -8,7 +8,7 @@ from typing import Annotated
 
 from typer import BadParameter, Option
 
-from ..arguments import overrides_of, parse_settings, prior_option, split_names
+from ..arguments import folder_of, overrides_of, parse_settings, prior_option, split_names
 from ..exit_codes import DONE, say_interrupted, say_note
 from ..shared_options import Device, Events, Preset, Prior, Prompt, Scene, Steps
 
@@ -30,7 +30,7 @@ def compare(
     as_json: Events = False,
 ) -> int:
     """Run several guidances on the same PROMPT, seeds and steps, and put the results side by side."""
-    settings, names = parse_settings(assignments), split_names(guidance)
+    settings, names, out = parse_settings(assignments), split_names(guidance), folder_of(out)
     options = {"prompt": prompt, "prior": prior_option(prior), "scene": scene, "steps": steps, "device": device}
     from rich.box import SIMPLE
     from rich.console import Console

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, BadParameter, Option
 
-from ..arguments import overrides_of, parse_settings, require, split_names
+from ..arguments import folder_of, overrides_of, parse_settings, require, split_names
 from ..exit_codes import DONE, say_interrupted, say_note
 from ..shared_options import Events
 
@@ -42,7 +42,7 @@ def evaluate(
         raise BadParameter("say either RUN folders or --suite NAME")
     of_the_suite = {"--guidance": guidance, "--scene": scene, "--seeds": seeds, "--preset": preset}
     require("--suite", suite is not None, {**of_the_suite, "--set": assignments})
-    settings = parse_settings(assignments)
+    settings, out = parse_settings(assignments), folder_of(out)
     guidances, scenes = split_names(guidance or "sds"), [None] if scene is None else split_names(scene)
     if not guidances or not scenes:
         raise BadParameter("no guidance or no scene is named")

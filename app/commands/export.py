@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from typer import Argument, Option
+from typer import Argument, BadParameter, Option
 
-from ..arguments import split_names
+from ..arguments import out_of, refuse_together, split_names
 from ..exit_codes import say_note
 from ..shared_options import AsJson, Run
 
@@ -15,8 +15,10 @@ from ..shared_options import AsJson, Run
 def export(
     folder: Run,
     formats: Annotated[
-        str, Option("--format", metavar="FORMATS", help="glb, gltf, obj, ply, stl, usdz, ...; commas between them")
-    ] = "glb",
+        str | None,
+        Option("--format", metavar="FORMATS", help="glb, gltf, obj, ply, stl, usdz, ...; commas between them"),
+    ] = None,
+    out: Annotated[Path | None, Option(metavar="FILE", help="instead: one file, such as mug.usdz, anywhere")] = None,
     faces: Annotated[int | None, Option(metavar="N", help="triangles, at most about this many")] = None,
     texture_size: Annotated[int | None, Option(metavar="N", help="longest side of the texture, in texels")] = None,
     resolution: Annotated[int | None, Option(metavar="N", help="grid cells along the longest side")] = None,
@@ -35,12 +37,16 @@ def export(
     force: Annotated[bool, Option("--force", help="replace files that sds3d did not write")] = False,
 ) -> None:
     """Write a run's mesh, splats or pictures again, in other formats or sizes, and check what was written."""
+    refuse_together("--out", out is not None, {"--format": formats})
+    folder_part, file = out_of(out)
+    if folder_part is not None:
+        raise BadParameter(f"--out {out} is no name of a file that sds3d writes, such as mug.glb")
     from sds3d.training.session import export_run
 
     options = {"faces": faces, "texture_size": texture_size, "resolution": resolution, "level": level, "color": color}
     options |= {"size": size, "pivot": pivot, "up": up}
     given = {key: value for key, value in options.items() if value is not None}
-    for written in export_run(folder, split_names(formats), particle, step, given, force):
+    for written in export_run(folder, split_names(formats or "glb"), particle, step, given, force, file):
         print(written.path, flush=True)
         if "faces" in written.stats:
             say_note(f"{written.path.name}: {describe_mesh(written.stats)}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Option
 
 from .. import shared_options as shared
-from ..arguments import overrides_of, parse_settings, prior_option, refuse_together, require
+from ..arguments import out_of, overrides_of, parse_settings, prior_option, refuse_together, require
 from ..exit_codes import DONE, INTERRUPTED, say_interrupted, say_note
 from ..shared_options import Output, Part
 from ..signals import stopped_by_signals
@@ -37,7 +37,9 @@ def generate(
         str | None, Part(metavar="NAME", help="of splats: auto, native, gsplat (CUDA), torch")
     ] = None,
     device: shared.Device = None,
-    out: Annotated[Path | None, Output(metavar="DIR", help="run folder; default outputs/PROMPT-SEED")] = None,
+    out: Annotated[
+        Path | None, Output(metavar="PATH", help="run folder, default outputs/PROMPT-SEED; or a file: mug.glb")
+    ] = None,
     best_of: Annotated[int | None, Output(min=2, max=64, metavar="N", help="begin N seeds, finish the best")] = None,
     until: Annotated[int | None, Output(min=1, metavar="STEP", help="with --best-of: where the best is chosen")] = None,
     print_config: Annotated[
@@ -66,6 +68,7 @@ def generate(
         "scene.rasterizer": rasterizer,
     }
     overrides = overrides_of(options, parse_settings([*(assignments or []), *(settings or [])]))
+    out, file = out_of(out)
     from sds3d import Session, load_config
     from sds3d.config import printable
 
@@ -73,9 +76,12 @@ def generate(
     if print_config:
         print(json.dumps(printable(config), indent=2) if as_json else config_text(config))
         return DONE
+    if file is not None:
+        check_file(file, config)
+    plan = f", and write {file}" if file is not None else ""
     if best_of is None:
         session = Session(config, out, strict=strict)
-        return report_checks(session, "", quiet, as_json) if dry_run else run(session, quiet, as_json)
+        return report_checks(session, plan, quiet, as_json) if dry_run else run(session, quiet, as_json, file)
     from sds3d.evaluation.scores import scorer_for  # with it comes the classifier that ranks the seeds
     from sds3d.run.folder import run_name
     from sds3d.sweeps.best_of import BestOf
@@ -84,8 +90,8 @@ def generate(
     until = until or max(1, config.steps // 4)
     best = BestOf(config, best_of, until, folder, scorer_for(config), strict)
     if not dry_run:
-        return run_best(best, quiet, as_json)
-    plan = f": {best_of} seeds to step {until}, then the best to step {config.steps}"
+        return run_best(best, quiet, as_json, file)
+    plan += f": {best_of} seeds to step {until}, then the best to step {config.steps}"
     return report_checks(Session(config, folder, strict=strict), plan, quiet, as_json)
 
 
@@ -114,8 +120,16 @@ def report_checks(session: "Session", plan: str, quiet: bool, as_json: bool) -> 
     return DONE
 
 
-def run_best(best: "BestOf", quiet: bool, as_json: bool) -> int:
+def check_file(file: Path, config: "RunConfig") -> None:
+    """An error, before anything runs, where the run's result cannot become that file."""
+    from sds3d.run.artifacts import format_for
+
+    format_for(file, config.final.scene)
+
+
+def run_best(best: "BestOf", quiet: bool, as_json: bool, file: Path | None = None) -> int:
     """All seeds up to the ranking, then the best of them to its end; the exit code."""
+    from sds3d import Session
     from sds3d.run.folder import RunFolder
     from sds3d.sweeps.best_of import RANKING
 
@@ -140,6 +154,8 @@ def run_best(best: "BestOf", quiet: bool, as_json: bool) -> int:
             scores = ", ".join(f"{name} {value:.3f}" for name, value in row.scores.items())
             say_note(f"{row.folder}: {scores} at step {row.step}")
         print(summary(RunFolder(chosen)))
+    if file is not None:
+        hand_over(Session.resume(chosen), file, quiet, as_json)
     return DONE
 
 
@@ -151,8 +167,8 @@ def resume(folder: shared.Run, quiet: shared.Quiet = False, as_json: shared.Even
     return run(Session.resume(folder), quiet, as_json)
 
 
-def run(session: "Session", quiet: bool, as_json: bool) -> int:
-    """All of a run; the exit code."""
+def run(session: "Session", quiet: bool, as_json: bool, file: Path | None = None) -> int:
+    """All of a run, and its result as `file`; the exit code."""
     from sds3d.run.events import Stop
 
     from ..progress import choose_display, follow
@@ -160,13 +176,26 @@ def run(session: "Session", quiet: bool, as_json: bool) -> int:
     with stopped_by_signals(lambda: session.send(Stop())):
         last = follow(session.run(), choose_display(quiet, as_json))
     if last.interrupted:
-        say_note(f"interrupted and saved; to go on: sds3d resume {shlex.quote(str(session.out_dir))}")
+        folder = shlex.quote(str(session.out_dir))
+        then = "" if file is None else f", then: sds3d export {folder} --out {shlex.quote(str(file))}"
+        say_note(f"interrupted and saved; to go on: sds3d resume {folder}{then}")
         return INTERRUPTED
     if quiet:
         print(session.out_dir)
     elif not as_json:
         print(summary(session.folder))
+    if file is not None:
+        hand_over(session, file, quiet, as_json)
     return DONE
+
+
+def hand_over(session: "Session", file: Path, quiet: bool, as_json: bool) -> None:
+    """The result of a finished run as the file that was asked for."""
+    written = session.hand_over(file)
+    if as_json:
+        print(json.dumps(written.to_dict()), flush=True)
+    elif not quiet:
+        print(file)
 
 
 def summary(folder: "RunFolder") -> str:

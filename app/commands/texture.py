@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, BadParameter, Option
 
 from .. import shared_options as shared
-from ..arguments import overrides_of, parse_settings, prior_option, refuse_together
+from ..arguments import out_of, overrides_of, parse_settings, prior_option, refuse_together
 from ..exit_codes import say_note
 from ..shared_options import Output
-from .generate import report_checks, run
+from .generate import check_file, report_checks, run
 
 if TYPE_CHECKING:
     from sds3d import RunConfig
@@ -25,7 +25,7 @@ File = Annotated[Path, Argument(metavar="FILE", help="a mesh: glb, gltf, obj, pl
 Words = Annotated[str, Argument(metavar="PROMPT", help="how it should look, in one pair of quotes")]
 Up = Annotated[str | None, Option(metavar="AXIS", help="the file's axis that points up: x, y, z, -x, -y or -z")]
 Front = Annotated[str | None, Option(metavar="AXIS", help="the file's axis that the front looks along")]
-Out = Annotated[Path | None, Output(metavar="DIR", help="run folder; default outputs/PROMPT-SEED")]
+Out = Annotated[Path | None, Output(metavar="PATH", help="run folder, default outputs/PROMPT-SEED; or a file: mug.glb")]
 DryRun = Annotated[bool, Output("--dry-run", help="only draw the mesh as it was read, and say what was found")]
 
 
@@ -160,9 +160,12 @@ def _config(config_file: Path | None, scene: dict[str, Any], given: dict[str, An
 def _run(config: "RunConfig", out: Path | None, dry_run: bool, strict: bool, quiet: bool, as_json: bool) -> int:
     from sds3d import Session
 
+    out, file = out_of(out)
+    if file is not None:
+        check_file(file, config)
     session = Session(config, out, strict=strict)
     if not dry_run:
-        return run(session, quiet, as_json)
+        return run(session, quiet, as_json, file)
     from sds3d.export.textured import draw_as_read, warnings_of
     from sds3d.scenes import MeshConfig
 

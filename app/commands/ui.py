@@ -6,6 +6,8 @@ from typing import Annotated
 
 from typer import Option
 
+from ..arguments import folder_of
+
 
 def ui(
     host: Annotated[str, Option(help="address to listen at; any but this machine's own needs --auth")] = "127.0.0.1",
@@ -30,4 +32,4 @@ def ui(
     from ..ui.run_index import RunIndex
     from ..ui.server import serve
 
-    serve(RunIndex(out, queue, files), host, port, auth, workers, name or [])
+    serve(RunIndex(folder_of(out) or out, queue, files), host, port, auth, workers, name or [])

@@ -11,6 +11,7 @@ from sds3d.errors import ConfigError, Sds3dError
 from sds3d.jobs.queue import FORKABLE, fork
 from sds3d.prompts import unknown_word_warnings
 from sds3d.run.events import Change, Command, FinishEarly, Pause, Resume, Stop
+from sds3d.run.inputs import MESH
 
 from . import fragments
 from .controls import check_files, config_of
@@ -68,7 +69,8 @@ def command(index: RunIndex, entry: RunEntry, order: str) -> Words:
 
 @told
 def make_format(index: RunIndex, entry: RunEntry, file_format: object, maker: FileMaker) -> Words:
-    """Begin to write a run in another format."""
+    """Begin to write a run in another format. A run folder may be anybody's: it must name no mesh of the server."""
+    check_files(entry.config, index.files, entry.folder.path, only=MESH)
     maker.start(entry, file_format)
     return fragments.exported(entry, maker.last.get(entry.name))
 
@@ -84,9 +86,13 @@ def change_run(index: RunIndex, entry: RunEntry, words: object, scale: object) -
 
 
 def fork_run(index: RunIndex, name: object, words: object, scale: object, steps: object) -> tuple[Any, Words]:
-    """A new job from a run's newest checkpoint: (its name, the answer). What is not filled in stays as it is."""
+    """A new job from a run's newest checkpoint: (its name, the answer). What is not filled in stays as it is.
+
+    The run must name no file of the server outside its folder: it may have been made elsewhere, by anybody.
+    """
     try:
         entry = index.chosen(name)
+        check_files(entry.config, index.files, entry.folder.path)
         changes, warnings = _changes(entry.config, words, scale, steps)
         return fork(index.queue, entry.folder, changes).name, f"a new run is in the queue{warnings}"
     except Sds3dError as error:

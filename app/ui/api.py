@@ -17,11 +17,12 @@ import sds3d
 from sds3d.config import RunConfig, load_config, local_files, read_recipe, recipe_names
 from sds3d.config.layers import flatten
 from sds3d.errors import ConfigError, OutputError, RunBusy, Sds3dError
-from sds3d.jobs.queue import UNFINISHED, fork
+from sds3d.jobs.queue import fork
 from sds3d.priors.hub.locate import cached
 from sds3d.priors.hub.model_list import MODELS
 from sds3d.prompts import unknown_word_warnings
 from sds3d.run.events import Change, Command, FinishEarly, Pause, Resume, Stop
+from sds3d.run.inputs import MESH
 
 from ..commands.recipes import about
 from ..commands.texture import refine_config, taken_over, texture_config
@@ -46,7 +47,7 @@ from .fragments import prompt_of
 from .live_stream import LiveStreams
 from .routes import BINARY, STREAM_HEADERS, TYPES
 from .run_index import QueueFull, RunEntry, RunIndex
-from .uploads import SUFFIXES, Uploads, files_of
+from .uploads import SUFFIXES, Uploads
 
 MOST_STREAMS = 500
 COMMANDS: Mapping[str, Command] = {"pause": Pause(), "resume": Resume(), "stop": Stop(), "finish": FinishEarly()}
@@ -80,7 +81,7 @@ class Api:
         self, request: Request, name: Annotated[str, Query(max_length=300, description="its suffix says what it is")]
     ) -> dict[str, Any]:
         """Send a picture, mesh or LoRA, as the body. It is kept while room for it lasts."""
-        file, size = await self._uploads.keep(name, request.stream(), self._waiting_files)
+        file, size = await self._uploads.keep(name, request.stream())
         return {"file": file, "bytes": size}
 
     def add(self, body: NewJob) -> dict[str, Any]:
@@ -127,10 +128,10 @@ class Api:
 
     def fork(self, name: str, body: NewFork) -> dict[str, Any]:
         """Queue a new run that goes on from a checkpoint of this one."""
-        self._index.check_room()
-        return self._detail(
-            self._entry(fork(self._index.queue, self._entry(name).folder, body.changes, body.step).name)
-        )
+        index, entry = self._index, self._entry(name)
+        index.check_room()
+        check_files(entry.config, index.files, entry.folder.path)
+        return self._detail(self._entry(fork(index.queue, entry.folder, body.changes, body.step).name))
 
     def events(
         self,
@@ -165,7 +166,9 @@ class Api:
 
     def export(self, name: str, body: NewExport) -> dict[str, Any]:
         """Begin to write one more format; ask with GET until it is done."""
-        self._maker.start(self._entry(name), body.format)
+        entry = self._entry(name)
+        check_files(entry.config, self._index.files, entry.folder.path, only=MESH)
+        self._maker.start(entry, body.format)
         return self.exports(name)
 
     def exports(self, name: str) -> dict[str, Any]:
@@ -221,7 +224,7 @@ class Api:
             _refuse(body, "preset", "recipe", *(["run"] if body.kind == "texture" else []))
             file = self._mesh(body, before)
             scene = {"path": file, "up": None, "front": None}  # which the options say, where they cannot be found
-            own = {file}
+            own = {file} if before is None else {file, before.folder.path}
             if body.kind == "texture":
                 config = texture_config(None, {**scene, "geometry": "fixed"}, given)
             else:
@@ -238,9 +241,6 @@ class Api:
         if not file.is_file():
             raise ConfigError(f"{before.name} has no {file.name}", "wait until it is done", "run")
         return file.resolve()
-
-    def _waiting_files(self) -> set[Path]:
-        return files_of(job.config for job in self._index.queue.jobs(*UNFINISHED))
 
     async def _follow(self, name: str, start: int) -> AsyncIterator[str]:
         self._watchers += 1

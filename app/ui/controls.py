@@ -121,17 +121,18 @@ def config_of(fields: Mapping[str, Any], more: str | None) -> RunConfig:
     return load_config(preset=preset, overrides=options)
 
 
-def check_files(config: RunConfig, *allowed: Path | None) -> None:
+def check_files(config: RunConfig, *allowed: Path | None, only: str = "") -> None:
     """ConfigError, naming the option, if the run would read a file of this machine that is not in one of `allowed`:
-    folders, or files themselves; the first is that of --files, None where there is none.
+    folders, or files themselves; the first is that of --files, None where there is none. Of options that end in `only`.
 
     The id of a model on the hub is no file, unless a folder of that name lies where the server was started.
     """
     hint = "use one below --files" if allowed[0] else "sds3d ui --files DIR allows those below a folder"
+    places = [place.resolve() for place in allowed if place is not None]
     for key, value in local_files(config).items():
         for name in [value] if isinstance(value, str) else value:
             is_id = key == "prior.model" and HUB_ID.fullmatch(name) and not Path(name).exists()
-            path = Path(name).resolve()
-            if not is_id and not any(place and path.is_relative_to(place.resolve()) for place in allowed):
+            is_inside = any(Path(name).resolve().is_relative_to(place) for place in places)
+            if key.endswith(only) and not is_id and not is_inside:
                 problem = f"{key} = {name[:80]!r} is a file of the server, which visitors may not name"
                 raise ConfigError(problem, hint, key)

@@ -1,15 +1,17 @@
-"""Files that clients send, for jobs that name them: kept by what is in them, below the outputs."""
+"""Files that clients send, for jobs that name them: kept by what is in them, below the outputs.
+
+A job keeps copies of its own from the moment at which it is added.
+"""
 
 import hashlib
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from sds3d.atomic import writing
-from sds3d.config import RunConfig, local_files
 from sds3d.errors import ConfigError
 
 FOLDER = ".uploads"  # below the outputs; no run, as its name begins with a dot
@@ -18,7 +20,7 @@ SUFFIXES = {  # what the product's readers take
     *(".glb", ".gltf", ".obj", ".ply", ".stl", ".safetensors"),
 }
 LARGEST = 256 << 20  # bytes of a file
-KEPT = 4 << 30  # bytes of all; the oldest that no waiting job needs make room
+KEPT = 4 << 30  # bytes of all; the oldest make room
 REFERENCE = re.compile(r"upload:([0-9a-f]{32}\.[a-z]{3,11})")
 
 
@@ -28,7 +30,7 @@ class Uploads:
     def __init__(self, outputs: Path) -> None:
         self.folder = outputs / FOLDER
 
-    async def keep(self, name: str, chunks: AsyncIterator[bytes], needed: Callable[[], set[Path]]) -> tuple[str, int]:
+    async def keep(self, name: str, chunks: AsyncIterator[bytes]) -> tuple[str, int]:
         """(what an option says for the file, its bytes); the same bytes again are the same file.
 
         ConfigError for a kind of file that nothing here reads, an empty one, and one larger than LARGEST.
@@ -53,7 +55,7 @@ class Uploads:
                         file.write(chunk)
             if size == 0:
                 raise ConfigError(f"{name[:80]} is empty", "send the file as the request's body")
-            self._make_room(size, needed)
+            self._make_room(size)
             kept = f"{digest.hexdigest()[:32]}{suffix}"
             with writing(self.folder):
                 os.replace(draft, self.folder / kept)
@@ -77,19 +79,11 @@ class Uploads:
             return [self.filled_in(inner) for inner in value]
         return str(self.path(value)) if isinstance(value, str) and value.startswith("upload:") else value
 
-    def _make_room(self, size: int, needed: Callable[[], set[Path]]) -> None:
+    def _make_room(self, size: int) -> None:
         files = sorted(self.folder.glob("[!.]*"), key=lambda path: path.stat().st_mtime)
         total = size + sum(path.stat().st_size for path in files)
-        kept = needed() if total > KEPT else set()
         for path in files:
-            if total > KEPT and path not in kept:
+            if total > KEPT:
                 total -= path.stat().st_size
                 path.unlink(missing_ok=True)
-        if total > KEPT:
-            raise ConfigError("the files of waiting jobs fill the server's room for uploads", "try again later")
 
-
-def files_of(configs: Iterable[RunConfig]) -> set[Path]:
-    """All files that these runs name."""
-    named = [value for config in configs for value in local_files(config).values()]
-    return {Path(name) for value in named for name in ([value] if isinstance(value, str) else value)}

@@ -15,10 +15,12 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from sds3d.atomic import write_atomic
+from sds3d.config import local_files
 from sds3d.errors import ConfigError, first_line
 from sds3d.jobs import Job, Queue, Selection
 from sds3d.jobs.processes import WorkerId
 from sds3d.jobs.worker import Outcome, new_commands, settle, standing_commands
+from sds3d.training.sessions import begin
 
 from ..exit_codes import DONE, FAILED
 from .ray_actor import RayWorker, packed, unpacked
@@ -210,6 +212,8 @@ class RayWorkerHandle:
         if job is None or commands is None:
             return
         self.job, self._heard, config = job, job.heard, job.config
+        if local_files(config) and not self._shares:  # they go along with the run folder
+            begin(config, job.run)
         run = str(job.run.path.resolve()) if self._shares else packed(job.run.path) if job.run.exists() else None
         self._call = self.actor.run.remote(config.said, config.to_dict(), [each.to_dict() for each in commands], run)
 

@@ -6,6 +6,7 @@ generate ... --print-config` shows it for each option. layers.py merges, recipes
 options and the rules between them.
 """
 
+from sds3d.config.files import map_files
 from sds3d.config.layers import PARTS
 from sds3d.config.recipes import read_recipe, recipe_names
 from sds3d.config.run_config import (
@@ -29,6 +30,7 @@ __all__ = [
     "in_all_stages",
     "load_config",
     "local_files",
+    "map_files",
     "option",
     "printable",
     "read_json_object",

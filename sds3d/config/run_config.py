@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, InstanceOf, SerializeAsAny, Validati
 from sds3d.cameras import CamerasConfig
 from sds3d.config import layers
 from sds3d.config.explain import explain, nearest, short
+from sds3d.config.files import Rename, beside, map_files
 from sds3d.config.layers import DEFAULT, PARTS, YOU, Leaf, Tree
 from sds3d.config.recipes import read_recipe
 from sds3d.errors import CheckpointError, ConfigError
@@ -263,13 +264,10 @@ class RunConfig(Options):
         source = option(self, "scene.source")
         return None if source is None else Path(source.path).expanduser()
 
-    def with_mesh_file(self, path: Path) -> "RunConfig":
-        """The same with that file elsewhere."""
-        values = self.to_dict()
-        for options in (values, *(stage["options"] for stage in values["stages"])):
-            if options["scene"].get("source") is not None:
-                options["scene"]["source"]["path"] = str(path)
-        return type(self).model_validate(_Input(self._said, values))
+    def with_files(self, rename: Rename) -> "RunConfig":
+        """The same with other names for the files of the machine in it, also in `said`."""
+        values, said = map_files(self.to_dict(), rename), tuple(map_files(tree, rename) for tree in self._said)
+        return type(self).model_validate(_Input(said, values))
 
     @classmethod
     def restore(cls, said: Mapping[str, Any], resolved: Mapping[str, Any]) -> "RunConfig":
@@ -294,7 +292,8 @@ def load_config(
     """Preset, then recipe, then file, then overrides, each over the one before; see `resolve`.
 
     Text values of overrides are read as JSON where they are JSON. The file holds options, or what
-    `sds3d generate --print-config --json` printed: of that, what was said counts.
+    `sds3d generate --print-config --json` printed: of that, what was said counts. Names of files in it
+    are looked for beside it, those in overrides in the working folder; see `beside`.
     """
     said: tuple[Tree, ...] = ()
     if preset is not None:
@@ -306,8 +305,21 @@ def load_config(
     if path is not None:
         data = read_json_object(Path(path))
         is_printed = data.keys() == {*PRINTED} and all(isinstance(part, Mapping) for part in data.values())
-        said += layers.said_trees(str(path), data["said"] if is_printed else data)
-    return RunConfig.model_validate(_Input((*said, *layers.said_trees(YOU, _parsed(overrides or {})))))
+        trees = layers.said_trees(str(path), data["said"] if is_printed else data)
+        said += tuple(map_files(tree, beside(Path(path).parent)) for tree in trees)
+    own = layers.said_trees(YOU, _parsed(overrides or {}))
+    said += tuple(map_files(tree, beside(Path())) for tree in own)
+    return RunConfig.model_validate(_Input(said))
+
+
+def with_whole_paths(overrides: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Overrides for `load_config` that come from a file in `folder`, with the names of files as `beside` reads them."""
+    found = dict(overrides)
+    for key, value in overrides.items():
+        read = _read_value(value)
+        if (renamed := map_files(read, beside(folder), key)) != read:
+            found[key] = renamed
+    return found
 
 
 PRINTED = ("said", "values", "sources")

@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
-from sds3d.config.run_config import RunConfig, load_config
+from sds3d.config.run_config import RunConfig, load_config, with_whole_paths
 from sds3d.errors import ConfigError
+from sds3d.jobs.queue import check_words
 from sds3d.text_files import numbered_lines, read_table, read_text
 
 MAX_BYTES = 16 * 2**20
@@ -32,21 +33,26 @@ def read_job_list(
     (`read_table`), an empty cell leaves the option alone.
     .jsonl: a prompt or an object with options a line. .yaml, .yml: a list of the same. Options have dotted keys
     ("guidance.guidance_scale"), and `vary` in an object holds lists of values: {"prompt": "a red mug", "vary":
-    {"seed": [0, 1, 2]}}. An item's options override `overrides`, which override the file `base`, which overrides the
-    preset.
+    {"seed": [0, 1, 2]}}. Files that it names are looked for beside the list, then in the working folder. An item's
+    options override `overrides`, which override the file `base`, which overrides the preset.
     ConfigError names the file, the line or item, and what is wrong.
     """
     configs: dict[str, RunConfig] = {}
+    said = with_whole_paths(overrides or {}, Path())
     for where, item in _items(path):
-        own = dict(item)
+        own = with_whole_paths(item, path.parent)
         varied = own.pop(VARY, {})
         try:
             if not isinstance(varied, Mapping) or not all(isinstance(v, list) and v for v in varied.values()):
                 raise ConfigError(f"{VARY} must be an object of lists that are not empty", 'such as {"seed": [0, 1]}')
-            lists = {**(vary or {}), **varied}
+            each = {
+                key: [with_whole_paths({key: v}, path.parent)[key] for v in values] for key, values in varied.items()
+            }
+            lists = {**(vary or {}), **each}
             for values in itertools.product(*lists.values()):
                 combination = dict(zip(lists, values, strict=True))
-                config = load_config(base, preset, {**(overrides or {}), **own, **combination})
+                config = load_config(base, preset, {**said, **own, **combination})
+                check_words(config)
                 configs.setdefault(json.dumps(config.to_dict(), sort_keys=True), config)
         except ConfigError as error:
             raise ConfigError(f"{path}, {where}: {error.args[0]}", hint=error.hint) from error

@@ -2,6 +2,7 @@
 
     QUEUE/database/               SQLite: order, states, claims, commands; see sds3d.jobs.database
     QUEUE/<job>/job.json          what to do: when it was added, what a person asked for, and all options; never changes
+    QUEUE/inputs/                 the pictures and other files that jobs begin with (sds3d.run.inputs), each once
     QUEUE/<job>/result.json       how it ended, if it has
     QUEUE/<job>/run/              the run folder
 
@@ -27,6 +28,7 @@ from sds3d.errors import CheckpointError, ConfigError, Sds3dError
 from sds3d.jobs.database import Database
 from sds3d.jobs.processes import WorkerId
 from sds3d.prompts import unknown_word_warnings
+from sds3d.run import inputs
 from sds3d.run.events import Change, Command, FinishEarly, Pause, Resume, Stop, command_from_dict
 from sds3d.run.folder import RunFolder, run_name
 
@@ -77,7 +79,8 @@ class Job:
         """What it was added with; ConfigError if job.json is damaged. `run.config()` has later changes as well."""
         about = read_json_object(self.folder / "job.json")
         try:
-            return RunConfig.restore(about["config"], about["resolved"])
+            data = (inputs.from_file(about[key], self.folder.parent) for key in ("config", "resolved"))
+            return RunConfig.restore(*data)
         except (KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"{self.folder / 'job.json'} is damaged", hint="delete the job, add it again") from error
 
@@ -387,8 +390,9 @@ class Queue:
 
     def _write_job(self, name: str, config: RunConfig, added: float, sync: bool) -> tuple[Any, ...]:
         """Write job.json, whole or not at all; the job's row."""
-        path, resolved = self.folder / name / "job.json", config.to_dict()
-        said = json.dumps(config.said, indent=2, ensure_ascii=False).replace("\n", "\n  ")
+        config, path = inputs.keep(config, self.folder), self.folder / name / "job.json"
+        told, resolved = (inputs.to_file(data, self.folder) for data in (config.said, config.to_dict()))
+        said = json.dumps(told, indent=2, ensure_ascii=False).replace("\n", "\n  ")
         # all options on one line: json's fast encoder knows no indentation
         data = f'{{\n  "added": {added!r},\n  "config": {said},\n  "resolved": {json.dumps(resolved)}\n}}\n'.encode()
         with writing(path):
@@ -455,13 +459,14 @@ def fork(queue: Queue, run: RunFolder, changes: Mapping[str, Any], step: int | N
 
 
 def job_name(config: RunConfig) -> str:
-    """<slug>-<seed>-<hash of the config>: the same config has the same name, another has another."""
-    text = json.dumps(config.to_dict(), sort_keys=True).encode()
+    """<slug>-<seed>-<hash of the config>: the same config has the same name, another has another. Of files that are
+    named, the names count; of copies that runs keep, the contents."""
+    text = json.dumps(inputs.names_by_content(config.to_dict()), sort_keys=True).encode()
     return f"{run_name(config)}-{hashlib.sha256(text).hexdigest()[:8]}"
 
 
 def check_words(config: RunConfig) -> None:
-    """ConfigError if the prior would ignore all words of the prompt; it need not be loaded for that."""
+    """ConfigError if the prior would ignore what the prompt is about; it need not be loaded for that."""
     unknown = config.prior.unknown_words(f"{config.prompt} {config.negative_prompt}")
     unknown_word_warnings(unknown, config.prior, config.prompt)
 

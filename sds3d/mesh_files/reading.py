@@ -36,7 +36,7 @@ DAMAGED = (KeyError, IndexError, TypeError, ValueError, AttributeError, Overflow
 class MeshSource(Options):
     """A mesh file to begin with, and how it stands."""
 
-    path: Annotated[str, Field(min_length=1, max_length=500), LocalFile()]
+    path: Annotated[str, Field(min_length=1, max_length=4096), LocalFile()]
     up: Annotated[Axis | None, Field(description="the file's axis that points up; null: found")] = None
     front: Annotated[Axis | None, Field(description="the file's axis that the front looks along; null: found")] = None
 

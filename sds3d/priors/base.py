@@ -1,6 +1,7 @@
 """The Prior protocol, its extensions, and the conversions between parametrizations. Nothing here knows distillation."""
 
 import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -156,14 +157,25 @@ class PriorConfig(Options, ABC):
         """As `Prior.unknown_words`, as far as that is known without loading the prior."""
         return []
 
+    def drawable(self, prompt: str) -> list[str] | None:
+        """None for a prompt whose things the prior can draw, or that is to be taken as it is; else prompts near to it
+        that it can draw, best first, if there are any."""
+        return None
+
     def nearest(self, word: str) -> list[str]:
         """Known words to suggest for an unknown one, best first; usually none."""
         return []
 
 
 def split_words(text: str) -> list[str]:
-    """Runs of letters and digits, in lower case."""
-    return re.findall(r"[^\W_]+", text.lower())
+    """Runs of letters and digits, in lower case, without accents on Latin letters, and no 's of a genitive."""
+    plain = "".join(map(_without_accent, unicodedata.normalize("NFKC", text)))
+    return re.findall(r"[^\W_]+", re.sub(r"['\u2019]s\b", "", plain.lower()))
+
+
+def _without_accent(letter: str) -> str:
+    base, *marks = unicodedata.normalize("NFD", letter)
+    return base if base.isascii() and all(map(unicodedata.combining, marks)) else letter
 
 
 def eps_from_sample(x0: Latents, x_t: Latents, alpha: Factors, sigma: Factors) -> Latents:

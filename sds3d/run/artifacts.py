@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image as PIL
 
-from sds3d.atomic import writing
+from sds3d.atomic import write_atomic, writing
 from sds3d.config.run_config import RunConfig
 from sds3d.errors import ConfigError, OutputError
 from sds3d.export.contact_sheet import arrange, draw_comparison, render_sheet
@@ -96,6 +96,30 @@ def write_artifact(
     with writing(path):
         folder.mkdir(exist_ok=True, parents=True)
         return path, _write(file_format, made, path)
+
+
+def format_for(path: Path, scene: SceneConfig, force: bool = False) -> str:
+    """The result of a kind of scene that a file's ending asks for. ConfigError where there is none, OutputError where a
+    file of that name is there that sds3d did not write, or the folder that it is to be in cannot be made."""
+    known = {Path(ARTIFACTS[name]).suffix: name for name in reversed(artifacts_of(scene))}
+    if path.suffix.lower() not in known:
+        problem = f"{path}: a run of the scene {scene.name} gives no {path.suffix}"
+        raise ConfigError(problem, "it gives " + ", ".join(sorted(known)))
+    if path.exists() and not (force or _is_ours(path)):
+        raise OutputError(f"{path} is there, and does not say that sds3d wrote it", "say another name, or remove it")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return known[path.suffix.lower()]
+
+
+def write_result(file_format: str, made: SceneExport, path: Path, kept: Path | None = None) -> dict[str, Any]:
+    """A result where somebody wants it, or a copy of the one that is `kept`, if there is one and it is a single file;
+    what there is to say about it."""
+    if kept is not None and kept.is_file() and not side_files(kept):
+        write_atomic(path, kept.read_bytes())
+        return {}
+    with writing(path):
+        return _write(file_format, made, path)
 
 
 def _is_ours(path: Path) -> bool:

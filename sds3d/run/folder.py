@@ -9,7 +9,7 @@
   live.bin, watched        the scene as it is now (sds3d.run.live), while somebody looks; touched by whoever does
   report.json              written last, when the results are there
   sheet.png, mesh.glb, ... the results (sds3d.run.artifacts); those of further particles in particle-2/, ...
-  source/                  the mesh file that it began as, with all that belongs to it
+  inputs/                  the pictures and other files that it began with (sds3d.run.inputs)
   textured/                an .obj among them again, with its new materials
   exports/step-000100/     exports from a checkpoint
 """
@@ -31,10 +31,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from sds3d.atomic import is_draft, temporary_folder, write_json, writing
-from sds3d.config import RunConfig, option, read_json_object
-from sds3d.errors import CheckpointError, ConfigError, OutputError, RunBusy
-from sds3d.mesh_files import read_user_mesh
+from sds3d.atomic import is_draft, remove_tree, temporary_folder, write_json, writing
+from sds3d.config import RunConfig, read_json_object
+from sds3d.errors import CheckpointError, ConfigError, RunBusy, Sds3dError
+from sds3d.run import inputs
 from sds3d.run.artifacts import ARTIFACTS, OVERVIEW, PICTURES, side_files
 from sds3d.run.checkpoint import Checkpoint, checkpoints_in, load_newest, load_step, save_checkpoint, stage_of, step_of
 from sds3d.run.events import Event, EventLog, EventReader, Failed, Finished, Paused, Resumed, Started, latest
@@ -82,7 +82,6 @@ class RunFolder:
         self._lock_file = self.path / "run.lock"
         self._event_file = self.path / "events.jsonl"
         self._checkpoints, self._previews = self.path / "checkpoints", self.path / "previews"
-        self._source = self.path / "source"
         self.live_file, self._watched_file = self.path / "live.bin", self.path / "watched"
         self._report_file = self.path / "report.json"
 
@@ -149,34 +148,30 @@ class RunFolder:
         if not self.exists():
             raise CheckpointError(f"{self.path} is not a run folder: it has no {self._resolved_file.name}")
         said = read_json_object(self.config_file) if self.config_file.is_file() else {}
-        config = RunConfig.restore(said, read_json_object(self._resolved_file))
-        kept = None if config.mesh_file is None else self._source / config.mesh_file.name
-        return config if kept is None or not kept.is_file() else config.with_mesh_file(kept)
+        data = (inputs.from_file(each, self.path) for each in (said, read_json_object(self._resolved_file)))
+        return RunConfig.restore(*data)
 
     def write_config(self, config: RunConfig) -> RunConfig:
-        """config.json and resolved.json; the config with its mesh file, if it has one, copied into the folder."""
+        """config.json and resolved.json; the config with the files that it names copied into the folder."""
         is_new = not self.exists()
-        config = self._with_mesh_file(config)
-        write_json(self.config_file, config.said)
         try:
-            write_json(self._resolved_file, config.to_dict())
-        except OutputError:
+            config = inputs.keep(config, self.path)
+            write_json(self.config_file, inputs.to_file(config.said, self.path))
+            write_json(self._resolved_file, inputs.to_file(config.to_dict(), self.path))
+        except Sds3dError:
             if is_new:  # neither a run nor a free folder
                 self.config_file.unlink(missing_ok=True)
+                remove_tree(self.path / inputs.INPUTS)
             raise
         return config
 
-    def _with_mesh_file(self, config: RunConfig) -> RunConfig:
-        file = config.mesh_file
-        if file is None or file.parent == self._source:
-            return config
-        source = option(config, "scene.source")
-        names = [file.name, *read_user_mesh(source).files]
-        for name in names:
-            with writing(self._source / name):
-                (self._source / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file.parent / name, self._source / name)
-        return config.with_mesh_file(self._source / file.name)
+    def holds(self, config: RunConfig) -> bool:
+        """Whether the run's config is this one, wherever the files are that they name."""
+        return inputs.are_same(self.config(), config)
+
+    def changed_inputs(self) -> list[str]:
+        """Warnings of files that are not what they were when the run began."""
+        return inputs.changes(self.config(), self.path)
 
     # --- who works on it ------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sds3d.config import RunConfig
 from sds3d.errors import ConfigError, ExportError, NumericsError
+from sds3d.prompts import unknown_word_warnings
 from sds3d.run.events import Event, Failed, FinishEarly, Finished, Started, StepDone, latest
 from sds3d.run.folder import RunFolder
 from sds3d.training.session import Session
@@ -20,16 +21,20 @@ class RunSet(Sessions):
     """
 
     def __init__(self, configs: Mapping[Path, RunConfig], strict: bool = False) -> None:
-        """ConfigError if a folder holds a run with another config, or other files; nothing is written yet."""
+        """ConfigError if a folder holds a run with another config, or other files, or for words of a new one as in
+        `check_words`; nothing is written yet."""
         super().__init__(strict)
         self.configs = dict(configs)
-        for path in self.configs:
+        for path, config in self.configs.items():
             self._check(path)
+            if not RunFolder(path).exists():
+                unknown = config.prior.unknown_words(f"{config.prompt} {config.negative_prompt}")
+                unknown_word_warnings(unknown, config.prior, config.prompt, strict)
 
     def _check(self, path: Path) -> None:
         is_there, folder = path.exists(), RunFolder(path)
         if folder.exists():
-            if folder.config() != self.configs[path]:
+            if not folder.holds(self.configs[path]):
                 raise ConfigError(f"{path} holds a run with other options", hint="say another --out, or remove it")
         elif is_there and not folder.is_free():
             raise ConfigError(f"{path} holds files of something else", hint="say another --out, or remove it")

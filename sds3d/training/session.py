@@ -2,10 +2,13 @@
 
 import itertools
 import math
+import signal
+import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,12 +16,21 @@ import torch
 from torch import nn
 
 from sds3d.config import RunConfig, in_all_stages
-from sds3d.errors import CheckpointError, ConfigError, ExportError, NumericsError, OutputError, Sds3dError
+from sds3d.errors import CheckpointError, ConfigError, ExportError, NumericsError, OutputError, RunBusy, Sds3dError
 from sds3d.export.video import write_orbit
 from sds3d.priors.base import Prior
 from sds3d.prompts import check_words
 from sds3d.run import events
-from sds3d.run.artifacts import ARTIFACTS, OVERVIEW, SceneExport, checked_format, write_artifact, write_preview
+from sds3d.run.artifacts import (
+    ARTIFACTS,
+    OVERVIEW,
+    SceneExport,
+    checked_format,
+    format_for,
+    write_artifact,
+    write_preview,
+    write_result,
+)  # fmt: skip
 from sds3d.run.checkpoint import unpack_scene
 from sds3d.run.folder import RunFolder, run_name
 from sds3d.run.live import LiveView
@@ -62,6 +74,9 @@ class Session:
         self._ending: type[events.Stop] | type[events.FinishEarly] | None = None
         self._prior = prior
         self._scenes: list[Scene] | None = None
+        self._running: Callable[[], Generator[events.Event, None, None] | None] = lambda: None
+        self._recovery: Recovery | None = None
+        self._in_step = False
         self._step: int | None = None
         self._stage = 0  # of the scenes
 
@@ -77,12 +92,25 @@ class Session:
         """The run folder's path; a new run may take another name than it was given, see RunFolder.claim."""
         return self.folder.path
 
-    def run(self) -> Iterator[events.Event]:
+    def run(self) -> Generator[events.Event, None, None]:
         """The whole run, in the caller's thread; ends with Finished or raises. Every event is in the log as well.
 
-        RunBusy where another process runs it.
+        Whoever leaves before the end, by an exception, Ctrl-C, or closing or dropping the iterator, finds the run saved
+        where it was left; `run` again goes on, to the same end bit for bit on the CPU. RunBusy where another process
+        (or thread) runs it.
         """
+        if (left := self._running()) is not None:  # by an exception in the loop over it, which somebody keeps
+            try:
+                left.close()
+            except ValueError as error:
+                raise RunBusy(f"{self.out_dir} is being run by another thread of this process") from error
+        running = self._run()
+        self._running = weakref.ref(running)  # it has the session: a strong one would keep both, and the run's lock
+        return running
+
+    def _run(self) -> Generator[events.Event, None, None]:
         begun = time.perf_counter()
+        self._recovery, self._ending, self._in_step = None, None, False
         with ExitStack() as held:
             if self._resumed:
                 held.enter_context(self.folder.lock())
@@ -90,9 +118,11 @@ class Session:
             if not self._resumed:
                 self.folder = held.enter_context(RunFolder.claim(self.folder.path))
                 self.config = self.folder.write_config(self.config)
+                self._resumed = True  # from now on this is the run's folder
             self._begun, config = begun - trainer.seconds.get(TOTAL, 0.0), self.config
             started = events.Started(config.prompt, self.out_dir, str(trainer.device), trainer.step, config.steps)
             first: list[events.Event] = [started, *(events.Warned(message) for message in warnings)]
+            event: events.Event = started
             try:
                 for event in itertools.chain(first, self._all_stages(trainer)):
                     self.folder.append(event)
@@ -103,6 +133,18 @@ class Session:
                 with suppress(OutputError):  # the disk may be what failed
                     self.folder.append(events.Failed(" ".join(str(reason).split())[:500], kind))
                 raise
+            except BaseException:  # KeyboardInterrupt, and GeneratorExit where the iterator is closed or dropped
+                if not isinstance(event, events.Finished):  # after which there is nothing to save
+                    self._leave()
+                raise
+
+    def _leave(self) -> None:
+        """Save a run that is left, unless in the middle of a step; there is nobody to be told where that fails."""
+        recovery = self._recovery
+        with suppress(OutputError, NumericsError):  # the checkpoint before is there
+            if recovery is not None and not self._in_step and recovery.saved_step != recovery.trainer.step:
+                self.folder.append(self._save_last(recovery))
+            self.folder.append(events.Finished(interrupted=True))
 
     def send(self, command: events.Command) -> None:
         """Tell the run something: it reacts between two steps. Safe in any thread and in signal handlers.
@@ -167,6 +209,15 @@ class Session:
         name = checked_format(file_format, made.parts.scene)
         return write_artifact(name, made, self.folder.results_folder(particle))[0]
 
+    def hand_over(
+        self, path: Path, particle: int = 1, config: RunConfig | None = None, force: bool = False
+    ) -> events.Exported:
+        """A result as a file of any name, whose ending says which; see `format_for`. `config` as in `made`."""
+        made = self.made(particle, config)
+        file_format = format_for(path, made.parts.scene, force)
+        kept = self.folder.artifact(file_format, particle) if config is None else None
+        return events.Exported(path, write_result(file_format, made, path, kept))
+
     def draw(self, views: int = 8, size: int = 256) -> list[Path]:
         """Draw the pictures again: `views` views on the sheet, `size` pixels a side."""
         made = self.made().parts.scene.results
@@ -190,7 +241,13 @@ class Session:
         for number in range(len(config.stages) + 1):
             config.in_stage(number).scene.check(device)
         prior = self.prior()
-        warnings = self._check_words(config)
+        try:
+            warnings = self._check_words(config)
+        except ConfigError as error:
+            if not self._resumed:
+                raise
+            warnings = [error.args[0]]  # it was begun with these words
+        warnings += self.folder.changed_inputs() if self._resumed else []
         warnings += unused_gpu_warnings(config.device, device)
         warnings += make_room(config, prior, device)
         checkpoint, problems = self.folder.load_checkpoint() if self._resumed else (None, [])
@@ -224,6 +281,7 @@ class Session:
         """All steps; returns the trainer of the last stage that was begun."""
         drawn = -math.inf  # when the last preview was, by a clock that may have begun a moment ago
         recovery, live = Recovery(trainer, self.folder), LiveView(self.folder)
+        self._recovery = recovery
         while trainer.step < self.config.steps:
             live.show(self.scenes(), trainer.step)
             yield from self._read_mailbox(trainer, recovery)
@@ -231,7 +289,7 @@ class Session:
                 break
             if trainer.step == trainer.end:  # its scene is saved, so that a take-over that fails loses nothing
                 trainer = self._next_stage(trainer)
-                recovery = Recovery(trainer, self.folder)
+                recovery = self._recovery = Recovery(trainer, self.folder)
                 number, scene = trainer.stage + 1, trainer.config.scene.name
                 yield events.StageBegun(trainer.step, number, len(self.config.stage_begins), scene)
                 yield self._save(recovery)
@@ -267,8 +325,12 @@ class Session:
         """One step, or what is done about one that fails; whether a checkpoint is due. No ruined scene is saved."""
         done, went_back = None, False
         try:
-            done = trainer.advance()
+            with _held_back_interrupt():
+                self._in_step = True
+                done = trainer.advance()
+                self._in_step = False
         except Exception as error:
+            self._in_step = False
             message, went_back = recovery.recover(error)
             yield events.Warned(message)
         if self._is_save_due(trainer) and not went_back:  # also where the step was skipped: look at what came before it
@@ -395,6 +457,28 @@ class Session:
         return recovery.save()
 
 
+@contextmanager
+def _held_back_interrupt() -> Iterator[None]:
+    """Ctrl-C inside, where it would be a KeyboardInterrupt, becomes one at the end: no step is left half done."""
+    is_ours = threading.current_thread() is threading.main_thread()
+    if not is_ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    interrupts: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        interrupts.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # the second one ends the step
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if interrupts:
+        raise KeyboardInterrupt
+
+
 def export_run(
     run: Path | str,
     formats: Sequence[str],
@@ -402,8 +486,10 @@ def export_run(
     step: int | None = None,
     options: Mapping[str, Any] | None = None,
     force: bool = False,
+    file: Path | None = None,
 ) -> Iterator[events.Exported]:
-    """Write results of a run again, from its end or from the checkpoint of `step`, one after the other.
+    """Write results of a run again, from its end or from the checkpoint of `step`, one after the other; with `file` one
+    only, there, of the format that its ending says.
 
     `options` override the run's export options. Files go into the run folder, or into exports/step-N/ in it if a step
     is given or the run is not finished. ConfigError before anything is written if a format or option is wrong;
@@ -413,6 +499,9 @@ def export_run(
     session = Session.resume(run, step=step)
     changes = {f"export.{name}": value for name, value in (options or {}).items()}
     config = session.config.with_changes(changes, allowed=tuple(changes))
+    if file is not None:
+        yield session.hand_over(file, particle, config, force)
+        return
     made = session.made(particle, config)
     names = list(dict.fromkeys(checked_format(name, made.parts.scene) for name in formats))
     from_checkpoint = made.step if step is not None or session.folder.report() is None else None

@@ -70,7 +70,7 @@ def test_a_config_of_keywords_has_whole_stages_too() -> None:
         ({"prior": "analytic"}, splats(600)),
         ({"prior": HUB}, splats(600)),
         ({"prior": "embedded"}, staged(450, 200)),
-        ({"prior.weights": "folder"}, staged(450, 200)),
+        ({"prior.weights": "/folder"}, staged(450, 200)),
     ],
 )  # fmt: skip
 def test_a_scene_or_stages_that_are_named_are_all_there_is(said: dict[str, Any], expected: Any, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ PROMPT = "a red mug"
 REQUIRED = {
     "diffusers": {"model": "org/model"},
     "multiview": {"model": "org/model"},
-    "zero123": {"model": "org/model", "reference_image": {"path": "mug.png"}},
+    "zero123": {"model": "org/model", "reference_image": {"path": "/mug.png"}},
 }
 CHOICES: dict[str, list[Any]] = {
     key: [{"name": name, **(REQUIRED.get(name, {}) if key == "prior" else {})} for name in PARTS[key]]
@@ -297,7 +297,7 @@ def test_files_of_the_machine_are_found_wherever_they_are() -> None:
     assert local_files(config) == {
         "prior.model": "/models/zero",
         "prior.lora": ("a.safetensors",),
-        "prior.reference_image.path": "mug.png",
+        "prior.reference_image.path": "/mug.png",
         "reference_image.path": "/etc/b.png",
         "reference_image.depth": "d.png",
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sds3d.config import resolve
 from sds3d.errors import ConfigError, ExportError, NumericsError, RunBusy
 from sds3d.priors.analytic import AnalyticConfig
 from sds3d.run.events import Failed, FinishEarly, Finished, Started, StepDone
@@ -170,6 +171,15 @@ def test_folders_of_something_else_are_refused_before_anything_runs(configs, sma
     with pytest.raises(ConfigError, match="something else"):
         RunSet({tmp_path / "new": small_config(), tmp_path / "notes": small_config()})
     assert not (tmp_path / "new").exists()
+
+
+def test_words_of_every_run_are_looked_at_before_any_runs(small_config, tmp_path: Path) -> None:
+    first, second = small_config(), resolve({"prompt": "a blue dog"})
+    with pytest.raises(ConfigError, match="no thing in 'a blue dog'"):
+        RunSet({tmp_path / "0": first, tmp_path / "1": second})
+    begin(second, RunFolder(tmp_path / "1"))  # by an older version: it goes on
+    RunSet({tmp_path / "0": first, tmp_path / "1": second})
+    RunSet({tmp_path / "2": resolve({"prompt": "a blue dog", "prior.anything": True})})
 
 
 def test_a_run_that_another_process_is_at_is_not_run_twice(configs) -> None:

@@ -27,7 +27,7 @@ from sds3d.run.events import (
     Stop,
     Warned,
 )
-from sds3d.run.folder import run_name
+from sds3d.run.folder import RunFolder, run_name
 
 RUN_FILES = {
     "config.json",
@@ -105,15 +105,16 @@ def test_killed_between_checkpoints_equals_uninterrupted(small_config, tmp_path:
     config = small_config(steps=20)
     for event in Session(config, tmp_path / "run").run():
         if isinstance(event, StepDone) and event.step == 13:
-            break  # as after SIGKILL: nothing more is written, the newest checkpoint is of step 8
-    with (tmp_path / "run" / "events.jsonl").open("ab") as file:
+            shutil.copytree(tmp_path / "run", tmp_path / "killed")  # what a SIGKILL leaves: a checkpoint of step 8
+            break
+    with (tmp_path / "killed" / "events.jsonl").open("ab") as file:
         file.write(b'{"event": "Step')
-    events = list(Session.resume(tmp_path / "run").run())
+    events = list(Session.resume(tmp_path / "killed").run())
     assert events[0].step == 8
     for _ in Session(config, tmp_path / "whole").run():
         pass
-    assert (tmp_path / "run" / "splats.ply").read_bytes() == (tmp_path / "whole" / "splats.ply").read_bytes()
-    for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines():
+    assert (tmp_path / "killed" / "splats.ply").read_bytes() == (tmp_path / "whole" / "splats.ply").read_bytes()
+    for line in (tmp_path / "killed" / "events.jsonl").read_text().splitlines():
         json.loads(line)
 
 
@@ -204,6 +205,13 @@ def test_prompts_in_other_scripts_have_names_of_their_own(small_config) -> None:
     names = {run_name(small_config(prompt=prompt)) for prompt in ("赤いカップ", "красная кружка", "🚀")}
     assert len(names) == 3
     assert all(name.isascii() and name.startswith("prompt-") for name in names)
+
+
+def test_a_run_that_was_begun_goes_on_whatever_its_words_are(small_config, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not know: xyzzy"):
+        Session(small_config(prompt="xyzzy"), tmp_path / "run").check()
+    RunFolder.create(tmp_path / "run", small_config(prompt="xyzzy"))
+    assert Session.resume(tmp_path / "run").check() == ["the analytic prior does not know: xyzzy"]
 
 
 def test_unknown_words_are_a_warning_or_with_strict_a_refusal(small_config, tmp_path: Path) -> None:

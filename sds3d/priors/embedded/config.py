@@ -10,7 +10,7 @@ from sds3d.options import LocalFile
 from sds3d.priors.base import PriorConfig
 from sds3d.priors.embedded.prior import EmbeddedPrior, known_things, load_embedded
 from sds3d.priors.embedded.shading import AMBIENT, DIFFUSE, LIGHT, LOOKS
-from sds3d.priors.embedded.words import WORDS, material_of, nearest_words, words_of
+from sds3d.priors.embedded.words import WORDS, drawable, material_of, nearest_words, words_of
 from sds3d.types import Material
 
 
@@ -44,6 +44,10 @@ class EmbeddedConfig(PriorConfig):
         None
     )
 
+    anything: Annotated[
+        bool, Field(description="take prompts for things it does not know, by their other words alone")
+    ] = False
+
     def build(self, device: torch.device | str) -> EmbeddedPrior:
         """Load the weights."""
         return load_embedded(self.weights, device)
@@ -60,6 +64,10 @@ class EmbeddedConfig(PriorConfig):
     def unknown_words(self, text: str) -> list[str]:
         """For the weights that ship; others may have learned other words, so for them it is empty."""
         return [word for word in dict.fromkeys(words_of(text)) if word not in WORDS] if self.weights is None else []
+
+    def drawable(self, prompt: str) -> list[str] | None:
+        """By its kinds of things; of other weights they are not known."""
+        return None if self.anything or self.weights is not None else drawable(prompt)
 
     def nearest(self, word: str) -> list[str]:
         """Known words of similar spelling, else things of the same group."""

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 
@@ -17,7 +18,7 @@ SYNONYMS: dict[str, str] = {word: known for known, words in _FILE["synonyms"].it
 GROUPS: dict[str, str] = _FILE["suggestions"]  # known things of a group: unknown words of the same group
 ARTICLES = {"a", "an", "the"}
 # Two words that make one: "ice cream", the hyphenated "two-tone", and letters ("a letter L" is a kind).
-PHRASES = {("ice", "cream"): "icecream", ("two", "tone"): "two-tone"}
+PHRASES = {("ice", "cream"): "icecream", ("two", "tone"): "two-tone", ("next", "to"): "beside", ("on", "top"): "on"}
 PHRASES |= {("letter", kind[-1]): kind for kind in KINDS if kind.startswith("letter_")}
 WORDS = [*COLORS, *KINDS, "on", "with", *sorted(set(PARTS.values()) - set(KINDS))]
 WORDS += [*PATTERNS, *MATERIALS, *SIZES, "and", "beside", "two"]
@@ -25,7 +26,7 @@ MAX_WORDS = 12  # of a sentence, for the network
 
 
 def words_of(text: str) -> list[str]:
-    """Normalised words of a prompt: no articles, synonyms and plurals replaced by the known word, phrases joined."""
+    """Normalised words of a prompt: no articles, synonyms and plurals replaced by the known words, phrases joined."""
     joined: list[str] = []
     for word in split_words(text):
         pair = (joined[-1] if joined else "", word.removesuffix("s"))
@@ -33,14 +34,19 @@ def words_of(text: str) -> list[str]:
             joined[-1] = PHRASES[pair]
         else:
             joined.append(word)
-    return [_known_form(word) for word in joined if word not in ARTICLES]
+    words: list[str] = []
+    for before, word in zip(["", *joined], joined, strict=False):
+        known = _known_form(word)
+        if word not in ARTICLES and not (words[-1:] == [known] and word != before):  # "navy blue" is blue once
+            words += known.split()
+    return words
 
 
 def _known_form(word: str) -> str:
-    """The known word for this one (singular, or a synonym); the word itself if there is none."""
+    """The known word for this one (singular, or a synonym, which may be two); the word itself if there is none."""
     for form in (word, word.removesuffix("s"), word.removesuffix("es")):
         known = SYNONYMS.get(form, form)
-        if known in WORDS:
+        if all(part in WORDS for part in known.split()):
             return known
     return word
 
@@ -49,12 +55,37 @@ def nearest_words(word: str, count: int = 3) -> list[str]:
     """Up to `count` known words for an unknown one, best first: of similar spelling, else things of the same group."""
     names = [name for name in (*COLORS, *KINDS, *PATTERNS, *MATERIALS) if not name.startswith("letter_")]
     names += list(PARTS.values())
-    close = difflib.get_close_matches(word.lower(), [*names, *SYNONYMS], n=count, cutoff=0.75)
+    letters = sorted(word.lower())
+    close = [name for name in (*names, *SYNONYMS) if sorted(name) == letters]  # two letters in the wrong order
+    close += difflib.get_close_matches(word.lower(), [*names, *SYNONYMS], n=count, cutoff=0.75)
     nearest = [SYNONYMS.get(name, name) for name in close]
     for known, others in GROUPS.items():
         if not nearest and {word.lower(), word.lower().removesuffix("s")} & set(others.split()):
             nearest = known.split()[:count]
-    return [name.replace("_", " ") for name in dict.fromkeys(nearest)]
+    return [name.replace("_", " ") for name in dict.fromkeys(nearest)][:count]
+
+
+def drawable(text: str, count: int = 3) -> list[str] | None:
+    """None where every thing of a prompt is one that the prior draws; else up to `count` prompts near to it that are.
+
+    >>> drawable("a shiny blue dog on a cube")
+    ['a shiny blue cat on a cube', 'a shiny blue pig on a cube', 'a shiny blue duck on a cube']
+    """
+    lacking = [words for words in things_of(words_of(text)) if not set(words) & set(KINDS)]
+    if not lacking:
+        return None
+    for word in reversed([word for words in lacking for word in words if word not in WORDS]):
+        kinds = [name for name in nearest_words(word, count) if name.replace(" ", "_") in KINDS]
+        if kinds and (place := re.search(rf"\b{re.escape(word)}\b", text, re.IGNORECASE)):
+            before, after = text[: place.start()], text[place.end() :]
+            return [_with_article(before, kind) + after for kind in kinds]
+    return []
+
+
+def _with_article(before: str, word: str) -> str:
+    """A word after a text, whose last article suits it: an owl, a cat."""
+    article = "an" if word[0] in "aeiou" else "a"
+    return re.sub(r"\ban?\s+$", f"{article} ", before, flags=re.IGNORECASE) + word
 
 
 def things_of(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:

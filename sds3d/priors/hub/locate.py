@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -39,6 +40,9 @@ def find_here(model: str, revision: str = "") -> LocalModel:
     folder = Path(model).expanduser()
     if folder.exists():
         return inspect_model(folder, _is_set(ALLOW_PICKLE))
+    if folder.is_absolute():
+        hint = f"put it there again, or a link to where it is now: ln -s FOLDER {shlex.quote(model)}"
+        raise PriorUnavailable(f"there is no folder {model} with the model", hint)
     if not HUB_ID.fullmatch(model):
         raise PriorUnavailable(f"there is no folder {model}, and that is not a hub id", GIVE)
     here = cached(model, revision)

@@ -24,7 +24,7 @@ from sds3d.priors.hub.schedule import schedule_of
 from sds3d.priors.lora import CameraEmbedding, LowRankCopy
 from sds3d.types import ViewCondition
 
-Files = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=500)], ...], Field(max_length=16), LocalFile()]
+Files = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=4096)], ...], Field(max_length=16), LocalFile()]
 # From fast to small: what each memory mode changes of the configured options.
 MEMORY_MODES: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("everything at once", {}),
@@ -49,7 +49,9 @@ class DiffusersConfig(PriorConfig):
         "a ceramic teapot shaped like a pumpkin",
         "a wooden rocking chair, studio lighting",
     )
-    model: Annotated[str, LocalFile(), Field(min_length=1, max_length=500, description="folder or hub id of the model")]
+    model: Annotated[
+        str, LocalFile(), Field(min_length=1, max_length=4096, description="folder or hub id of the model")
+    ]
     revision: Annotated[
         str, Field(max_length=100, pattern=r"^[\w./-]*$", description="commit, branch or tag on the hub")
     ] = ""

@@ -10,8 +10,10 @@ import pytest
 import trimesh
 from PIL import Image
 
+from sds3d.run.artifacts import ARTIFACTS
 from sds3d.run.folder import RunFolder
 from sds3d.scenes import GaussiansConfig
+from sds3d_app.arguments import OTHERS, RESULTS, folder_of, out_of
 from sds3d_app.cli import invoke
 from sds3d_app.commands.generate import summary
 
@@ -202,3 +204,61 @@ def test_every_particle_is_named_and_can_be_exported_again(
     assert "the run has 1 to 2" in capsys.readouterr().err
     assert invoke(["generate", "a red ball", *options[:-1], "particles=3"]) == 2
     assert "use cameras.views=3" in capsys.readouterr().err
+
+
+def test_a_result_is_where_it_was_asked_for(
+    small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["generate", "a red ball", "--config", str(small_file), "--out"]
+    assert invoke([*command, "things/v1.2/mug.GLB"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "things/v1.2/mug.GLB"
+    run = tmp_path / "outputs" / "a-red-ball-0"
+    assert (tmp_path / "things" / "v1.2" / "mug.GLB").read_bytes() == (run / "mesh.glb").read_bytes()
+    assert {path.name for path in run.iterdir()} == COMPLETE
+    (tmp_path / "mine.glb").write_text("years of work")
+    for out, code, said in (
+        ("mine.glb", 1, "does not say that sds3d wrote it"),
+        ("mug.fbx", 2, "writes no .fbx"),
+        ("mug.usdz", 2, "gives no .usdz"),
+    ):
+        flat = ["generate", "a red ball", "--prior", "analytic", "--scene", "image", "--out"]
+        assert invoke([*(flat if out == "mug.usdz" else command), out]) == code
+        err = capsys.readouterr().err
+        assert said in err
+        assert err.count("\n") == 1
+    assert (tmp_path / "mine.glb").read_text() == "years of work"
+    assert {path.name for path in tmp_path.iterdir()} >= {"things", "outputs", "mine.glb"}
+    assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["a-red-ball-0"]
+
+
+@pytest.mark.parametrize("name", ["ball.ply", "ball.obj", "ball.usdz", "ball.mp4", "ball.png", "ball.stl"])
+def test_an_export_has_the_name_that_it_is_given(
+    made: tuple[Path, str, str], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path.name for path in made[0].iterdir()}
+    assert invoke(["export", str(made[0]), "--out", str(tmp_path / name)]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / name}\n"
+    assert (tmp_path / name).stat().st_size > 100
+    if name == "ball.obj":
+        assert {path.name for path in tmp_path.iterdir()} >= {"ball.obj", "ball.mtl", "ball_color.png"}
+        assert len(trimesh.load(tmp_path / name, force="mesh").faces) > 100
+    assert {path.name for path in made[0].iterdir()} == before
+
+
+def test_the_endings_of_results_are_those_that_there_are() -> None:
+    assert {Path(name).suffix for name in ARTIFACTS.values()} == RESULTS
+    assert not RESULTS & OTHERS
+
+
+@pytest.mark.parametrize("command", [["batch", "list.txt"], ["compare", "a mug"], ["evaluate", "run"], ["ui"]])
+def test_many_results_are_no_single_file(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert invoke([*command, "--out", "mug.glb"]) == 2
+    assert "--out mug.glb is a file's name, and here are many results" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mug.glb").mkdir()
+    assert folder_of(Path("mug.glb")) == Path("mug.glb")
+    assert out_of(Path("results/v1.2")) == (Path("results/v1.2"), None)

@@ -62,9 +62,14 @@ def test_the_run_has_the_textured_file_and_leaves_the_users_alone(
     assert invoke(["texture", str(file), "a red ball", *options, "--out", str(out)]) == 0
     assert "textured.glb" in capsys.readouterr().out
     assert contents(file.parent) == mine
-    assert contents(out / "source") == mine
+    (copies,) = (out / "inputs").iterdir()
+    assert contents(copies) == mine
     assert {"sheet.png", "textured.glb", "report.json"} < {path.name for path in out.iterdir()}
     assert not (out / "mesh.glb").exists()
+    assert invoke(["export", str(out), "--out", str(tmp_path / "painted.glb")]) == 0
+    assert (tmp_path / "painted.glb").read_bytes()[:4] == b"glTF"
+    assert invoke(["texture", str(file), "a red ball", *options, "--out", str(tmp_path / "painted.stl")]) == 2
+    assert "gives no .stl" in capsys.readouterr().err
     assert len(trimesh.load_mesh(out / "textured.glb", process=False).faces) == 320
     assert invoke(["export", str(out), "--format", "textured"]) == 0
     assert invoke(["export", str(out), "--format", "glb"]) == 2
@@ -85,7 +90,9 @@ def test_resume_needs_neither_the_users_file_nor_the_old_place(file: Path, tmp_p
             session.send(Stop())
     shutil.rmtree(file.parent)
     moved = (tmp_path / "run").rename(tmp_path / "elsewhere")
-    assert RunFolder(moved).config().mesh_file == moved / "source" / "ball.gltf"
+    kept = RunFolder(moved).config().mesh_file
+    assert kept.is_relative_to(moved / "inputs")
+    assert kept.name == "ball.gltf"
     last = list(Session.resume(moved).run())[-1]
     assert isinstance(last, Finished)
     assert not last.interrupted
@@ -117,7 +124,8 @@ def test_refine_ends_with_a_mesh_of_its_own_and_a_run_can_be_refined(file: Path,
     assert invoke(["refine", str(tmp_path / "first"), *options, "--out", str(tmp_path / "second")]) == 0
     config = RunFolder(tmp_path / "second").config()
     assert (config.prompt, config.steps) == ("a red ball", 4)
-    assert config.mesh_file == tmp_path / "second" / "source" / "mesh.glb"
+    assert config.mesh_file.is_relative_to(tmp_path / "second" / "inputs")
+    assert config.mesh_file.name == "mesh.glb"
 
 
 def test_refine_says_what_it_cannot_do(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

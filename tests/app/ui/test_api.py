@@ -192,10 +192,10 @@ def test_a_file_that_was_sent_is_what_an_option_says(page: Any, run: str) -> Non
     file = sent.json()["file"]
     assert page.client.post(f"{API}/files", params={"name": "x.png"}, content=picture).json()["file"] == file
     made = add(page, options={**SMALL, "reference_image": {"path": file}})
-    assert made["options"]["reference_image.path"] == file.removeprefix("upload:")  # no path of the server
+    assert made["options"]["reference_image.path"] == file.removeprefix("upload:")  # a name, no path of the server
     used = Path(page.index.queue.job(made["name"]).config.reference_image.path)
     assert used.read_bytes() == picture
-    assert used.parent == page.index.outputs / ".uploads"
+    assert used.is_relative_to(page.index.queue.folder)  # a copy of its own
     assert ".uploads" not in [entry.name for entry in page.index.all()[0]]
     missing = problem(page, options={"reference_image.path": "upload:" + "f" * 32 + ".png"})
     assert "send it" in missing["hint"]
@@ -235,29 +235,24 @@ def test_a_mesh_that_was_sent_is_painted_and_a_run_is_refined(page: Any, run: st
     assert both["field"] == "mesh"
 
 
-def test_old_files_make_room_and_waiting_jobs_keep_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_files_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = Uploads(tmp_path)
     monkeypatch.setattr(uploads, "KEPT", 30)
     monkeypatch.setattr(uploads, "LARGEST", 20)
 
-    def send(data: bytes, needed: set[Path] = frozenset()) -> Path:  # type: ignore[assignment]
+    def send(data: bytes) -> Path:
         async def chunks() -> Any:
             yield data[:3]
             yield data[3:]
 
-        return kept.path(asyncio.run(kept.keep("x.png", chunks(), lambda: set(needed)))[0])
+        time.sleep(0.01)
+        return kept.path(asyncio.run(kept.keep("x.png", chunks()))[0])
 
-    first = send(b"a" * 10)
-    time.sleep(0.01)
-    second = send(b"b" * 10)
-    time.sleep(0.01)
-    third = send(b"c" * 15, {first})
-    assert (first.exists(), second.exists(), third.exists()) == (True, False, True)
-    with pytest.raises(ConfigError, match="waiting jobs"):
-        send(b"d" * 10, {first, third})
+    first, second, third = send(b"a" * 10), send(b"b" * 10), send(b"c" * 15)
+    assert (first.exists(), second.exists(), third.exists()) == (False, True, True)
     with pytest.raises(ConfigError, match="larger than"):
         send(b"e" * 21)
-    assert sorted(path.name for path in kept.folder.iterdir()) == sorted([first.name, third.name])
+    assert sorted(path.name for path in kept.folder.iterdir()) == sorted([second.name, third.name])
 
 
 # --- events -------------------------------------------------------------------------------------------------------

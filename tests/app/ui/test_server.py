@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import trimesh
+from PIL import Image
 from starlette.testclient import TestClient
 
 from sds3d import Session
@@ -160,6 +161,36 @@ def test_a_change_or_fork_names_no_file_either(page: Any, run: str) -> None:
         assert "root:" not in str(answer)
         _, problem = fork_run(page.index, run, words, scale, "9")
         assert "guidance.guidance_scale" in problem
+
+
+def test_a_run_folder_from_elsewhere_shows_no_file_of_the_server(page: Any, small_config: Any, tmp_path: Path) -> None:
+    """Its own files go along with a fork; those that it names by a path of this machine do not."""
+    Image.new("L", (32, 32)).save(tmp_path / "secret.png")
+    mask = Image.new("L", (32, 32))
+    mask.paste(255, (8, 8, 24, 24))
+    mask.save(tmp_path / "mask.png")
+    image = {"path": str(tmp_path / "secret.png"), "mask": str(tmp_path / "mask.png"), "size": 16}
+    folder = page.index.outputs / "foreign"
+    list(Session(small_config(steps=4, checkpoint_every=2, reference_image=image), folder).run())
+    name, answer = fork_run(page.index, "foreign", "", "", "9")
+    assert "a new run is in the queue" in answer
+    assert Path(page.index.queue.job(name).config.reference_image.path).is_relative_to(page.index.queue.folder)
+    resolved = folder / "resolved.json"
+    said = json.loads(resolved.read_text())
+    said["reference_image"]["path"] = str(tmp_path / "secret.png")
+    resolved.write_text(json.dumps(said))
+    before = tree(page.index.outputs)
+    _, answer = fork_run(page.index, "foreign", "", "", "8")
+    assert "is a file of the server" in answer
+    said["reference_image"] = None
+    said["scene"] = {"name": "mesh", "geometry": "fixed", "source": {"path": str(tmp_path / "secret.glb")}}
+    said["loss_weights"] = {}
+    (folder / "config.json").write_text('{"prompt": "a red ball"}')
+    resolved.write_text(json.dumps(said))
+    maker = FileMaker()
+    assert "is a file of the server" in make_format(page.index, "foreign", "textured", maker)
+    maker.close()
+    assert tree(page.index.outputs) == before
 
 
 def test_a_control_changes_an_option_and_untouched_ones_none(page: Any) -> None:
@@ -344,6 +375,7 @@ def test_a_run_is_queued_as_the_page_says(page: Any) -> None:
         ({"prompt": ""}, "prompt", "is empty"),
         ({"prompt": "a ball\x00"}, "prompt", "control character"),
         ({"prompt": "a zzz qqq", "prior": "embedded"}, "prompt", "does not know: zzz, qqq"),
+        ({"prompt": "a blue dog", "prior": "embedded"}, "prompt", "a blue cat"),
         ({"seed": -1}, "seed", "greater than or equal to 0"),
         ({"seed": 10**25}, "seed", "not allowed"),
         ({"seed": 0.5}, "seed", "not allowed"),

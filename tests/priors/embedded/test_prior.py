@@ -87,14 +87,21 @@ def test_words_order_camera_and_background_all_count(prior):
 
 
 def test_unknown_words_are_named_once_and_articles_are_not(prior):
-    assert prior.unknown_words("a red dragon under the dragon's mug") == ["dragon", "under", "s"]
+    assert prior.unknown_words("a red dragon under the dragon's mug") == ["dragon", "under"]
     assert torch.equal(prior.embed(["a red dragon mug"]), prior.embed(["red mug"]))
 
 
 def test_an_unknown_word_is_reported_with_what_is_near(prior):
     config = EmbeddedConfig()
-    [warning] = check_words(prior, config, "a red dragon on a blue cube", "", strict=False)
+    [warning] = check_words(prior, config, "a red dragon mug", "", strict=False)
     assert warning.startswith("the embedded prior does not know: dragon (nearest: cat, pig, duck); it uses the")
+    with pytest.raises(
+        ConfigError, match=r"without it there is no thing in 'a red dragon' \(did you mean 'a red cat', "
+    ):
+        check_words(prior, config, "a red dragon", "", strict=False)
+    with pytest.raises(ConfigError, match=r"finds no thing in 'a red' \(it knows colours red.*prior\.anything=true"):
+        check_words(prior, config, "a red", "", strict=False)
+    assert len(check_words(prior, EmbeddedConfig(anything=True), "a red dragon", "", strict=False)) == 1
     assert check_words(prior, config, "letter L", "", strict=False) != []  # no colour, but a thing it knows
     with pytest.raises(ConfigError, match=r"dragon \(nearest: cat"):
         check_words(prior, config, "the dragon", "", strict=False)

@@ -4,12 +4,24 @@ import doctest
 
 import pytest
 
+from sds3d.evaluation.suite import SUITES
 from sds3d.priors.embedded import words
 from sds3d.priors.embedded.config import EmbeddedConfig
 from sds3d.priors.embedded.network import VOCABULARY
 from sds3d.priors.embedded.object_kinds import KINDS
 from sds3d.priors.embedded.shading import LOOKS
-from sds3d.priors.embedded.words import GROUPS, MAX_WORDS, material_of, nearest_words, things_of, token_batch
+from sds3d.priors.embedded.words import (
+    GROUPS,
+    MAX_WORDS,
+    SYNONYMS,
+    WORDS,
+    drawable,
+    material_of,
+    nearest_words,
+    things_of,
+    token_batch,
+    words_of,
+)  # fmt: skip
 from sds3d.types import Material
 
 
@@ -68,7 +80,15 @@ def test_a_sentence_without_relation_is_one_thing():
 
 @pytest.mark.parametrize(
     ("word", "first"),
-    [("dragon", "cat"), ("dogs", "cat"), ("mushrom", "mushroom"), ("purpel", "purple"), ("golden", "metal")],
+    [
+        ("dragon", "cat"),
+        ("dogs", "cat"),
+        ("mushrom", "mushroom"),
+        ("purpel", "purple"),
+        ("mgu", "mug"),
+        ("duk", "duck"),
+        ("marble", "metal"),
+    ],
 )
 def test_the_nearest_word_comes_first(word, first):
     assert nearest_words(word)[0] == first
@@ -87,3 +107,63 @@ def test_groups_name_things_that_exist_and_no_word_is_in_two():
     others = [word for words in GROUPS.values() for word in words.split()]
     assert len(others) == len(set(others))
     assert not set(others) & set(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a crimson cup", "red mug"),
+        ("Two Scarlet MUGS", "two red mug"),
+        ("a golden teapot", "yellow metal teapot"),
+        ("a silver car", "gray metal car"),
+        ("a tall bottle", "big bottle"),
+        ("a navy blue car", "blue car"),
+        ("a tiny timber chair", "small wooden chair"),
+        ("cacti", "cactus"),
+        ("ice-creams", "icecream"),
+        ("a two\u2013tone red and blue car", "two-tone red and blue car"),
+        ("a r\u00e9d \uff4d\uff55\uff47", "red mug"),  # an accent, and letters as wide as Chinese ones
+        ("the robot\u2019s red house", "robot red house"),
+        ("a red cone next to a blue cube", "red cone beside blue cube"),
+        ("a red, red mug", "red red mug"),
+        ("\ud55c\uad6d", "\ud55c\uad6d"),
+    ],
+)
+def test_common_spellings_and_synonyms_are_read(text, words):
+    assert " ".join(words_of(text)) == words
+
+
+def test_the_suites_are_read_as_they_are_written():
+    """Their embeddings, and with them all figures, do not change with further synonyms."""
+    for prompt in {prompt for prompts in SUITES.values() for prompt in prompts}:
+        plain = [word for word in prompt.split() if word not in ("a", "an", "the")]
+        assert [word.removesuffix("s") for word in words_of(prompt)] == [word.removesuffix("s") for word in plain]
+        assert drawable(prompt) is None
+
+
+def test_synonyms_stand_for_known_words_and_are_none_themselves():
+    assert {part for known in SYNONYMS.values() for part in known.split()} <= set(WORDS)
+    assert not set(SYNONYMS) & set(WORDS)
+    assert not set(SYNONYMS) & {word for words in GROUPS.values() for word in words.split()}
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("a blue dog", ["a blue cat", "a blue pig", "a blue duck"]),
+        ("a red mgu", ["a red mug"]),
+        ("An OWL", ["a cat", "a pig", "a duck"]),
+        ("a striped apricot", []),
+        ("a pumpkin on a red cube", ["an apple on a red cube", "a burger on a red cube", "a cake on a red cube"]),
+        ("a red mug beside a red dog", [f"a red mug beside a red {kind}" for kind in ("cat", "pig", "duck")]),
+        ("a red roof", []),  # a part of a house, and no thing
+        ("a fluffy blue cat with a hat", None),
+        ("a dog's house", None),
+        ("a mug, red", None),
+    ],
+)
+def test_what_has_no_shape_comes_with_what_has(text, near):
+    assert drawable(text) == near
+    assert EmbeddedConfig().drawable(text) == near
+    assert EmbeddedConfig(anything=True).drawable(text) is None
+    assert EmbeddedConfig(weights="elsewhere").drawable(text) is None

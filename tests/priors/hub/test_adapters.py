@@ -1,11 +1,15 @@
 """LoRA files and words learned by textual inversion, as their own libraries write them."""
 
+import shutil
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from sds3d import Session
 from sds3d.errors import PriorUnavailable
 from sds3d.priors import DiffusersConfig
+from sds3d.run.events import StepDone, Stop
 
 pytestmark = pytest.mark.xdist_group("hub")
 
@@ -81,3 +85,29 @@ def test_what_does_not_fit_is_one_line(model_folder, tmp_path, option, name, sai
     with pytest.raises(PriorUnavailable, match=said) as caught:
         build(model_folder("sd"), **{option: (str(tmp_path / name),)}).embed(["a mug"])
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_goes_on_elsewhere_without_the_files_that_were_added(model_folder, tmp_path, small_config, monkeypatch):
+    """Bit for bit, in the same words: <toy> is named by its file."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    lora_file(mine / "style.safetensors", model_folder, "sd")
+    save_file({"emb_params": torch.full((1, 16), 3.0)}, mine / "toy.safetensors")
+    monkeypatch.chdir(mine)
+    files = {"lora": ["style.safetensors"], "words": ["toy.safetensors"]}
+    prior = {"name": "diffusers", "model": str(model_folder("sd")), "image_size": 64, **files}
+    config = small_config(prompt="a <toy>", steps=4, checkpoint_every=2, prior=prior)
+    whole = Session(config, tmp_path / "whole")
+    list(whole.run())
+    session = Session(config, "run")
+    for event in session.run():
+        if isinstance(event, StepDone) and event.step == 2:
+            session.send(Stop())
+    moved = (mine / "run").rename(tmp_path / "moved")
+    shutil.rmtree(mine)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SDS3D_CACHE", str(tmp_path / "no-embeddings-yet"))
+    again = Session.resume(moved)
+    list(again.run())
+    for name, value in whole.scene().state_dict().items():
+        assert torch.equal(again.scene().state_dict()[name], value), name
