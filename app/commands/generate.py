@@ -153,12 +153,18 @@ def resume(folder: shared.Run, quiet: shared.Quiet = False, as_json: shared.Even
 
 def run(session: "Session", quiet: bool, as_json: bool) -> int:
     """All of a run; the exit code."""
+    from sds3d.errors import OutputError
     from sds3d.run.events import Stop
 
     from ..progress import choose_display, follow
 
-    with stopped_by_signals(lambda: session.send(Stop())):
-        last = follow(session.run(), choose_display(quiet, as_json))
+    try:
+        with stopped_by_signals(lambda: session.send(Stop())):
+            last = follow(session.run(), choose_display(quiet, as_json))
+    except OutputError as error:
+        if session.folder.exists():
+            error.hint = error.hint or f"when there is room: sds3d resume {shlex.quote(str(session.out_dir))}"
+        raise
     if last.interrupted:
         say_note(f"interrupted and saved; to go on: sds3d resume {shlex.quote(str(session.out_dir))}")
         return INTERRUPTED

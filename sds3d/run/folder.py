@@ -31,7 +31,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from sds3d.atomic import is_draft, temporary_folder, write_json, writing
+from sds3d.atomic import is_draft, naming, temporary_folder, write_json, writing
 from sds3d.config import RunConfig, option, read_json_object
 from sds3d.errors import CheckpointError, ConfigError, OutputError, RunBusy
 from sds3d.mesh_files import read_user_mesh
@@ -121,7 +121,7 @@ class RunFolder:
         path = Path(path)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary_folder(path) as scratch:
+            with temporary_folder(path) as scratch, naming(path.parent, scratch):
                 folder = cls(scratch / path.name)
                 folder.path.mkdir()
                 folder.write_config(config)
@@ -157,12 +157,13 @@ class RunFolder:
         """config.json and resolved.json; the config with its mesh file, if it has one, copied into the folder."""
         is_new = not self.exists()
         config = self._with_mesh_file(config)
-        write_json(self.config_file, config.said)
         try:
+            write_json(self.config_file, config.said)
             write_json(self._resolved_file, config.to_dict())
-        except OutputError:
+        except OutputError:  # perhaps only the last wait for the disk failed, and the file is there
             if is_new:  # neither a run nor a free folder
                 self.config_file.unlink(missing_ok=True)
+                self._resolved_file.unlink(missing_ok=True)
             raise
         return config
 
