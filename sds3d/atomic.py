@@ -12,6 +12,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from sds3d.errors import OutputError, Sds3dError
@@ -47,8 +48,8 @@ def is_draft(path: Path) -> bool:
 
 @contextmanager
 def temporary_folder(path: Path) -> Iterator[Path]:
-    """An empty folder beside `path`, on the same disk, that is gone at the end."""
-    with _draft(path, Path.mkdir) as folder:
+    """An empty folder beside `path`, on the same disk, for this user alone, that is gone at the end."""
+    with _draft(path, partial(Path.mkdir, mode=0o700)) as folder:
         yield folder
 
 
