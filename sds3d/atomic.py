@@ -11,7 +11,8 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from sds3d.errors import OutputError, Sds3dError
@@ -47,8 +48,8 @@ def is_draft(path: Path) -> bool:
 
 @contextmanager
 def temporary_folder(path: Path) -> Iterator[Path]:
-    """An empty folder beside `path`, on the same disk, that is gone at the end."""
-    with _draft(path, Path.mkdir) as folder:
+    """An empty folder beside `path`, on the same disk, for this user alone, that is gone at the end."""
+    with _draft(path, partial(Path.mkdir, mode=0o700)) as folder:
         yield folder
 
 
@@ -56,17 +57,34 @@ def temporary_folder(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A path of the same name in a temporary folder beside `path`.
 
-    At the end all files of that folder are moved out of it, `path` last. If anything goes wrong inside, nothing is.
+    At the end all files of that folder are moved out of it, `path` last. If anything goes wrong inside, nothing is; if
+    one of them cannot be moved, those before it are moved back, and what they replaced is there again.
     """
-    with writing(path), temporary_folder(path) as folder:
-        try:
-            yield folder / path.name
-            for file in sorted(folder.iterdir(), key=lambda file: (file.name == path.name, file.name)):
+    with writing(path), temporary_folder(path) as folder, naming(path.parent, folder):
+        yield folder / path.name
+        new = sorted(folder.iterdir(), key=lambda file: (file.name == path.name, file.name))
+        with temporary_folder(folder / "old") as old, ExitStack() as undo:
+            for file in new[:-1]:
+                target = path.parent / file.name
+                if target.exists():
+                    shutil.copyfile(target, old / file.name)
+                    undo.callback(os.replace, old / file.name, target)
+                else:
+                    undo.callback(target.unlink, missing_ok=True)
+            for file in new:
                 os.replace(file, path.parent / file.name)
-            sync_folder(path.parent)
-        except Sds3dError as error:  # it names the draft
-            error.args = (str(error.args[0]).replace(str(folder), str(path.parent)),)
-            raise
+            undo.pop_all()
+        sync_folder(path.parent)
+
+
+@contextmanager
+def naming(path: Path, draft: Path) -> Iterator[None]:
+    """Inside, errors about files in `draft` speak of `path`, which people know."""
+    try:
+        yield
+    except Sds3dError as error:
+        error.args = (str(error.args[0]).replace(str(draft), str(path)),)
+        raise
 
 
 def write_synced(path: Path, data: bytes) -> None:

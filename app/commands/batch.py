@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -98,6 +98,7 @@ def work(view: "BatchView", pool: "WorkerPool | RayWorkerPool", as_json: bool) -
     from rich.console import Console
     from rich.live import Live
 
+    from sds3d.errors import OutputError
     from sds3d.jobs.gallery import PAGE, SUMMARY, write_summary
 
     queue, console = view.queue, Console(stderr=True)
@@ -121,8 +122,9 @@ def work(view: "BatchView", pool: "WorkerPool | RayWorkerPool", as_json: bool) -
                 interruption.wait(LOOK_EVERY if goes_on else 0)
         finally:  # the workers save and give back what they do
             pool.end()
-    results = view.look()
-    write_summary(queue.folder, results)
+    results, problem = view.look(), 0 if interruption.requested else pool.problem()
+    with suppress(OutputError) if problem > 0 else nullcontext():  # a worker has met the same disk, and has said so
+        write_summary(queue.folder, results)
     counts = Counter(result.state for result in results)
     if as_json:
         print(json.dumps({"counts": counts, "summary": str(queue.folder / SUMMARY)}), flush=True)
@@ -132,7 +134,6 @@ def work(view: "BatchView", pool: "WorkerPool | RayWorkerPool", as_json: bool) -
             if result.state == "failed":
                 print(f"failed: {result.prompt} (seed {result.seed}, {result.guidance}): {result.reason}")
     if counts["queued"] or counts["running"] or counts["paused"]:
-        problem = 0 if interruption.requested else pool.problem()
         if problem < 0:
             say_note("the workers were killed again and again, perhaps for lack of memory: try fewer --jobs")
             return FAILED

@@ -169,12 +169,18 @@ def resume(folder: shared.Run, quiet: shared.Quiet = False, as_json: shared.Even
 
 def run(session: "Session", quiet: bool, as_json: bool, file: Path | None = None) -> int:
     """All of a run, and its result as `file`; the exit code."""
+    from sds3d.errors import OutputError
     from sds3d.run.events import Stop
 
     from ..progress import choose_display, follow
 
-    with stopped_by_signals(lambda: session.send(Stop())):
-        last = follow(session.run(), choose_display(quiet, as_json))
+    try:
+        with stopped_by_signals(lambda: session.send(Stop())):
+            last = follow(session.run(), choose_display(quiet, as_json))
+    except OutputError as error:
+        if session.folder.exists():
+            error.hint = error.hint or f"when there is room: sds3d resume {shlex.quote(str(session.out_dir))}"
+        raise
     if last.interrupted:
         folder = shlex.quote(str(session.out_dir))
         then = "" if file is None else f", then: sds3d export {folder} --out {shlex.quote(str(file))}"

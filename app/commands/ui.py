@@ -21,6 +21,7 @@ def ui(
         Option(metavar="DIR", help="visitors may name files below it, such as pictures and models; else none"),
     ] = None,
     name: Annotated[list[str] | None, Option("--name", help="further host names that the server goes by")] = None,
+    root_path: Annotated[str, Option(metavar="PATH", help="where a proxy puts the page, as in /sds3d")] = "",
 ) -> None:
     """Open a web page to make, watch and compare runs."""
     from sds3d.errors import ConfigError
@@ -32,4 +33,4 @@ def ui(
     from ..ui.run_index import RunIndex
     from ..ui.server import serve
 
-    serve(RunIndex(folder_of(out) or out, queue, files), host, port, auth, workers, name or [])
+    serve(RunIndex(folder_of(out) or out, queue, files), host, port, auth, workers, name or [], root_path)

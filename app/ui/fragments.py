@@ -25,7 +25,7 @@ CARDS = 300  # that are shown at most
 
 def address(entry: RunEntry, *parts: object) -> str:
     """Of a file of a run, as routes.py serves it; percent-quoted, so it needs no escaping."""
-    return "/".join(["/run", *(quote(str(part), safe="") for part in (entry.name, *parts))])
+    return "/".join(["run", *(quote(str(part), safe="") for part in (entry.name, *parts))])
 
 
 def preview_address(entry: RunEntry, log: RunLog) -> str:

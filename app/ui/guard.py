@@ -2,19 +2,21 @@
 
 import base64
 import hmac
+import ipaddress
 import json
 import re
 import threading
 import time
 from collections import defaultdict, deque
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import anyio
 import gradio as gr
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .uploads import LARGEST
@@ -39,6 +41,12 @@ MAX_BODY = 6 << 20  # bytes of a request
 FILES = "/api/v1/files"  # where files are sent to, which may be larger
 MAX_OPTIONS = 200  # controls that a visitor may have changed
 MAX_LENGTH = 4000  # characters of a text that has no limit of its own
+HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:]+))(?::[0-9]*)?")  # an IPv6 address, or another or a name; a port
+OTHER_NAME = "this server has another name"
+OTHER_PAGE = (
+    "orders are taken from this server's own page only; a proxy in front of it has to pass on the Host header that the "
+    "browser sent, with its port (nginx: proxy_set_header Host $http_host)"
+)
 DELAY, TRIES, WINDOW = 0.5, 10, 300.0  # a wrong password costs DELAY seconds; at most TRIES per WINDOW seconds
 
 
@@ -46,9 +54,12 @@ class Guard:
     """An ASGI middleware, `app.add_middleware(Guard, login=..., hosts=...)`: the name of the host, a password where
     there is one, limits, and headers."""
 
-    def __init__(self, app: ASGIApp, login: tuple[str, str] | None, hosts: set[str]) -> None:
-        """`hosts` are the names by which the server may be called, without ports."""
-        self._app, self._login, self._hosts = app, login, hosts
+    def __init__(self, app: ASGIApp, login: tuple[str, str] | None, hosts: set[str], root: str = "") -> None:
+        """`hosts` are the names by which the server may be called, without ports; any address will do as well.
+
+        Below `root` ("/sds3d") everything is there as it is without it: some proxies take it off, others do not.
+        """
+        self._app, self._login, self._hosts, self._root = app, login, hosts, root
         self._wrong: dict[str, deque[float]] = defaultdict(deque)
         self._lock = threading.Lock()
 
@@ -65,30 +76,40 @@ class Guard:
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
+        if self._root and scope["path"].startswith(f"{self._root}/"):
+            rest = scope["path"].removeprefix(self._root)
+            scope = {**scope, "path": rest, "raw_path": quote(rest).encode()}
         request = Request(scope)
-        refusal = self._refuse(request)
+        refusal = self._refuse(request) or self._redirect(request)
         if refusal is None and self._login is not None:
             refusal = await self._ask(request, self._login)
         await (refusal or self._app)(scope, receive, send_with_headers)
 
     def _refuse(self, request: Request) -> Response | None:
         called = request.headers.get("host", "").lower()
-        host = called[1:].partition("]")[0] if called.startswith("[") else called.partition(":")[0]
-        if host not in self._hosts:
-            return PlainTextResponse("this server has another name", 400)
-        path = request.url.path
+        parts = HOST.fullmatch(called)
+        host = parts[1] or parts[2] if parts else ""
+        if host not in self._hosts and not is_address(host):
+            return PlainTextResponse(f"{OTHER_NAME} (--name lets it go by a further one)", 400)
+        path = request.scope["path"]
         if path.startswith(GRADIO) and not USED.match(path.removeprefix(GRADIO)):
             return PlainTextResponse("there is no such address", 404)
         if request.method in ("GET", "HEAD"):
             return None
         origin = request.headers.get("origin")  # told by every browser, so a page of another site cannot give orders
         if origin is not None and origin.lower().partition("://")[2] != called:
-            return PlainTextResponse("orders are taken from this server's own page only", 403)
+            return PlainTextResponse(OTHER_PAGE, 403)
         length = request.headers.get("content-length", "" if "transfer-encoding" in request.headers else "0")
         if not (length.isascii() and length.isdigit()):  # a body without end, in chunks
             return PlainTextResponse("the request does not say how long it is", 411)
         limit = LARGEST if path == FILES else MAX_BODY
         return PlainTextResponse("the request is too large", 413) if int(length) > limit else None
+
+    def _redirect(self, request: Request) -> Response | None:
+        """From /sds3d to /sds3d/, below which the page finds all that it asks for."""
+        if not self._root or request.scope["path"] != self._root:
+            return None
+        return RedirectResponse(f"{self._root}/" + (f"?{request.url.query}" if request.url.query else ""))
 
     async def _ask(self, request: Request, login: tuple[str, str]) -> Response | None:
         """HTTP's basic authentication, or the password as a bearer token; each wrong answer costs time, and too many
@@ -109,6 +130,15 @@ class Guard:
                 tries.append(time.monotonic())
             await anyio.sleep(DELAY)
         return PlainTextResponse("a name and password are needed", 401, {"WWW-Authenticate": 'Basic realm="sds3d"'})
+
+
+def is_address(host: str) -> bool:
+    """Whether it is an IP address and no name. A page that was loaded from an address is that machine's own: only names
+    can be made to lead elsewhere afterwards (DNS rebinding)."""
+    try:
+        return bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False
 
 
 def credentials(header: str, name_of_token: str) -> tuple[str, str] | None:

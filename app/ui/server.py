@@ -1,34 +1,45 @@
 """The server: our own application with the page mounted in it, files of runs by name only, and workers beside it."""
 
 import asyncio
+import atexit
+import fcntl
 import logging
 import os
+import re
 import socket
+import struct
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
+from sds3d.atomic import temporary_folder, writing
 from sds3d.errors import ConfigError
 
 from ..workers.local_pool import WorkerPool, gpu_count
 from .run_index import RunIndex
 
-OWN_FOLDERS: list[tempfile.TemporaryDirectory[str]] = []  # that this server made
+OWN_FOLDERS = ExitStack()  # that this server made
+ROOT = re.compile(r"(/[A-Za-z0-9._~@%+-]+)*")
+SIOCGIFADDR = 0x8915  # Linux: the IPv4 address of a network interface
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 VISITORS = 200  # open pages whose states are remembered; Gradio's own limit is fifty times that, and never frees them
 
 
-def serve(index: RunIndex, host: str, port: int, auth: str | None, workers: int | None, names: list[str]) -> None:
+def serve(
+    index: RunIndex, host: str, port: int, auth: str | None, workers: int | None, names: list[str], root: str = ""
+) -> None:
     """Serve until a signal; ConfigError for what cannot be served safely. One worker for each GPU if not given."""
-    login = check_login(host, auth)
+    host, login, root = host.strip("[]"), check_login(host.strip("[]"), auth), root_path(root)
     quiet_environment()
     if is_taken(host, port):
         raise ConfigError(f"port {port} of {host} is in use", hint="say another --port")
     gpus = gpu_count()
     pool = WorkerPool(index.queue, workers or max(1, gpus), forever=True, gpus=gpus)
     pool.start()  # Gradio takes seconds to import, and the workers load theirs meanwhile
-    app = make_app(index, pool, login, LOOPBACK | {host} | set(names))
+    names = [*names, host, *LOOPBACK, *([] if host in LOOPBACK else own_names())]
+    app = make_app(index, pool, login, {name.lower() for name in names}, root)
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -36,8 +47,8 @@ def serve(index: RunIndex, host: str, port: int, auth: str | None, workers: int 
             app.state.streams.close()  # else it would wait for them
             await super().shutdown(sockets)
 
-    shown = "127.0.0.1" if host == "0.0.0.0" else host
-    print(f"sds3d: http://{shown}:{port}  (Ctrl-C saves what is under way and ends)", flush=True)
+    first, *others = (url(address, port, root) for address in addresses(host))
+    print("\n       ".join([f"sds3d: {first}  (Ctrl-C saves what is under way and ends)", *others]), flush=True)
     logging.getLogger("uvicorn.error").addFilter(is_news)
     config = uvicorn.Config(
         app, host=host, port=port, log_level="warning", server_header=False, timeout_graceful_shutdown=3
@@ -69,8 +80,10 @@ def quiet_environment() -> None:
     """Before Gradio is imported: nothing is sent anywhere, and temporary files are ours alone."""
     os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1")
     if "GRADIO_TEMP_DIR" not in os.environ:
-        OWN_FOLDERS.append(tempfile.TemporaryDirectory(prefix="sds3d-ui-", ignore_cleanup_errors=True))
-        os.environ["GRADIO_TEMP_DIR"] = OWN_FOLDERS[0].name
+        ours = Path(tempfile.gettempdir()) / "sds3d-ui"
+        with writing(ours):
+            os.environ["GRADIO_TEMP_DIR"] = str(OWN_FOLDERS.enter_context(temporary_folder(ours)))
+        atexit.register(OWN_FOLDERS.close)
 
 
 def is_taken(host: str, port: int) -> bool:
@@ -81,7 +94,45 @@ def is_taken(host: str, port: int) -> bool:
     return False
 
 
-def make_app(index: RunIndex, pool: WorkerPool | None, login: tuple[str, str] | None, hosts: set[str]) -> Any:
+def root_path(text: str) -> str:
+    """ "/sds3d" for "sds3d" or "/sds3d/"; "" for "/"."""
+    path = "/" + text.strip("/") if text.strip("/") else ""
+    if not ROOT.fullmatch(path):
+        raise ConfigError(f"--root-path {text!r} is no path", hint="say where the proxy puts the page, as in /sds3d")
+    return path
+
+
+def own_names() -> list[str]:
+    """By which others find this machine without asking a DNS server that anybody else runs."""
+    name = socket.gethostname()
+    return [name, f"{name.partition('.')[0]}.local"]
+
+
+def addresses(host: str) -> list[str]:
+    """Where the page can be opened; without asking any network."""
+    found = []
+    if host == "0.0.0.0":
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            for _, interface in socket.if_nameindex():
+                with suppress(OSError):  # it has none
+                    packed = fcntl.ioctl(any_socket, SIOCGIFADDR, struct.pack("256s", interface.encode()))
+                    found.append(socket.inet_ntoa(packed[20:24]))
+        return ["127.0.0.1", *(address for address in dict.fromkeys(found) if not address.startswith("127."))]
+    if host == "::":
+        with suppress(OSError), open("/proc/net/if_inet6") as lines:  # address, index, prefix, scope (00: global), ...
+            found = [bytes.fromhex(line.split()[0]) for line in lines if line.split()[3] == "00"]
+        return ["::1", *(socket.inet_ntop(socket.AF_INET6, address) for address in found)]
+    return [host]
+
+
+def url(address: str, port: int, root: str) -> str:
+    """What a browser opens."""
+    return f"http://{f'[{address}]' if ':' in address else address}:{port}{root and f'{root}/'}"
+
+
+def make_app(
+    index: RunIndex, pool: WorkerPool | None, login: tuple[str, str] | None, hosts: set[str], root: str = ""
+) -> Any:
     """The whole application; the workers of `pool` end with it."""
     import gradio as gr
     from fastapi import FastAPI
@@ -101,19 +152,18 @@ def make_app(index: RunIndex, pool: WorkerPool | None, login: tuple[str, str] | 
         maker.close()
         if pool is not None:
             pool.end()
-        for folder in OWN_FOLDERS:  # uvicorn raises the signal again after this, and then nothing at exit runs
-            folder.cleanup()
+        OWN_FOLDERS.close()  # uvicorn raises the signal again after this, and then nothing at exit runs
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.streams = streams
     blocks = make_page(index, maker)
     app.add_middleware(CallFilter, blocks=blocks)
-    app.add_middleware(Guard, login=login, hosts=hosts)  # the last is the first to be asked
+    app.add_middleware(Guard, login=login, hosts=hosts, root=root)  # the last is the first to be asked
     add_routes(app, index, streams)
     app.mount("/api/v1", make_api(index, maker, streams))
     blocks.state_session_capacity = VISITORS
     return gr.mount_gradio_app(
-        app, blocks, path="/", footer_links=[], run_history=False, allowed_paths=[], show_error=False,
-        max_file_size="5mb", ssr_mode=False, enable_monitoring=False, pwa=False, mcp_server=False, css=CSS, head=HEAD,
-        theme=THEME, app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
+        app, blocks, path="/", root_path=root or None, footer_links=[], run_history=False, allowed_paths=[],
+        show_error=False, max_file_size="5mb", ssr_mode=False, enable_monitoring=False, pwa=False, mcp_server=False,
+        css=CSS, head=HEAD, theme=THEME, app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
     )  # fmt: skip

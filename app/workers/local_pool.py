@@ -8,10 +8,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sds3d.atomic import temporary_folder, writing
 from sds3d.errors import Sds3dError
 from sds3d.jobs import Queue, Selection
 
@@ -48,8 +49,10 @@ class WorkerPool:
         worker i gets GPU i mod `gpus`."""
         self.queue, self._forever, self._gpus = queue, forever, gpus
         self._places = [_Place(index) for index in range(workers)]
-        self._only, self._scratch = only, tempfile.TemporaryDirectory(prefix="sds3d-workers-")
-        self._names = Path(self._scratch.name) / "names"
+        self._only, self._scratch = only, ExitStack()
+        ours = Path(tempfile.gettempdir()) / "sds3d-workers"
+        with writing(ours):
+            self._names = self._scratch.enter_context(temporary_folder(ours)) / "names"
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, daemon=True)
         self._crash: Exception | None = None
@@ -83,7 +86,7 @@ class WorkerPool:
             process.terminate()  # does nothing to one that has ended
         for process in processes:
             process.wait()
-        self._scratch.cleanup()
+        self._scratch.close()
 
     def _keep(self) -> None:
         try:

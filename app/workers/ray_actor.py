@@ -50,8 +50,8 @@ class RayWorker:
         import torch
 
         config, told = RunConfig.restore(said, resolved), [command_from_dict(command) for command in commands]
-        with tempfile.TemporaryDirectory(prefix="sds3d-ray-") as scratch:
-            folder, outcome = RunFolder(run if isinstance(run, str) else Path(scratch) / "run"), Outcome("interrupted")
+        with temporary_folder(Path(tempfile.gettempdir()) / "sds3d-ray") as scratch:
+            folder, outcome = RunFolder(run if isinstance(run, str) else scratch / "run"), Outcome("interrupted")
             if isinstance(run, bytes):
                 unpacked(run, folder.path)
             with suppress(RunBusy):  # somebody goes on with it by hand

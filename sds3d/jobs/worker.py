@@ -117,7 +117,8 @@ class Worker:
                 self.queue.release(job)
                 time.sleep(REST)
         except OutputError:
-            self.queue.release(job)
+            with suppress(OutputError):  # the same disk: the first refusal is told, and the next claim finds that this
+                self.queue.release(job)  # process is gone
             raise
         except torch.AcceleratorError:
             settle(self.queue, job, self._runner.outcome)

@@ -1,5 +1,6 @@
 """What a run reports (events), what a running run can be told (commands), and the log file that carries events."""
 
+import errno
 import json
 import os
 import time
@@ -217,7 +218,7 @@ class EventLog:
             try:
                 written = file.write(line)
                 if written != len(line):
-                    raise OSError(28, "the disk is full")
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             except OSError:
                 file.truncate(before)
                 raise

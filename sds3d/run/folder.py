@@ -31,7 +31,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from sds3d.atomic import is_draft, remove_tree, temporary_folder, write_json, writing
+from sds3d.atomic import is_draft, naming, remove_tree, temporary_folder, write_json, writing
 from sds3d.config import RunConfig, read_json_object
 from sds3d.errors import CheckpointError, ConfigError, RunBusy, Sds3dError
 from sds3d.run import inputs
@@ -120,7 +120,7 @@ class RunFolder:
         path = Path(path)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary_folder(path) as scratch:
+            with temporary_folder(path) as scratch, naming(path.parent, scratch):
                 folder = cls(scratch / path.name)
                 folder.path.mkdir()
                 folder.write_config(config)
@@ -158,9 +158,10 @@ class RunFolder:
             config = inputs.keep(config, self.path)
             write_json(self.config_file, inputs.to_file(config.said, self.path))
             write_json(self._resolved_file, inputs.to_file(config.to_dict(), self.path))
-        except Sds3dError:
+        except Sds3dError:  # perhaps only the last wait for the disk failed, and the file is there
             if is_new:  # neither a run nor a free folder
                 self.config_file.unlink(missing_ok=True)
+                self._resolved_file.unlink(missing_ok=True)
                 remove_tree(self.path / inputs.INPUTS)
             raise
         return config

@@ -16,9 +16,9 @@ from sds3d_app.ui.guard import FILES, HEADERS, MAX_BODY, TRIES, Guard, credentia
 from sds3d_app.ui.uploads import LARGEST
 
 
-def client(login: tuple[str, str] | None = None, **kwargs: Any) -> TestClient:
+def client(login: tuple[str, str] | None = None, root: str = "", **kwargs: Any) -> TestClient:
     app = FastAPI()
-    app.add_middleware(Guard, login=login, hosts={"localhost", "127.0.0.1", "::1"})
+    app.add_middleware(Guard, login=login, hosts={"localhost", "127.0.0.1", "::1"}, root=root)
     app.add_api_route("/", lambda: "here", methods=["GET", "POST"])
     app.add_api_route(FILES, lambda: "here", methods=["POST"])
     return TestClient(app, **{"base_url": "http://localhost:7860", **kwargs})
@@ -35,12 +35,37 @@ def test_its_own_names_are_answered(host: str) -> None:
     assert client().get("/", headers={"Host": host}).status_code == 200
 
 
+ADDRESSES = ["192.168.1.7:7860", "10.0.0.1", "[fd00::2]:7860", "[::2]", "[::ffff:192.168.1.7]:7860"]
+
+
+@pytest.mark.parametrize("host", ADDRESSES)
+def test_a_page_is_opened_by_any_address_and_takes_orders_from_itself_alone(host: str) -> None:
+    assert client().get("/", headers={"Host": host}).status_code == 200
+    for origin, status in ((f"http://{host}", 200), ("http://evil.example", 403), ("http://192.168.1.8:7860", 403)):
+        assert client().post("/", json={}, headers={"Host": host, "Origin": origin}).status_code == status, origin
+
+
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:7860", "localhost.evil.example", "[::2]:7860", "[", "::1", ""]
+    "host",
+    [
+        *("evil.example", "evil.example:7860", "localhost.evil.example", "[", "::1", "", "192.168.1.7.evil.example"),
+        *("192.168.1.7.nip.io:7860", "[evil.example]", "192.168.1", "3232235783", "0x7f.1", "[::1%evil.example]x"),
+    ],
 )
 def test_other_names_are_refused_so_that_dns_rebinding_finds_nothing(host: str) -> None:
     answer = client().get("/", headers={"Host": host, "Origin": f"http://{host}"})
-    assert (answer.status_code, answer.text) == (400, "this server has another name")
+    assert (answer.status_code, answer.text.partition(" (")[0]) == (400, "this server has another name")
+
+
+def test_below_a_path_everything_is_there_whether_a_proxy_takes_the_path_off_or_not() -> None:
+    below = client(root="/sds3d", follow_redirects=False)
+    for path in ("/", "/sds3d/"):
+        assert below.get(path).text == '"here"'
+        assert below.post(path, json={}, headers={"Origin": "http://evil.example"}).status_code == 403
+        assert below.get(f"{path}gradio_api/info").status_code == 404
+    assert below.get("/sds3d?run=a").headers["location"] == "/sds3d/?run=a"
+    assert below.get("/sds3dx/").status_code == 404
+    assert client().get("/sds3d/").status_code == 404
 
 
 @pytest.mark.parametrize("status", [200, 400, 404, 413])

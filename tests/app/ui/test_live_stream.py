@@ -156,13 +156,13 @@ def test_what_a_message_holds(tmp_path: Path, small_config) -> None:
             "state": "running", "active": True, "step": 4, "steps": 9, "losses": {"guidance": 0.5}, "place": 0,
             "reason": "",
         }  # fmt: skip
-        assert message["preview"] == "/run/a%20red%231%2050%25/preview/step-000004.png"
+        assert message["preview"] == "run/a%20red%231%2050%25/preview/step-000004.png"
         assert message["preview"] in message["view"]
         assert folder.is_watched(), "the run is told that somebody looks"
         assert message["stage"]["live"] == ""
         folder.write_live(b"scene")
         live = message_of(index, "a red#1 50%")["stage"]["live"]  # type: ignore[index]
-        assert live.startswith("/run/a%20red%231%2050%25/live/all?v=")
+        assert live.startswith("run/a%20red%231%2050%25/live/all?v=")
     folder.append(Finished({"steps": 9}))
     assert message_of(index, "a red#1 50%")["active"] is False  # type: ignore[index]
     assert message_of(index, "../outputs") is None

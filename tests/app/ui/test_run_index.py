@@ -353,7 +353,7 @@ def test_the_stage_is_told_what_there_is_to_draw(ball: SimpleNamespace, small_co
     shown = fragments.stage_of(ball.entry, log)
     assert shown["run"] == "ball"
     for name, file in (("mesh", "mesh.glb"), ("splats", "splats.ply"), ("picture", "sheet.png")):
-        assert shown[name].split("?")[0] == f"/run/ball/{file}"
+        assert shown[name].split("?")[0] == f"run/ball/{file}"
     assert (shown["live"], shown["light"]) == ("", None)
     assert json.dumps(shown["mesh"]).strip('"') in fragments.live(ball.entry, log, 0)
     os.utime(ball.entry.folder.artifact("glb"), (1, 1))

@@ -7,8 +7,10 @@ import os
 import random
 import re
 import shutil
+import signal
 import socket
 import string
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from sds3d import Session
+from sds3d.atomic import temporary_folder
 from sds3d.config import option
 from sds3d.errors import ConfigError
 from sds3d.run.events import CheckpointSaved, Finished, Preview, Stop
@@ -29,6 +32,7 @@ from sds3d_app.ui.actions import fork_run, make_format
 from sds3d_app.ui.controls import examples_of, scenes_of
 from sds3d_app.ui.export_files import Export, FileMaker, make_file
 from sds3d_app.ui.server import check_login, is_news, is_taken
+from tests.reliability.children import ended, started
 
 TRAVERSALS = [
     "../../etc/passwd", "..%2f..%2fetc%2fpasswd", "%2e%2e/%2e%2e/etc/passwd", "....//....//etc/passwd", "/etc/passwd",
@@ -534,3 +538,67 @@ def test_a_port_in_use_is_noticed() -> None:
         other.listen()
         assert is_taken("127.0.0.1", other.getsockname()[1])
     assert not is_taken("127.0.0.1", other.getsockname()[1]) if other.fileno() != -1 else True
+
+
+def test_the_addresses_of_this_machine_are_shown_as_a_browser_takes_them() -> None:
+    assert server.addresses("192.168.1.7") == ["192.168.1.7"]
+    for host, own in (("0.0.0.0", "127.0.0.1"), ("::", "::1")):
+        first, *others = server.addresses(host)
+        assert first == own
+        for address in others:  # only an address of one's own can be bound
+            with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+                probe.bind((address, 0))
+    assert server.url("0.0.0.0", 80, "") == "http://0.0.0.0:80"
+    assert server.url("fd00::2", 7860, "/sds3d") == "http://[fd00::2]:7860/sds3d/"
+
+
+@pytest.mark.parametrize(
+    ("said", "path"),
+    [
+        ("", ""),
+        ("/", ""),
+        ("sds3d", "/sds3d"),
+        ("/sds3d/", "/sds3d"),
+        ("/user/ada@x/proxy/7860", "/user/ada@x/proxy/7860"),
+    ],
+)
+def test_a_root_path_is_taken_with_or_without_slashes(said: str, path: str) -> None:
+    assert server.root_path(said) == path
+
+
+@pytest.mark.parametrize("said", ["https://box.example.org/sds3d", "/a b", "/a?b", "/a//b", 'x"y'])
+def test_what_is_no_root_path_is_refused(said: str) -> None:
+    with pytest.raises(ConfigError, match="--root-path"):
+        server.root_path(said)
+
+
+def begin(folder: Path, kill: bool) -> None:
+    """The beginning of a server that then ends, or is killed."""
+    tempfile.tempdir = str(folder)
+    os.environ.pop("GRADIO_TEMP_DIR", None)
+    server.quiet_environment()
+    (folder / "said").write_text(os.environ["GRADIO_TEMP_DIR"])
+    if kill:
+        os.kill(os.getpid(), signal.SIGKILL)
+    server.OWN_FOLDERS.close()
+
+
+@pytest.mark.xdist_group("children")
+def test_the_temporary_folder_goes_with_the_server_and_that_of_a_killed_one_at_the_next_start(tmp_path: Path) -> None:
+    """Only what is ours and dead goes: not the folder of another server that is there, nor files of others."""
+    others = [tmp_path / name for name in ("sds3d-notes", ".sds3d-ui.txt", ".sds3d-uix.0.tmp", "said")]
+    for path in others[:-1]:
+        path.mkdir()
+
+    def start(kill: bool) -> Path:
+        assert ended(started(begin, tmp_path, kill)) == (-signal.SIGKILL if kill else 0)
+        return Path(others[-1].read_text())
+
+    killed = start(True)
+    assert killed.is_dir()
+    assert killed.stat().st_mode & 0o777 == 0o700
+    with temporary_folder(tmp_path / "sds3d-ui") as alive:  # as of a second server; it sweeps as well
+        assert not killed.exists()
+        assert start(False).parent == tmp_path
+        assert alive.is_dir()
+    assert sorted(tmp_path.iterdir()) == sorted(others)

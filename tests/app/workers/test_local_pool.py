@@ -135,7 +135,7 @@ def test_those_that_die_at_once_are_replaced_less_and_less_often(
     assert pool.problem() == problem
     pool._places[0].fast_deaths = 5000  # half a day later: 2 to the power of that is no number
     pool._plan_next(pool._places[0], code)
-    pool._scratch.cleanup()
+    pool._scratch.close()
 
 
 @pytest.fixture
