@@ -89,7 +89,7 @@ def make_app(index: RunIndex, pool: WorkerPool | None, login: tuple[str, str] | 
     from .export_files import FileMaker
     from .guard import CallFilter, Guard
     from .live_stream import LiveStreams, message_of
-    from .page import CSS, HEAD, THEME, make_page
+    from .page import HEAD, THEME, make_page
     from .routes import add_routes
 
     maker, streams = FileMaker(), LiveStreams(lambda name: message_of(index, name))
@@ -112,6 +112,6 @@ def make_app(index: RunIndex, pool: WorkerPool | None, login: tuple[str, str] | 
     blocks.state_session_capacity = VISITORS
     return gr.mount_gradio_app(
         app, blocks, path="/", footer_links=[], run_history=False, allowed_paths=[], show_error=False,
-        max_file_size="5mb", ssr_mode=False, enable_monitoring=False, pwa=False, mcp_server=False, css=CSS, head=HEAD,
+        max_file_size="5mb", ssr_mode=False, enable_monitoring=False, pwa=False, mcp_server=False, head=HEAD,
         theme=THEME, app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
     )  # fmt: skip

@@ -8,6 +8,9 @@
   const NEAR = 0.2, FAR = 10; // of what is drawn, in world units from the camera
   const NEARER = 0.0005; // of a wire before its face, in normalized depth
   const SLOW = 700, QUICK = 150; // milliseconds of an update, from which on fewer splats are asked for, and all of them again
+  const LATE = 30; // milliseconds between frames from which on a moving object is drawn at half the resolution
+  const TURN = 14000; // milliseconds of the turn of what is shown at first
+  const CALM = matchMedia("(prefers-reduced-motion: reduce)");
   const CLAY = [0.8, 0.78, 0.75];
 
   // --- files ---------------------------------------------------------------------------------------------------------------------------------
@@ -340,20 +343,32 @@
     const buttons = [...element.querySelectorAll("[data-mode]")];
     const front = () => ({ yaw: 0, pitch: ELEVATION, zoom: 1 });
     const draw = makeRenderer(canvas);
+    canvas.hidden = !draw;
     if (!draw) return; // the pictures are shown
     let run = "", camera = front(), wish = "colour", scenes = {}, sources = {}, isBusy = false, isSlow = false, isMoving = false, frame = 0;
+    let drawnAt = 0, lag = 0; // when the last frame was drawn, and milliseconds between frames in a movement
 
     stage = () => {
-      if (told.run !== run) [run, camera, scenes, sources] = [told.run, front(), {}, {}];
-      const isShown = Boolean(told.run);
-      box.hidden = !isShown;
-      document.body.classList.toggle("staged", isShown);
-      if (isShown) {
-        hint.textContent = told.hint;
-        load();
-        arrange();
+      if (told.run !== run) {
+        [run, camera, scenes, sources] = [told.run, front(), {}, {}];
+        if (told.turns && !CALM.matches) requestAnimationFrame((now) => turn(run, now, now));
       }
+      canvas.hidden = !run;
+      document.body.classList.toggle("staged", Boolean(run));
+      hint.textContent = told.hint ?? "";
+      load();
+      arrange();
     };
+
+    // Once around, unless somebody turns it or looks at something else.
+    function turn(of, begun, now) {
+      const share = Math.min(1, (now - begun) / TURN);
+      if (of !== run || camera.isTouched) return;
+      camera.yaw = share < 1 ? Math.PI * (1 - Math.cos(Math.PI * share)) : 0;
+      isMoving = share < 1;
+      redraw();
+      if (isMoving) requestAnimationFrame((later) => turn(of, begun, later));
+    }
 
     // The modes that there are something for, and the one that is shown: the person's wish, or what comes next to it.
     function arrange() {
@@ -419,7 +434,10 @@
         frame = 0;
         const mode = box.dataset.mode, scene = mode === "splats" ? scenes.splats : scenes.mesh;
         const screen = Math.min(2, window.devicePixelRatio || 1);
-        const scale = isMoving ? 0.5 : scene?.kind === "mesh" ? Math.max(1.5, screen) : screen; // edges at rest are smoothed by the page
+        const now = performance.now();
+        if (isMoving && now - drawnAt < 1000) lag += 0.2 * (Math.min(100, now - drawnAt) - lag);
+        drawnAt = now;
+        const scale = isMoving && lag > LATE ? 0.5 : scene?.kind === "mesh" ? Math.max(1.5, screen) : screen; // edges at rest are smoothed by the page
         const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((side) => Math.max(1, Math.round(side * scale)));
         if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
         const ink = getComputedStyle(canvas).color.match(/[\d.]+/g).slice(0, 3).map((value) => value / 255);
@@ -429,6 +447,7 @@
     }
 
     function move(yaw, pitch, zoom = 1) {
+      camera.isTouched = true;
       camera.yaw += yaw;
       camera.pitch = Math.min(1.5, Math.max(-1.5, camera.pitch + pitch));
       camera.zoom = Math.min(3, Math.max(0.5, camera.zoom * zoom));
@@ -470,7 +489,7 @@
     });
     canvas.addEventListener("webglcontextlost", () => { // the pictures are shown from now on
       stage = null;
-      box.hidden = true;
+      for (const part of [canvas, sheet, hint, ...buttons]) part.hidden = true;
       document.body.classList.remove("staged");
     });
     for (const button of buttons) {

@@ -156,7 +156,7 @@ def test_what_a_message_holds(tmp_path: Path, small_config) -> None:
             "state": "running", "active": True, "step": 4, "steps": 9, "losses": {"guidance": 0.5}, "place": 0,
             "reason": "",
         }  # fmt: skip
-        assert message["preview"] == "/run/a%20red%231%2050%25/preview/step-000004.png"
+        assert message["preview"] == "run/a%20red%231%2050%25/preview/step-000004.png"
         assert message["preview"] in message["view"]
         assert folder.is_watched(), "the run is told that somebody looks"
         assert message["stage"]["live"] == ""
@@ -230,7 +230,7 @@ def test_a_page_that_reads_nothing_holds_up_neither_others_nor_the_end(served: S
         connection.request("GET", f"/events/{served.name}")
         answer = connection.getresponse()
         assert json.loads(answer.readline()[6:])["state"] == "queued"
-        served.index.delete(served.index.find(served.name))
+        served.index.queue.delete(served.index.find(served.name).job)
         assert answer.read().strip() == b""  # the stream is over
         connection.request("GET", f"/events/{served.name}")
         assert connection.getresponse().status == 404
