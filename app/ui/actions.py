@@ -26,7 +26,7 @@ Words = str  # HTML that answers a click
 
 
 def start(index: RunIndex, entered: Mapping[str, Any] | None, more: str | None, fields: Mapping[str, Any]) -> Any:
-    """Queue what the page describes: (its name, what is wrong or to know about its words). Without a seed one is drawn."""
+    """Queue what the page describes: (its name, what is wrong or to know of it). Without a seed one is drawn."""
     fields = {**fields, "prompt": " ".join((fields["prompt"] or "").split("\n"))}
     if fields.get("seed") in (None, ""):
         fields["seed"] = secrets.randbelow(SEEDS)
@@ -144,8 +144,10 @@ def delete_run(index: RunIndex, entry: RunEntry) -> Words:
 def act(
     index: RunIndex, maker: FileMaker, wanted: Mapping[str, Any] | None, chosen: str
 ) -> tuple[str, Any, Words, Any]:
-    """What a click on a card or a button of the stage wants, {"act": ..., "run": its name, ...}: (the run that is chosen
-    now, the words for the prompt, what to say of it, two runs side by side)."""
+    """What a click on a card or a button of the stage wants, {"act": ..., "run": its name, ...}.
+
+    (The run that is chosen now, the words for the prompt, what to say of it, two runs side by side)
+    """
     wanted = wanted or {}
     order, name = wanted.get("act"), wanted.get("run")
     said, words, pair = "", gr.skip(), gr.skip()

@@ -97,11 +97,8 @@ def examples_of(prior: object) -> list[str]:
 def scenes_of(prior: object) -> list[tuple[str, str]]:
     """The choices of a scene, by what is shown: first, as no scene that is named, what the prior makes by default."""
     default = "splats, then mesh" if "stages" in _prior_kind(prior).default_overrides else "splats"
-    return [
-        (default, ""),
-        ("splats, then mesh, for any prior", STAGED),
-        *((name, name) for name in sorted(PARTS["scene"])),
-    ]
+    named = [(name, name) for name in sorted(PARTS["scene"])]
+    return [(default, ""), ("splats, then mesh, for any prior", STAGED), *named]
 
 
 def _prior_kind(prior: object) -> type[PriorConfig]:

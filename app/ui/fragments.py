@@ -19,9 +19,12 @@ from .run_index import RunEntry
 from .run_log import RunLog
 
 NO_LOG = RunLog()
-# A default run of the prior that ships, with export.faces=3000 and export.texture_size=256: what the page shows first.
-EXAMPLE = {"run": "example", "prompt": "a red mug", "hint": "", "picture": "example/mug.png", "live": "", "splats": "",
-           "mesh": "example/mug.glb", "light": {"direction": [0.55, 0.35, 0.76], "ambient": 0.7, "diffuse": 0.34}, "turns": True}  # fmt: skip
+# Shown first: a default run of the prior that ships, with export.faces=3000 and export.texture_size=256.
+EXAMPLE = {
+    "run": "example", "prompt": "a red mug", "hint": "", "picture": "example/mug.png", "mesh": "example/mug.glb",
+    "light": {"direction": [0.55, 0.35, 0.76], "ambient": 0.7, "diffuse": 0.34}, "live": "", "splats": "",
+    "turns": True,
+}  # fmt: skip
 # What can be done to a job in a state: in words, and what comes of it.
 STOP = ("Stop and keep it", "makes the results of what is there; it can go on later")
 ORDERS: dict[str, dict[str, tuple[str, str]]] = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from sds3d.config import PARTS, PRESETS
+from sds3d.config import PARTS
 
 from . import actions, fragments
 from .controls import controls_html, examples_of, scenes_of
@@ -196,7 +196,7 @@ def _choice(label: str, names: Sequence[Any], value: str) -> gr.Dropdown:
 
 
 def _more(index: RunIndex, chosen: gr.State) -> tuple[Any, Any, Any, list[Any]]:
-    """What few look for, folded: (about the result, curves and log, two runs side by side, the events that do something)."""
+    """What few look for, folded: (about the result, curves and log, two runs side by side, the events of changes)."""
     with gr.Accordion("Details, changes, comparison", open=False, elem_id="details-box"), gr.Tabs():
         with gr.Tab("Result"):
             results = part_of_page(elem_id="results")

@@ -129,8 +129,8 @@ class RunIndex:
         return self.queue.ahead_of(entry.job) if entry.job is not None and entry.state == "queued" else 0
 
     def put_away(self, entry: RunEntry) -> None:
-        """Out of sight at once, and removed after UNDO seconds unless it is brought back; ConfigError or RunBusy, naming
-        the process, if one works on it. A server that ends before has removed nothing."""
+        """Out of sight at once, and removed after UNDO seconds unless it is brought back. A server that ends before has
+        removed nothing. ConfigError or RunBusy, naming the process, if one works on it."""
         if entry.active:
             raise ConfigError(f"the run {entry.name} is under way", hint="stop it first")
         if entry.folder.path.is_dir():

@@ -55,6 +55,7 @@ class RunLog:
             self.steps, self.started, self.started_step, self.exporting = event.steps, when, event.step, False
         self.seen = when or self.seen
         self.step = getattr(event, "step", self.step)
+        self.stage = getattr(event, "stage", self.stage + 1) - 1
         if isinstance(event, events.StepDone):
             for name, value in event.losses.items():
                 points = self.losses.setdefault(name, [])
@@ -63,8 +64,6 @@ class RunLog:
                     del points[::2]
         elif isinstance(event, events.Preview):
             self.preview = event.path.name
-        elif isinstance(event, events.StageBegun):
-            self.stage = event.stage - 1
         elif isinstance(event, events.Exporting):
             self.exporting = True
         elif isinstance(event, events.Finished):

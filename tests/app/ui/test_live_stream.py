@@ -162,7 +162,7 @@ def test_what_a_message_holds(tmp_path: Path, small_config) -> None:
         assert message["stage"]["live"] == ""
         folder.write_live(b"scene")
         live = message_of(index, "a red#1 50%")["stage"]["live"]  # type: ignore[index]
-        assert live.startswith("/run/a%20red%231%2050%25/live/all?v=")
+        assert live.startswith("run/a%20red%231%2050%25/live/all?v=")
     folder.append(Finished({"steps": 9}))
     assert message_of(index, "a red#1 50%")["active"] is False  # type: ignore[index]
     assert message_of(index, "../outputs") is None
