@@ -14,7 +14,19 @@ from PIL import Image
 from sds3d.run.events import Change, CheckpointSaved, FinishEarly, Started, Stop
 from sds3d.run.folder import RunFolder
 
-from .browser import ENDLESS, FLAGS, MESH, PATIENCE, SPLATS, Server, Visitor, find_chromium
+from .browser import (
+    ENDLESS,
+    FAINT_TEXTS,
+    FLAGS,
+    MESH,
+    NOTE_SHIFTS,
+    PATIENCE,
+    SMALL_BUTTONS,
+    SPLATS,
+    Server,
+    Visitor,
+    find_chromium,
+)
 
 pytest.importorskip("gradio", reason="the web page is an extra: pip install sds3d[ui]")
 playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
@@ -26,6 +38,8 @@ pytestmark = [
     pytest.mark.skipif(not os.environ.get("SDS3D_BROWSER"), reason="in a browser only with make test-ui"),
 ]
 LIMIT = 3
+DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+KNOWN_LINES = ("svelte-i18n", "Autofocus processing")  # that Gradio prints
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +61,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def window(browser: Any) -> Iterator[Any]:
     """For all tabs but those of a second person: what the page is made of is loaded once, as at home."""
-    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    context = browser.new_context(viewport=DESKTOP)
     yield context
     context.close()
 
@@ -100,6 +114,9 @@ def test_watch_a_run_stop_it_and_take_the_mesh_home(visitor: Visitor, server: Se
     name = visitor.generate(  # shown upright
         "a red mug", SPLATS, steps=ENDLESS, **{"export.up": "y"}
     )
+    visitor.page.click("#options-button button")
+    parts = ("#prompt", "#go", "#quality", "#show", "#stage canvas", "#strip", "#details-box")
+    places = visitor.note_boxes(*parts)
     visitor.until("running")
     seen = visitor.pictures(3)
     assert seen == sorted(seen), "newer ones only"  # benchmarks/ui.py measures how fast they come
@@ -118,7 +135,8 @@ def test_watch_a_run_stop_it_and_take_the_mesh_home(visitor: Visitor, server: Se
     assert " left" not in visitor.page.inner_text("#live")
     visitor.until("stopped")
     assert visitor.on_stage("mesh", -1)["yaw"] == turned["yaw"], "the same camera, the same canvas"
-    mesh = trimesh.load(visitor.download('#results a[href$="/mesh.glb"]', tmp_path / "mesh.glb"), force="mesh")
+    assert {part: len(boxes) for part, boxes in places().items()} == dict.fromkeys(parts, 1)
+    mesh = trimesh.load(visitor.download('#downloads a.first[href$="/mesh.glb"]', tmp_path / "mesh.glb"), force="mesh")
     assert 100 < len(mesh.faces) <= 2100
     assert (tmp_path / "mesh.glb").read_bytes() == (server.folder(name) / "mesh.glb").read_bytes()
     visitor.page.click("[data-mode=splats]")
@@ -169,7 +187,7 @@ def test_a_closed_tab_stops_nothing(window: Any, server: Server) -> None:
     second.until("stopped")
     assert RunFolder(server.folder(name)).report()["steps"] >= 25
     # the history is a part of its own, and may be told a moment later
-    second.page.locator("#history .card[data-state=stopped]", has_text="a blue ball").wait_for()
+    second.page.locator("#strip .card[data-state=stopped]", has_text="a blue ball").wait_for()
     second.close()
 
 
@@ -181,7 +199,7 @@ def test_two_at_once_each_with_their_own(browser: Any, server: Server) -> None:
     for one, name, prompt in zip(both, names, prompts, strict=True):
         one.until("done")
         assert one.page.inner_text("#live h3") == prompt
-        assert f"/run/{name}/" in str(one.page.get_attribute("#live img", "src"))
+        assert f"run/{name}/" in str(one.page.get_attribute("#live img", "src"))
         assert RunFolder(server.folder(name)).report()["prompt"] == prompt
         one.close()
 
@@ -189,7 +207,7 @@ def test_two_at_once_each_with_their_own(browser: Any, server: Server) -> None:
 def test_a_full_queue_is_said_and_a_waiting_run_can_be_called_off(visitor: Visitor) -> None:
     names = [visitor.generate("a pink ball", steps=ENDLESS, seed=seed) for seed in range(LIMIT)]
     visitor.ask("a pink ball", seed=LIMIT)
-    problem = visitor.wait("#problem .problem")
+    problem = visitor.wait("#say .problem")
     assert "the queue is full: 3 runs wait or are under way" in problem.inner_text()
     for name in reversed(names):
         visitor.choose(name)
@@ -212,8 +230,7 @@ def test_files_of_the_server_are_refused_beside_their_field(form: Visitor) -> No
 @pytest.mark.parametrize(
     ("prompt", "options", "field", "said"),
     [
-        ("", {}, "#prompt", "prompt is empty"),
-        ("a zzz qqq", {}, "#prompt", "does not know: zzz, qqq"),
+        ("a red mug", {"steps": "many"}, "#steps", "valid integer"),
         ("a red mug", {"guidance.guidance_scale": 1e9}, "#guidance-guidance_scale", "less than or equal to 200"),
     ],
 )
@@ -225,16 +242,19 @@ def test_what_is_wrong_is_said_beside_its_field(
     assert form.page.is_visible(field)
 
 
-def test_examples_are_those_of_the_prior(form: Visitor) -> None:
-    form.page.click("#examples :text('a yellow duck')")
-    form.page.wait_for_function("document.querySelector('#prompt textarea').value === 'a yellow duck'")
-    form.page.fill("#prior input, #prior textarea", "analytic")
-    form.page.click("#examples :text('a green ball')")
-    form.page.wait_for_function("document.querySelector('#prompt textarea').value === 'a green ball'")
+def test_prompts_to_try_are_those_of_the_prior_and_begin(visitor: Visitor, server: Server) -> None:
+    visitor.page.click("#options-button button")
+    visitor.page.fill("#prior input, #prior textarea", "analytic")
+    visitor.page.click("#chips [data-prompt='a green ball']")
+    job = server.queue.job(visitor.follow_new())
+    assert (job.config.prompt, job.config.prior.name) == ("a green ball", "analytic")
+    assert visitor.page.input_value("#prompt textarea") == "a green ball"
+    server.queue.command(job, Stop())
+    visitor.until("stopped")
 
 
-def test_a_control_under_advanced_counts_and_untouched_ones_do_not(visitor: Visitor, server: Server) -> None:
-    visitor.page.click("#advanced button >> nth=0")
+def test_a_control_under_options_counts_and_untouched_ones_do_not(visitor: Visitor, server: Server) -> None:
+    visitor.page.click("#options-button button")
     visitor.page.fill("#checkpoint_every input", "7")
     visitor.page.fill("#steps input", "")  # emptied: as it is by default
     visitor.page.click("#guidance input")
@@ -262,15 +282,13 @@ def test_pause_change_fork_and_delete(visitor: Visitor, server: Server) -> None:
     visitor.page.click("#stop")
     visitor.until("stopped")
     assert server.queue.job(other).state == "stopped"
-    visitor.name = name
-    visitor.page.click(f'#history a[href="?run={name}"]')
+    visitor.click_card(name)
     visitor.until("paused")
     visitor.page.click("#resume")
     visitor.until("running")
-    visitor.page.click("#changing button >> nth=0")
+    visitor.open_details("Change or fork")
     visitor.page.fill("#other-words textarea", "a blue ball")
     visitor.page.click("#change")
-    visitor.wait('#details .log:has-text("changed prompt to a blue ball")')
     visitor.wait('#live h3:has-text("a blue ball")')
     job = server.queue.job(name)
     assert [sent.changes for _, sent in server.queue.commands(job) if isinstance(sent, Change)] == [
@@ -290,27 +308,122 @@ def test_pause_change_fork_and_delete(visitor: Visitor, server: Server) -> None:
         visitor.choose(chosen)
         visitor.page.click("#stop")
         visitor.until("stopped")
-    visitor.page.get_by_role("tab", name="Delete").click()
-    visitor.page.fill("#doomed input", forked)
-    visitor.page.get_by_role("option").first.click()
-    visitor.page.click("#delete")
-    visitor.wait("#deleted .problem")
-    assert (server.out / "queue" / forked).is_dir()
-    visitor.page.check("#sure input")
-    visitor.page.click("#delete")
-    visitor.wait('#deleted:has-text("removed")')
-    assert not (server.out / "queue" / forked).exists()
+    visitor.open_details("Curves and log")
+    visitor.wait('#details .log:has-text("changed prompt to a blue ball")')
+
+
+def test_a_card_swaps_the_stage_and_back_returns_and_removing_asks_and_can_be_undone(
+    visitor: Visitor, server: Server
+) -> None:
+    names = [visitor.generate(prompt) for prompt in ("a pink ball", "an orange ball")]
+    visitor.until("done")
+    visitor.page.evaluate("window.mark = 1")
+    visitor.click_card(names[0])
+    assert visitor.page.input_value("#prompt textarea") == "a pink ball"
+    assert visitor.page.url.endswith(f"?run={names[0]}")
+    visitor.page.go_back()
+    visitor.wait(f'#live [data-run="{names[1]}"]')
+    visitor.page.wait_for_function("document.querySelector('#prompt textarea').value === 'an orange ball'")
+    assert visitor.page.evaluate("window.mark") == 1, "the page was not loaded anew"
+    card = visitor.page.locator("#strip .card", has=visitor.page.locator(f'a[data-run="{names[1]}"]'))
+    card.hover()
+    card.locator("[data-ask]").click()
+    assert "an orange ball" in card.locator(".sure").inner_text()
+    card.locator("[data-keep]").click()
+    visitor.page.keyboard.press("Escape")
+    assert not card.locator(".sure").is_visible()
+    card.hover()
+    card.locator("[data-ask]").click()
+    card.locator("[data-act=delete]").click()
+    visitor.wait('#say [data-act="undo"]')
+    card.wait_for(state="detached")
+    visitor.wait('#live .badge:has-text("an example")')
+    assert server.folder(names[1]).is_dir(), "not yet"
+    visitor.page.click('#say [data-act="undo"]')
+    card.wait_for()
+    visitor.wait(f'#live [data-run="{names[1]}"]')
+
+
+def test_one_screen_that_stands_still_in_both_themes(browser: Any, server: Server) -> None:
+    """Page.md's checks 1, 2, 11, 16 of the first screen."""
+    for viewport, theme in ((DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light"), (PHONE, "dark")):
+        context = browser.new_context(viewport=viewport, color_scheme=theme, has_touch=viewport is PHONE)
+        context.add_init_script(NOTE_SHIFTS)
+        one = Visitor(context, server)
+        one.on_stage("mesh")  # the example
+        where = (viewport, theme)
+        assert one.page.evaluate("document.activeElement.closest('#prompt') !== null"), where
+        assert one.page.evaluate("window.shifts") < 0.1, where
+        assert one.page.evaluate(FAINT_TEXTS) == [], where
+        across, down = (one.page.evaluate(f"document.documentElement.scroll{side}") for side in ("Width", "Height"))
+        assert across <= viewport["width"], where
+        assert down <= viewport["height"] * (1 if viewport is DESKTOP else 2), where
+        assert one.stage()[5, 5] == pytest.approx([235] * 3 if theme == "light" else [0x16, 0x20, 0x2F], abs=1), where
+        stage = one.boxes("#show")[0]
+        assert stage["y"] + stage["height"] <= viewport["height"], where
+        if viewport is PHONE:
+            assert one.page.evaluate(SMALL_BUTTONS) == [], where
+        else:
+            order = list[str]()
+            for _ in range(5):
+                one.page.keyboard.press("Tab")
+                order.append(one.page.evaluate("document.activeElement.closest('#go, #quality, #chips')?.id"))
+            assert list(dict.fromkeys(order)) == ["go", "quality", "chips"], where
+        assert one.page.get_attribute("#stage canvas", "data-yaw") == "0.000", "it does not turn for who wants it still"
+        assert not [line for line in one.console if not any(known in line for known in KNOWN_LINES)]
+        one.close()
+        context.close()
+    turning = Visitor(browser, server)
+    turning.page.emulate_media(reduced_motion="no-preference")
+    turning.page.reload()
+    turning.page.wait_for_function("Number(document.querySelector('#stage canvas')?.dataset.yaw) > 0.1")
+    turning.close()
+
+
+def test_words_that_it_does_not_know_are_one_line_with_three_to_click(browser: Any, server: Server) -> None:
+    context = browser.new_context(viewport=PHONE, has_touch=True)
+    one = Visitor(context, server)
+    one.wait("#chips .chip")
+    parts = ("#show", "#strip", "#chips", "#prompt")
+    places = one.note_boxes(*parts)
+    one.page.fill("#prompt textarea", "a dragon")
+    one.page.keyboard.press("Enter")
+    said = one.wait("#say .problem")
+    assert said.bounding_box()["height"] <= 60, "two lines at most"
+    assert one.page.locator("#say .chip").count() == 3
+    one.page.type("#prompt textarea", "s")
+    said.wait_for_element_state("hidden")
+    names = list[str]()
+    for prompt in ("a red dragon", "a blue dragon"):
+        one.page.fill("#prompt textarea", prompt)
+        one.page.press("#prompt textarea", "Shift+Enter")
+        one.page.press("#prompt textarea", "Enter")
+        names.append(one.follow_new())  # with what it knows
+        assert "dragon" in one.wait("#say .note").inner_text()
+    one.page.tap("#say .chip >> nth=0")
+    names.append(one.follow_new())
+    assert one.page.input_value("#prompt textarea") == server.queue.job(names[-1]).prompt
+    assert len({server.queue.job(name).config.seed for name in names}) == 3, "drawn for each"
+    assert {part: len(boxes) for part, boxes in places().items()} == dict.fromkeys(parts, 1)
+    stage = one.boxes("#show")[0]
+    assert stage["y"] >= 0
+    assert stage["y"] + stage["height"] <= PHONE["height"], "in view after the click"
+    for name in names:
+        server.queue.command(server.queue.job(name), Stop())
+    one.until("stopped")
+    one.close()
+    context.close()
 
 
 def test_a_further_format_is_linked_with_all_its_files(visitor: Visitor, tmp_path: Path) -> None:
     visitor.generate("a red ball", SPLATS, prior="analytic")
     visitor.until("done")
-    visitor.page.click("#format input")
-    visitor.page.get_by_role("option", name="gltf", exact=True).click()
-    visitor.page.click("#make")
+    visitor.page.click(".menu summary")
+    visitor.page.click("[data-format=gltf]")
     for name in ("mesh.gltf", "mesh.bin", "mesh_color.png"):
-        visitor.wait(f'#made a[href$="/{name}"]')
-        visitor.download(f'#made a[href$="/{name}"]', tmp_path / name)
+        link = f'.menu .files a[href$="/{name}"]'
+        visitor.wait(link)
+        visitor.download(link, tmp_path / name)
     assert len(trimesh.load(tmp_path / "mesh.gltf", force="mesh").faces) > 100
 
 
@@ -326,9 +439,9 @@ def test_a_server_that_is_killed_goes_on_where_it_was(window: Any, tmp_path: Pat
     wait_for(lambda: killed.queue.job(name).state == "queued", "the worker did not give the run back")
     again = Server(tmp_path / "outputs")
     second = Visitor(window, again)
-    second.name = name
-    second.page.click(f'#history a[href="?run={name}"]')
+    second.click_card(name)
     second.until("running")  # by itself: the queue lies on disk
+    second.open_details("Curves and log")
     second.wait('#details .log:has-text("at step")')
     second.page.click("#stop")
     second.until("stopped")
