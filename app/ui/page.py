@@ -38,6 +38,7 @@ ACTIVE_CARDS = 50  # that are shown at most
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
 FOLLOW = "sds3dFollow(element, props, watch, () => trigger('state_changed'))"
 STRIP = "sds3dStrip(element, watch, () => trigger('acted'))"
+COMPARE = "sds3dCompare(element, watch)"
 WITH_OPTIONS = "(options, ...fields) => [sds3dOptions(), ...fields]"
 WITH_ORDER = "(strip, chosen) => [sds3dOrder(), chosen]"
 QUALITIES = {"draft": "Draft", "default": "Normal", "fine": "Fine"}  # what the page calls the presets
@@ -205,7 +206,9 @@ def _more(index: RunIndex, chosen: gr.State) -> tuple[Any, Any, Any, list[Any]]:
         with gr.Tab("Change or fork"):
             changed = _changing(index, chosen)
         with gr.Tab("Compare"):
-            pair = part_of_page(fragments.render("nothing", "Choose two cards with \u21cb."), elem_id="pair")
+            pair = part_of_page(
+                fragments.render("nothing", "Choose two cards with \u21cb."), elem_id="pair", js_on_load=COMPARE
+            )
     return results, details, pair, changed
 
 

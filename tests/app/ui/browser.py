@@ -294,9 +294,10 @@ class Visitor:
 
         return self._wait(look, f"the stage does not show {kind} after {after}")
 
-    def turn_stage(self, across: float, down: float) -> None:
+    def turn_stage(self, across: float, down: float, canvas: str = "#stage canvas") -> None:
         """Drag the object by so many pixels."""
-        box = self.page.locator("#stage canvas").bounding_box()
+        self.page.locator(canvas).scroll_into_view_if_needed()
+        box = self.page.locator(canvas).bounding_box()
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         self.page.mouse.move(x, y)
         self.page.mouse.down()

@@ -129,6 +129,7 @@ def test_watch_a_run_stop_it_and_take_the_mesh_home(visitor: Visitor, server: Se
     assert float(turned["yaw"]) == pytest.approx(1.0, abs=0.05)
     assert np.abs(visitor.stage() - front).max() > 10
     assert visitor.on_stage("splats", int(turned["step"]))["yaw"] == turned["yaw"], "kept over another update"
+    assert visitor.page.evaluate(FAINT_TEXTS) == []
     visitor.page.click("#stop")
     visitor.until("saving")  # F4: it says so, and not how long its steps will take
     assert not visitor.page.is_visible("#stop")
@@ -136,6 +137,8 @@ def test_watch_a_run_stop_it_and_take_the_mesh_home(visitor: Visitor, server: Se
     visitor.until("stopped")
     assert visitor.on_stage("mesh", -1)["yaw"] == turned["yaw"], "the same camera, the same canvas"
     assert {part: len(boxes) for part, boxes in places().items()} == dict.fromkeys(parts, 1)
+    assert visitor.page.evaluate(FAINT_TEXTS) == []
+    assert visitor.page.evaluate("document.documentElement.scrollHeight") <= DESKTOP["height"]
     mesh = trimesh.load(visitor.download('#downloads a.first[href$="/mesh.glb"]', tmp_path / "mesh.glb"), force="mesh")
     assert 100 < len(mesh.faces) <= 2100
     assert (tmp_path / "mesh.glb").read_bytes() == (server.folder(name) / "mesh.glb").read_bytes()
@@ -220,6 +223,7 @@ def test_a_run_that_fails_says_why(visitor: Visitor) -> None:
     visitor.until("failed")
     assert "nobody/has-this-model" in visitor.page.inner_text("#live .reason")
     assert "Traceback" not in visitor.page.content()
+    assert visitor.page.evaluate(FAINT_TEXTS) == []
 
 
 def test_files_of_the_server_are_refused_beside_their_field(form: Visitor) -> None:
@@ -325,6 +329,7 @@ def test_a_card_swaps_the_stage_and_back_returns_and_removing_asks_and_can_be_un
     visitor.wait(f'#live [data-run="{names[1]}"]')
     visitor.page.wait_for_function("document.querySelector('#prompt textarea').value === 'an orange ball'")
     assert visitor.page.evaluate("window.mark") == 1, "the page was not loaded anew"
+    assert visitor.page.evaluate("document.title") == "an orange ball - sds3d"
     card = visitor.page.locator("#strip .card", has=visitor.page.locator(f'a[data-run="{names[1]}"]'))
     card.hover()
     card.locator("[data-ask]").click()
@@ -425,6 +430,22 @@ def test_a_further_format_is_linked_with_all_its_files(visitor: Visitor, tmp_pat
         visitor.wait(link)
         visitor.download(link, tmp_path / name)
     assert len(trimesh.load(tmp_path / "mesh.gltf", force="mesh").faces) > 100
+
+
+def test_two_runs_side_by_side_are_seen_by_one_camera(visitor: Visitor) -> None:
+    names = [visitor.generate(f"a {color} ball", SPLATS, prior="analytic", steps=4) for color in ("red", "blue")]
+    visitor.until("done")
+    for name in names:
+        card = visitor.page.locator("#strip .card", has=visitor.page.locator(f'a[data-run="{name}"]'))
+        card.hover()
+        card.locator("[data-pick]").click()
+    assert "prompt" in visitor.wait("#pair table").inner_text()
+    for place in (0, 1):
+        visitor.page.locator('.compared canvas[data-kind="mesh"]').nth(place).wait_for()
+    visitor.turn_stage(-100, 0, ".compared canvas >> nth=1")
+    yaws = [visitor.page.locator(".compared canvas").nth(place).get_attribute("data-yaw") for place in (0, 1)]
+    assert float(yaws[0]) == float(yaws[1]) == pytest.approx(1.0, abs=0.05)
+    assert visitor.page.get_attribute("#stage canvas", "data-yaw") == "0.000", "a stage of its own"
 
 
 def test_a_server_that_is_killed_goes_on_where_it_was(window: Any, tmp_path: Path) -> None:
