@@ -217,7 +217,7 @@ setup(
         "sds3d.jobs": ["*.sql"],
         "sds3d.priors.embedded": ["*.json"],
         "sds3d.sweeps.pages": ["*.html"],
-        "sds3d_app.ui": ["*.css", "*.html", "*.js"],
+        "sds3d_app.ui": ["*.css", "*.html", "*.js", "example/*"],
         "sds3d_assets": [
             f"{depth}*.{kind}" for depth in ("", "**/") for kind in ("safetensors", "json", "md", "txt", "png")
         ],

@@ -166,7 +166,7 @@ def follow_as_the_page(server: Server, name: str) -> None:
         for line in stream:
             preview = json.loads(line[6:])["preview"] if line.startswith(b"data: ") else last
             if preview != last:
-                urllib.request.urlopen(server.address + preview.removeprefix("/"), timeout=30).close()
+                urllib.request.urlopen(server.address + preview, timeout=30).close()
             last = preview
 
 

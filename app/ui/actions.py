@@ -1,5 +1,7 @@
 """What the page's buttons do to a run. Whatever goes wrong is shown on the page, in one line."""
 
+import re
+import secrets
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
@@ -16,29 +18,59 @@ from sds3d.run.inputs import MESH
 from . import fragments
 from .controls import check_files, config_of
 from .export_files import FileMaker
-from .run_index import RunEntry, RunIndex
+from .run_index import UNDO, RunEntry, RunIndex
 
 COMMANDS: dict[str, Command] = {"pause": Pause(), "resume": Resume(), "stop": FinishEarly()}
+SEEDS = 1_000_000  # that are drawn from: short enough to be told
+TRIES = 3  # prompts that are offered in the place of one with unknown words
 Words = str  # HTML that answers a click
 
 
-def start(
-    index: RunIndex, entered: Mapping[str, Any] | None, more: str | None, fields: Mapping[str, Any]
-) -> tuple[Any, Words, Words]:
-    """Queue what the page describes: (its name, what to know about its words, what is wrong)."""
+def start(index: RunIndex, entered: Mapping[str, Any] | None, more: str | None, fields: Mapping[str, Any]) -> Any:
+    """Queue what the page describes: (its name, what is wrong or to know of it). Without a seed one is drawn."""
+    fields = {**fields, "prompt": " ".join((fields["prompt"] or "").split("\n"))}
+    if fields.get("seed") in (None, ""):
+        fields["seed"] = secrets.randbelow(SEEDS)
+    config = None
     try:
         config = config_of({**(entered or {}), **fields}, more)
         check_files(config, index.files)
         warnings = word_warnings(config)
-        return index.add(config).name, warnings, ""
+        return index.add(config).name, warnings
     except Sds3dError as error:
-        return gr.skip(), "", fragments.problem(str(error), error.field if isinstance(error, ConfigError) else "")
+        if config is not None and isinstance(error, ConfigError) and error.field == "prompt":
+            unknown = _unknown(config)
+            return gr.skip(), fragments.problem(_says(unknown), "prompt", suggestions(config, unknown))
+        return gr.skip(), fragments.problem(str(error), error.field if isinstance(error, ConfigError) else "")
 
 
 def word_warnings(config: RunConfig) -> Words:
     """The warning about words that the prior does not know, or nothing; ConfigError if it knows none of the prompt."""
-    unknown = config.prior.unknown_words(f"{config.prompt} {config.negative_prompt}")
-    return fragments.note(" ".join(unknown_word_warnings(unknown, config.prior, config.prompt)))
+    unknown = _unknown(config)
+    if not unknown_word_warnings(unknown, config.prior, config.prompt):
+        return ""
+    return fragments.note(f"{_says(unknown)}; it goes by the others.", suggestions(config, unknown))
+
+
+def _unknown(config: RunConfig) -> list[str]:
+    return config.prior.unknown_words(f"{config.prompt} {config.negative_prompt}")
+
+
+def _says(unknown: list[str]) -> str:
+    return f"It does not know: {', '.join(unknown[:4])}{', ...' if len(unknown) > 4 else ''}"
+
+
+def suggestions(config: RunConfig, unknown: list[str]) -> list[str]:
+    """Prompts that the prior knows: this one with the nearest words in the place of the unknown ones, then examples."""
+    near = {word: config.prior.nearest(word) for word in unknown}
+    found = list[str]()
+    for turn in range(TRIES):
+        prompt = config.prompt
+        for word, others in near.items():
+            prompt = re.sub(rf"\b{re.escape(word)}\b", others[turn] if turn < len(others) else word, prompt, flags=re.I)
+        found.append(prompt)
+    known = [prompt for prompt in found if not config.prior.unknown_words(prompt)]
+    return list(dict.fromkeys([*known, *config.prior.examples]))[:TRIES]
 
 
 def told(act: Callable[..., Words]) -> Callable[..., Words]:
@@ -69,10 +101,13 @@ def command(index: RunIndex, entry: RunEntry, order: str) -> Words:
 
 @told
 def make_format(index: RunIndex, entry: RunEntry, file_format: object, maker: FileMaker) -> Words:
-    """Begin to write a run in another format. A run folder may be anybody's: it must name no mesh of the server."""
+    """Begin to write a run in another format; its menu tells what comes of it.
+
+    A run folder may be anybody's: it must name no mesh of the server.
+    """
     check_files(entry.config, index.files, entry.folder.path, only=MESH)
     maker.start(entry, file_format)
-    return fragments.exported(entry, maker.last.get(entry.name))
+    return ""
 
 
 @told
@@ -109,9 +144,38 @@ def _changes(config: RunConfig, words: object, scale: object, steps: object = No
 
 
 @told
-def delete_run(index: RunIndex, entry: RunEntry, sure: object) -> Words:
-    """Remove a run that nobody works on."""
-    if sure is not True:
-        raise ConfigError("say that you are sure first")
-    index.delete(entry)
-    return "removed"
+def delete_run(index: RunIndex, entry: RunEntry) -> Words:
+    """Remove a run that nobody works on; for some seconds that can be undone."""
+    index.put_away(entry)
+    return fragments.removed(entry, UNDO)
+
+
+def act(
+    index: RunIndex, maker: FileMaker, wanted: Mapping[str, Any] | None, chosen: str
+) -> tuple[str, Any, Words, Any]:
+    """What a click on a card or a button of the stage wants, {"act": ..., "run": its name, ...}.
+
+    (The run that is chosen now, the words for the prompt, what to say of it, two runs side by side)
+    """
+    wanted = wanted or {}
+    order, name = wanted.get("act"), wanted.get("run")
+    said, words, pair = "", gr.skip(), gr.skip()
+    if order == "choose":
+        entry = index.find(name)
+        chosen, words = (entry.name, fragments.prompt_of(entry)) if entry is not None else ("", "")
+    elif order == "delete":
+        said = delete_run(index, name)
+        chosen = chosen if index.find(chosen) is not None else ""
+    elif order == "undo":
+        try:
+            chosen = index.bring_back(name).name
+        except Sds3dError as error:
+            said = fragments.problem(str(error))
+    elif order == "make":
+        said = make_format(index, name, wanted.get("format"), maker)
+    elif order == "compare":
+        both = [entry for one in (name, wanted.get("other")) if (entry := index.find(one)) is not None]
+        pair = fragments.compared([(entry, index.log(entry)) for entry in both])
+    elif order in (*COMMANDS, "again"):
+        said = command(index, name, str(order))
+    return chosen, words, said, pair

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sds3d.config import PARTS, RunConfig, load_config, local_files
+from sds3d.config import PARTS, PRESETS, RunConfig, load_config, local_files
 from sds3d.errors import ConfigError
 from sds3d.options import Options
 from sds3d.priors import PRIORS, PriorConfig
@@ -16,6 +16,7 @@ from sds3d.text_files import numbered_lines
 from . import fragments
 
 GROUPS = ("guidance", "scene", "timesteps", "noise", "cameras", "view_prompting", "optim", "export")
+STAGED = "stages"  # a choice of scene: splats, and a mesh that takes them over
 OWN = "run"  # the run's own options, such as its steps
 HIDDEN = {"name", "prompt", "negative_prompt", "seed"}  # have a control of their own, or none
 KINDS = {"integer": "number", "number": "number", "boolean": "switch"}  # of control, by JSON schema's kinds of value
@@ -88,15 +89,16 @@ def controls_html(fields: Mapping[str, Any], more: str | None) -> str:
     return fragments.render("controls", groups)
 
 
-def examples_of(prior: object) -> list[list[str]]:
+def examples_of(prior: object) -> list[str]:
     """Prompts that suit a prior by its name."""
-    return [[prompt] for prompt in _prior_kind(prior).examples]
+    return list(_prior_kind(prior).examples)
 
 
 def scenes_of(prior: object) -> list[tuple[str, str]]:
     """The choices of a scene, by what is shown: first, as no scene that is named, what the prior makes by default."""
     default = "splats, then mesh" if "stages" in _prior_kind(prior).default_overrides else "splats"
-    return [(default, ""), *((name, name) for name in sorted(PARTS["scene"]))]
+    named = [(name, name) for name in sorted(PARTS["scene"])]
+    return [(default, ""), ("splats, then mesh, for any prior", STAGED), *named]
 
 
 def _prior_kind(prior: object) -> type[PriorConfig]:
@@ -111,6 +113,9 @@ def config_of(fields: Mapping[str, Any], more: str | None) -> RunConfig:
     """
     options = {key: value for key, value in fields.items() if value is not None and value != ""}
     preset = options.pop("preset", None)
+    if options.get("scene") == STAGED:
+        del options["scene"]
+        options["stages"] = PRESETS["mesh"]["stages"]
     for _, line in numbered_lines(more or ""):
         key, equals, value = line.partition("=")
         if not (key.strip() and equals):

@@ -5,26 +5,46 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from time import localtime, strftime
 from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sds3d.config.layers import flatten
-from sds3d.errors import ConfigError
+from sds3d.errors import ConfigError, Sds3dError
+from sds3d.run.artifacts import artifacts_of
 
 from .export_files import Export, files_at
 from .run_index import RunEntry
 from .run_log import RunLog
 
 NO_LOG = RunLog()
+# Shown first: a default run of the prior that ships, with export.faces=3000 and export.texture_size=256.
+EXAMPLE = {
+    "run": "example", "prompt": "a red mug", "hint": "", "picture": "example/mug.png", "mesh": "example/mug.glb",
+    "light": {"direction": [0.55, 0.35, 0.76], "ambient": 0.7, "diffuse": 0.34}, "live": "", "splats": "",
+    "turns": True,
+}  # fmt: skip
+# What can be done to a job in a state: in words, and what comes of it.
+STOP = ("Stop and keep it", "makes the results of what is there; it can go on later")
+ORDERS: dict[str, dict[str, tuple[str, str]]] = {
+    "queued": {"stop": ("Leave the queue", "it is not made")},
+    "running": {"pause": ("Pause", "the next run of the queue begins"), "stop": STOP},
+    "paused": {"resume": ("Go on", "it waits for its turn"), "stop": STOP},
+}
+FORMATS = {  # in words, where these say more than the name
+    "glb": "GLB, for most programs", "stl": "STL, for printing", "3mf": "3MF, for printing", "usdz": "USDZ, for Apple",
+    "obj": "OBJ", "gltf": "glTF with its files", "mesh-ply": "PLY of the mesh", "ply": "PLY of the splats",
+    "splat": "SPLAT", "sheet": "Sheet of views", "orbit": "Video", "check": "Check of the mesh",
+    "turntable": "Video of the mesh", "image": "PNG",
+}  # fmt: skip
+STEPS = {"mesh": "Mesh", "image": "Picture"}  # what the steps of a scene make; others make a shape
 MODELS = {"mesh": "glb", "splats": "ply"}  # that stage.js reads, by the names of sds3d.run.artifacts
 CARDS = 300  # that are shown at most
 
 
 def address(entry: RunEntry, *parts: object) -> str:
-    """Of a file of a run, as routes.py serves it; percent-quoted, so it needs no escaping."""
+    """Of a file of a run, as routes.py serves it, from the page; percent-quoted, so it needs no escaping."""
     return "/".join(["run", *(quote(str(part), safe="") for part in (entry.name, *parts))])
 
 
@@ -44,6 +64,21 @@ def _newest(path: Path, entry: RunEntry, *parts: str) -> str:
 def state_of(entry: RunEntry, log: RunLog) -> str:
     """Of a run, as a person is told it."""
     return "saving" if entry.state == "running" and log.exporting else entry.state
+
+
+def stages_of(entry: RunEntry, log: RunLog) -> list[tuple[str, str]]:
+    """(name, "done", "now", "failed" or "") of all that a run goes through, in order."""
+    config, state = entry.config, state_of(entry, log)
+    scenes = [config.in_stage(number).scene for number in range(len(config.stages) + 1)]
+    steps = [STEPS.get(scene.name, "Shape") for scene in scenes]
+    last = "Save" if "glb" not in scenes[-1].results else "Check" if "Mesh" in steps else "Mesh"
+    names = ["Queue", "Load", *steps, last]
+    if state == "done" or (state == "stopped" and result_picture(entry)):
+        return [(name, "done") for name in names]
+    at = len(names) - 1 if log.exporting else 2 + min(log.stage, len(steps) - 1) if log.started else 1
+    at = 0 if state == "queued" and not log.started else at
+    now = "failed" if state == "failed" else "now"
+    return [(name, "done" if place < at else now if place == at else "") for place, name in enumerate(names)]
 
 
 def stage_of(entry: RunEntry, log: RunLog) -> dict[str, Any]:
@@ -80,10 +115,24 @@ def result_picture(entry: RunEntry) -> str:
 
 
 @lru_cache(4096)
-def thumbnail(entry: RunEntry) -> str:
-    """Address of an ended run's picture: its result, else its newest preview. An entry that changes is another."""
+def thumbnail(entry: RunEntry) -> tuple[str, bool]:
+    """Of an ended run: (address of its result, else of its newest preview; whether that is no sheet of views). An entry
+    that changes is another."""
     preview = entry.folder.newest_preview()
-    return result_picture(entry) or (address(entry, "preview", preview.name) if preview is not None else "")
+    picture = result_picture(entry) or (address(entry, "preview", preview.name) if preview is not None else "")
+    return picture, _is_flat(entry)
+
+
+def under_way(entry: RunEntry, log: RunLog) -> tuple[str, bool]:
+    """As `thumbnail`, of a run that has not ended."""
+    return preview_address(entry, log), _is_flat(entry)
+
+
+def _is_flat(entry: RunEntry) -> bool:
+    try:
+        return entry.config.scene.is_flat and entry.config.particles == 1
+    except Sds3dError:  # it is damaged, or gone
+        return False
 
 
 def prompt_of(entry: RunEntry) -> str:
@@ -94,19 +143,33 @@ def prompt_of(entry: RunEntry) -> str:
         return entry.prompt
 
 
+def size_of(path: Path) -> str:
+    """Of a file, in words."""
+    try:
+        size = path.stat().st_size
+    except OSError:
+        return "gone"
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{max(1, round(size / 1e3))} KB"
+
+
+def kind_of(name: str) -> str:
+    """Of a file, by its name."""
+    return Path(name).suffix[1:].upper()
+
+
 def command(entry: RunEntry) -> str:
     """The command line that makes this run again."""
     return shlex.join(["sds3d", "generate", entry.prompt, "--config", str(entry.folder.config_file.resolve())])
 
 
 USED = (
-    address, command, files_at, preview_address, prompt_of, result_picture, stage_of, state_of, localtime, strftime,
+    address, command, kind_of, preview_address, prompt_of, result_picture, size_of, stage_of, stages_of, state_of,
 )  # fmt: skip
 ENVIRONMENT = Environment(
     loader=PackageLoader("sds3d_app.ui", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
     lstrip_blocks=True, auto_reload=False,
 )  # fmt: skip
-ENVIRONMENT.globals.update({function.__name__: function for function in USED})
+ENVIRONMENT.globals.update({function.__name__: function for function in USED}, example=EXAMPLE)
 MACROS = ENVIRONMENT.get_template("fragments.html").module
 
 
@@ -116,7 +179,7 @@ def render(macro: str, *values: Any) -> str:
 
 
 def live(entry: RunEntry | None, log: RunLog, place: int) -> str:
-    """The large view of one run: its picture, how far it is, and what it is doing."""
+    """What stands over and below the stage of one run: its words, how far it is, and what it is doing."""
     return render("live", entry, log, place)
 
 
@@ -132,20 +195,41 @@ def results(entry: RunEntry | None, log: RunLog) -> str:
     return render("results", entry, log, entry.folder.artifacts().get("orbit"))
 
 
-def exported(entry: RunEntry | None, export: Export | None) -> str:
+def orders(entry: RunEntry | None, state: str) -> str:
+    """Buttons for what can be done to a job now."""
+    if entry is None or entry.job is None:
+        return ""
+    labels = ORDERS.get(state, {})
+    if state in ("failed", "stopped"):
+        goes_on = bool(entry.folder.checkpoint_steps())
+        labels = {"again": ("Go on", "from the last checkpoint") if goes_on else ("Try again", "from the beginning")}
+    return render("orders", entry, labels)
+
+
+def downloads(entry: RunEntry | None, export: Export | None) -> str:
+    """The file that most want, a menu of the others, and what can be made; nothing while there is none."""
+    if entry is None or entry.active or not entry.folder.exists():
+        return ""
+    files, made = files_at(entry, None), entry.folder.artifacts()
+    first = next((made[name].name for name in ("glb", "textured", "ply", "image", "sheet") if name in made), "")
+    formats = {name: FORMATS.get(name, name.upper()) for name in artifacts_of(entry.scene) if name not in made}
+    return render("downloads", entry, files, first, formats, export)
+
+
+def exported(entry: RunEntry, export: Export) -> str:
     """The format that was asked for last: links to its files, that it is being made, or why it could not be."""
-    return render("exported", entry, export) if entry is not None and export is not None else ""
+    return render("exported", entry, export)
 
 
-def cards(entries: Sequence[tuple[RunEntry, str]], chosen: str) -> str:
-    """A card for each (run, address of its picture)."""
+def cards(entries: Sequence[tuple[RunEntry, tuple[str, bool]]], chosen: str) -> str:
+    """A card for each (run, its picture as of `thumbnail`)."""
     return render("cards", entries, chosen)
 
 
 def history(entries: Sequence[RunEntry], find: str, chosen: str) -> str:
     """Cards of the newest ended runs with all of these words."""
     if not entries:
-        return render("nothing", "No runs yet.")
+        return render("nothing", "Your runs will stand here.")
     words = find.lower().split()
     ended = (entry for entry in entries if not entry.active)
     found = (entry for entry in ended if all(word in f"{entry.prompt} {entry.name}".lower() for word in words))
@@ -161,18 +245,22 @@ def compared(runs: Sequence[tuple[RunEntry, RunLog]]) -> str:
     return render("compared", runs, [(key, a.get(key, "-"), b.get(key, "-")) for key in different])
 
 
-def again(entry: RunEntry | None) -> str:
-    """What a job that ended early can do, in the words of its button."""
-    if entry is None or entry.job is None or entry.state not in ("failed", "stopped"):
-        return ""
-    return "Go on from the last checkpoint" if entry.folder.checkpoint_steps() else "Try again"
+def note(message: str, prompts: Sequence[str] = ()) -> str:
+    """Something that a person should know, and prompts to try."""
+    return render("note", message, prompts)
 
 
-def note(message: str) -> str:
-    """Something that a person should know."""
-    return render("note", message) if message else ""
+def problem(message: str, field: str = "", prompts: Sequence[str] = ()) -> str:
+    """Something that a person has to correct, and prompts to try; `field` is the option that it is about, and page.js
+    puts it there."""
+    return render("problem", message, field, prompts)
 
 
-def problem(message: str, field: str = "") -> str:
-    """Something that a person has to correct; `field` is the option that it is about, and page.js puts it there."""
-    return render("problem", message, field)
+def removed(entry: RunEntry, seconds: float) -> str:
+    """That a run is out of sight, and for how long that can be undone."""
+    return render("removed", entry, seconds)
+
+
+def tries(prompts: Sequence[str]) -> str:
+    """Prompts to click."""
+    return render("tries", prompts)

@@ -207,17 +207,14 @@ def is_of(component: Any, value: Any) -> bool:
     """Whether a browser that shows the component could have sent this."""
     if value is None or isinstance(component, gr.State):  # the server has its own states, and uses no other
         return True
-    if isinstance(component, gr.Dropdown) and not component.allow_custom_value:
+    if isinstance(component, gr.Radio | gr.Dropdown) and not getattr(component, "allow_custom_value", False):
         return isinstance(value, str) and value in [choice for _, choice in component.choices]
     if isinstance(component, gr.Textbox | gr.Dropdown):
         return isinstance(value, str) and len(value) <= (getattr(component, "max_length", None) or MAX_LENGTH)
-    if isinstance(component, gr.HTML):  # the controls under Advanced: page.js sends what was changed
+    if isinstance(component, gr.HTML):  # the what page.js knows: changed options, what was clicked
         is_small = isinstance(value, dict) and len(value) <= MAX_OPTIONS
         return is_small and all(len(key) <= 100 and is_plain(option) for key, option in value.items())
-    if isinstance(component, gr.Number | gr.Dataset):
-        is_number = type(value) is int or (type(value) is float and isinstance(component, gr.Number))
-        return is_number and is_plain(value)
-    return isinstance(component, gr.Checkbox) and isinstance(value, bool)
+    return False
 
 
 def is_plain(value: object) -> bool:

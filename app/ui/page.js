@@ -1,25 +1,39 @@
-// What the page does in the browser: it follows the chosen run, keeps what was changed under Advanced, and shows what is wrong with an option
-// beside its control.
+// What the page does in the browser: it follows the chosen run, says what was clicked, keeps what was changed under Options, and shows what is
+// wrong with an option beside its control. All addresses are relative to the page.
 (() => {
-  // The chosen run. Its view is the value of a gr.HTML; while it is under way, the newest view comes by server-sent events. Numbers alone wait for
-  // the next picture, or STALE milliseconds: each change is a repaint. A page that is out of sight follows nothing.
-  const STALE = 2500;
+  const byId = (id) => document.getElementById(id);
+  const addressOf = (run) => (run ? "?run=" + encodeURIComponent(run) : location.pathname);
+  const runOfAddress = () => new URLSearchParams(location.search).get("run") ?? "";
+
+  // The chosen run. What stands over the stage is the value of a gr.HTML; while the run is under way, the newest comes by server-sent events. Numbers
+  // alone wait for the next picture, or STALE milliseconds: each change is a repaint. A page that is out of sight follows nothing.
+  const STALE = 1000;
+  let expected = runOfAddress(); // the run that was asked for, until it is shown; null once another was begun
   window.sds3dFollow = (element, props, watch, stateChanged) => {
-    let stream = null, followed = "", newest = null, shownAt = 0;
-    const run = () => element.querySelector("[data-run]")?.dataset;
+    let stream = null, followed = "", newest = null, shownAt = 0, last = runOfAddress();
+    const view = () => element.querySelector(".live")?.dataset;
 
     function leave() {
       stream?.close();
       stream = null;
     }
 
+    // The address is that of the run that is shown; one that began or was removed here changes it, and Back goes back.
+    function name(shown) {
+      const run = shown.run ?? "";
+      if (expected === run) expected = null;
+      if (run !== last && expected === null && run !== runOfAddress()) history.pushState(null, "", addressOf(run));
+      last = run;
+      const words = element.querySelector("h3").textContent;
+      document.title = !run ? "sds3d" : `${shown.active ? `(${shown.share}) ` : ""}${words} - sds3d`;
+    }
+
     function follow() {
-      const shown = run();
-      if (shown && new URLSearchParams(location.search).get("run") !== shown.run) {
-        history.replaceState(null, "", "?run=" + encodeURIComponent(shown.run));
-      }
-      window.sds3dShow(shown?.stage ? JSON.parse(shown.stage) : null);
-      if (!shown?.active || document.hidden) return leave();
+      const shown = view();
+      if (!shown) return;
+      name(shown);
+      window.sds3dShow(JSON.parse(shown.stage));
+      if (!shown.active || document.hidden) return leave();
       if (stream && followed === shown.run) return;
       leave();
       followed = shown.run;
@@ -33,14 +47,14 @@
     }
 
     async function show(message) {
-      if (run()?.run === message.name) window.sds3dShow(message.stage);
+      if (view()?.run === message.name) window.sds3dShow(message.stage);
       const picture = message.preview && element.querySelector("img.view")?.getAttribute("src") !== message.preview;
       if (picture) {
         const image = new Image();
         image.src = message.preview;
         await image.decode().catch(() => null); // no flicker
       }
-      const shown = run();
+      const shown = view();
       if (message !== newest || shown?.run !== message.name) return;
       const changed = shown.state !== message.state;
       if (!message.active) leave();
@@ -55,10 +69,127 @@
     follow();
   };
 
-  // The controls under Advanced: what a person has changed stays when they are made anew for another scene or guidance, and nothing else is sent.
+  // What was clicked: an event of the strip takes it to the server, one at a time.
+  const clicked = [];
+  let strip = null, acted = () => {};
+  window.sds3dOrder = () => clicked.shift() ?? {};
+  function order(what) {
+    clicked.push(what);
+    acted();
+  }
+
+  function choose(run) {
+    expected = run;
+    order({ act: "choose", run });
+    toTop();
+  }
+
+  const toTop = () => window.scrollTo({ top: 0 });
+  window.addEventListener("popstate", () => choose(runOfAddress()));
+
+  // The runs: which one is asked about, and which are picked for a comparison, outlives each new value.
+  let asked = "", picked = [];
+  window.sds3dStrip = (element, watch, trigger) => {
+    [strip, acted] = [element, trigger];
+    watch("value", arrange);
+  };
+
+  function arrange() {
+    for (const card of strip.querySelectorAll(".card")) {
+      const sure = card.querySelector(".sure"), pick = card.querySelector("[data-pick]");
+      if (sure) sure.hidden = pick.dataset.pick !== asked;
+      pick.setAttribute("aria-pressed", String(picked.includes(pick.dataset.pick)));
+    }
+  }
+
+  function pick(run) {
+    picked = picked.includes(run) ? picked.filter((one) => one !== run) : [...picked.slice(-1), run];
+    if (picked.length < 2) return;
+    order({ act: "compare", run: picked[0], other: picked[1] });
+    document.querySelector("#details-box > button.label-wrap:not(.open), #details-box button.label-wrap:not(.open)")?.click();
+    setTimeout(() => {
+      [...document.querySelectorAll("#details-box [role=tab]")].find((tab) => tab.textContent.trim() === "Compare")?.click();
+      byId("details-box").scrollIntoView({ block: "nearest" });
+    });
+  }
+
+  function fill(id, text) {
+    const field = document.querySelector(`#${id} textarea, #${id} input`);
+    field.value = text;
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  function showOptions(isOpen) {
+    document.body.classList.toggle("options-open", isOpen);
+    document.querySelector("#options-button button").setAttribute("aria-expanded", String(isOpen));
+  }
+
+  document.addEventListener("click", (event) => {
+    const on = (selector) => event.target.closest?.(selector);
+    for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
+    const act = on("[data-act]"), words = on("[data-prompt]");
+    if (act) {
+      if (act.tagName === "A" && (event.ctrlKey || event.metaKey || event.shiftKey || event.button)) return; // in a tab of its own
+      event.preventDefault();
+      const { act: what, ...more } = act.dataset;
+      if (what === "choose") {
+        if (more.run !== runOfAddress()) history.pushState(null, "", addressOf(more.run));
+        choose(more.run);
+      } else order({ act: what, ...more });
+      asked = "";
+      arrange();
+    } else if (words) {
+      fill("prompt", words.dataset.prompt);
+      setTimeout(() => byId("go").click());
+    } else if (on("[data-ask]")) {
+      asked = on("[data-ask]").dataset.ask;
+      arrange();
+      strip.querySelector(".sure:not([hidden]) [data-keep]").focus();
+    } else if (on("[data-keep]")) {
+      asked = "";
+      arrange();
+    } else if (on("[data-pick]")) {
+      pick(on("[data-pick]").dataset.pick);
+      arrange();
+    } else if (on("[data-seed]")) {
+      fill("seed", on("[data-seed]").dataset.seed);
+      showOptions(true);
+      toTop();
+    } else if (on("#options-button")) showOptions(!document.body.classList.contains("options-open"));
+    else if (on("#go")) toTop();
+  });
+
+  // The answer to the last click: gone when the prompt is written anew, and what can be undone as soon as it cannot any more.
+  window.sds3dSay = (element, props, watch) => {
+    const clear = () => {
+      if (props.value) props.value = "";
+    };
+    document.addEventListener("input", ({ target }) => target.closest?.("#prompt") && clear());
+    watch("value", () => {
+      place(element);
+      const undo = element.querySelector("[data-seconds]");
+      if (undo) setTimeout(() => undo.isConnected && clear(), 1000 * undo.dataset.seconds);
+    });
+  };
+
+  // The menu of files stays open over each new value.
+  window.sds3dMenu = (element, watch) => {
+    let isOpen = false;
+    element.addEventListener("toggle", ({ target }) => (isOpen = target.open), true);
+    watch("value", () => {
+      const menu = element.querySelector("details.menu");
+      if (menu) menu.open = isOpen;
+    });
+  };
+
+  // The controls under Options: what a person has changed stays when they are made anew for another scene or guidance, and nothing else is sent.
   const entered = new Map();
   const controls = () => [...document.querySelectorAll("[data-option]")];
-  window.sds3dOptions = () =>
+  window.sds3dOptions = () => {
+    expected = null;
+    return changed();
+  };
+  const changed = () =>
     Object.fromEntries(controls().map((field) => field.dataset.option).filter((key) => entered.has(key)).map((key) => [key, entered.get(key)]));
   window.sds3dControls = (element, watch) => {
     const opened = new Set(["run"]);
@@ -84,39 +215,27 @@
     fill();
   };
 
-  // A problem with an option. Gradio shows it below the button; a copy goes to the field that it names, and what hides that field is opened.
+  // A problem with an option: a copy goes to the field that it names, and what hides that field is opened.
   const ids = { negative_prompt: "negative", "prior.model": "prior", "prior.name": "prior" };
 
   function control(field) {
     const id = ids[field] || field.replaceAll(".", "-");
-    return document.getElementById(id) || document.getElementById(id.split("-")[0]);
+    return byId(id) || byId(id.split("-")[0]);
   }
 
-  function open(element) {
-    for (let up = element.parentElement; up; up = up.parentElement) {
-      if (up.tagName === "DETAILS" && !up.open) up.querySelector("summary").click();
-      up.querySelector(":scope > button.label-wrap:not(.open)")?.click();
-    }
-  }
-
-  function place() {
-    const problem = document.querySelector("#problem .problem");
+  function place(say) {
+    const problem = say.querySelector(".problem"), column = byId("options-column");
     document.querySelectorAll(".problem.beside").forEach((old) => old.remove());
     document.querySelectorAll(".wrong").forEach((old) => old.classList.remove("wrong"));
-    const beside = problem && problem.dataset.field && control(problem.dataset.field);
-    if (!beside) return;
+    const beside = problem?.dataset.field && control(problem.dataset.field);
+    if (!beside || !column.contains(beside)) return;
     const copy = problem.cloneNode(true);
     copy.classList.add("beside");
-    open(beside);
+    showOptions(true);
+    const section = beside.closest("details:not([open])");
+    section?.querySelector("summary").click();
     beside.classList.add("wrong");
     beside.after(copy);
-    copy.scrollIntoView({ block: "center", behavior: "smooth" });
+    copy.scrollIntoView({ block: "nearest" });
   }
-
-  const begin = setInterval(() => {
-    const below = document.getElementById("problem");
-    if (!below) return;
-    clearInterval(begin);
-    new MutationObserver(place).observe(below, { childList: true, subtree: true, characterData: true });
-  }, 200);
 })();

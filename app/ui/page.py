@@ -7,8 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from sds3d.config import PARTS, PRESETS
-from sds3d.run.artifacts import artifacts_of
+from sds3d.config import PARTS
 
 from . import actions, fragments
 from .controls import controls_html, examples_of, scenes_of
@@ -17,26 +16,35 @@ from .run_index import RunEntry, RunIndex
 
 NAMES = ("page.css", "stage.js", "page.js")
 CSS, *SCRIPTS = (resources.files("sds3d_app.ui").joinpath(name).read_text("utf-8") for name in NAMES)
-HEAD = '<meta name="viewport" content="width=device-width, initial-scale=1">'
-HEAD += "".join(f"<script>{script}</script>" for script in SCRIPTS)
+HEAD = '<meta name="viewport" content="width=device-width, initial-scale=1, viewport-fit=cover">'
+HEAD += f"<style>{CSS}</style>" + "".join(f"<script>{script}</script>" for script in SCRIPTS)
+CALM = {"body_text_color_subdued": "*neutral_600", "body_text_color_subdued_dark": "*neutral_300"}
+PRIMARY = {
+    f"button_primary_{what}{dark}": value
+    for dark in ("", "_dark")
+    for what, value in (
+        ("background_fill", "*primary_700"), ("background_fill_hover", "*primary_800"), ("text_color", "white"),
+    )
+}  # fmt: skip
 THEME = gr.themes.Base(  # fonts of the system only: nothing is fetched
     font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
     font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "monospace"],
     primary_hue="emerald", neutral_hue="slate", radius_size="md",
-)  # fmt: skip
+).set(**CALM, **PRIMARY)  # fmt: skip
 TICK = 4.0  # seconds between looks at all runs; the chosen one has its stream
 ACTIVE_CARDS = 50  # that are shown at most
-# No event goes through Gradio's queue: see Page. `js` of the button Generate puts in what was changed under Advanced.
+# No event goes through Gradio's queue: see Page. `js` of an event puts in what page.js knows: what was changed under
+# Options, and which card or button was clicked.
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
-ANY: dict[str, Any] = {"allow_custom_value": True}  # a dropdown whose choices change: the server looks names up itself
 FOLLOW = "sds3dFollow(element, props, watch, () => trigger('state_changed'))"
+STRIP = "sds3dStrip(element, watch, () => trigger('acted'))"
+COMPARE = "sds3dCompare(element, watch)"
 WITH_OPTIONS = "(options, ...fields) => [sds3dOptions(), ...fields]"
-# What can be done to a job in a state, in the words of the button. Fourth is "again": see fragments.
-BUTTONS = {
-    "pause": {"running": "Pause"},
-    "resume": {"paused": "Go on"},
-    "stop": {"queued": "Leave the queue", "running": "Stop and keep it", "paused": "Stop and keep it"},
-}
+WITH_ORDER = "(strip, chosen) => [sds3dOrder(), chosen]"
+QUALITIES = {"draft": "Draft", "default": "Normal", "fine": "Fine"}  # what the page calls the presets
+# What "a red mug" took with each, from its first step to its files: one thread of an AMD EPYC, on 30 November 2026.
+TOOK, TOOK_ON = {"draft": "25 s", "default": "35 s", "fine": "5 min"}, "embedded"
+part_of_page = partial(gr.HTML, apply_default_css=False)
 Part = tuple[Any, Callable[[], Any]]  # (a key, what makes the value)
 
 
@@ -53,22 +61,36 @@ def make_page(index: RunIndex, maker: FileMaker) -> gr.Blocks:
     """The page of these runs. What is shown of a run is read from its folder, so nothing is lost with a tab."""
     with Page(title="sds3d", delete_cache=(3600, 3600), analytics_enabled=False) as page:
         chosen, shown = gr.State(""), gr.State({})
-        gr.HTML('<div id="title"><h1>sds3d</h1><span>3D objects from a few words</span></div>')
-        with gr.Row():
-            with gr.Column(scale=4, min_width=320):
-                begun = _form(index, chosen)
-            with gr.Column(scale=6, min_width=320):
-                parts, acted = _view(index, maker, chosen)
-        shelf, find, removed = _shelf(index)
-        outputs = [{**parts, **shelf}[name] for name in _parts(index, maker, None, "")]
+        part_of_page("<h1>sds3d</h1>", elem_id="title")
+        prompt, go, quality, tries, say = _ask()
+        with gr.Row(elem_id="desk"):
+            with gr.Column(elem_id="options-column"):
+                begun = _options(index, chosen, (prompt, go, quality, tries, say))
+            with gr.Column(elem_id="show"):
+                part_of_page(fragments.render("stage"), elem_id="stage", js_on_load="sds3dStage(element)")
+                live = part_of_page(fragments.live(None, fragments.NO_LOG, 0), elem_id="live", js_on_load=FOLLOW)
+                orders = part_of_page(elem_id="orders")
+                downloads = part_of_page(elem_id="downloads", js_on_load="sds3dMenu(element, watch)")
+        with gr.Row(elem_id="runs"):
+            find = gr.Textbox(placeholder="find a run", max_length=100, elem_id="find", label="Find", container=False)
+            strip = part_of_page(elem_id="strip", js_on_load=STRIP)
+        results, details, pair, changed = _more(index, chosen)
+        acted = strip.acted(
+            partial(actions.act, index, maker), [strip, chosen], [chosen, prompt, say, pair], js=WITH_ORDER, **PRIVATE
+        )
+        parts = {
+            "live": live, "orders": orders, "downloads": downloads, "strip": strip, "results": results,
+            "details": details,
+        }  # fmt: skip
+        outputs = [parts[name] for name in _parts(index, maker, None, "")]
 
-        def choose(request: gr.Request) -> str:
+        def choose(request: gr.Request) -> tuple[str, Any]:
             entry = index.find(request.query_params.get("run"))
-            return entry.name if entry is not None else ""
+            return ("", gr.skip()) if entry is None else (entry.name, fragments.prompt_of(entry))
 
-        loaded = page.load(choose, None, chosen, **PRIVATE)
-        after = [event.then for event in (loaded, begun, *acted, removed)]
-        for event in (*after, gr.Timer(TICK).tick, parts["live"].state_changed, find.input):
+        loaded = page.load(choose, None, [chosen, prompt], **PRIVATE)
+        after = [event.then for event in (loaded, begun, acted, *changed)]
+        for event in (*after, gr.Timer(TICK).tick, live.state_changed, find.input):
             event(partial(refresh, index, maker), [chosen, shown, find], [shown, *outputs], **PRIVATE)
     return page
 
@@ -83,139 +105,111 @@ def refresh(index: RunIndex, maker: FileMaker, name: str, before: dict[str, Any]
 def _parts(index: RunIndex, maker: FileMaker, entry: RunEntry | None, find: str) -> dict[str, Part]:
     """Each part of the page that changes. Its key is cheap, and another whenever the value is."""
     entries, under_way, version = index.all()
-    log, export, place, name, state, is_job, formats = fragments.NO_LOG, None, 0, "", "", False, list[str]()
+    log, export, place, name, state = fragments.NO_LOG, None, 0, "", ""
     if entry is not None:
         log, export, place = index.log(entry), maker.last.get(entry.name), index.place(entry)
-        name, state, is_job = entry.name, fragments.state_of(entry, log), entry.job is not None
-        formats = artifacts_of(entry.scene) if not entry.active and entry.folder.exists() else []
+        name, state = entry.name, fragments.state_of(entry, log)
 
-    def of(make: Callable[[Any], Any], value: Any) -> Part:
-        return value, partial(make, value)
+    def of(value: str) -> Part:
+        return value, lambda: value
 
     watched = (name, state, 0 if state in ("queued", "running", "saving") else version)  # these have a stream
-    cards = [(one, fragments.preview_address(one, index.log(one))) for one in under_way[:ACTIVE_CARDS]]
+    cards = [(one, fragments.under_way(one, index.log(one))) for one in under_way[:ACTIVE_CARDS]]
+    begun = fragments.cards(cards, name)
     return {
         "live": (watched, partial(fragments.live, entry, log, place)),
-        "details": of(str, fragments.details(log)),
-        "results": of(str, fragments.results(entry, log)),
-        "active": of(str, fragments.cards(cards, name)),
-        "history": ((version, name, find), partial(fragments.history, entries, find, name)),
-        **{order: of(_button, labels.get(state, "") if is_job else "") for order, labels in BUTTONS.items()},
-        "again": of(_button, fragments.again(entry)),
-        "format": of(gr.Dropdown, formats),
-        "exported": of(str, fragments.exported(entry, export)),
-        **dict.fromkeys(("first", "second", "doomed"), (version, partial(_runs, entries))),
-        "about": of(_visible, entry is not None),
-        "formats": of(_visible, bool(formats)),
+        "orders": (watched, partial(fragments.orders, entry, state)),
+        "downloads": ((watched, repr(export)), partial(fragments.downloads, entry, export)),
+        "strip": ((begun, version, name, find), lambda: begun + fragments.history(entries, find, name)),
+        "results": of(fragments.results(entry, log)),
+        "details": of(fragments.details(log)),
     }
 
 
-def _button(label: str) -> gr.Button:
-    return gr.Button(label or "-", visible=bool(label))
+def suited(prior: str) -> tuple[str, gr.Dropdown, gr.Radio]:
+    """The prompts to try with a prior, the scenes, of which the first is its default, and the qualities."""
+    return fragments.tries(examples_of(prior)), gr.Dropdown(choices=scenes_of(prior)), gr.Radio(**_qualities(prior))
 
 
-def _runs(entries: Sequence[RunEntry]) -> gr.Dropdown:
-    return gr.Dropdown(choices=[(f"{one.prompt} ({one.name})", one.name) for one in entries[: fragments.CARDS]])
+def _qualities(prior: str) -> dict[str, Any]:
+    """With the time that each takes, where that was measured."""
+    is_known = prior == TOOK_ON
+    choices = [(f"{label} {TOOK[preset]}" if is_known else label, preset) for preset, label in QUALITIES.items()]
+    return {"choices": choices, "label": "on one CPU core:" if is_known else "Quality:"}
 
 
-def _visible(is_visible: bool) -> gr.Column:
-    return gr.Column(visible=is_visible)
+def _ask() -> tuple[Any, ...]:
+    """What a newcomer needs: (prompt, button, quality, prompts to try, one line that answers)."""
+    with gr.Row(elem_id="ask"):
+        prompt = gr.Textbox(
+            label="What to make", placeholder="a red mug", lines=1, max_lines=2, max_length=500, elem_id="prompt",
+            autofocus=True, container=False, scale=1,
+        )  # fmt: skip
+        go = gr.Button("Generate", variant="primary", elem_id="go", scale=0, min_width=110)
+    quality = gr.Radio(**_qualities("embedded"), value="default", elem_id="quality", container=False)
+    with gr.Row(elem_id="tries"):
+        tries = part_of_page(fragments.tries(examples_of("embedded")), elem_id="chips")
+        part_of_page('<button type="button" aria-expanded="false">Options</button>', elem_id="options-button")
+    say = part_of_page(elem_id="say", js_on_load="sds3dSay(element, props, watch)")
+    return prompt, go, quality, tries, say
 
 
-def example(number: int, prior: str) -> Any:
-    """The prompt that a person clicked; a prior's examples are few."""
-    prompts = examples_of(prior)
-    return prompts[number][0] if number in range(len(prompts)) else gr.skip()
-
-
-def suited(prior: str) -> tuple[gr.Dataset, gr.Dropdown]:
-    """The examples of a prior, and the scenes, of which the first is its default."""
-    return gr.Dataset(samples=examples_of(prior)), gr.Dropdown(choices=scenes_of(prior))
-
-
-def _form(index: RunIndex, chosen: gr.State) -> Any:
-    """What to make and how; the event that begins it."""
-    prompt = gr.Textbox(label="What to make", placeholder="a red mug", lines=2, max_length=500, elem_id="prompt")
-    examples = gr.Dataset(
-        components=[prompt], samples=examples_of("embedded"), type="index", elem_id="examples",
-        label="The chosen prior knows",
-    )  # fmt: skip
-    words = gr.HTML(elem_id="words")
+def _options(index: RunIndex, chosen: gr.State, ask: tuple[Any, ...]) -> Any:
+    """Everything else that a run can be told; the event that begins one."""
+    prompt, go, quality, tries, say = ask
     negative = gr.Textbox(label="What it should not look like", max_length=500, elem_id="negative", lines=1)
-    with gr.Row():
-        guidance = _choice("Guidance", sorted(PARTS["guidance"]), "sds")
-        scene = _choice("Scene", scenes_of("embedded"), "")
-        preset = _choice("Preset", list(PRESETS), "default")
-    with gr.Row():
-        prior = gr.Textbox(
-            value="embedded", label="Prior", info="embedded, or a model's folder or hub id", elem_id="prior",
-            max_length=500,
-        )  # fmt: skip
-        seed = gr.Number(value=0, label="Seed", elem_id="seed", info="same seed, same object")
-    prior.change(suited, prior, [examples, scene], **PRIVATE)
-    examples.click(example, [examples, prior], prompt, **PRIVATE)
-    go = gr.Button("Generate", variant="primary", elem_id="go")
-    problem = gr.HTML(elem_id="problem")
-    with gr.Accordion("Advanced", open=False, elem_id="advanced"):
-        with gr.Row():
-            timesteps = _choice("Timesteps", [("as it suits", ""), *sorted(PARTS["timesteps"])], "")
-            noise = _choice("Noise", [("as it suits", ""), *sorted(PARTS["noise"])], "")
-        more = gr.Textbox(
-            label="Further options", placeholder="optim.lr_scale=0.5", lines=2, max_length=4000, elem_id="more",
-            info="KEY=VALUE, one a line: anything that sds3d generate --set takes",
-        )  # fmt: skip
-        fields: dict[str, Any] = {
-            "prompt": prompt, "negative_prompt": negative, "prior": prior, "guidance": guidance, "scene": scene,
-            "preset": preset, "seed": seed, "timesteps": timesteps, "noise": noise,
-        }  # fmt: skip
-        parts = {name: field for name, field in fields.items() if name in (*PARTS, "preset")}
+    seed = gr.Textbox(label="Seed", placeholder="drawn for each run", max_length=20, elem_id="seed")
+    guidance = _choice("Guidance", sorted(PARTS["guidance"]), "sds")
+    scene = _choice("Scene", scenes_of("embedded"), "")
+    prior = gr.Textbox(
+        value="embedded", label="Prior", info="embedded, or a model's folder or hub id", elem_id="prior", max_length=500
+    )
+    timesteps = _choice("Timesteps", [("as it suits", ""), *sorted(PARTS["timesteps"])], "")
+    noise = _choice("Noise", [("as it suits", ""), *sorted(PARTS["noise"])], "")
+    more = gr.Textbox(
+        label="Further options", placeholder="optim.lr_scale=0.5", lines=2, max_length=4000, elem_id="more",
+        info="KEY=VALUE, one a line: anything that sds3d generate --set takes",
+    )  # fmt: skip
+    prior.change(suited, prior, [tries, scene, quality], **PRIVATE)
+    fields: dict[str, Any] = {
+        "prompt": prompt, "negative_prompt": negative, "prior": prior, "guidance": guidance, "scene": scene,
+        "preset": quality, "seed": seed, "timesteps": timesteps, "noise": noise,
+    }  # fmt: skip
+    parts = {name: field for name, field in fields.items() if name in (*PARTS, "preset")}
 
-        def controls(more: str, *values: str) -> str:
-            return controls_html(dict(zip(parts, values, strict=True)), more)
+    def controls(more: str, *values: str) -> str:
+        return controls_html(dict(zip(parts, values, strict=True)), more)
 
-        defaults = controls("", *(field.value for field in parts.values()))
-        options = gr.HTML(defaults, elem_id="options", js_on_load="sds3dControls(element, watch)")
-        changes: list[Any] = [*(field.change for field in parts.values()), more.blur]
-        gr.on(changes, controls, [more, *parts.values()], options, **PRIVATE)
+    defaults = controls("", *(field.value for field in parts.values()))
+    options = part_of_page(defaults, elem_id="options", js_on_load="sds3dControls(element, watch)")
+    changes: list[Any] = [*(field.change for field in parts.values()), more.blur]
+    gr.on(changes, controls, [more, *parts.values()], options, **PRIVATE)
 
     def start(entered: Any, more: str | None, *values: Any) -> Any:
         return actions.start(index, entered, more, dict(zip(fields, values, strict=True)))
 
     inputs = [options, more, *fields.values()]
-    return go.click(start, inputs, [chosen, words, problem], js=WITH_OPTIONS, **PRIVATE)
+    return gr.on([go.click, prompt.submit], start, inputs, [chosen, say], js=WITH_OPTIONS, **PRIVATE)
 
 
 def _choice(label: str, names: Sequence[Any], value: str) -> gr.Dropdown:
     return gr.Dropdown(names, value=value, label=label, elem_id=label.lower(), min_width=140)
 
 
-def _view(index: RunIndex, maker: FileMaker, chosen: gr.State) -> tuple[dict[str, Any], list[Any]]:
-    """The chosen run, large, and what can be done with it: (its parts, the events that do something)."""
-    gr.HTML(fragments.render("stage"), elem_id="stage", js_on_load="sds3dStage(element)")
-    live, answer = gr.HTML(elem_id="live", js_on_load=FOLLOW), gr.HTML(elem_id="answer")
-    buttons, acted = dict[str, Any](), list[Any]()
-    with gr.Row():
-        for order in (*BUTTONS, "again"):
-            variant: Any = "stop" if order == "stop" else "secondary"
-            button = buttons[order] = gr.Button("-", visible=False, elem_id=order, size="sm", variant=variant)
-            acted.append(button.click(partial(actions.command, index, order=order), chosen, answer, **PRIVATE))
-    results = gr.HTML(elem_id="results")
-    with gr.Column(visible=False) as about:
-        with gr.Accordion("Curves and log", open=True, elem_id="curves"):
-            details = gr.HTML(elem_id="details")
-        with gr.Accordion("Change or fork", open=False, elem_id="changing"):
-            acted += _changing(index, chosen)
-    with gr.Row(visible=False, elem_id="formats") as formats:
-        file_format = gr.Dropdown([], label="Another format", elem_id="format", min_width=160, **ANY)
-        make = gr.Button("Make the file", elem_id="make", size="sm", min_width=140)
-    exported = gr.HTML(elem_id="made")
-    make_format = partial(actions.make_format, index, maker=maker)
-    acted.append(make.click(make_format, [chosen, file_format], exported, **PRIVATE))
-    parts = {
-        "live": live, "details": details, "results": results, "format": file_format,
-        "exported": exported, "about": about, "formats": formats, **buttons,
-    }  # fmt: skip
-    return parts, acted
+def _more(index: RunIndex, chosen: gr.State) -> tuple[Any, Any, Any, list[Any]]:
+    """What few look for, folded: (about the result, curves and log, two runs side by side, the events of changes)."""
+    with gr.Accordion("Details, changes, comparison", open=False, elem_id="details-box"), gr.Tabs():
+        with gr.Tab("Result"):
+            results = part_of_page(elem_id="results")
+        with gr.Tab("Curves and log"):
+            details = part_of_page(elem_id="details")
+        with gr.Tab("Change or fork"):
+            changed = _changing(index, chosen)
+        with gr.Tab("Compare"):
+            pair = part_of_page(
+                fragments.render("nothing", "Choose two cards with \u21cb."), elem_id="pair", js_on_load=COMPARE
+            )
+    return results, details, pair, changed
 
 
 def _changing(index: RunIndex, chosen: gr.State) -> list[Any]:
@@ -232,36 +226,8 @@ def _changing(index: RunIndex, chosen: gr.State) -> list[Any]:
     with gr.Row():
         change = gr.Button("Change this run", elem_id="change", size="sm")
         fork = gr.Button("Fork into a new run", elem_id="fork", size="sm")
-    answer = gr.HTML(elem_id="changed")
+    answer = part_of_page(elem_id="changed")
     return [
         change.click(partial(actions.change_run, index), [chosen, words, scale], answer, **PRIVATE),
         fork.click(partial(actions.fork_run, index), [chosen, words, scale, steps], [chosen, answer], **PRIVATE),
     ]
-
-
-def _shelf(index: RunIndex) -> tuple[dict[str, Any], gr.Textbox, Any]:
-    """All runs, two side by side, and removing one: (parts, words to find, the event that removes)."""
-
-    def compare(*names: object) -> str:
-        return fragments.compared([(entry, index.log(entry)) for name in names if (entry := index.find(name))])
-
-    def delete(name: object, sure: object) -> tuple[str, bool]:
-        return actions.delete_run(index, name, sure), False  # and the tick is gone
-
-    with gr.Tabs():
-        with gr.Tab("History"), gr.Column(elem_id="history"):
-            active = gr.HTML()
-            find = gr.Textbox(label="Find", placeholder="words of a prompt", max_length=100, elem_id="find")
-            history = gr.HTML()
-        with gr.Tab("Compare"):
-            with gr.Row():
-                pair = [gr.Dropdown([], label=label, elem_id=f"compare-{label}", **ANY) for label in ("one", "other")]
-            both = gr.HTML(elem_id="pair")
-            gr.on([dropdown.input for dropdown in pair], compare, pair, both, **PRIVATE)
-        with gr.Tab("Delete"):
-            doomed = gr.Dropdown([], label="Run", elem_id="doomed", **ANY)
-            sure = gr.Checkbox(label="Yes, remove it and all its files", elem_id="sure")
-            button, answer = gr.Button("Delete", variant="stop", elem_id="delete"), gr.HTML(elem_id="deleted")
-            removed = button.click(delete, [doomed, sure], [answer, sure], **PRIVATE)
-    parts = {"active": active, "history": history, "first": pair[0], "second": pair[1], "doomed": doomed}
-    return parts, find, removed

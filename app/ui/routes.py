@@ -15,17 +15,23 @@ from .run_index import RunIndex
 TYPES = {
     ".png": "image/png", ".mp4": "video/mp4", ".glb": "model/gltf-binary", ".json": "application/json",
 }  # fmt: skip
+EXAMPLES = {path.name: path for path in (Path(__file__).parent / "example").iterdir()}
 BINARY = "application/octet-stream"
 MOST_SPLATS = {"all": 1 << 20, "few": 8000}  # of a live scene: 16 MB, and 128 KB for slow lines
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # a proxy is to pass on each event at once
 
 
 def add_routes(app: FastAPI, index: RunIndex, streams: LiveStreams) -> None:
-    """Adds /run/... and /events/... of these runs."""
+    """Adds /run/... and /events/... of these runs, and /example/..."""
 
     def file_of(name: str, file: str, step: int | None) -> Response:
         entry = index.find(name)
         return answer(files_at(entry, step).get(file) if entry is not None else None)
+
+    @app.get("/example/{file}")
+    def example(file: str) -> Response:
+        """What is shown before there is a run."""
+        return answer(EXAMPLES.get(file), {"Cache-Control": "max-age=3600"})
 
     @app.get("/run/{name}/{file}")
     def result(name: str, file: str) -> Response:

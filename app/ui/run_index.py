@@ -1,5 +1,6 @@
 """Every run below the outputs folder, by name: an index that follows changes, so that a look does not cost a scan."""
 
+import logging
 import threading
 import time
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ QUEUE = "queue"  # the folder of the queue, below the outputs
 UNDER_WAY = ("new", "running", "paused")  # of a run of the command line
 REVISITED = 4  # ended runs of the command line that each look checks again, in turn: somebody may have resumed them
 CONFIG_SETTLED = 5.0  # seconds after which both files of a config are written, so that what was read can be kept
+UNDO = 10.0  # seconds in which a removal can be undone
 SETTLED = 1.0  # seconds until a folder's time tells: further changes in the same tick of the clock leave it as it is
 
 
@@ -87,6 +89,7 @@ class RunIndex:
         self._folders: dict[str, RunEntry | None] = {}  # None for what holds no run, yet
         self._times: dict[str, int] = {}  # of the event logs of the runs in `_folders`
         self._sorted, self._active = list[RunEntry](), list[RunEntry]()
+        self._away: dict[str, threading.Timer] = {}  # runs that are about to be removed: nobody finds them
 
     def add(self, config: RunConfig) -> RunEntry:
         """Queue a run; QueueFull if there is no room. The same options again are the same run."""
@@ -114,7 +117,9 @@ class RunIndex:
         """The run of that name; None where there is none. The name never becomes a path."""
         with self._lock:
             self._look()
-            return self._jobs.get(name) or self._folders.get(name) if isinstance(name, str) else None
+            if not isinstance(name, str) or name in self._away:
+                return None
+            return self._jobs.get(name) or self._folders.get(name)
 
     def chosen(self, name: object) -> RunEntry:
         """As `find`; ConfigError where there is none."""
@@ -131,21 +136,63 @@ class RunIndex:
         """How many jobs are taken before this one."""
         return self.queue.ahead_of(entry.job) if entry.job is not None and entry.state == "queued" else 0
 
-    def delete(self, entry: RunEntry) -> None:
-        """Remove a run and its files; ConfigError or RunBusy, naming the process, if one works on it."""
-        if entry.job is not None:
-            self.queue.delete(entry.job)
-        else:
-            entry.folder.delete()
+    def put_away(self, entry: RunEntry) -> None:
+        """Out of sight at once, and removed after UNDO seconds unless it is brought back. A server that ends before has
+        removed nothing. ConfigError or RunBusy, naming the process, if one works on it."""
+        if entry.active:
+            raise ConfigError(f"the run {entry.name} is under way", hint="stop it first")
+        if entry.folder.path.is_dir():
+            with entry.folder.lock():
+                pass
+        timer = threading.Timer(UNDO, self._remove, [entry])
+        timer.daemon = True
+        with self._lock:
+            if entry.name not in self._away:
+                self._away[entry.name] = timer
+                self._arrange()
+                timer.start()
+
+    def bring_back(self, name: object) -> RunEntry:
+        """Undo `put_away`; ConfigError once it is too late."""
+        with self._lock:
+            timer = self._away.pop(name, None) if isinstance(name, str) else None
+            if timer is None:
+                raise ConfigError("it is too late: the run is removed")
+            timer.cancel()
+            self._arrange()
+            return self.chosen(name)
+
+    def _remove(self, entry: RunEntry) -> None:
+        with self._lock:
+            if entry.name not in self._away:
+                return
+            try:
+                if entry.job is not None:
+                    self.queue.delete(entry.job)
+                else:
+                    entry.folder.delete()
+            except (OSError, Sds3dError) as error:  # somebody has taken it up meanwhile: it is shown again
+                logging.getLogger(__name__).warning("%s is not removed: %s", entry.name, error)
+            finally:
+                del self._away[entry.name]
+                self._look()
+                self._arrange()
+
+    def _arrange(self) -> None:
+        """The entries that are shown."""
+        self.version += 1
+        entries = [*self._jobs.values(), *(entry for entry in self._folders.values() if entry is not None)]
+        self._sorted = sorted(
+            (entry for entry in entries if entry.name not in self._away), key=lambda entry: -entry.added
+        )
+        self._active = [entry for entry in self._sorted if entry.active]
 
     def _look(self) -> None:
         before = self.version
         self._look_at_queue()
         self._look_at_folders()
         if self.version != before:
-            entries = [*self._jobs.values(), *(entry for entry in self._folders.values() if entry is not None)]
-            self._sorted = sorted(entries, key=lambda entry: -entry.added)
-            self._active = [entry for entry in self._sorted if entry.active]
+            self._arrange()
 
     def _look_at_queue(self) -> None:
         changes = self.queue.changes_since(self._token)

@@ -12,6 +12,7 @@ from sds3d.run.folder import RunFolder
 
 KEPT = 64  # runs whose logs stay in memory
 LINES, POINTS = 40, 400
+EARLY, SOON = 0.05, 10.0  # the share of the steps, or the seconds, after which the rest can be estimated
 SAVED = ": saved"  # only the newest of several in a row is kept
 
 
@@ -21,6 +22,8 @@ class RunLog:
 
     step: int = 0
     steps: int = 0
+    stage: int = 0  # of the run, counted from 0
+    seconds: float = 0.0  # that a run which has ended well took in all
     started: float = 0.0  # time of day at which the run began or went on
     started_step: int = 0
     seen: float = 0.0  # time of day of the newest event
@@ -37,9 +40,10 @@ class RunLog:
         return done / (self.seen - self.started) if done > 0 and self.seen > self.started else None
 
     def seconds_left(self) -> float | None:
-        """Seconds to the last step at that pace."""
-        pace = self.pace()
-        return max(0, self.steps - self.step) / pace if pace else None
+        """Seconds to the last step at that pace; None until that can be told."""
+        pace, done = self.pace(), self.step - self.started_step
+        is_known = done >= EARLY * (self.steps - self.started_step) or self.seen - self.started >= SOON
+        return max(0, self.steps - self.step) / pace if pace and is_known else None
 
     def add(self, when: float, event: events.Event) -> None:
         """Take account of one event."""
@@ -51,6 +55,7 @@ class RunLog:
             self.steps, self.started, self.started_step, self.exporting = event.steps, when, event.step, False
         self.seen = when or self.seen
         self.step = getattr(event, "step", self.step)
+        self.stage = getattr(event, "stage", self.stage + 1) - 1
         if isinstance(event, events.StepDone):
             for name, value in event.losses.items():
                 points = self.losses.setdefault(name, [])
@@ -61,6 +66,8 @@ class RunLog:
             self.preview = event.path.name
         elif isinstance(event, events.Exporting):
             self.exporting = True
+        elif isinstance(event, events.Finished):
+            self.seconds = float(event.report.get("seconds", {}).get("total", 0))
         elif isinstance(event, events.Changed):
             self.altered = "it was changed during the run"
         elif isinstance(event, events.Exported) and "faces" in event.stats:

@@ -141,7 +141,7 @@ def make_app(
     from .export_files import FileMaker
     from .guard import CallFilter, Guard
     from .live_stream import LiveStreams, message_of
-    from .page import CSS, HEAD, THEME, make_page
+    from .page import HEAD, THEME, make_page
     from .routes import add_routes
 
     maker, streams = FileMaker(), LiveStreams(lambda name: message_of(index, name))
@@ -165,5 +165,5 @@ def make_app(
     return gr.mount_gradio_app(
         app, blocks, path="/", root_path=root or None, footer_links=[], run_history=False, allowed_paths=[],
         show_error=False, max_file_size="5mb", ssr_mode=False, enable_monitoring=False, pwa=False, mcp_server=False,
-        css=CSS, head=HEAD, theme=THEME, app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
+        head=HEAD, theme=THEME, app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
     )  # fmt: skip

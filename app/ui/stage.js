@@ -1,4 +1,4 @@
-// The stage: a canvas that shows the chosen run, as splats or as a mesh, while it grows and when it is done. page.js tells it what there is, by
+// The stage: a canvas that shows a run, as splats or as a mesh, while it grows and when it is done. page.js tells it what there is, by
 // sds3dShow. World axes are those of sds3d: +z up, the front towards +x. The camera looks at the origin, at first as in the first view of the sheet.
 (() => {
   const FOV = (40 * Math.PI) / 180, DISTANCE = 2.9, ELEVATION = (15 * Math.PI) / 180; // sds3d.cameras.orbit
@@ -8,6 +8,9 @@
   const NEAR = 0.2, FAR = 10; // of what is drawn, in world units from the camera
   const NEARER = 0.0005; // of a wire before its face, in normalized depth
   const SLOW = 700, QUICK = 150; // milliseconds of an update, from which on fewer splats are asked for, and all of them again
+  const LATE = 30; // milliseconds between frames from which on a moving object is drawn at half the resolution
+  const TURN = 14000; // milliseconds of the turn of what is shown at first
+  const CALM = matchMedia("(prefers-reduced-motion: reduce)");
   const CLAY = [0.8, 0.78, 0.75];
 
   // --- files ---------------------------------------------------------------------------------------------------------------------------------
@@ -329,31 +332,66 @@
 
   // --- the stage -----------------------------------------------------------------------------------------------------------------------------
 
-  let told = {}, stage = null; // what page.js has said last; what to do about it
+  const front = () => ({ yaw: 0, pitch: ELEVATION, zoom: 1, isTouched: false });
+  const group = () => ({ camera: front(), redraws: [] }); // stages that one camera sees
+
+  let told = {}, main = null; // what page.js has said last, and what shows it
   window.sds3dShow = (what) => {
     told = what || {};
-    stage?.();
+    main?.(told);
+  };
+  window.sds3dStage = (element) => {
+    main = makeStage(element.querySelector(".stage"), group());
+    main?.(told);
   };
 
-  window.sds3dStage = (element) => {
-    const [box, canvas, sheet, hint] = [".stage", "canvas", "img", ".hint"].map((selector) => element.querySelector(selector));
-    const buttons = [...element.querySelectorAll("[data-mode]")];
-    const front = () => ({ yaw: 0, pitch: ELEVATION, zoom: 1 });
-    const draw = makeRenderer(canvas);
-    if (!draw) return; // the pictures are shown
-    let run = "", camera = front(), wish = "colour", scenes = {}, sources = {}, isBusy = false, isSlow = false, isMoving = false, frame = 0;
+  // Runs side by side: to turn one turns all.
+  window.sds3dCompare = (element, watch) => {
+    let canvases = [];
+    watch("value", () => {
+      for (const old of canvases) old.getContext("webgl2")?.getExtension("WEBGL_lose_context")?.loseContext(); // a page has few
+      const seen = group(), boxes = [...element.querySelectorAll(".stage")];
+      canvases = boxes.map((box) => box.querySelector("canvas"));
+      for (const box of boxes) makeStage(box, seen)?.(JSON.parse(box.dataset.stage));
+    });
+  };
 
-    stage = () => {
-      if (told.run !== run) [run, camera, scenes, sources] = [told.run, front(), {}, {}];
-      const isShown = Boolean(told.run);
-      box.hidden = !isShown;
-      document.body.classList.toggle("staged", isShown);
-      if (isShown) {
-        hint.textContent = told.hint;
-        load();
-        arrange();
+  // What shows a scene in a box; null without WebGL: the pictures are shown.
+  function makeStage(box, seen) {
+    const [canvas, sheet, hint] = ["canvas", "img", ".hint"].map((selector) => box.querySelector(selector));
+    const buttons = [...box.querySelectorAll("[data-mode]")], place = box.closest("#show, .compared");
+    const draw = makeRenderer(canvas);
+    canvas.hidden = !draw;
+    if (!draw) return null;
+    let told = {}, run = "", isLost = false, wish = "colour", scenes = {}, sources = {}, isBusy = false, isSlow = false, isMoving = false, frame = 0;
+    let drawnAt = 0, lag = 0; // when the last frame was drawn, and milliseconds between frames in a movement
+
+    seen.redraws.push(redraw);
+
+    function show(what) {
+      if (isLost) return;
+      told = what;
+      if (told.run !== run) {
+        [run, scenes, sources] = [told.run, {}, {}];
+        if (seen.redraws.length === 1) seen.camera = front();
+        if (told.turns && !CALM.matches) requestAnimationFrame((now) => turn(run, now, now));
       }
-    };
+      canvas.hidden = !run;
+      place.classList.toggle("staged", Boolean(run));
+      hint.textContent = told.hint ?? "";
+      load();
+      arrange();
+    }
+
+    // Once around, unless somebody turns it or looks at something else.
+    function turn(of, begun, now) {
+      const share = Math.min(1, (now - begun) / TURN);
+      if (of !== run || seen.camera.isTouched) return;
+      seen.camera.yaw = share < 1 ? Math.PI * (1 - Math.cos(Math.PI * share)) : 0;
+      isMoving = share < 1;
+      redraw();
+      if (isMoving) requestAnimationFrame((later) => turn(of, begun, later));
+    }
 
     // The modes that there are something for, and the one that is shown: the person's wish, or what comes next to it.
     function arrange() {
@@ -419,20 +457,25 @@
         frame = 0;
         const mode = box.dataset.mode, scene = mode === "splats" ? scenes.splats : scenes.mesh;
         const screen = Math.min(2, window.devicePixelRatio || 1);
-        const scale = isMoving ? 0.5 : scene?.kind === "mesh" ? Math.max(1.5, screen) : screen; // edges at rest are smoothed by the page
+        const now = performance.now();
+        if (isMoving && now - drawnAt < 1000) lag += 0.2 * (Math.min(100, now - drawnAt) - lag);
+        drawnAt = now;
+        const scale = isMoving && lag > LATE ? 0.5 : scene?.kind === "mesh" ? Math.max(1.5, screen) : screen; // edges at rest are smoothed by the page
         const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((side) => Math.max(1, Math.round(side * scale)));
         if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
         const ink = getComputedStyle(canvas).color.match(/[\d.]+/g).slice(0, 3).map((value) => value / 255);
-        draw(mode === "sheet" ? null : scene, cameraOf(camera, width, height), mode, told.light, ink);
-        Object.assign(canvas.dataset, { yaw: camera.yaw.toFixed(3), step: scene?.step ?? "", kind: scene?.kind ?? "" });
+        draw(mode === "sheet" ? null : scene, cameraOf(seen.camera, width, height), mode, told.light, ink);
+        Object.assign(canvas.dataset, { yaw: seen.camera.yaw.toFixed(3), step: scene?.step ?? "", kind: scene?.kind ?? "" });
       });
     }
 
     function move(yaw, pitch, zoom = 1) {
+      const { camera } = seen;
+      camera.isTouched = true;
       camera.yaw += yaw;
       camera.pitch = Math.min(1.5, Math.max(-1.5, camera.pitch + pitch));
       camera.zoom = Math.min(3, Math.max(0.5, camera.zoom * zoom));
-      redraw();
+      for (const again of seen.redraws) again();
     }
 
     const touching = new Map(); // pointers that are down, and where
@@ -463,24 +506,24 @@
     }, { passive: false });
     const keys = { ArrowLeft: [0.15, 0], ArrowRight: [-0.15, 0], ArrowUp: [0, 0.15], ArrowDown: [0, -0.15], "+": [0, 0, 1.15], "-": [0, 0, 1 / 1.15] };
     canvas.addEventListener("keydown", (event) => {
-      if (event.key === "Home") camera = front();
+      if (event.key === "Home") seen.camera = front();
       else if (!keys[event.key]) return;
       event.preventDefault();
       move(...(keys[event.key] ?? [0, 0]));
     });
     canvas.addEventListener("webglcontextlost", () => { // the pictures are shown from now on
-      stage = null;
-      box.hidden = true;
-      document.body.classList.remove("staged");
+      isLost = true;
+      for (const part of [canvas, sheet, hint, ...buttons]) part.hidden = true;
+      place.classList.remove("staged");
     });
     for (const button of buttons) {
       button.addEventListener("click", () => {
         wish = button.dataset.mode;
-        stage?.();
+        show(told);
       });
     }
     new ResizeObserver(redraw).observe(canvas);
     new MutationObserver(redraw).observe(document.body, { attributeFilter: ["class"] }); // another theme
-    stage();
-  };
+    return show;
+  }
 })();

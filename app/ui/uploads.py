@@ -86,4 +86,3 @@ class Uploads:
             if total > KEPT:
                 total -= path.stat().st_size
                 path.unlink(missing_ok=True)
-

@@ -49,8 +49,57 @@ MESH = {
     "export.texture_size": 64,
 }
 ENDLESS = 1_000_000  # steps: until somebody stops it
+OVER_STAGE = ".modes, .head, .foot, #orders, #downloads"
 PATIENCE = 200.0  # seconds, for what takes ten on a quiet machine; what cannot come any more is not waited for
 ENDED = ("done", "stopped", "failed")
+
+# As Core Web Vitals has it: shifts that no input explains.
+NOTE_SHIFTS = """
+window.shifts = 0;
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifts += entry.value;
+}).observe({type: "layout-shift", buffered: true});
+"""
+NOTE_BOXES = """(selectors) => {
+  window.boxes = Object.fromEntries(selectors.map((selector) => [selector, []]));
+  const look = () => {
+    for (const selector of selectors) {
+      const { x, y, width, height } = document.querySelector(selector).getBoundingClientRect();
+      const box = [x, y, width, height].map((side) => side.toFixed(1)).join(" ");
+      if (!window.boxes[selector].includes(box)) window.boxes[selector].push(box);
+    }
+    requestAnimationFrame(look);
+  };
+  look();
+}"""
+# Texts whose contrast with what is behind them is below 4.5 (WCAG 2.2, 1.4.3; all here are smaller than large text).
+FAINT_TEXTS = """() => {
+  const parse = (text) => { const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number); return {rgb: [r, g, b], a}; };
+  const linear = (value) => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+  const luminance = ({rgb: [r, g, b]}) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+  const over = (top, below) => ({rgb: top.rgb.map((value, i) => top.a * value + (1 - top.a) * below.rgb[i]), a: 1});
+  function behind(element) {
+    if (!element) return {rgb: [255, 255, 255], a: 1};
+    const color = parse(getComputedStyle(element).backgroundColor);
+    return color.a === 1 ? color : over(color, behind(element.parentElement));
+  }
+  const faint = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const element = node.parentElement;
+    const isSeen = element.checkVisibility({opacityProperty: true, visibilityProperty: true});
+    if (!isSeen || !node.textContent.trim() || element.closest("script, style, .sr-only")) continue;
+    const below = behind(element), color = over(parse(getComputedStyle(element).color), below);
+    const [high, low] = [luminance(color), luminance(below)].sort((a, b) => b - a);
+    const contrast = (high + 0.05) / (low + 0.05);
+    if (contrast < 4.5) faint.push(`${contrast.toFixed(2)} ${node.textContent.trim().slice(0, 40)}`);
+  }
+  return faint;
+}"""
+# Words of what is smaller than a fingertip.
+SMALL_BUTTONS = """[...document.querySelectorAll('button, summary, #quality label')]
+  .filter((one) => one.checkVisibility())
+  .map((one) => [one.textContent, one.getBoundingClientRect()])
+  .filter(([, {width, height}]) => Math.min(width, height) < 43.5).map(([text]) => text)"""
 
 Result = TypeVar("Result")
 
@@ -109,6 +158,7 @@ class Visitor:
     def __init__(self, browser: Any, server: Server, query: str = "") -> None:
         """In a window of its own if `browser` is one; in a context, beside the tabs that it has."""
         self.page = browser.new_page()
+        self.page.emulate_media(reduced_motion="reduce")
         self.server, self.name = server, query.removeprefix("?run=")
         self.elsewhere: list[str] = []
         self.asked: list[str] = []  # addresses of the server
@@ -130,7 +180,7 @@ class Visitor:
         """Fill in the form and press the button; `options` go over those of `base`."""
         self.page.fill("#prompt textarea", prompt)
         if not self.page.is_visible("#more textarea"):
-            self.page.click("#advanced button >> nth=0")
+            self.page.click("#options-button button")
         lines = {**base, **options}
         self.page.fill("#more textarea", "\n".join(f"{key}={value}" for key, value in lines.items()))
         self.page.click("#go")
@@ -145,7 +195,7 @@ class Visitor:
         before = self.name
 
         def look() -> str | None:
-            problem = self.page.query_selector("#problem .problem")
+            problem = self.page.query_selector("#say .problem")
             assert problem is None or not problem.is_visible(), problem.inner_text()
             live = self.page.query_selector("#live [data-run]")
             name = live.get_attribute("data-run") if live else ""
@@ -159,6 +209,18 @@ class Visitor:
         self.name = name
         self.page.goto(f"{self.server.address}?run={name}")
         self.wait(f'#live [data-run="{name}"]')
+
+    def click_card(self, name: str) -> None:
+        """Show another run, by its card."""
+        self.name = name
+        self.page.click(f'#strip .card a[data-run="{name}"]')
+        self.wait(f'#live [data-run="{name}"]')
+
+    def open_details(self, tab: str) -> None:
+        """Unfold what is below, and one of its tabs."""
+        if not self.page.is_visible("#details-box [role=tab]"):
+            self.page.click("#details-box button.label-wrap")
+        self.page.get_by_role("tab", name=tab).click()
 
     def until(self, *states: str) -> str:
         """Wait until the page shows the chosen run in one of these states; which. It has failed if the run ends in
@@ -216,7 +278,7 @@ class Visitor:
 
     def stage(self) -> Any:
         """What the stage shows, [H, W, 3] in 0 to 255, without its buttons."""
-        picture = self.page.locator("#stage canvas").screenshot(style=".modes { visibility: hidden }")
+        picture = self.page.locator("#stage canvas").screenshot(style=OVER_STAGE + " { visibility: hidden }")
         return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"), dtype=float)
 
     def on_stage(self, kind: str, after: int | None = None) -> dict[str, str]:
@@ -232,14 +294,24 @@ class Visitor:
 
         return self._wait(look, f"the stage does not show {kind} after {after}")
 
-    def turn_stage(self, across: float, down: float) -> None:
+    def turn_stage(self, across: float, down: float, canvas: str = "#stage canvas") -> None:
         """Drag the object by so many pixels."""
-        box = self.page.locator("#stage canvas").bounding_box()
+        self.page.locator(canvas).scroll_into_view_if_needed()
+        box = self.page.locator(canvas).bounding_box()
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         self.page.mouse.move(x, y)
         self.page.mouse.down()
         self.page.mouse.move(x + across, y + down, steps=3)
         self.page.mouse.up()
+
+    def boxes(self, *selectors: str) -> list[dict[str, float]]:
+        """Where each element is."""
+        return [self.page.locator(selector).bounding_box() for selector in selectors]
+
+    def note_boxes(self, *selectors: str) -> Callable[[], dict[str, list[str]]]:
+        """From now on, at each frame: the boxes that each element has had."""
+        self.page.evaluate(NOTE_BOXES, selectors)
+        return lambda: self.page.evaluate("window.boxes")
 
     def download(self, selector: str, path: Path) -> Path:
         """What a click on a link hands over."""

@@ -48,11 +48,11 @@ class Page:
         return list(json.loads(text)["data"]) if status == 200 else [text]
 
     def generate(self, options: object = None, **fields: object) -> list[Any]:
-        """[name of the run that the page then shows, note, problem] of the button Generate, with these fields and
+        """[name of the run that the page then shows, what is said] of the button Generate, with these fields and
         controls, and small options for the rest."""
         self._sessions += 1
         session = f"session{self._sessions}"
-        values = {"prompt": "a red ball", "prior": "analytic", "preset": "draft", "seed": 0, "guidance": "sds"}
+        values = {"prompt": "a red ball", "prior": "analytic", "preset": "draft", "seed": "0", "guidance": "sds"}
         values |= {"scene": "gaussians", **fields}
         names = ("more", "prompt", "negative", "prior", "guidance", "scene", "preset", "seed", "times", "noise")
         data = [{} if options is None else options, *(values.get(name, "") for name in names)]

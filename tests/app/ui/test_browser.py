@@ -14,7 +14,19 @@ from PIL import Image
 from sds3d.run.events import Change, CheckpointSaved, FinishEarly, Started, Stop
 from sds3d.run.folder import RunFolder
 
-from .browser import ENDLESS, FLAGS, MESH, PATIENCE, SPLATS, Server, Visitor, find_chromium
+from .browser import (
+    ENDLESS,
+    FAINT_TEXTS,
+    FLAGS,
+    MESH,
+    NOTE_SHIFTS,
+    PATIENCE,
+    SMALL_BUTTONS,
+    SPLATS,
+    Server,
+    Visitor,
+    find_chromium,
+)
 
 pytest.importorskip("gradio", reason="the web page is an extra: pip install sds3d[ui]")
 playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
@@ -26,6 +38,8 @@ pytestmark = [
     pytest.mark.skipif(not os.environ.get("SDS3D_BROWSER"), reason="in a browser only with make test-ui"),
 ]
 LIMIT = 3
+DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+KNOWN_LINES = ("svelte-i18n", "Autofocus processing")  # that Gradio prints
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +61,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def window(browser: Any) -> Iterator[Any]:
     """For all tabs but those of a second person: what the page is made of is loaded once, as at home."""
-    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    context = browser.new_context(viewport=DESKTOP)
     yield context
     context.close()
 
@@ -100,6 +114,9 @@ def test_watch_a_run_stop_it_and_take_the_mesh_home(visitor: Visitor, server: Se
     name = visitor.generate(  # shown upright
         "a red mug", SPLATS, steps=ENDLESS, **{"export.up": "y"}
     )
+    visitor.page.click("#options-button button")
+    parts = ("#prompt", "#go", "#quality", "#show", "#stage canvas", "#strip", "#details-box")
+    places = visitor.note_boxes(*parts)
     visitor.until("running")
     seen = visitor.pictures(3)
     assert seen == sorted(seen), "newer ones only"  # benchmarks/ui.py measures how fast they come
@@ -112,13 +129,17 @@ def test_watch_a_run_stop_it_and_take_the_mesh_home(visitor: Visitor, server: Se
     assert float(turned["yaw"]) == pytest.approx(1.0, abs=0.05)
     assert np.abs(visitor.stage() - front).max() > 10
     assert visitor.on_stage("splats", int(turned["step"]))["yaw"] == turned["yaw"], "kept over another update"
+    assert visitor.page.evaluate(FAINT_TEXTS) == []
     visitor.page.click("#stop")
     visitor.until("saving")  # F4: it says so, and not how long its steps will take
     assert not visitor.page.is_visible("#stop")
     assert " left" not in visitor.page.inner_text("#live")
     visitor.until("stopped")
     assert visitor.on_stage("mesh", -1)["yaw"] == turned["yaw"], "the same camera, the same canvas"
-    mesh = trimesh.load(visitor.download('#results a[href$="/mesh.glb"]', tmp_path / "mesh.glb"), force="mesh")
+    assert {part: len(boxes) for part, boxes in places().items()} == dict.fromkeys(parts, 1)
+    assert visitor.page.evaluate(FAINT_TEXTS) == []
+    assert visitor.page.evaluate("document.documentElement.scrollHeight") <= DESKTOP["height"]
+    mesh = trimesh.load(visitor.download('#downloads a.first[href$="/mesh.glb"]', tmp_path / "mesh.glb"), force="mesh")
     assert 100 < len(mesh.faces) <= 2100
     assert (tmp_path / "mesh.glb").read_bytes() == (server.folder(name) / "mesh.glb").read_bytes()
     visitor.page.click("[data-mode=splats]")
@@ -169,7 +190,7 @@ def test_a_closed_tab_stops_nothing(window: Any, server: Server) -> None:
     second.until("stopped")
     assert RunFolder(server.folder(name)).report()["steps"] >= 25
     # the history is a part of its own, and may be told a moment later
-    second.page.locator("#history .card[data-state=stopped]", has_text="a blue ball").wait_for()
+    second.page.locator("#strip .card[data-state=stopped]", has_text="a blue ball").wait_for()
     second.close()
 
 
@@ -189,7 +210,7 @@ def test_two_at_once_each_with_their_own(browser: Any, server: Server) -> None:
 def test_a_full_queue_is_said_and_a_waiting_run_can_be_called_off(visitor: Visitor) -> None:
     names = [visitor.generate("a pink ball", steps=ENDLESS, seed=seed) for seed in range(LIMIT)]
     visitor.ask("a pink ball", seed=LIMIT)
-    problem = visitor.wait("#problem .problem")
+    problem = visitor.wait("#say .problem")
     assert "the queue is full: 3 runs wait or are under way" in problem.inner_text()
     for name in reversed(names):
         visitor.choose(name)
@@ -202,6 +223,7 @@ def test_a_run_that_fails_says_why(visitor: Visitor) -> None:
     visitor.until("failed")
     assert "nobody/has-this-model" in visitor.page.inner_text("#live .reason")
     assert "Traceback" not in visitor.page.content()
+    assert visitor.page.evaluate(FAINT_TEXTS) == []
 
 
 def test_files_of_the_server_are_refused_beside_their_field(form: Visitor) -> None:
@@ -212,8 +234,7 @@ def test_files_of_the_server_are_refused_beside_their_field(form: Visitor) -> No
 @pytest.mark.parametrize(
     ("prompt", "options", "field", "said"),
     [
-        ("", {}, "#prompt", "prompt is empty"),
-        ("a zzz qqq", {}, "#prompt", "does not know: zzz, qqq"),
+        ("a red mug", {"steps": "many"}, "#steps", "valid integer"),
         ("a red mug", {"guidance.guidance_scale": 1e9}, "#guidance-guidance_scale", "less than or equal to 200"),
     ],
 )
@@ -225,16 +246,19 @@ def test_what_is_wrong_is_said_beside_its_field(
     assert form.page.is_visible(field)
 
 
-def test_examples_are_those_of_the_prior(form: Visitor) -> None:
-    form.page.click("#examples :text('a yellow duck')")
-    form.page.wait_for_function("document.querySelector('#prompt textarea').value === 'a yellow duck'")
-    form.page.fill("#prior input, #prior textarea", "analytic")
-    form.page.click("#examples :text('a green ball')")
-    form.page.wait_for_function("document.querySelector('#prompt textarea').value === 'a green ball'")
+def test_prompts_to_try_are_those_of_the_prior_and_begin(visitor: Visitor, server: Server) -> None:
+    visitor.page.click("#options-button button")
+    visitor.page.fill("#prior input, #prior textarea", "analytic")
+    visitor.page.click("#chips [data-prompt='a green ball']")
+    job = server.queue.job(visitor.follow_new())
+    assert (job.config.prompt, job.config.prior.name) == ("a green ball", "analytic")
+    assert visitor.page.input_value("#prompt textarea") == "a green ball"
+    server.queue.command(job, Stop())
+    visitor.until("stopped")
 
 
-def test_a_control_under_advanced_counts_and_untouched_ones_do_not(visitor: Visitor, server: Server) -> None:
-    visitor.page.click("#advanced button >> nth=0")
+def test_a_control_under_options_counts_and_untouched_ones_do_not(visitor: Visitor, server: Server) -> None:
+    visitor.page.click("#options-button button")
     visitor.page.fill("#checkpoint_every input", "7")
     visitor.page.fill("#steps input", "")  # emptied: as it is by default
     visitor.page.click("#guidance input")
@@ -262,15 +286,13 @@ def test_pause_change_fork_and_delete(visitor: Visitor, server: Server) -> None:
     visitor.page.click("#stop")
     visitor.until("stopped")
     assert server.queue.job(other).state == "stopped"
-    visitor.name = name
-    visitor.page.click(f'#history a[href="?run={name}"]')
+    visitor.click_card(name)
     visitor.until("paused")
     visitor.page.click("#resume")
     visitor.until("running")
-    visitor.page.click("#changing button >> nth=0")
+    visitor.open_details("Change or fork")
     visitor.page.fill("#other-words textarea", "a blue ball")
     visitor.page.click("#change")
-    visitor.wait('#details .log:has-text("changed prompt to a blue ball")')
     visitor.wait('#live h3:has-text("a blue ball")')
     job = server.queue.job(name)
     assert [sent.changes for _, sent in server.queue.commands(job) if isinstance(sent, Change)] == [
@@ -290,28 +312,140 @@ def test_pause_change_fork_and_delete(visitor: Visitor, server: Server) -> None:
         visitor.choose(chosen)
         visitor.page.click("#stop")
         visitor.until("stopped")
-    visitor.page.get_by_role("tab", name="Delete").click()
-    visitor.page.fill("#doomed input", forked)
-    visitor.page.get_by_role("option").first.click()
-    visitor.page.click("#delete")
-    visitor.wait("#deleted .problem")
-    assert (server.out / "queue" / forked).is_dir()
-    visitor.page.check("#sure input")
-    visitor.page.click("#delete")
-    visitor.wait('#deleted:has-text("removed")')
-    assert not (server.out / "queue" / forked).exists()
+    visitor.open_details("Curves and log")
+    visitor.wait('#details .log:has-text("changed prompt to a blue ball")')
+
+
+def test_a_card_swaps_the_stage_and_back_returns_and_removing_asks_and_can_be_undone(
+    visitor: Visitor, server: Server
+) -> None:
+    names = [visitor.generate(prompt) for prompt in ("a pink ball", "an orange ball")]
+    visitor.until("done")
+    visitor.page.evaluate("window.mark = 1")
+    visitor.click_card(names[0])
+    assert visitor.page.input_value("#prompt textarea") == "a pink ball"
+    assert visitor.page.url.endswith(f"?run={names[0]}")
+    visitor.page.go_back()
+    visitor.wait(f'#live [data-run="{names[1]}"]')
+    visitor.page.wait_for_function("document.querySelector('#prompt textarea').value === 'an orange ball'")
+    assert visitor.page.evaluate("window.mark") == 1, "the page was not loaded anew"
+    assert visitor.page.evaluate("document.title") == "an orange ball - sds3d"
+    card = visitor.page.locator("#strip .card", has=visitor.page.locator(f'a[data-run="{names[1]}"]'))
+    card.hover()
+    card.locator("[data-ask]").click()
+    assert "an orange ball" in card.locator(".sure").inner_text()
+    card.locator("[data-keep]").click()
+    visitor.page.keyboard.press("Escape")
+    assert not card.locator(".sure").is_visible()
+    card.hover()
+    card.locator("[data-ask]").click()
+    card.locator("[data-act=delete]").click()
+    visitor.wait('#say [data-act="undo"]')
+    card.wait_for(state="detached")
+    visitor.wait('#live .badge:has-text("an example")')
+    assert server.folder(names[1]).is_dir(), "not yet"
+    visitor.page.click('#say [data-act="undo"]')
+    card.wait_for()
+    visitor.wait(f'#live [data-run="{names[1]}"]')
+
+
+def test_one_screen_that_stands_still_in_both_themes(browser: Any, server: Server) -> None:
+    """Page.md's checks 1, 2, 11, 16 of the first screen."""
+    for viewport, theme in ((DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light"), (PHONE, "dark")):
+        context = browser.new_context(viewport=viewport, color_scheme=theme, has_touch=viewport is PHONE)
+        context.add_init_script(NOTE_SHIFTS)
+        one = Visitor(context, server)
+        one.on_stage("mesh")  # the example
+        where = (viewport, theme)
+        assert one.page.evaluate("document.activeElement.closest('#prompt') !== null"), where
+        assert one.page.evaluate("window.shifts") < 0.1, where
+        assert one.page.evaluate(FAINT_TEXTS) == [], where
+        across, down = (one.page.evaluate(f"document.documentElement.scroll{side}") for side in ("Width", "Height"))
+        assert across <= viewport["width"], where
+        assert down <= viewport["height"] * (1 if viewport is DESKTOP else 2), where
+        assert one.stage()[5, 5] == pytest.approx([235] * 3 if theme == "light" else [0x16, 0x20, 0x2F], abs=1), where
+        stage = one.boxes("#show")[0]
+        assert stage["y"] + stage["height"] <= viewport["height"], where
+        if viewport is PHONE:
+            assert one.page.evaluate(SMALL_BUTTONS) == [], where
+        else:
+            order = list[str]()
+            for _ in range(5):
+                one.page.keyboard.press("Tab")
+                order.append(one.page.evaluate("document.activeElement.closest('#go, #quality, #chips')?.id"))
+            assert list(dict.fromkeys(order)) == ["go", "quality", "chips"], where
+        assert one.page.get_attribute("#stage canvas", "data-yaw") == "0.000", "it does not turn for who wants it still"
+        assert not [line for line in one.console if not any(known in line for known in KNOWN_LINES)]
+        one.close()
+        context.close()
+    turning = Visitor(browser, server)
+    turning.page.emulate_media(reduced_motion="no-preference")
+    turning.page.reload()
+    turning.page.wait_for_function("Number(document.querySelector('#stage canvas')?.dataset.yaw) > 0.1")
+    turning.close()
+
+
+def test_words_that_it_does_not_know_are_one_line_with_three_to_click(browser: Any, server: Server) -> None:
+    context = browser.new_context(viewport=PHONE, has_touch=True)
+    one = Visitor(context, server)
+    one.wait("#chips .chip")
+    parts = ("#show", "#strip", "#chips", "#prompt")
+    places = one.note_boxes(*parts)
+    one.page.fill("#prompt textarea", "a dragon")
+    one.page.keyboard.press("Enter")
+    said = one.wait("#say .problem")
+    assert said.bounding_box()["height"] <= 60, "two lines at most"
+    assert one.page.locator("#say .chip").count() == 3
+    one.page.type("#prompt textarea", "s")
+    said.wait_for_element_state("hidden")
+    names = list[str]()
+    for prompt in ("a red dragon", "a blue dragon"):
+        one.page.fill("#prompt textarea", prompt)
+        one.page.press("#prompt textarea", "Shift+Enter")
+        one.page.press("#prompt textarea", "Enter")
+        names.append(one.follow_new())  # with what it knows
+        assert "dragon" in one.wait("#say .note").inner_text()
+    one.page.tap("#say .chip >> nth=0")
+    names.append(one.follow_new())
+    assert one.page.input_value("#prompt textarea") == server.queue.job(names[-1]).prompt
+    assert len({server.queue.job(name).config.seed for name in names}) == 3, "drawn for each"
+    assert {part: len(boxes) for part, boxes in places().items()} == dict.fromkeys(parts, 1)
+    stage = one.boxes("#show")[0]
+    assert stage["y"] >= 0
+    assert stage["y"] + stage["height"] <= PHONE["height"], "in view after the click"
+    for name in names:
+        server.queue.command(server.queue.job(name), Stop())
+    one.until("stopped")
+    one.close()
+    context.close()
 
 
 def test_a_further_format_is_linked_with_all_its_files(visitor: Visitor, tmp_path: Path) -> None:
     visitor.generate("a red ball", SPLATS, prior="analytic")
     visitor.until("done")
-    visitor.page.click("#format input")
-    visitor.page.get_by_role("option", name="gltf", exact=True).click()
-    visitor.page.click("#make")
+    visitor.page.click(".menu summary")
+    visitor.page.click("[data-format=gltf]")
     for name in ("mesh.gltf", "mesh.bin", "mesh_color.png"):
-        visitor.wait(f'#made a[href$="/{name}"]')
-        visitor.download(f'#made a[href$="/{name}"]', tmp_path / name)
+        link = f'.menu .files a[href$="/{name}"]'
+        visitor.wait(link)
+        visitor.download(link, tmp_path / name)
     assert len(trimesh.load(tmp_path / "mesh.gltf", force="mesh").faces) > 100
+
+
+def test_two_runs_side_by_side_are_seen_by_one_camera(visitor: Visitor) -> None:
+    names = [visitor.generate(f"a {color} ball", SPLATS, prior="analytic", steps=4) for color in ("red", "blue")]
+    visitor.until("done")
+    for name in names:
+        card = visitor.page.locator("#strip .card", has=visitor.page.locator(f'a[data-run="{name}"]'))
+        card.hover()
+        card.locator("[data-pick]").click()
+    assert "prompt" in visitor.wait("#pair table").inner_text()
+    for place in (0, 1):
+        visitor.page.locator('.compared canvas[data-kind="mesh"]').nth(place).wait_for()
+    visitor.turn_stage(-100, 0, ".compared canvas >> nth=1")
+    yaws = [visitor.page.locator(".compared canvas").nth(place).get_attribute("data-yaw") for place in (0, 1)]
+    assert float(yaws[0]) == float(yaws[1]) == pytest.approx(1.0, abs=0.05)
+    assert visitor.page.get_attribute("#stage canvas", "data-yaw") == "0.000", "a stage of its own"
 
 
 def test_a_server_that_is_killed_goes_on_where_it_was(window: Any, tmp_path: Path) -> None:
@@ -326,9 +460,9 @@ def test_a_server_that_is_killed_goes_on_where_it_was(window: Any, tmp_path: Pat
     wait_for(lambda: killed.queue.job(name).state == "queued", "the worker did not give the run back")
     again = Server(tmp_path / "outputs")
     second = Visitor(window, again)
-    second.name = name
-    second.page.click(f'#history a[href="?run={name}"]')
+    second.click_card(name)
     second.until("running")  # by itself: the queue lies on disk
+    second.open_details("Curves and log")
     second.wait('#details .log:has-text("at step")')
     second.page.click("#stop")
     second.until("stopped")

@@ -14,6 +14,7 @@ from sds3d.errors import ConfigError
 from sds3d_app.ui.controls import (
     GROUPS,
     OWN,
+    STAGED,
     check_files,
     config_of,
     controls_html,
@@ -79,7 +80,8 @@ def test_the_form_says_what_scenes_a_prior_makes_by_default() -> None:
     for prior, shown_as in (("embedded", "splats, then mesh"), ("analytic", "splats"), ("org/model", "splats")):
         choices = scenes_of(prior)
         assert choices[0] == (shown_as, "")
-        assert {name for _, name in choices[1:]} == {*PARTS["scene"]}
+        assert {name for _, name in choices[1:]} == {*PARTS["scene"], STAGED}
+        assert len(config_of({"prompt": "a red ball", "prior": prior, "scene": STAGED}, "").stages) == 1
         config = config_of({"prompt": "a red ball", "prior": prior, "scene": ""}, "")
         assert (len(config.stages) > 0) == ("mesh" in shown_as)
     assert config_of({"prompt": "a red ball", "prior": "embedded", "scene": "gaussians"}, "").stages == ()
@@ -155,7 +157,7 @@ def test_lines_that_hold_no_option_are_refused(more: str, field: str) -> None:
 
 def test_the_prior_in_use_knows_its_examples() -> None:
     for name in ("embedded", "analytic"):
-        prompts = [prompt for (prompt,) in examples_of(name)]
+        prompts = examples_of(name)
         assert len(prompts) >= 3
         for prompt in prompts:
             config = config_of({"prompt": prompt, "prior": name}, "")

@@ -230,7 +230,7 @@ def test_a_page_that_reads_nothing_holds_up_neither_others_nor_the_end(served: S
         connection.request("GET", f"/events/{served.name}")
         answer = connection.getresponse()
         assert json.loads(answer.readline()[6:])["state"] == "queued"
-        served.index.delete(served.index.find(served.name))
+        served.index.queue.delete(served.index.find(served.name).job)
         assert answer.read().strip() == b""  # the stream is over
         connection.request("GET", f"/events/{served.name}")
         assert connection.getresponse().status == 404

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shutil
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +22,7 @@ from sds3d.jobs.database import Database
 from sds3d.jobs.processes import WorkerId
 from sds3d.run.events import Changed, CheckpointSaved, Exporting, Finished, Started, StepDone, Stop, Warned
 from sds3d.run.folder import RunFolder
-from sds3d_app.ui import fragments
+from sds3d_app.ui import fragments, run_index
 from sds3d_app.ui.actions import change_run, command, delete_run, fork_run
 from sds3d_app.ui.export_files import FileMaker, make_file
 from sds3d_app.ui.page import refresh
@@ -146,50 +148,79 @@ def test_the_same_options_are_the_same_run_and_the_queue_has_a_limit(ball: Simpl
     assert [ball.index.place(entry) for entry in (first, *others)] == [0, 1, 2]
     with pytest.raises(ConfigError, match="the queue is full: 3 runs wait"):
         ball.index.add(small_config(seed=3))
-    ball.index.delete(others[0])
-    assert not others[0].job.folder.exists()
-    assert ball.index.find(others[0].name) is None
+    command(ball.index, others[0].name, order="stop")
     assert ball.index.add(small_config(seed=3)).state == "queued"
 
 
-def test_removing_needs_a_yes_and_a_run_that_nobody_works_on(ball: SimpleNamespace, small_config) -> None:
-    assert "say that you are sure" in delete_run(ball.index, "ball", False)
-    assert "say that you are sure" in delete_run(ball.index, "ball", "yes")
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is put away is removed as soon as it is."""
+    monkeypatch.setattr(run_index, "UNDO", 0.0)
+
+
+def wait_until_gone(path: Path) -> None:
+    deadline = time.monotonic() + 20
+    while path.exists():
+        assert time.monotonic() < deadline, path
+        time.sleep(0.01)
+
+
+def bytes_below(folder: Path) -> dict[str, bytes]:
+    """All files but the note of who worked on it last."""
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "run.lock"}
+
+
+def test_a_removal_can_be_undone_for_a_while(ball: SimpleNamespace) -> None:
+    before = bytes_below(ball.run)
+    answer = delete_run(ball.index, "ball")
+    assert "a red ball" in answer
+    assert ball.index.find("ball") is None
+    assert ball.index.all()[0] == []
+    assert "choose a run" in delete_run(ball.index, "ball")
+    assert ball.index.bring_back("ball").name == "ball"
+    assert [entry.name for entry in ball.index.all()[0]] == ["ball"]
+    assert bytes_below(ball.run) == before
+    with pytest.raises(ConfigError, match="too late"):
+        ball.index.bring_back("ball")
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_run_that_nobody_works_on_is_removed_with_all_its_files(ball: SimpleNamespace, small_config) -> None:
     entry = ball.index.add(small_config())
-    assert ball.index.queue.claim(WorkerId.here()) is not None
-    assert "is running" in delete_run(ball.index, entry.name, True)
+    assert "is under way" in delete_run(ball.index, entry.name)
     assert entry.job.folder.is_dir()
-    assert delete_run(ball.index, "ball", True) == "removed"
-    assert not ball.run.exists()
-    assert "choose a run" in delete_run(ball.index, "../outputs", True)
+    command(ball.index, entry.name, order="stop")
+    for name, folder in ((entry.name, entry.job.folder), ("ball", ball.run)):
+        assert "Undo" in delete_run(ball.index, name)
+        wait_until_gone(folder)
+        assert ball.index.find(name) is None
+    assert "choose a run" in delete_run(ball.index, "../outputs")
+    with pytest.raises(ConfigError, match="too late"):
+        ball.index.bring_back("ball")
 
 
 def test_a_run_of_the_command_line_that_is_under_way_is_not_deleted(ball: SimpleNamespace) -> None:
     """Whatever the page last saw of it: here it ended, and was taken up again since."""
     with RunFolder(ball.run).lock():
-        answer = delete_run(ball.index, "ball", True)
-        assert f"process {os.getpid()} on " in answer
+        assert f"process {os.getpid()} on " in delete_run(ball.index, "ball")
+    assert ball.index.find("ball") is not None
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_run_that_somebody_takes_up_before_it_is_removed_is_shown_again(ball: SimpleNamespace) -> None:
+    removal = threading.Event()
+    remove = ball.index._remove
+
+    def removing(entry: Any) -> None:
+        with entry.folder.lock():
+            remove(entry)
+        removal.set()
+
+    ball.index._remove = removing
+    delete_run(ball.index, "ball")
+    assert removal.wait(20)
+    assert ball.index.find("ball").name == "ball"
     assert (ball.run / "sheet.png").is_file()
-    assert delete_run(ball.index, "ball", True) == "removed"
-
-
-def test_a_job_that_a_worker_claims_at_this_moment_is_not_deleted(ball: SimpleNamespace, small_config) -> None:
-    entry = ball.index.add(small_config())
-    assert entry.state == "queued"
-    assert ball.index.queue.claim(WorkerId.here()).name == entry.name  # after the page had looked
-    with pytest.raises(ConfigError, match="is running"):
-        ball.index.delete(entry)
-    assert entry.job.folder.is_dir()
-
-
-def test_a_job_whose_run_somebody_resumes_by_hand_is_not_deleted(ball: SimpleNamespace, small_config) -> None:
-    entry = ball.index.add(small_config())
-    folder = RunFolder(entry.folder.path)
-    folder.path.mkdir()
-    folder.write_config(entry.config)
-    with folder.lock():
-        assert f"process {os.getpid()} on " in delete_run(ball.index, entry.name, True)
-    assert entry.job.folder.is_dir()
 
 
 def test_commands_are_for_runs_of_the_queue(ball: SimpleNamespace, small_config) -> None:
@@ -288,7 +319,7 @@ def test_words_from_outside_are_escaped_wherever_they_are_shown(ball: SimpleName
     log = ball.index.log(entry)
     pages = [
         *(fragments.live(entry, log, 0), fragments.details(log), fragments.results(entry, log)),
-        *(fragments.cards([(entry, "")], ""), fragments.compared([(entry, log), (ball.entry, log)])),
+        *(fragments.cards([(entry, ("", False))], ""), fragments.compared([(entry, log), (ball.entry, log)])),
         *(fragments.problem(HOSTILE, HOSTILE), fragments.note(HOSTILE)),
     ]
     for page in pages:

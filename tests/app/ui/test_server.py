@@ -24,11 +24,12 @@ from sds3d import Session
 from sds3d.atomic import temporary_folder
 from sds3d.config import option
 from sds3d.errors import ConfigError
+from sds3d.priors import PRIORS
 from sds3d.run.events import CheckpointSaved, Finished, Preview, Stop
 from sds3d.run.folder import RunFolder
 from sds3d.run.live import HEADER, SPLAT_BYTES, SPLATS
 from sds3d_app.ui import fragments, server
-from sds3d_app.ui.actions import fork_run, make_format
+from sds3d_app.ui.actions import SEEDS, fork_run, make_format
 from sds3d_app.ui.controls import examples_of, scenes_of
 from sds3d_app.ui.export_files import Export, FileMaker, make_file
 from sds3d_app.ui.server import check_login, is_news, is_taken
@@ -72,7 +73,7 @@ def test_a_run_of_any_name_is_served_at_its_quoted_address(page: Any, small_conf
     entry = page.index.find(name)
     log = page.index.log(entry)
     everything = (
-        fragments.live(entry, log, 0) + fragments.results(entry, log) + fragments.history([entry], "", "")
+        fragments.live(entry, log, 0) + fragments.downloads(entry, None) + fragments.history([entry], "", "")
         + f'<img src="{fragments.preview_address(entry, log)}">'
     )  # fmt: skip
     for file, content in (("sheet.png", b"sheet"), ("step-000002.png", b"preview")):
@@ -111,7 +112,7 @@ def test_every_file_of_a_further_format_can_be_fetched(
     assert len(mesh.faces) > 100
     assert mesh.visual.kind == "texture"
     if finished:
-        assert names[1] in fragments.results(entry, page.index.log(entry))
+        assert names[1] in fragments.downloads(entry, None)
     assert page.client.get(f"/run/{run}/exports/999/{names[0]}").status_code == 404
 
 
@@ -120,7 +121,8 @@ def test_every_file_of_a_further_format_can_be_fetched(
 def test_a_format_is_made_in_the_background(page: Any, run: str) -> None:
     maker, entry = FileMaker(), page.index.find(run)
     assert "choose one of the formats" in make_format(page.index, run, None, maker)
-    assert "making stl" in make_format(page.index, run, "stl", maker)
+    assert make_format(page.index, run, "stl", maker) == ""
+    assert "making stl" in fragments.downloads(entry, maker.last[run])
     deadline = time.monotonic() + 120
     while not (export := maker.last[run]).names:
         assert not export.problem, export
@@ -198,10 +200,10 @@ def test_a_run_folder_from_elsewhere_shows_no_file_of_the_server(page: Any, smal
 
 
 def test_a_control_changes_an_option_and_untouched_ones_none(page: Any) -> None:
-    name = page.generate(prompt="a red ball", seed=41, options={"steps": "9", "guidance.guidance_scale": "3.5"})[0]
+    name = page.generate(prompt="a red ball", seed="41", options={"steps": "9", "guidance.guidance_scale": "3.5"})[0]
     config = page.index.find(name).config
     assert (config.steps, config.guidance.guidance_scale) == (9, 3.5)
-    plain = page.index.find(page.generate(prompt="a red ball", seed=41)[0]).config
+    plain = page.index.find(page.generate(prompt="a red ball", seed="41")[0]).config
     assert set(plain.said) == {"prompt", "prior", "guidance", "scene", "seed", "steps", "preview_every"}
 
 
@@ -216,7 +218,7 @@ def test_what_the_form_shows_is_what_begins(page: Any) -> None:
     """Of the page as it is first shown: each control's value is that of the run that Generate begins."""
     (options,) = [part["props"]["value"] for part in page.components if part["props"].get("elem_id") == "options"]
     shown = dict(re.findall(r'data-option="([^"]+)" data-default="([^"]*)"', options))
-    name = page.generate(prompt="a red ball", prior="embedded", scene="", preset="default", seed=17)[0]
+    name = page.generate(prompt="a red ball", prior="embedded", scene="", preset="default", seed="17")[0]
     config = page.index.find(name).config
     for key, value in shown.items():
         actual = option(config, key)
@@ -227,18 +229,40 @@ def test_what_the_form_shows_is_what_begins(page: Any) -> None:
 
 def test_another_prior_shows_its_examples_and_its_scenes(page: Any) -> None:
     outputs = {number: [page.names[part] for part in event["outputs"]] for number, event in page.events.items()}
-    (number,) = (number for number, names in outputs.items() if names == ["examples", "scene"])
-    examples, scene = page.output(number, ["analytic"])
-    assert examples["samples"] == examples_of("analytic")
+    (number,) = (number for number, names in outputs.items() if names == ["chips", "scene", "quality"])
+    tries, scene, quality = page.output(number, ["analytic"])
+    assert re.findall(r'data-prompt="([^"]+)"', tries) == examples_of("analytic")
+    assert [label for label, _ in quality["choices"]] == ["Draft", "Normal", "Fine"], "nobody has measured how long"
     assert scene["choices"] == [list(choice) for choice in scenes_of("analytic")]
     (form,) = [part["props"] for part in page.components if part["props"].get("elem_id") == "scene"]
     assert (form["value"], form["choices"]) == ("", [list(choice) for choice in scenes_of("embedded")])
 
 
-def test_no_number_field_is_ever_empty(page: Any) -> None:
+def test_the_page_has_no_number_fields(page: Any) -> None:
     """One that is left empty arrives as 0: such fields are text boxes."""
-    numbers = [part["props"] for part in page.components if part["type"] == "number"]
-    assert [props["value"] for props in numbers] == [0]  # the seed
+    assert not [part for part in page.components if part["type"] == "number"]
+
+
+def test_a_seed_is_drawn_for_each_run_unless_one_is_said(page: Any) -> None:
+    drawn = [page.index.find(page.generate(seed=seed)[0]).config.seed for seed in ("", None, "")]
+    assert len(set(drawn)) == 3
+    assert all(0 <= seed < SEEDS for seed in drawn)
+    kept = page.generate(seed=str(drawn[0]))[0]
+    assert page.index.find(kept).config.seed == drawn[0]
+
+
+def test_a_line_break_in_the_prompt_is_a_space(page: Any) -> None:
+    assert page.index.find(page.generate(prompt="a red\nball", seed="61")[0]).config.prompt == "a red ball"
+
+
+def test_words_that_are_not_known_come_with_three_that_are(page: Any) -> None:
+    for prompt in ("a dragon", "a zzz qqq", "a red dragon"):
+        said = page.generate(prompt=prompt, prior="embedded", scene="", seed="7")[1]
+        assert "It does not know" in said
+        tries = re.findall(r'data-prompt="([^"]+)"', said)
+        assert len(set(tries)) == 3
+        assert not any(PRIORS["embedded"]().unknown_words(one) for one in tries)
+    assert "a red cat" in tries, "of the same kind, with the words that were known"
 
 
 def test_no_part_of_the_page_is_a_hidden_signal(page: Any) -> None:
@@ -380,9 +404,10 @@ def test_a_run_is_queued_as_the_page_says(page: Any) -> None:
         ({"prompt": "a ball\x00"}, "prompt", "control character"),
         ({"prompt": "a zzz qqq", "prior": "embedded"}, "prompt", "does not know: zzz, qqq"),
         ({"prompt": "a blue dog", "prior": "embedded"}, "prompt", "a blue cat"),
-        ({"seed": -1}, "seed", "greater than or equal to 0"),
-        ({"seed": 10**25}, "seed", "not allowed"),
-        ({"seed": 0.5}, "seed", "not allowed"),
+        ({"seed": "-1"}, "seed", "greater than or equal to 0"),
+        ({"seed": "1" * 20}, "seed", "not allowed"),
+        ({"seed": "0.5"}, "seed", "not allowed"),
+        ({"seed": "soon"}, "seed", "valid integer"),
         ({"more": "steps=0"}, "steps", "greater than or equal to 1"),
         ({"more": "steps=many"}, "steps", "valid integer"),
         ({"more": "guidance.guidance_scale=1e9"}, "guidance.guidance_scale", "less than or equal to 200"),
@@ -406,9 +431,9 @@ def test_what_is_wrong_is_refused_with_the_field(page: Any, fields: dict[str, An
     "fields",
     [
         *({"prompt": value} for value in ("x" * 501, {"a": 1}, ["a red ball"], 7, True)),
-        *({"seed": value} for value in ("soon", True, [1], {"a": 1}, 10**400)),
+        *({"seed": value} for value in (0, True, [1], {"a": 1}, "1" * 21)),
         *({"more": value} for value in ({"steps": 3}, "x" * 5000)),
-        *({"preset": value} for value in ({"steps": 3}, ["draft"], 1)),
+        *({"preset": value} for value in ({"steps": 3}, ["draft"], 1, "mesh", "nothing")),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -428,18 +453,26 @@ def test_no_prompt_becomes_a_path(page: Any, prompt: str) -> None:
     assert (page.index.queue.folder / name / "job.json").is_file()
 
 
-def test_each_removal_needs_a_tick_of_its_own(page: Any) -> None:
-    name = page.generate(prompt="a red ball", seed=51)[0]
-    event = page.event("delete", "click")
-    assert page.output(event, ["../outputs", True])[1] is False
-    assert page.output(event, [name, True]) == ["removed", False]
-    assert page.index.find(name) is None
+def test_a_run_is_chosen_removed_and_brought_back_by_its_name_alone(page: Any, run: str) -> None:
+    event = page.event("strip", "acted")
+    assert 'data-act="undo"' in page.output(event, [{"act": "delete", "run": run}, ""])[2]
+    assert page.index.find(run) is None
+    assert page.client.get(f"/run/{run}/mesh.glb").status_code == 404
+    assert page.output(event, [{"act": "undo", "run": run}, ""])[2] == ""
+    assert page.client.get(f"/run/{run}/mesh.glb").status_code == 200
+    assert page.output(event, [{"act": "choose", "run": run}, ""])[1] == page.index.find(run).prompt
+    for order in ("delete", "undo", "choose", "make", "compare", "pause", "stop", "again", "nothing"):
+        for name in ("../outputs", "/etc/passwd", None, 7, True):
+            status, text = page.call(event, [{"act": order, "run": name, "format": name, "other": name}, ""])
+            assert status == 200, (order, name)
+            assert "root:" not in text
+    assert (page.index.outputs / run / "mesh.glb").is_file()
 
 
 def test_a_full_queue_says_so(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page.index, "limit", 0)
     before = tree(page.index.outputs)
-    assert "the queue is full" in page.generate(prompt="a green ball")[2]
+    assert "the queue is full" in page.generate(prompt="a green ball")[1]
     assert tree(page.index.outputs) == before
 
 
