@@ -96,6 +96,8 @@ class RunIndex:
         with self._lock:
             self.check_room()
             job = self.queue.add(config)
+            if job.name in self._away:
+                return self.bring_back(job.name)
             if job.state in ("failed", "stopped"):
                 self.queue.retry(job)
             return self.chosen(job.name)
@@ -136,6 +138,13 @@ class RunIndex:
         """How many jobs are taken before this one."""
         return self.queue.ahead_of(entry.job) if entry.job is not None and entry.state == "queued" else 0
 
+    def delete(self, entry: RunEntry) -> None:
+        """Remove a run and its files; ConfigError or RunBusy, naming the process, if one works on it."""
+        if entry.job is not None:
+            self.queue.delete(entry.job)
+        else:
+            entry.folder.delete()
+
     def put_away(self, entry: RunEntry) -> None:
         """Out of sight at once, and removed after UNDO seconds unless it is brought back. A server that ends before has
         removed nothing. ConfigError or RunBusy, naming the process, if one works on it."""
@@ -167,10 +176,7 @@ class RunIndex:
             if entry.name not in self._away:
                 return
             try:
-                if entry.job is not None:
-                    self.queue.delete(entry.job)
-                else:
-                    entry.folder.delete()
+                self.delete(entry)
             except (OSError, Sds3dError) as error:  # somebody has taken it up meanwhile: it is shown again
                 logging.getLogger(__name__).warning("%s is not removed: %s", entry.name, error)
             finally:

@@ -110,7 +110,7 @@ def own_names() -> list[str]:
 
 def addresses(host: str) -> list[str]:
     """Where the page can be opened; without asking any network."""
-    found = []
+    found = list[str]()
     if host == "0.0.0.0":
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
             for _, interface in socket.if_nameindex():
@@ -120,8 +120,9 @@ def addresses(host: str) -> list[str]:
         return ["127.0.0.1", *(address for address in dict.fromkeys(found) if not address.startswith("127."))]
     if host == "::":
         with suppress(OSError), open("/proc/net/if_inet6") as lines:  # address, index, prefix, scope (00: global), ...
-            found = [bytes.fromhex(line.split()[0]) for line in lines if line.split()[3] == "00"]
-        return ["::1", *(socket.inet_ntop(socket.AF_INET6, address) for address in found)]
+            packed_ones = [bytes.fromhex(line.split()[0]) for line in lines if line.split()[3] == "00"]
+            found = [socket.inet_ntop(socket.AF_INET6, packed) for packed in packed_ones]
+        return ["::1", *found]
     return [host]
 
 

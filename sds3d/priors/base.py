@@ -174,8 +174,8 @@ def split_words(text: str) -> list[str]:
 
 
 def _without_accent(letter: str) -> str:
-    base, *marks = unicodedata.normalize("NFD", letter)
-    return base if base.isascii() and all(map(unicodedata.combining, marks)) else letter
+    parts = unicodedata.normalize("NFD", letter)
+    return parts[0] if parts[0].isascii() and all(map(unicodedata.combining, parts[1:])) else letter
 
 
 def eps_from_sample(x0: Latents, x_t: Latents, alpha: Factors, sigma: Factors) -> Latents:
