@@ -104,11 +104,9 @@ def open_page(browser: Any, address: str, size: str, theme: str) -> Page:
 def generate(page: Page, prompt: str, options: str) -> None:
     """Ask for a run and wait until it is shown."""
     page.fill("#prompt textarea", prompt)
-    if options:
-        page.click("#options-button button")
-    page.locator("#more textarea").fill(options, force=True)
-    if options:
-        page.click("#options-button button")
+    page.click("#options-button button")
+    page.fill("#more textarea", options)
+    page.click("#options-button button")
     before = page.url
     page.click("#go")
     page.wait_for_function("(before) => location.href !== before", arg=before)
