@@ -69,7 +69,7 @@
     follow();
   };
 
-  // What was clicked: an event of the strip takes it to the server, one at a time.
+  // What was clicked: an event of the runs takes it to the server, one at a time.
   const clicked = [];
   let strip = null, acted = () => {};
   window.sds3dOrder = () => clicked.shift() ?? {};
@@ -90,8 +90,8 @@
   // The runs: which one is asked about, and which are picked for a comparison, outlives each new value.
   let asked = "", picked = [];
   window.sds3dStrip = (element, watch, trigger) => {
-    [strip, acted] = [element, trigger];
-    watch("value", arrange);
+    [strip, acted] = [byId("strip"), trigger];
+    new MutationObserver(arrange).observe(strip, { childList: true, subtree: true });
   };
 
   function arrange() {
@@ -106,11 +106,8 @@
     picked = picked.includes(run) ? picked.filter((one) => one !== run) : [...picked.slice(-1), run];
     if (picked.length < 2) return;
     order({ act: "compare", run: picked[0], other: picked[1] });
-    document.querySelector("#details-box > button.label-wrap:not(.open), #details-box button.label-wrap:not(.open)")?.click();
-    setTimeout(() => {
-      [...document.querySelectorAll("#details-box [role=tab]")].find((tab) => tab.textContent.trim() === "Compare")?.click();
-      byId("details-box").scrollIntoView({ block: "nearest" });
-    });
+    document.querySelector("#details-box button.label-wrap:not(.open)")?.click();
+    setTimeout(() => [...document.querySelectorAll("#details-box [role=tab]")].find((tab) => tab.textContent.trim() === "Compare").click());
   }
 
   function fill(id, text) {
@@ -193,9 +190,23 @@
     Object.fromEntries(controls().map((field) => field.dataset.option).filter((key) => entered.has(key)).map((key) => [key, entered.get(key)]));
   window.sds3dControls = (element, watch) => {
     const opened = new Set(["run"]);
+    let find = "";
+
+    // Those with the words that are looked for; all without any.
+    function sift() {
+      for (const section of element.querySelectorAll("details")) {
+        const options = [...section.querySelectorAll(".option")];
+        for (const option of options) option.hidden = !`${option.id} ${option.textContent}`.toLowerCase().includes(find);
+        section.hidden = options.every((option) => option.hidden);
+        section.open = find ? true : opened.has(section.querySelector("summary").textContent);
+      }
+    }
 
     function fill() {
-      for (const section of element.querySelectorAll("details")) section.open = opened.has(section.firstChild.textContent);
+      const search = element.querySelector(".search");
+      if (!search) return; // it is said why there are no controls
+      search.value = find;
+      sift();
       for (const field of controls()) {
         const value = entered.get(field.dataset.option) ?? field.dataset.default;
         if (field.type === "checkbox") field.checked = value === "true";
@@ -204,6 +215,10 @@
     }
 
     element.addEventListener("input", ({ target }) => {
+      if (target.type === "search") {
+        find = target.value.trim().toLowerCase();
+        return sift();
+      }
       const value = target.type === "checkbox" ? String(target.checked) : target.value.trim();
       if (value === target.dataset.default || value === "") entered.delete(target.dataset.option);
       else entered.set(target.dataset.option, value);

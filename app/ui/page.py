@@ -40,7 +40,7 @@ FOLLOW = "sds3dFollow(element, props, watch, () => trigger('state_changed'))"
 STRIP = "sds3dStrip(element, watch, () => trigger('acted'))"
 COMPARE = "sds3dCompare(element, watch)"
 WITH_OPTIONS = "(options, ...fields) => [sds3dOptions(), ...fields]"
-WITH_ORDER = "(strip, chosen) => [sds3dOrder(), chosen]"
+WITH_ORDER = "(ended, chosen) => [sds3dOrder(), chosen]"
 QUALITIES = {"draft": "Draft", "default": "Normal", "fine": "Fine"}  # what the page calls the presets
 # What "a red mug" took with each, from its first step to its files: one thread of an AMD EPYC, on 30 November 2026.
 TOOK, TOOK_ON = {"draft": "25 s", "default": "35 s", "fine": "5 min"}, "embedded"
@@ -73,14 +73,15 @@ def make_page(index: RunIndex, maker: FileMaker) -> gr.Blocks:
                 downloads = part_of_page(elem_id="downloads", js_on_load="sds3dMenu(element, watch)")
         with gr.Row(elem_id="runs"):
             find = gr.Textbox(placeholder="find a run", max_length=100, elem_id="find", label="Find", container=False)
-            strip = part_of_page(elem_id="strip", js_on_load=STRIP)
+            with gr.Row(elem_id="strip"):
+                under_way, ended = part_of_page(elem_id="under-way"), part_of_page(elem_id="ended", js_on_load=STRIP)
         results, details, pair, changed = _more(index, chosen)
-        acted = strip.acted(
-            partial(actions.act, index, maker), [strip, chosen], [chosen, prompt, say, pair], js=WITH_ORDER, **PRIVATE
+        acted = ended.acted(
+            partial(actions.act, index, maker), [ended, chosen], [chosen, prompt, say, pair], js=WITH_ORDER, **PRIVATE
         )
         parts = {
-            "live": live, "orders": orders, "downloads": downloads, "strip": strip, "results": results,
-            "details": details,
+            "live": live, "orders": orders, "downloads": downloads, "under_way": under_way, "ended": ended,
+            "results": results, "details": details,
         }  # fmt: skip
         outputs = [parts[name] for name in _parts(index, maker, None, "")]
 
@@ -115,12 +116,12 @@ def _parts(index: RunIndex, maker: FileMaker, entry: RunEntry | None, find: str)
 
     watched = (name, state, 0 if state in ("queued", "running", "saving") else version)  # these have a stream
     cards = [(one, fragments.under_way(one, index.log(one))) for one in under_way[:ACTIVE_CARDS]]
-    begun = fragments.cards(cards, name)
     return {
         "live": (watched, partial(fragments.live, entry, log, place)),
         "orders": (watched, partial(fragments.orders, entry, state)),
         "downloads": ((watched, repr(export)), partial(fragments.downloads, entry, export)),
-        "strip": ((begun, version, name, find), lambda: begun + fragments.history(entries, find, name)),
+        "under_way": of(fragments.cards(cards, name)),
+        "ended": ((version, name, find), partial(fragments.history, entries, find, name)),
         "results": of(fragments.results(entry, log)),
         "details": of(fragments.details(log)),
     }

@@ -353,6 +353,7 @@
       const seen = group(), boxes = [...element.querySelectorAll(".stage")];
       canvases = boxes.map((box) => box.querySelector("canvas"));
       for (const box of boxes) makeStage(box, seen)?.(JSON.parse(box.dataset.stage));
+      element.scrollIntoView({ block: "nearest" });
     });
   };
 

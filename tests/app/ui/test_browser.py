@@ -259,7 +259,10 @@ def test_prompts_to_try_are_those_of_the_prior_and_begin(visitor: Visitor, serve
 
 def test_a_control_under_options_counts_and_untouched_ones_do_not(visitor: Visitor, server: Server) -> None:
     visitor.page.click("#options-button button")
+    visitor.page.fill("#options .search", "checkpoint")
+    visitor.page.wait_for_function("!document.querySelector('#steps').checkVisibility()")
     visitor.page.fill("#checkpoint_every input", "7")
+    visitor.page.fill("#options .search", "")
     visitor.page.fill("#steps input", "")  # emptied: as it is by default
     visitor.page.click("#guidance input")
     visitor.page.get_by_role("option", name="cfd", exact=True).click()

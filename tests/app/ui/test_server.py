@@ -454,7 +454,7 @@ def test_no_prompt_becomes_a_path(page: Any, prompt: str) -> None:
 
 
 def test_a_run_is_chosen_removed_and_brought_back_by_its_name_alone(page: Any, run: str) -> None:
-    event = page.event("strip", "acted")
+    event = page.event("ended", "acted")
     assert 'data-act="undo"' in page.output(event, [{"act": "delete", "run": run}, ""])[2]
     assert page.index.find(run) is None
     assert page.client.get(f"/run/{run}/mesh.glb").status_code == 404
