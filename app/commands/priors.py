@@ -1,6 +1,7 @@
 """sds3d priors: which models are known, where they are, whether their files are complete, and downloading them."""
 
 import json
+import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,7 +112,7 @@ def pull(model: Model, revision: Revision = "", as_json: AsJson = False) -> None
     """Download MODEL from the hub into the Hugging Face cache; files that are there already stay."""
     from sds3d.priors.hub.locate import find_model
 
-    if Path(model).expanduser().exists():
+    if Path(os.path.expanduser(model)).exists():
         say_note(f"{model} is a folder here: nothing to download")
     local = find_model(model, revision)
     row = {"folder": str(local.folder), "revision": local.revision}

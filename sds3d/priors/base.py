@@ -174,7 +174,7 @@ def split_words(text: str) -> list[str]:
 
 
 def _without_accent(letter: str) -> str:
-    base, *marks = unicodedata.normalize("NFD", letter)
+    base, *marks = list(unicodedata.normalize("NFD", letter))
     return base if base.isascii() and all(map(unicodedata.combining, marks)) else letter
 
 

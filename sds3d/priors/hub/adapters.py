@@ -1,6 +1,7 @@
 """What people add to a model: LoRA files, and words learned by textual inversion."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ class Adapters:
             for name in names:
                 if not name.endswith(".safetensors"):
                     raise PriorUnavailable(f"prior.{option}: {name} is not a .safetensors file", GIVE)
-                if not Path(name).expanduser().is_file():
+                if not Path(os.path.expanduser(name)).is_file():
                     raise PriorUnavailable(f"prior.{option}: there is no file {name}", GIVE)
 
     def add_lora(self, pipeline: Any) -> None:
@@ -46,14 +47,14 @@ class Adapters:
 
     def words_key(self) -> list[str]:
         """SHA-256 of each file of words: embeddings depend on their content."""
-        return [hashlib.sha256(Path(name).expanduser().read_bytes()).hexdigest() for name in self.words]
+        return [hashlib.sha256(Path(os.path.expanduser(name)).read_bytes()).hexdigest() for name in self.words]
 
 
 @contextmanager
 def _fitting(option: str, name: str) -> Iterator[Path]:
     """The file's path. Whatever goes wrong inside means that it does not fit; diffusers and peft raise many types."""
     try:
-        yield Path(name).expanduser()
+        yield Path(os.path.expanduser(name))
     except Exception as error:
         message = f"prior.{option}: {name} does not fit this model: {first_line(error)}"
         raise PriorUnavailable(message, "use a file made for the model's family") from error

@@ -26,10 +26,12 @@ CACHE = "SDS3D_CACHE"  # environment variable: a folder
 VERSION = 1  # of the embeddings' layout; a new number invalidates the cache
 
 
-def cache_folder() -> Path:
-    """`$SDS3D_CACHE/embeddings`, by default in `~/.cache/sds3d`. Safe to delete."""
-    base = os.environ.get(CACHE) or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sds3d"
-    return Path(base) / "embeddings"
+def cache_folder() -> Path | None:
+    """`$SDS3D_CACHE/embeddings`, by default in `~/.cache/sds3d`. Safe to delete. None for a user without a home."""
+    named, caches = os.environ.get(CACHE), os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if not named and caches.startswith("~"):
+        return None
+    return Path(named or Path(caches) / "sds3d") / "embeddings"
 
 
 class TextReader:
@@ -60,23 +62,29 @@ class TextReader:
             self._save(text, embedding)
         return embeddings
 
-    def _path(self, text: str) -> Path:
+    def _path(self, text: str) -> Path | None:
         key = hashlib.sha256(json.dumps([VERSION, self._fingerprint, text]).encode()).hexdigest()
-        return cache_folder() / f"{key}.safetensors"
+        folder = cache_folder()
+        return None if folder is None else folder / f"{key}.safetensors"
 
     def _load(self, text: str) -> Tensor | None:
         """None if the cache has no readable file for the text."""
+        path = self._path(text)
+        if path is None:
+            return None
         try:
-            return load_file(self._path(text))["embedding"]
+            return load_file(path)["embedding"]
         except (OSError, SafetensorError, KeyError):
             return None
 
     def _save(self, text: str, embedding: Tensor) -> None:
         """A cache that cannot be written only costs time."""
+        path = self._path(text)
         data = save({"embedding": embedding.contiguous()}, {"model": self._local.folder.name, "text": text})
         with suppress(OSError, OutputError):
-            self._path(text).parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self._path(text), data)
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomic(path, data)
 
 
 def fingerprint(local: LocalModel, adapters: Adapters, dtype: torch.dtype) -> str:

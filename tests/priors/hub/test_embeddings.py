@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from sds3d.errors import OutOfMemory
+from sds3d.errors import OutOfMemory, PriorUnavailable
 from sds3d.priors import DiffusersConfig
 from sds3d.priors.hub import embeddings, loading
 from sds3d.priors.hub.loading import load_component
@@ -147,3 +147,19 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     monkeypatch.delenv("SDS3D_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert embeddings.cache_folder() == tmp_path / "xdg" / "sds3d" / "embeddings"
+
+
+def test_a_user_without_a_home_has_no_cache_and_all_else(model_folder, monkeypatch, tmp_path, loaded):
+    """As with `docker run --user 12345`: nobody of that number is known, and HOME is not set."""
+    for name in ("HOME", "SDS3D_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    monkeypatch.chdir(tmp_path)
+    assert embeddings.cache_folder() is None
+    for _ in range(2):
+        loaded.clear()
+        assert torch.isfinite(build(model_folder("sd")).embed(["a red mug"])).all()
+        assert "text_encoder" in loaded
+    with pytest.raises(PriorUnavailable, match="there is no folder ~/sd"):
+        build("~/sd")
+    assert list(tmp_path.iterdir()) == []
