@@ -55,6 +55,7 @@ class TextReader:
         family, config = self._local.family, self._local.read_config(self._local.family.network)
         with self.making_room():
             pipeline = load_pipeline(self._local, family.encoders, self._dtype, self._device)
+            self._adapters.add_lora_to_texts(pipeline, family.network, config)
             self._adapters.add_words(pipeline)
             embeddings = {text: family.embed(pipeline, text, config, self._device).cpu() for text in texts}
             del pipeline
@@ -92,7 +93,7 @@ def fingerprint(local: LocalModel, adapters: Adapters, dtype: torch.dtype) -> st
 
     In the Hugging Face cache a file is a link to one that is named by its content's hash: that name replaces the time.
     """
-    rows: list[list[object]] = [[local.family.name, local.revision, str(dtype), *adapters.words_key()]]
+    rows: list[list[object]] = [[local.family.name, local.revision, str(dtype), *adapters.texts_key()]]
     for name in sorted(set(local.family.encoders) & set(local.components)):
         for path in sorted((local.folder / name).iterdir()):
             stat = path.stat()
