@@ -35,7 +35,8 @@ def split_strength(name: str) -> tuple[str, float]:
     """("style.safetensors", 0.6) of style.safetensors:0.6, the way to name a LoRA file; 1 where none is said."""
     file, _, strength = name.rpartition(":")
     try:
-        return (file, float(strength)) if file.endswith(".safetensors") else (name, 1.0)
+        is_said = file.endswith(".safetensors") and math.isfinite(float(strength))
+        return (file, float(strength)) if is_said else (name, 1.0)
     except ValueError:
         return name, 1.0
 

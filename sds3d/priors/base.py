@@ -19,6 +19,7 @@ Images = Float[Tensor, "B 3 H W"]  # [0, 1]
 Latents = Float[Tensor, "B C h w"]  # in the prior's space
 Embeddings = Float[Tensor, "B N D"]
 Factors = Float[Tensor, "B 1 1 1"]  # alpha or sigma
+VIEW_WORDS = ("front view", "side view", "back view", "overhead view")  # ends of a text that say where it is seen from
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -99,6 +100,15 @@ class HasDensity(Protocol):
 @runtime_checkable
 class DensityPrior(Prior, HasDensity, Protocol):
     """A prior with a density; its trainable copies have one too."""
+
+
+@runtime_checkable
+class HasLimit(Prior, Protocol):
+    """A prior whose text encoders read no more than so many words."""
+
+    def unread(self, text: str) -> str:
+        """The end of a text, before its view words, that none of them reads; empty where all is read."""
+        ...
 
 
 @runtime_checkable

@@ -13,7 +13,17 @@ from torch.utils.checkpoint import checkpoint
 
 from sds3d.errors import PriorUnavailable
 from sds3d.options import LocalFile
-from sds3d.priors.base import Embeddings, Factors, Images, Latents, MemoryModes, PriorConfig, Times, has_bfloat16
+from sds3d.priors.base import (
+    VIEW_WORDS,
+    Embeddings,
+    Factors,
+    Images,
+    Latents,
+    MemoryModes,
+    PriorConfig,
+    Times,
+    has_bfloat16,
+)
 from sds3d.priors.hub.adapters import Adapters
 from sds3d.priors.hub.check_files import LocalModel
 from sds3d.priors.hub.embeddings import TextReader
@@ -206,6 +216,11 @@ class DiffusersPrior(MemoryModes):
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """By the model's own text encoders, or from the cache on disk; "" gives the model's own null condition."""
         return self._texts(texts)
+
+    def unread(self, text: str) -> str:
+        """With the view words that the run will add, if the model reads them."""
+        asked = f"{text}, {VIEW_WORDS[0]}" if text and self.config.reads_views else text
+        return self._texts.unread([asked])[0] if isinstance(self._texts, TextReader) else ""
 
     def cautions(self, text: str) -> list[str]:
         """Nothing about the words; a warning for each network whose weights were pickled."""
