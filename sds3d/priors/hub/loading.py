@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from sds3d.errors import OutOfMemory, PriorUnavailable, first_line, is_out_of_memory
-from sds3d.priors.hub.check_files import OURS, WEIGHTS, LocalModel, matching
+from sds3d.priors.hub.check_files import OURS, WEIGHTS, LocalModel, matching, variant_of
 
 KINDS = {
     "tokenizer": ("transformers", "PreTrainedTokenizerBase"),
@@ -98,7 +98,7 @@ def _tensors(local: LocalModel, name: str) -> dict[str, torch.Tensor]:
         for path in sorted(folder.glob("*.bin")):
             tensors |= torch.load(path, map_location="cpu", weights_only=True)
     for file, match in matching(folder, WEIGHTS).items():
-        if match["variant"] == local.variants[name]:
+        if variant_of(match) == local.variants[name]:
             tensors |= load_file(folder / file)
     return tensors
 
