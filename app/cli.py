@@ -21,12 +21,13 @@ from .commands.generate import generate, render, resume
 from .commands.texture import refine, texture
 from .commands.ui import ui
 from .exit_codes import FAILED, guarded, say_error
-from .terminal import lost_output, use_steady_streams
+from .terminal import is_narrow, lost_output, use_steady_streams
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None if is_narrow() else "rich",  # panels have no room there
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Make a 3D object from a few words, by score distillation.",
 )

@@ -6,7 +6,6 @@ What a run made goes to stdout; how it is getting on goes to stderr.
 import itertools
 import json
 import math
-import sys
 import time
 from collections.abc import Iterable, Mapping
 
@@ -18,6 +17,7 @@ from sds3d.sweeps.run_set import RunSet
 
 from .exit_codes import say_note
 from .signals import stopped_by_signals
+from .terminal import can_redraw, is_narrow
 
 PLAIN_LINE_EVERY = 5.0  # seconds
 
@@ -61,7 +61,7 @@ def choose_display(quiet: bool, as_json: bool) -> WarningsOnly:
         return JsonLines()
     if quiet:
         return WarningsOnly()
-    return ProgressBar() if sys.stderr.isatty() else PlainLines()
+    return ProgressBar() if can_redraw() else PlainLines()
 
 
 class JsonLines(WarningsOnly):
@@ -109,12 +109,11 @@ class ProgressBar(WarningsOnly):
     """A bar with step, loss, speed and time left; warnings stay above it."""
 
     def __init__(self) -> None:
+        step, note = MofNCompleteColumn(), TextColumn("{task.fields[note]}")
+        wide = (TextColumn("{task.description}"), BarColumn(bar_width=20), step, note, TimeRemainingColumn())
+        self.narrow = is_narrow()
         self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
+            *((step, note) if self.narrow else wide),
             console=Console(stderr=True),
             transient=True,
         )
@@ -129,7 +128,8 @@ class ProgressBar(WarningsOnly):
         elif isinstance(event, StepDone):
             if "guidance" in event.losses:  # the one that every run has; a line has no room for all
                 self.loss = f"loss {event.losses['guidance']:.4g}"
-            note = f"{self.loss}  {self.speed.after(event)}"
+            speed = self.speed.after(event)
+            note = self.loss if self.narrow else f"{self.loss}  {speed}"
             self.progress.update(self.task, completed=event.step, note=note)
         elif isinstance(event, StageBegun):
             self.progress.update(self.task, description=f"distilling ({event.scene})")

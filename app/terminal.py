@@ -6,7 +6,14 @@ A run goes on whatever becomes of them. What they cannot show is escaped; what c
 import errno
 import os
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.box import Box
+
+NARROW = 60  # columns, below which there is no room for tables and bars
+WIDE = 150  # columns where nobody sees them, as in a file
 
 
 class Stream:
@@ -55,3 +62,33 @@ def lost_output() -> str | None:
     sys.stdout.flush()
     failure = getattr(sys.stdout, "failure", None)
     return None if failure is None or failure.errno in (errno.EPIPE, errno.EIO) else failure.strerror
+
+
+def is_narrow() -> bool:
+    """Whether the terminal has no room for tables and bars."""
+    from rich.console import Console
+
+    return Console(stderr=True).width < NARROW
+
+
+def can_redraw() -> bool:
+    """Whether stderr is a terminal on which lines can be replaced: neither a file nor a plain one (TERM=dumb)."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown", "")
+
+
+def show_table(heads: Sequence[str], rows: Sequence[Sequence[str]], box: "Box | None" = None) -> None:
+    """A table on stdout; on a narrow terminal each row as lines of its own. Cells are plain text, brackets and all."""
+    from rich.console import Console
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    console = Console()
+    if console.is_terminal and console.width < NARROW:
+        for first, *cells in rows:
+            named = zip((" ".join(head.split()) for head in heads[1:]), cells, strict=True)
+            print(first, *(f"  {head}: {cell}" for head, cell in named if cell), sep="\n")
+        return
+    table = Table(*(Column(Text(head)) for head in heads), box=box, show_edge=False, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console(width=None if console.is_terminal else WIDE).print(table)

@@ -31,6 +31,16 @@ class LocalFile:
     """
 
 
+def split_strength(name: str) -> tuple[str, float]:
+    """("style.safetensors", 0.6) of style.safetensors:0.6, the way to name a LoRA file; 1 where none is said."""
+    file, _, strength = name.rpartition(":")
+    try:
+        is_said = file.endswith(".safetensors") and math.isfinite(float(strength))
+        return (file, float(strength)) if is_said else (name, 1.0)
+    except ValueError:
+        return name, 1.0
+
+
 def ordered(low: str, high: str) -> Any:
     """A validator for a model's body: option `low` is at most option `high`, at every time where they are scheduled.
 

@@ -1,6 +1,7 @@
 """Pictures that people have, read as they are meant to be seen: any depth, mode, orientation, profile and size."""
 
 import io
+import os
 import struct
 import warnings
 from pathlib import Path
@@ -65,7 +66,7 @@ def read_picture(name: str, option: str, is_color: bool = False, any_scale: bool
     file tells: they are refused, but with `any_scale` scaled to their own range (what is not finite stays).
     Sides above MOST_SIDE are reduced by a whole factor. ConfigError names the option, and what the file is.
     """
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if not path.is_file():
         raise ConfigError(f"{option}: there is no file {name}")
     Image.init()  # of the formats, those that this Pillow has

@@ -10,14 +10,13 @@ from torch import Tensor
 
 from sds3d.errors import ConfigError
 from sds3d.options import Options
-from sds3d.priors.base import Prior, PriorConfig, split_words
+from sds3d.priors.base import VIEW_WORDS, HasLimit, Prior, PriorConfig, split_words
 from sds3d.types import Cameras, Conditioning
 
 MAX_LENGTH = 500
 BREAKS = str.maketrans("\u2028\u2029\x85", "   ")
 # Words that are neither things nor colours.
 SMALL_WORDS = {"a", "an", "the", "on", "of", "with", "and", "in", "at", "to", "under", "over"}
-VIEW_WORDS = ("front view", "side view", "back view", "overhead view")
 
 
 def check_text(text: str) -> str:
@@ -50,6 +49,9 @@ def check_words(prior: Prior, config: PriorConfig, prompt: str, negative_prompt:
     """
     unknown = prior.unknown_words(f"{prompt} {negative_prompt}")
     cautions = [f"the {config.name} prior: {caution}" for caution in prior.cautions(prompt)]
+    if isinstance(prior, HasLimit):
+        rest = {"prompt": prior.unread(prompt), "negative prompt": prior.unread(negative_prompt)}
+        cautions += [f"the end of the {name} is too long to be read: {end!r}" for name, end in rest.items() if end]
     return [*unknown_word_warnings(unknown, config, prompt, strict), *cautions]
 
 

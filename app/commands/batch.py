@@ -13,6 +13,7 @@ from ..arguments import folder_of, parse_settings, require
 from ..exit_codes import DONE, FAILED, say_interrupted, say_note
 from ..shared_options import AnyOption, ConfigFile, Events, Preset
 from ..signals import stopped_by_signals
+from ..terminal import can_redraw, is_narrow
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -102,7 +103,7 @@ def work(view: "BatchView", pool: "WorkerPool | RayWorkerPool", as_json: bool) -
     from sds3d.jobs.gallery import PAGE, SUMMARY, write_summary
 
     queue, console = view.queue, Console(stderr=True)
-    has_table = console.is_terminal and not as_json
+    has_table = can_redraw() and not is_narrow() and not as_json
     live = Live(console=console, transient=True, auto_refresh=False)
     with stopped_by_signals() as interruption, live if has_table else nullcontext():
         try:
@@ -170,12 +171,13 @@ class BatchView:
 def progress_table(jobs: "Sequence[Job]") -> "Table":
     """What is running first, then what waits, then what has ended, as far as there is room."""
     from rich.table import Table
+    from rich.text import Text
 
     title = describe(Counter(job.state for job in jobs))
     table = Table("prompt", "seed", "guidance", "state", "step", title=title)
     for job in sorted(jobs, key=lambda job: RANK[job.state])[:ROWS]:
         step = str(job.run.status().step) if job.state in ("running", "paused") else ""
-        table.add_row(job.prompt, str(job.seed), job.guidance, job.state, step)
+        table.add_row(Text(job.prompt), str(job.seed), job.guidance, job.state, step)
     return table
 
 

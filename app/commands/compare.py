@@ -11,6 +11,7 @@ from typer import BadParameter, Option
 from ..arguments import folder_of, overrides_of, parse_settings, prior_option, split_names
 from ..exit_codes import DONE, say_interrupted, say_note
 from ..shared_options import Device, Events, Preset, Prior, Prompt, Scene, Steps
+from ..terminal import show_table
 
 
 def compare(
@@ -33,8 +34,6 @@ def compare(
     settings, names, out = parse_settings(assignments), split_names(guidance), folder_of(out)
     options = {"prompt": prompt, "prior": prior_option(prior), "scene": scene, "steps": steps, "device": device}
     from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
 
     from sds3d import load_config
     from sds3d.guidance import GUIDANCE
@@ -68,10 +67,8 @@ def compare(
     if as_json:
         print(json.dumps({"event": "Compared", "rows": [asdict(row) for row in rows], "out_dir": str(folder)}))
         return DONE
-    table = Table("guidance", *COLUMNS.values(), box=SIMPLE, show_edge=False, pad_edge=False)
-    for row in rows:
-        table.add_row(row.guidance, *(format_number(getattr(row, name)) for name in COLUMNS))
-    Console().print(table)
+    table = [[row.guidance, *(format_number(getattr(row, name)) for name in COLUMNS)] for row in rows]
+    show_table(["guidance", *COLUMNS.values()], table, SIMPLE)
     for row in rows:
         for reason in row.notes:
             say_note(f"{row.guidance}: {reason}")

@@ -12,6 +12,7 @@ from typer import Argument, BadParameter, Option
 from ..arguments import folder_of, overrides_of, parse_settings, require, split_names
 from ..exit_codes import DONE, say_interrupted, say_note
 from ..shared_options import Events
+from ..terminal import show_table
 
 if TYPE_CHECKING:
     from sds3d.evaluation.scores import Evaluated
@@ -80,8 +81,6 @@ def evaluate(
 def print_scores(results: "list[Evaluated]", folder: Path | None, as_json: bool) -> None:
     """A table of the runs, or of the means of many; one metric a line, for there are more than a terminal is wide."""
     from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
 
     from sds3d.evaluation.html_report import PAGE, SHEET, means
     from sds3d.evaluation.scores import METRICS
@@ -98,14 +97,14 @@ def print_scores(results: "list[Evaluated]", folder: Path | None, as_json: bool)
     else:
         headings = [f"{row.guidance}, {row.scene}\n{row.split}, {row.runs} runs" for row in rows]
         columns = [row.values for row in rows]
-    table = Table("", *headings, box=SIMPLE)
+    table = list[list[str]]()
     for name, (label, _) in METRICS.items():
         if any(name in run.values for run in runs):
-            table.add_row(label, *(format_number(values.get(name)) for values in columns))
+            table.append([label, *(format_number(values.get(name)) for values in columns)])
     if len(runs) > 3:
-        table.add_row("failed", *(f"{row.failed} of {row.runs}" for row in rows))
-        table.add_row("diversity", *(format_number(row.diversity) for row in rows))
-    Console().print(table)
+        table.append(["failed", *(f"{row.failed} of {row.runs}" for row in rows)])
+        table.append(["diversity", *(format_number(row.diversity) for row in rows)])
+    show_table(["", *headings], table, SIMPLE)
     for run in runs:
         for reason in [*run.failed, *run.notes]:
             say_note(f"{run.run}: {run.prompt}: {reason}")

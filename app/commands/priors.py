@@ -1,6 +1,7 @@
 """sds3d priors: which models are known, where they are, whether their files are complete, and downloading them."""
 
 import json
+import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typer import Argument, Option
 
 from ..exit_codes import DONE, FAILED, say_note
 from ..shared_options import AsJson
+from ..terminal import show_table
 
 if TYPE_CHECKING:
     from sds3d.config import RunConfig
@@ -35,14 +37,11 @@ def list_models(as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps({"ships": ["embedded", "analytic"], "models": rows}, indent=2))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("model", "family", "GB", "pixels", "licence", "here", box=None, pad_edge=False)
+    table = []
     for row in rows:
         size, licence = f"{2 * row['parameters']:.1f}", row["licence"] + (" (gated)" if row["gated"] else "")
-        table.add_row(row["model"], row["family"], size, str(row["side"]), licence, "yes" if row["here"] else "")
-    Console(width=None if Console().is_terminal else 150).print(table)
+        table.append([row["model"], row["family"], size, str(row["side"]), licence, "yes" if row["here"] else ""])
+    show_table(["model", "family", "GB", "pixels", "licence", "here"], table)
     print("GB: of the network that denoises, in half precision. These ship: embedded (the default), analytic.")
     print("Any other model of these families fits too: --prior FOLDER or --prior OWNER/NAME.")
 
@@ -113,7 +112,7 @@ def pull(model: Model, revision: Revision = "", as_json: AsJson = False) -> None
     """Download MODEL from the hub into the Hugging Face cache; files that are there already stay."""
     from sds3d.priors.hub.locate import find_model
 
-    if Path(model).expanduser().exists():
+    if Path(os.path.expanduser(model)).exists():
         say_note(f"{model} is a folder here: nothing to download")
     local = find_model(model, revision)
     row = {"folder": str(local.folder), "revision": local.revision}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from sds3d.config.layers import MAX_DEPTH, PARTS, Leaf
-from sds3d.options import LocalFile, Options
+from sds3d.options import LocalFile, Options, split_strength
 from sds3d.reference_image import ReferenceImageConfig
 
 Rename = Callable[[str, str], str]  # (dotted key, name of the file) -> another name
@@ -43,9 +43,10 @@ def map_files(data: Any, rename: Rename, key: str = "") -> Any:
     if key not in file_keys():
         return data
     if isinstance(data, str):
-        return rename(key, data)
+        file, _ = split_strength(data) if key == "prior.lora" else (data, 1.0)
+        return rename(key, file) + data[len(file) :]
     is_list = isinstance(data, list | tuple)
-    return [rename(key, name) if isinstance(name, str) else name for name in data] if is_list else data
+    return [map_files(name, rename, key) for name in data] if is_list else data
 
 
 def _stage(stage: Any, rename: Rename) -> Any:

@@ -1,6 +1,7 @@
 """RunConfig: everything that decides a run. Files, command line, web page and checkpoints all come through here."""
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -262,7 +263,7 @@ class RunConfig(Options):
     def mesh_file(self) -> Path | None:
         """The file that the run's scene begins as."""
         source = option(self, "scene.source")
-        return None if source is None else Path(source.path).expanduser()
+        return None if source is None else Path(os.path.expanduser(source.path))
 
     def with_files(self, rename: Rename) -> "RunConfig":
         """The same with other names for the files of the machine in it, also in `said`."""

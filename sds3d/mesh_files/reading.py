@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import re
 import struct
 from collections.abc import Iterator, Mapping
@@ -172,7 +173,7 @@ class UserMesh:
 
 def read_user_mesh(source: MeshSource) -> UserMesh:
     """The file with its place in the world. ConfigError, one line, for what cannot be used."""
-    path = Path(source.path).expanduser()
+    path = Path(os.path.expanduser(source.path))
     kind = path.suffix.lower()
     if kind not in GLTF_KINDS + OTHER_KINDS:
         raise ConfigError(f"{path} is no mesh that sds3d reads", hint="known: " + ", ".join(GLTF_KINDS + OTHER_KINDS))

@@ -19,6 +19,7 @@ Images = Float[Tensor, "B 3 H W"]  # [0, 1]
 Latents = Float[Tensor, "B C h w"]  # in the prior's space
 Embeddings = Float[Tensor, "B N D"]
 Factors = Float[Tensor, "B 1 1 1"]  # alpha or sigma
+VIEW_WORDS = ("front view", "side view", "back view", "overhead view")  # ends of a text that say where it is seen from
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -102,6 +103,15 @@ class DensityPrior(Prior, HasDensity, Protocol):
 
 
 @runtime_checkable
+class HasLimit(Prior, Protocol):
+    """A prior whose text encoders read no more than so many words."""
+
+    def unread(self, text: str) -> str:
+        """The end of a text, before its view words, that none of them reads; empty where all is read."""
+        ...
+
+
+@runtime_checkable
 class MemoryModes(Prior, Protocol):
     """A prior that can trade time for memory."""
 
@@ -174,8 +184,8 @@ def split_words(text: str) -> list[str]:
 
 
 def _without_accent(letter: str) -> str:
-    parts = unicodedata.normalize("NFD", letter)
-    return parts[0] if parts[0].isascii() and all(map(unicodedata.combining, parts[1:])) else letter
+    base, *marks = list(unicodedata.normalize("NFD", letter))
+    return base if base.isascii() and all(map(unicodedata.combining, marks)) else letter
 
 
 def eps_from_sample(x0: Latents, x_t: Latents, alpha: Factors, sigma: Factors) -> Latents:

@@ -1,12 +1,17 @@
 """The command as the shell meets it: signals, full disks, closed pipes."""
 
 import contextlib
+import fcntl
 import io
 import json
 import os
+import pty
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +21,7 @@ import pytest
 from sds3d_app.cli import invoke
 from tests.app.shell import Command
 from tests.reliability.children import ended, started
+from tests.sizes import at_full_size
 
 pytestmark = pytest.mark.xdist_group("children")
 
@@ -138,3 +144,66 @@ def test_names_that_cannot_be_printed_are_escaped(encoding: str, name: str, smal
     done = shell(line, FILE=str(small_file), OUT=str(out), PYTHONIOENCODING=encoding)
     assert done.returncode == 0, done.stderr
     assert done.stdout.decode(encoding).strip() == str(out).encode(encoding, "backslashreplace").decode(encoding)
+
+
+def in_terminal(line: str, columns: int, **environment: str) -> tuple[int, str]:
+    """A line of bash with a terminal of that width for stdin, stdout and stderr: (exit code, what it showed)."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    script = f'sds3d() {{ {sys.executable} -m sds3d_app "$@"; }}; {line}'
+    set_ = {**os.environ, "TERM": "xterm", "PROMPT": "a red [ball]", **environment}
+    process = subprocess.Popen(["bash", "-c", script], stdin=theirs, stdout=theirs, stderr=theirs, env=set_)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: nobody has the other end any more
+        while data := os.read(ours, 1 << 16):
+            shown += data
+    os.close(ours)
+    return process.wait(), shown.decode(errors="replace").replace("\r\n", "\n")
+
+
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+FLAT = "--prior analytic --scene image --set cameras.size=16 --set preview_every=0 --steps 9"
+
+
+@pytest.mark.parametrize(
+    ("columns", "environment"),
+    [
+        (20, {}),
+        pytest.param(20, {"TERM": "dumb", "PYTHONIOENCODING": "ascii"}, marks=at_full_size),
+        pytest.param(100, {}, marks=at_full_size),
+    ],
+)
+def test_a_run_in_any_terminal_is_told_line_by_line(columns: int, environment: dict[str, str], tmp_path: Path) -> None:
+    code, shown = in_terminal(
+        f'sds3d generate "$PROMPT" {FLAT} --out "$OUT"', columns, OUT=str(tmp_path), **environment
+    )
+    assert code == 0, shown
+    assert "9/9" in shown
+    assert "image.png" in shown
+    assert ("\x1b" in shown) == ("TERM" not in environment), shown
+    if columns == 20:
+        frames = [line for line in re.split(r"[\r\n]+", ESCAPES.sub("", shown)) if "/9" in line]
+        assert all(re.match(r"\s*(step )?\d+/9", line) for line in frames if "into" not in line), frames
+    assert (tmp_path / "report.json").is_file()
+
+
+def test_a_narrow_terminal_gets_lines_for_tables_and_panels() -> None:
+    code, shown = in_terminal("sds3d priors list; sds3d generate --help", 20)
+    assert code == 0
+    assert "\n  licence: Apache-2.0 (gated)\n" in shown
+    assert "more steps" in shown
+    assert "\u2502" not in shown
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "2>/dev/full | head -1 >/dev/null; exit ${PIPESTATUS[0]}",
+        *(pytest.param(ending, marks=at_full_size) for ending in ("2>&-", "2>/dev/full", "2>&- >&-")),
+    ],
+)
+def test_a_run_goes_on_whatever_becomes_of_its_output(ending: str, tmp_path: Path) -> None:
+    done = shell(f'sds3d generate "$PROMPT" {FLAT} --json --out "$OUT" {ending}', OUT=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report.json").is_file()

@@ -15,8 +15,9 @@ from sds3d.priors.hub.families.base import Family
 OURS = "sds3d"  # stands for the library of components that a family's `make` builds
 INDEX = "model_index.json"
 WEIGHTS = re.compile(
-    r"(?P<stem>diffusion_pytorch_model|model)(\.(?P<variant>[a-z0-9_]+))?(?P<shard>-\d{5}-of-\d{5})?\.safetensors"
-)
+    r"(diffusion_pytorch_model|model)(\.(?P<variant>[a-z0-9_]+))?(?P<shard>-\d{5}-of-\d{5})?(\.(?P<old>[a-z0-9_]+))?"
+    r"\.safetensors"
+)  # `old`: where older versions of diffusers put the variant of a shard
 SHARDS = re.compile(r"(diffusion_pytorch_model|model)\.safetensors\.index(\.(?P<variant>[a-z0-9_]+))?\.json")
 PICKLES = (".bin", ".pt", ".ckpt", ".pth")
 PLAIN = (".json", ".txt", ".model", ".safetensors")  # no suffix of these can run code
@@ -34,6 +35,7 @@ class LocalModel:
     components: Mapping[str, tuple[str, str]]  # name: (library, class)
     variants: Mapping[str, str | None]  # of the weights of each network: None, "fp16", ...
     pickled: tuple[str, ...]  # networks that come as pickles only
+    notes: tuple[str, ...] = ()  # what a person should know
 
     def read_config(self, name: str) -> dict[str, Any]:
         """A component's config.json."""
@@ -45,6 +47,7 @@ def inspect_model(folder: Path, allow_pickle: bool = False, revision: str = "loc
     pipeline, family = family_in(folder)
     components = _components(folder, family)
     variants: dict[str, str | None] = {}
+    notes = list[str]()
     for name in components:
         if name.startswith(("tokenizer", "scheduler")):
             if not any((folder / name).glob("*.json")):
@@ -52,9 +55,12 @@ def inspect_model(folder: Path, allow_pickle: bool = False, revision: str = "loc
             continue
         if not (folder / name / "config.json").is_file():
             raise _missing(folder / name, "config.json")
-        variants[name] = _variant(folder / name, allow_pickle)
+        variants[name], damage = _variant(folder / name, allow_pickle)
+        if damage is not None:
+            notes.append(f"its {name} is loaded from the {variants[name] or 'plain'} weights, because {damage.args[0]}")
     pickled = tuple(name for name in variants if not matching(folder / name, WEIGHTS))
-    return LocalModel(folder, revision, pipeline, family, components, variants, pickled)
+    notes += [f"its {name} was loaded from a pickle, which can run code" for name in pickled]
+    return LocalModel(folder, revision, pipeline, family, components, variants, pickled, tuple(notes))
 
 
 def family_in(folder: Path) -> tuple[str, Family]:
@@ -121,34 +127,52 @@ def _components(folder: Path, family: Family) -> dict[str, tuple[str, str]]:
     return components
 
 
-def _variant(folder: Path, allow_pickle: bool) -> str | None:
-    """Which set of weights to load: the plain one if there is one, else the first variant by name."""
+def variant_of(match: re.Match[str]) -> str | None:
+    """Of a file of weights, such as "fp16"; None for the plain ones."""
+    found: str | None = match["variant"] or match["old"]
+    return found
+
+
+def _variant(folder: Path, allow_pickle: bool) -> tuple[str | None, PriorUnavailable | None]:
+    """Which set of weights to load: of the plain one and the variants by name the first that is whole; and what is wrong
+    with one before it. PriorUnavailable where none is whole."""
     safe = matching(folder, WEIGHTS)
     if not safe:
         pickles = sorted(path.name for path in folder.iterdir() if is_pickle(path.name))
         if pickles and allow_pickle:
-            return None
+            return None, None
         if pickles:
             raise PriorUnavailable(
                 f"{folder} has only pickled weights ({pickles[0]}), which can run code when they are loaded",
                 "use a version with safetensors, or --allow-pickle if you trust whoever made it",
             )
         raise _missing(folder, "its weights")
-    chosen: str | None = min((match["variant"] for match in safe.values()), key=lambda name: name or "")
-    names = {name for name, match in safe.items() if match["variant"] == chosen}
-    indexes = [file for file, match in matching(folder, SHARDS).items() if match["variant"] == chosen]
-    if any(safe[name]["shard"] for name in names) and not indexes:
+    damage: PriorUnavailable | None = None
+    for variant in sorted({variant_of(match) for match in safe.values()}, key=lambda name: name or ""):
+        try:
+            _check_set(folder, variant, {name: m for name, m in safe.items() if variant_of(m) == variant})
+        except PriorUnavailable as error:
+            damage = damage or error
+        else:
+            return variant, damage
+    assert damage is not None
+    raise damage
+
+
+def _check_set(folder: Path, variant: str | None, files: Mapping[str, re.Match[str]]) -> None:
+    """PriorUnavailable if the weights of a variant are not all there."""
+    indexes = [file for file, match in matching(folder, SHARDS).items() if match["variant"] == variant]
+    if any(match["shard"] for match in files.values()) and not indexes:
         raise _missing(folder, "the index of its shards")
     for index in indexes:
         try:
             shards = set(json.loads((folder / index).read_text())["weight_map"].values())
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
             raise PriorUnavailable(f"{folder / index} is damaged: {error}", "fetch the model again") from error
-        if shards - names:
-            raise _missing(folder, min(shards - names))
-    for name in names:
+        if shards - files.keys():
+            raise _missing(folder, min(shards - files.keys()))
+    for name in files:
         _check_whole(folder / name)
-    return chosen
 
 
 def matching(folder: Path, pattern: re.Pattern[str]) -> dict[str, re.Match[str]]:

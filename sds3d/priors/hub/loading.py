@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from sds3d.errors import OutOfMemory, PriorUnavailable, first_line, is_out_of_memory
-from sds3d.priors.hub.check_files import OURS, WEIGHTS, LocalModel, matching
+from sds3d.priors.hub.check_files import OURS, WEIGHTS, LocalModel, matching, variant_of
 
 KINDS = {
     "tokenizer": ("transformers", "PreTrainedTokenizerBase"),
@@ -25,7 +25,7 @@ def load_component(local: LocalModel, name: str, dtype: torch.dtype, device: tor
     """One network, tokenizer or scheduler, frozen and on the device. In one line: OutOfMemory where it does not fit,
     PriorUnavailable where it fails otherwise."""
     try:
-        with _quiet():
+        with quiet():
             return _load(local, name, dtype, device)
     except PriorUnavailable:
         raise
@@ -41,7 +41,7 @@ def load_component(local: LocalModel, name: str, dtype: torch.dtype, device: tor
 
 def load_pipeline(local: LocalModel, names: Sequence[str], dtype: torch.dtype, device: torch.device) -> Any:
     """diffusers' pipeline with these components and None for all others."""
-    with _quiet():
+    with quiet():
         import diffusers
 
         kind = getattr(diffusers, local.family.built_as or local.pipeline)
@@ -59,7 +59,7 @@ def pipeline_of(kind: Any, components: Mapping[str, Any]) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the libraries' progress bars and advice, which would break the run's own progress."""
     from transformers.utils import logging
 
@@ -98,7 +98,7 @@ def _tensors(local: LocalModel, name: str) -> dict[str, torch.Tensor]:
         for path in sorted(folder.glob("*.bin")):
             tensors |= torch.load(path, map_location="cpu", weights_only=True)
     for file, match in matching(folder, WEIGHTS).items():
-        if match["variant"] == local.variants[name]:
+        if variant_of(match) == local.variants[name]:
             tensors |= load_file(folder / file)
     return tensors
 

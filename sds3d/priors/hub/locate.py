@@ -25,7 +25,7 @@ def find_model(model: str, revision: str = "") -> LocalModel:
     try:
         return find_here(model, revision)
     except PriorUnavailable as error:
-        if Path(model).expanduser().exists() or not HUB_ID.fullmatch(model):
+        if Path(os.path.expanduser(model)).exists() or not HUB_ID.fullmatch(model):
             raise
         if _is_set(OFFLINE):
             raise PriorUnavailable(
@@ -37,7 +37,7 @@ def find_model(model: str, revision: str = "") -> LocalModel:
 
 def find_here(model: str, revision: str = "") -> LocalModel:
     """As `find_model`, but never asks the hub."""
-    folder = Path(model).expanduser()
+    folder = Path(os.path.expanduser(model))
     if folder.exists():
         return inspect_model(folder, _is_set(ALLOW_PICKLE))
     if folder.is_absolute():
@@ -57,7 +57,7 @@ def prior_name_of(model: str, revision: str = "") -> str:
     A model of the hub that is neither in the cache nor in the table counts as text to image; if it turns out to be of
     another family, `build` says which `prior.name` it needs. PriorUnavailable if a local folder is no model.
     """
-    folder = Path(model).expanduser()
+    folder = Path(os.path.expanduser(model))
     if folder.exists():
         return family_in(folder)[1].prior
     here = cached(model, revision) if HUB_ID.fullmatch(model) else None

@@ -13,7 +13,17 @@ from torch.utils.checkpoint import checkpoint
 
 from sds3d.errors import PriorUnavailable
 from sds3d.options import LocalFile
-from sds3d.priors.base import Embeddings, Factors, Images, Latents, MemoryModes, PriorConfig, Times, has_bfloat16
+from sds3d.priors.base import (
+    VIEW_WORDS,
+    Embeddings,
+    Factors,
+    Images,
+    Latents,
+    MemoryModes,
+    PriorConfig,
+    Times,
+    has_bfloat16,
+)
 from sds3d.priors.hub.adapters import Adapters
 from sds3d.priors.hub.check_files import LocalModel
 from sds3d.priors.hub.embeddings import TextReader
@@ -93,7 +103,7 @@ class DiffusersConfig(PriorConfig):
         adapters.add_lora(pipeline)
         if family.latent and dtype == torch.float16 and pipeline.vae.config.get("force_upcast"):
             pipeline.vae = load_component(local, "vae", torch.float32, device)  # its activations exceed half precision
-        return DiffusersPrior(self, family, pipeline, TextReader(local, adapters, dtype, device), device, local.pickled)
+        return DiffusersPrior(self, family, pipeline, TextReader(local, adapters, dtype, device), device, local.notes)
 
     def _find(self) -> LocalModel:
         """The model on this machine; PriorUnavailable if its family needs another `prior.name`."""
@@ -137,9 +147,9 @@ class DiffusersPrior(MemoryModes):
         pipeline: Any,
         texts: Callable[[Sequence[str]], Tensor],
         device: torch.device,
-        pickled: Sequence[str] = (),
+        notes: Sequence[str] = (),
     ) -> None:
-        self.config, self.family, self.device, self._pickled = config, family, device, pickled
+        self.config, self.family, self.device, self._notes = config, family, device, tuple(notes)
         self.network = family.prepare(getattr(pipeline, family.network)).requires_grad_(False)
         self.network.to(memory_format=torch.channels_last)
         self.vae = pipeline.vae if family.latent else None
@@ -207,9 +217,14 @@ class DiffusersPrior(MemoryModes):
         """By the model's own text encoders, or from the cache on disk; "" gives the model's own null condition."""
         return self._texts(texts)
 
+    def unread(self, text: str) -> str:
+        """With the view words that the run will add, if the model reads them."""
+        asked = f"{text}, {VIEW_WORDS[0]}" if text and self.config.reads_views else text
+        return self._texts.unread([asked])[0] if isinstance(self._texts, TextReader) else ""
+
     def cautions(self, text: str) -> list[str]:
-        """Nothing about the words; a warning for each network whose weights were pickled."""
-        return [f"its {name} was loaded from a pickle, which can run code" for name in self._pickled]
+        """Nothing about the words; what there is to know about the model's files."""
+        return list(self._notes)
 
     def encode(self, image: Images) -> Latents:
         """scaling_factor (mean - shift_factor) of the VAE's posterior, of the image resized to the model's own size.

@@ -57,7 +57,7 @@ class Zero123Config(DiffusersConfig):
         encoder = load_component(local, "image_encoder", dtype, device)
         shown = encode_images(image.over(WHITE.to(device))[None], image.cameras, encoder, pipeline.vae)
         flags = partial(condition_flags, device=device)
-        prior = DiffusersPrior(self, Zero123(shown, projection), pipeline, flags, device, local.pickled)
+        prior = DiffusersPrior(self, Zero123(shown, projection), pipeline, flags, device, local.notes)
         if self.anchors:
             views, cameras = self._sample_anchors(prior, size)
             sampled = encode_images(views.to(device), cameras.to(device), encoder, pipeline.vae)

@@ -79,17 +79,18 @@ def test_exit_codes_tell_all_from_some_from_none(
     pictures: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     out, good = tmp_path / "out", tmp_path / "list.jsonl"
-    good.write_text('"a red ball"\n"xyzzy"\n')  # the prior knows no word of the second
+    bad = '{"prompt": "a blue ball", "reference_image.path": "gone.png"}'
+    good.write_text(f'"a red ball"\n{bad}\n')
     common = ["batch", str(good), *pictures]
     assert invoke(common) == 3
     assert state_counts(out) == {"done": 1, "failed": 1}
     printed, err = capsys.readouterr()
     assert re.search(r"^done +a-red-ball", err, re.MULTILINE)
     assert "1 done, 1 failed" in printed
-    assert "failed: xyzzy" in printed
+    assert "failed: a blue ball" in printed
     before = [path.stat().st_mtime_ns for path in sorted(out.glob("*/run/image.png"))]
     assert len(before) == 1
-    good.write_text('"xyzzy"')  # nothing is left to do
+    good.write_text(bad)  # nothing is left to do
     monkeypatch.setattr(local_pool.subprocess, "Popen", lambda *args, **more: pytest.fail("a worker begins"))
     assert invoke([*common, "--json"]) == 1
     assert [path.stat().st_mtime_ns for path in sorted(out.glob("*/run/image.png"))] == before

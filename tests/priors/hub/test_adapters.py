@@ -4,10 +4,11 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from sds3d import Session
 from sds3d.errors import PriorUnavailable
+from sds3d.options import split_strength
 from sds3d.priors import DiffusersConfig
 from sds3d.run.events import StepDone, Stop
 
@@ -54,6 +55,93 @@ def test_lora_weights_are_added_to_the_network(name, model_folder, tmp_path):
     torch.testing.assert_close(critic(x_t, t, text), after, rtol=0, atol=1e-6)
 
 
+def kohya_file(path, pipeline, rank=2, alpha=1.0):
+    """A LoRA as kohya's scripts write it, of the network and of all text encoders: (encoder's name, layer's name): what
+    it adds to the layer's weight at full strength."""
+    generator, tensors, added = torch.Generator().manual_seed(1), {}, {}
+    prefixes = {"unet": "lora_unet_", "text_encoder": "lora_te_", "text_encoder_2": "lora_te2_"}
+    if hasattr(pipeline, "text_encoder_2"):
+        prefixes["text_encoder"] = "lora_te1_"
+    layers = ("attn1.to_q", "q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+    for part, prefix in prefixes.items():
+        for name, layer in getattr(pipeline, part, torch.nn.Module()).named_modules():
+            if not name.endswith(layers):
+                continue
+            before = "" if part == "unet" or name.startswith("text_model") else "text_model_"
+            key = f"{prefix}{before}{name.replace('.', '_')}"
+            rows, columns = layer.weight.shape
+            down, up = (torch.randn(*shape, generator=generator) / 4 for shape in ((rank, columns), (rows, rank)))
+            tensors |= {
+                f"{key}.lora_down.weight": down,
+                f"{key}.lora_up.weight": up,
+                f"{key}.alpha": torch.tensor(alpha),
+            }
+            added[part, name] = alpha / rank * up @ down
+    save_file(tensors, path)
+    return added
+
+
+@pytest.mark.parametrize(("name", "strength"), [("sd", 1.0), ("sd", 0.6), ("sdxl", -0.5)])
+def test_both_parts_of_a_lora_are_used_by_their_strength(name, strength, model_folder, tmp_path):
+    import diffusers
+
+    path = tmp_path / "style.safetensors"
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(model_folder(name))
+    added, texts = kohya_file(path, pipeline), ["a red mug", ""]
+    said = str(path) if strength == 1.0 else f"{path}:{strength}"
+    plain, changed = build(model_folder(name)), build(model_folder(name), lora=(said,))
+    layers, before = dict(changed.network.named_modules()), dict(plain.network.named_modules())
+    for (part, layer), weight in added.items():
+        if part == "unet":
+            expected = before[layer].weight + strength * weight
+            torch.testing.assert_close(layers[layer].weight, expected, rtol=1e-5, atol=1e-5)
+        else:
+            getattr(pipeline, part).get_submodule(layer).weight.data.add_(strength * weight)
+    states = pipeline.encode_prompt(["a red mug"], **({} if name == "sdxl" else SD_ENCODES))[0][0]
+    embedded = changed.embed(texts)
+    torch.testing.assert_close(embedded[0, : states.shape[0]], states, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(embedded, plain.embed(texts), atol=1e-2)
+    other = build(model_folder(name), lora=(f"{path}:{strength / 2}",)).embed(texts)
+    assert not torch.allclose(other, embedded, atol=1e-3), "the strength is part of the key"
+    assert torch.equal(build(model_folder(name), lora=(said,)).embed(texts), embedded)
+
+
+SD_ENCODES = {"device": "cpu", "num_images_per_prompt": 1, "do_classifier_free_guidance": True}
+
+
+def test_several_files_add_up_whichever_parts_they_have(model_folder, tmp_path):
+    import diffusers
+
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(model_folder("sd"))
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    kohya_file(first, pipeline)
+    tensors = {key: value for key, value in load_file(first).items() if key.startswith("lora_te_")}
+    save_file(tensors, second)  # words alone
+    texts = ["a red mug"]
+    both = build(model_folder("sd"), lora=(f"{first}:0.5", f"{second}:0.5"))
+    whole = build(model_folder("sd"), lora=(str(first),))
+    torch.testing.assert_close(both.embed(texts), whole.embed(texts), rtol=1e-4, atol=1e-4)
+    style = tmp_path / "style.safetensors"
+    lora_file(style, model_folder, "sd")  # the network alone: texts are as they were, and in the cache
+    assert torch.equal(
+        build(model_folder("sd"), lora=(str(style),)).embed(texts), build(model_folder("sd")).embed(texts)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("a.safetensors", ("a.safetensors", 1.0)),
+        ("C:/b.safetensors:0.6", ("C:/b.safetensors", 0.6)),
+        ("c.safetensors:-1e-1", ("c.safetensors", -0.1)),
+        ("d.safetensors:strong", ("d.safetensors:strong", 1.0)),
+        ("e:3", ("e:3", 1.0)),
+    ],
+)
+def test_a_strength_is_what_comes_after_the_file(name, parts):
+    assert split_strength(name) == parts
+
+
 def test_a_word_learned_by_textual_inversion_is_read(model_folder, tmp_path):
     path = tmp_path / "toy.safetensors"
     save_file({"emb_params": torch.full((1, 16), 3.0)}, path)
@@ -94,7 +182,7 @@ def test_a_run_goes_on_elsewhere_without_the_files_that_were_added(model_folder,
     lora_file(mine / "style.safetensors", model_folder, "sd")
     save_file({"emb_params": torch.full((1, 16), 3.0)}, mine / "toy.safetensors")
     monkeypatch.chdir(mine)
-    files = {"lora": ["style.safetensors"], "words": ["toy.safetensors"]}
+    files = {"lora": ["style.safetensors:0.5"], "words": ["toy.safetensors"]}
     prior = {"name": "diffusers", "model": str(model_folder("sd")), "image_size": 64, **files}
     config = small_config(prompt="a <toy>", steps=4, checkpoint_every=2, prior=prior)
     whole = Session(config, tmp_path / "whole")

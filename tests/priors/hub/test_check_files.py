@@ -131,6 +131,57 @@ def test_shards_are_loaded(copy):
     assert all(torch.equal(theirs[name], p) for name, p in prior.network.named_parameters())
 
 
+def test_a_whole_variant_is_used_where_the_plain_weights_are_cut_off(copy):
+    from diffusers import UNet2DConditionModel
+
+    folder = copy()
+    UNet2DConditionModel.from_pretrained(folder / "unet").half().save_pretrained(folder / "unet", variant="fp16")
+    assert inspect_model(folder).variants["unet"] is None
+    plain = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    plain.write_bytes(plain.read_bytes()[:-100])
+    prior = DiffusersConfig(model=str(folder)).build("cpu")
+    (note,) = prior.cautions("a mug")
+    assert note.startswith(f"its unet is loaded from the fp16 weights, because {plain} is incomplete")
+    assert {parameter.half().float().equal(parameter) for parameter in prior.network.parameters()} == {True}
+    half = folder / "unet" / "diffusion_pytorch_model.fp16.safetensors"
+    half.write_bytes(half.read_bytes()[:-100])
+    with pytest.raises(PriorUnavailable, match="is incomplete"):
+        inspect_model(folder)
+
+
+@pytest.mark.parametrize("name", ["unet", "text_encoder"])
+def test_shards_of_a_variant_are_loaded_by_their_new_and_their_old_names(copy, name):
+    """diffusers#9253: model-00001-of-00002.fp16.safetensors, now model.fp16-00001-of-00002.safetensors."""
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPTextModel
+
+    folder = copy()
+    kind, stem = {"unet": (UNet2DConditionModel, "diffusion_pytorch_model"), "text_encoder": (CLIPTextModel, "model")}[
+        name
+    ]
+    network = kind.from_pretrained(folder / name).half()
+    shutil.rmtree(folder / name)
+    network.save_pretrained(folder / name, variant="fp16", max_shard_size="4KB")
+    shards = list((folder / name).glob("*-of-*.safetensors"))
+    assert len(shards) > 1
+    assert inspect_model(folder).variants[name] == "fp16"
+    new = DiffusersConfig(model=str(folder)).build("cpu").embed(["a mug"])
+    (index,) = (folder / name).glob("*.index*.json")
+    text = index.read_text()
+    for shard in shards:
+        old = shard.name.replace(".fp16", "").replace(".safetensors", ".fp16.safetensors")
+        shard.rename(shard.with_name(old))
+        text = text.replace(shard.name, old)
+    index.unlink()
+    (folder / name / f"{stem}.safetensors.index.fp16.json").write_text(text)
+    assert inspect_model(folder).variants[name] == "fp16"
+    prior = DiffusersConfig(model=str(folder)).build("cpu")
+    assert torch.equal(prior.embed(["a mug"]), new)
+    if name == "unet":
+        theirs = dict(network.float().named_parameters())
+        assert all(torch.equal(theirs[key], p) for key, p in prior.network.named_parameters())
+
+
 def test_pickles_load_only_where_the_person_says_so(copy, monkeypatch):
     from diffusers import UNet2DConditionModel
 

@@ -5,10 +5,11 @@ import shutil
 import pytest
 import torch
 
-from sds3d.errors import OutOfMemory
+from sds3d.errors import OutOfMemory, PriorUnavailable
 from sds3d.priors import DiffusersConfig
 from sds3d.priors.hub import embeddings, loading
 from sds3d.priors.hub.loading import load_component
+from sds3d.prompts import check_words
 from tests.priors.hub.tiny_models import MODELS
 
 pytestmark = pytest.mark.xdist_group("hub")
@@ -147,3 +148,57 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     monkeypatch.delenv("SDS3D_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert embeddings.cache_folder() == tmp_path / "xdg" / "sds3d" / "embeddings"
+
+
+def test_a_user_without_a_home_has_no_cache_and_all_else(model_folder, monkeypatch, tmp_path, loaded):
+    """As with `docker run --user 12345`: nobody of that number is known, and HOME is not set."""
+    for name in ("HOME", "SDS3D_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    monkeypatch.chdir(tmp_path)
+    assert embeddings.cache_folder() is None
+    for _ in range(2):
+        loaded.clear()
+        assert torch.isfinite(build(model_folder("sd")).embed(["a red mug"])).all()
+        assert "text_encoder" in loaded
+    with pytest.raises(PriorUnavailable, match="there is no folder ~/sd"):
+        build("~/sd")
+    assert list(tmp_path.iterdir()) == []
+
+
+LONG = " ".join(f"w{number}" for number in range(400))
+VIEWS = ("front view", "back view")
+
+
+@pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "flux", "pixart-alpha", "pixart-sigma", "sana", "deepfloyd"])
+def test_view_words_are_read_behind_a_prompt_of_any_length(name, model_folder, caplog):
+    """Cut off where a text encoder ends, the front was the same text as the back."""
+    prior = build(model_folder(name))
+    front, back = prior.embed([f"{LONG}, {view}" for view in VIEWS])
+    assert not torch.equal(front, back)
+    unread = prior.unread(LONG)
+    assert LONG.endswith(unread)
+    assert 0 < len(unread) < len(LONG)
+    assert prior.unread("a mug") == prior.unread("") == ""
+    assert build(model_folder(name)).unread(LONG) == unread, "kept with the embedding"
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 300, "杯" * 100, "a red mug, " * 30, "a mug with a handle on its left, " + "red " * 50]
+)
+def test_what_is_read_of_a_long_text_fits_with_its_view_words(text, model_folder):
+    prior = build(model_folder("sd"))
+    front, back = prior.embed([f"{text}, {view}" for view in VIEWS])
+    assert not torch.equal(front, back)
+    read = text[: text.rindex(prior.unread(text))].rstrip(" ,")
+    assert torch.equal(prior.embed([f"{read}, {VIEWS[0]}"])[0], front)
+
+
+def test_one_warning_names_what_is_not_read_of_prompt_and_negative_prompt(model_folder):
+    config = DiffusersConfig(model=str(model_folder("sd")))
+    prior = config.build("cpu")
+    first, second = check_words(prior, config, "a red mug " + "p" * 40, "n" * 40, strict=False)
+    assert first == f"the end of the prompt is too long to be read: '{'p' * 40}'"
+    assert second.startswith("the end of the negative prompt is too long to be read: 'nnn")
+    assert check_words(prior, config, "mug", "", strict=False) == []
