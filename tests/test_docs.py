@@ -55,6 +55,58 @@ def test_the_picture_of_the_rooms_is_up_to_date() -> None:
     assert module.draw() == module.PICTURE.read_text(encoding="utf-8"), "run docs/make_architecture.py"
 
 
+@pytest.fixture(scope="module")
+def troubleshooting() -> ModuleType:
+    return load(ROOT / "docs" / "make_troubleshooting.py")
+
+
+def test_every_message_is_found_by_its_words_with_what_to_do(troubleshooting: ModuleType) -> None:
+    text = troubleshooting.PAGE.read_text(encoding="utf-8")
+    messages = troubleshooting.messages()
+    missing = [message.text for message in messages if message.text.replace("<", "&lt;") not in text]
+    assert missing == [], "run docs/make_troubleshooting.py"
+    unexplained = [f"{message.file}: {message.text}" for message in messages if not message.advice]
+    assert unexplained == [], "give them a hint in the code, or add them to ADVICE in docs/make_troubleshooting.py"
+    unused = [words for words in troubleshooting.ADVICE if not any(words in message.text for message in messages)]
+    assert unused == []
+    assert troubleshooting.page() == text, "run docs/make_troubleshooting.py"
+    assert len(messages) > 200
+
+
+def test_what_the_hand_written_part_quotes_is_said_somewhere(troubleshooting: ModuleType) -> None:
+    by_hand = troubleshooting.PAGE.read_text(encoding="utf-8").partition(troubleshooting.BEGIN)[0]
+    known = [message.text for message in troubleshooting.messages()]
+    source = "".join(path.read_text() for path in (ROOT / "app" / "commands").glob("*.py"))
+    quoted = re.findall(r"^> (.+)$", by_hand, re.MULTILINE)
+    assert len(quoted) > 20
+    assert [text for text in quoted if text not in known and text not in source] == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["info", "nowhere.glb"],
+        ["resume", "nowhere"],
+        ["generate", "a red mug", "--preset", "drat"],
+        ["generate", "a red mug", "--set", "steps=1", "--set", "steps=2"],
+        ["batch", "nowhere.csv"],
+        ["texture", "nowhere.glb", "a red mug"],
+        ["generate", "a red mug", "--prior", "stabilityai/nothing"],
+        ["ui", "--host", "0.0.0.0"],
+    ],
+)
+def test_messages_that_people_meet_are_on_the_page(
+    arguments: list[str], troubleshooting: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert invoke(arguments) == 2
+    said = capsys.readouterr().err.removeprefix("error: ").strip()
+    patterns = [".+".join(map(re.escape, message.text.split("…"))) for message in troubleshooting.messages()]
+    assert [pattern for pattern in patterns if re.match(pattern.removeprefix(".+"), said) or re.match(pattern, said)]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_to_files(page: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())

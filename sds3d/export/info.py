@@ -25,6 +25,8 @@ STL_START, STL_FACE, SPLAT_ROW = 84, 50, 32  # bytes
 TRIANGLES = 4  # mode of a glTF primitive; above it are strips and fans, below it points and lines
 KNOWN = (".glb", ".gltf", ".obj", ".ply", ".stl", ".usdz", ".splat")
 
+DAMAGED = (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError, struct.error)
+
 
 @dataclass(frozen=True)
 class FileInfo:
@@ -69,7 +71,7 @@ def read_info(path: Path) -> FileInfo:
                 raise ValueError(f"its length is no multiple of {SPLAT_ROW} bytes")
             return FileInfo("splat", None, {"splats": size // SPLAT_ROW})
         return FileInfo("usdz", read_usd_metadata(path))
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, struct.error) as error:
+    except DAMAGED as error:
         raise ConfigError(f"{path} is damaged, or no {kind[1:]} file: {error}") from error
 
 

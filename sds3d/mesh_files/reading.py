@@ -137,12 +137,11 @@ class UserMesh:
 
     def base_image(self, material: int | None) -> Image.Image | None:
         """The picture of a material's base colour; None where there is none that can be read."""
-        texture = base_texture(self.gltf.tree, material)
-        if texture is None:
+        data, _ = _look_of(self.gltf, material)
+        if data is None:
             return None
-        image = self.gltf.tree["images"][_image_of(self.gltf.tree["textures"][texture["index"]])]
         try:
-            picture = Image.open(io.BytesIO(self.gltf.bytes_of(image["bufferView"])), formats=("PNG", "JPEG", "WEBP"))
+            picture = Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP"))
             if picture.width * picture.height > MOST_PIXELS:
                 raise Image.DecompressionBombError(f"{picture.width} x {picture.height} pixels")
             picture.load()
@@ -156,9 +155,7 @@ class UserMesh:
     def colors_at(self, part: Part, face: Int[ndarray, " P"], weights: Float[ndarray, "P 3"]) -> Float[ndarray, "P 3"]:
         """The file's own base colours, sRGB, at points of a part's faces."""
         corners = part.faces[face]
-        tree = self.gltf.tree
-        surface = tree["materials"][part.material].get("pbrMetallicRoughness", {}) if part.material is not None else {}
-        linear = np.ones((len(face), 3)) * np.array(surface.get("baseColorFactor", [1.0] * 4)[:3])
+        linear = np.ones((len(face), 3)) * _look_of(self.gltf, part.material)[1]
         if part.colors is not None:
             linear = linear * (part.colors[corners] * weights[..., None]).sum(axis=1)
         picture = self.base_image(part.material) if part.uvs is not None else None
@@ -183,6 +180,8 @@ def read_user_mesh(source: MeshSource) -> UserMesh:
     try:
         gltf, files = Gltf.read(path) if kind in GLTF_KINDS else _read_other(path, kind, notes)
         parts = list(_parts(gltf, path, notes))
+        for material in {part.material for part in parts}:  # now: later nobody expects a reference that leads nowhere
+            _look_of(gltf, material)
         if kind in OTHER_KINDS:  # their colours are sRGB, by custom
             parts = [
                 replace(part, colors=None if part.colors is None else linear_from_srgb(part.colors)) for part in parts
@@ -256,6 +255,19 @@ def base_texture(tree: dict[str, Any], material: int | None) -> dict[str, Any] |
 def _image_of(texture: dict[str, Any]) -> int:
     webp = texture.get("extensions", {}).get("EXT_texture_webp", {})
     return int(texture["source"] if "source" in texture else webp["source"])
+
+
+def _look_of(gltf: Gltf, material: int | None) -> tuple[bytes | None, Float[ndarray, "3"]]:
+    """(the file of the picture of a material's base colour, the colour that it is multiplied with)."""
+    texture, tree = base_texture(gltf.tree, material), gltf.tree
+    data = None
+    if texture is not None:
+        data = gltf.bytes_of(tree["images"][_image_of(tree["textures"][texture["index"]])]["bufferView"])
+    surface = {} if material is None else tree["materials"][material].get("pbrMetallicRoughness", {})
+    factor = np.array(surface.get("baseColorFactor", [1.0] * 4)[:3], dtype=np.float64)
+    if factor.shape != (3,) or not np.isfinite(factor).all():
+        raise ValueError(f"the colour of material {material} is no colour")
+    return data, factor
 
 
 def _parts(gltf: Gltf, path: Path, notes: list[str]) -> Iterator[Part]:
@@ -424,7 +436,10 @@ def _read_other(path: Path, kind: str, notes: list[str]) -> tuple[Gltf, list[str
         notes += beside.notes
         data = data if beside.libraries else b"mtllib materials.mtl\n" + data
     logging.getLogger("trimesh").setLevel(logging.CRITICAL)  # what it cannot read becomes an error here
-    scene = trimesh.load_scene(io.BytesIO(data), **options)
+    try:
+        scene = trimesh.load_scene(io.BytesIO(data), **options)
+    except Exception as error:  # of any type, where it meets what it does not expect
+        raise ValueError(first_line(error)) from error
     scene.delete_geometry([name for name, body in scene.geometry.items() if not len(getattr(body, "faces", ()))])
     if not scene.geometry:
         raise ConfigError(f"{path} has no triangles", hint="points and lines have no surface to paint")

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sds3d.atomic import remove_tree, sync_folder, write_synced, writing
-from sds3d.errors import CheckpointError
+from sds3d.errors import CheckpointError, first_line
 
 FORMAT = 1
 KEPT = 2  # newest ones
@@ -128,10 +128,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     state = _read_json(path / STATE, contents[STATE])
     try:
         rate, stage = float(state.get("rate", 1.0)), int(state.get("stage", 0))  # older ones know neither
-        step, seconds, forwards = int(state["step"]), dict(state["seconds"]), int(state["forwards"])
+        step, forwards = int(state["step"]), int(state["forwards"])
+        seconds = {str(part): float(spent) for part, spent in dict(state["seconds"]).items()}
         return Checkpoint(step, load(contents[TENSORS]), seconds, forwards, rate, stage)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from error
+    except (SafetensorError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise CheckpointError(f"{path} is damaged: {first_line(error)}") from error
 
 
 def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -195,7 +196,7 @@ def _read_json(path: Path, data: bytes) -> dict[str, Any]:
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from error
+        raise CheckpointError(f"{path} is damaged: {first_line(error)}") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} is damaged: not a JSON object")
     return value

@@ -194,7 +194,7 @@ def _check_whole(path: Path) -> None:
         expected = 8 + length + max(ends, default=0)
         if expected != size:
             raise ValueError(f"{size:,} bytes of {expected:,} are there")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise PriorUnavailable(f"{path} is incomplete: {error}", "fetch the model again") from error
 
 
