@@ -97,6 +97,8 @@ class RunIndex:
             job = self.queue.add(config)
             if job.state in ("failed", "stopped"):
                 self.queue.retry(job)
+            if job.name in self._away:  # somebody wants it after all
+                return self.bring_back(job.name)
             return self.chosen(job.name)
 
     def all(self) -> tuple[list[RunEntry], list[RunEntry], int]:
