@@ -26,7 +26,7 @@ FLAGS = [
     "--ignore-gpu-blocklist",
 ]  # fmt: skip
 SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
-PICTURE, COLORS = Path(__file__).parent / "ui.png", 128
+PICTURE, COLORS = Path(__file__).parent / "ui.png", 256
 LONGEST = 300.0  # seconds for a run
 
 
@@ -66,9 +66,10 @@ def take(browser: Any, address: str, folder: Path | None) -> None:
     """Makes the runs and the pictures."""
     page = open_page(browser, address, "desktop", "light")
     shoot(browser, address, "empty", folder)
-    generate(page, "a red mug", "prior=nobody/has-this-model")
-    until(page, "failed")
-    shoot(browser, page.url, "failed", folder)
+    if folder is not None:
+        generate(page, "a red mug", "prior=nobody/has-this-model")
+        until(page, "failed")
+        shoot(browser, page.url, "failed", folder)
     for prompt in ("a yellow duck", "a green cactus", "a red cone on a blue cube"):
         generate(page, prompt, "")
     shoot(browser, page.url, "queued", folder)

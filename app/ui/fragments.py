@@ -216,11 +216,6 @@ def downloads(entry: RunEntry | None, export: Export | None) -> str:
     return render("downloads", entry, files, first, formats, export)
 
 
-def exported(entry: RunEntry, export: Export) -> str:
-    """The format that was asked for last: links to its files, that it is being made, or why it could not be."""
-    return render("exported", entry, export)
-
-
 def cards(entries: Sequence[tuple[RunEntry, tuple[str, bool]]], chosen: str) -> str:
     """A card for each (run, its picture as of `thumbnail`)."""
     return render("cards", entries, chosen)

@@ -156,6 +156,13 @@
     else if (on("#go")) toTop();
   });
 
+  document.addEventListener("keydown", ({ key }) => {
+    if (key !== "Escape") return;
+    for (const menu of document.querySelectorAll("details.menu[open]")) menu.open = false;
+    asked = "";
+    arrange();
+  });
+
   // The answer to the last click: gone when the prompt is written anew, and what can be undone as soon as it cannot any more.
   window.sds3dSay = (element, props, watch) => {
     const clear = () => {

@@ -100,6 +100,8 @@ class RunIndex:
                 return self.bring_back(job.name)
             if job.state in ("failed", "stopped"):
                 self.queue.retry(job)
+            if job.name in self._away:  # somebody wants it after all
+                return self.bring_back(job.name)
             return self.chosen(job.name)
 
     def check_room(self) -> None:

@@ -184,6 +184,14 @@ def test_a_removal_can_be_undone_for_a_while(ball: SimpleNamespace) -> None:
         ball.index.bring_back("ball")
 
 
+def test_who_asks_for_a_run_that_is_about_to_be_removed_keeps_it(ball: SimpleNamespace, small_config) -> None:
+    entry = ball.index.add(small_config())
+    command(ball.index, entry.name, order="stop")
+    delete_run(ball.index, entry.name)
+    assert ball.index.add(small_config()).name == entry.name
+    assert ball.index.find(entry.name).state == "queued"
+
+
 @pytest.mark.usefixtures("at_once")
 def test_a_run_that_nobody_works_on_is_removed_with_all_its_files(ball: SimpleNamespace, small_config) -> None:
     entry = ball.index.add(small_config())

@@ -79,6 +79,7 @@ def test_a_run_of_any_name_is_served_at_its_quoted_address(page: Any, small_conf
     for file, content in (("sheet.png", b"sheet"), ("step-000002.png", b"preview")):
         answer = page.client.get(address(everything, file))
         assert (answer.status_code, answer.content) == (200, content)
+    assert not re.search(r"(?:href|src)=.[/h]|url\('?/", everything), "all are relative to the page"
     (query,) = re.findall(r'href="(\?run=[^"]+)"', everything)
     chosen = page.client.get(f"/{query}")
     assert chosen.request.url.params["run"] == name
@@ -103,7 +104,7 @@ def test_every_file_of_a_further_format_can_be_fetched(
     step, names = make_file(entry, file_format)
     assert step == (None if finished else 4)
     assert len(names) >= 2
-    links = fragments.exported(entry, Export(file_format, step, tuple(names)))
+    links = fragments.downloads(entry, Export(file_format, step, tuple(names)))
     for name in names:
         answer = page.client.get(address(links, name))
         assert answer.status_code == 200, name
@@ -128,7 +129,7 @@ def test_a_format_is_made_in_the_background(page: Any, run: str) -> None:
         assert not export.problem, export
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    assert page.client.get(address(fragments.exported(entry, export), "mesh.stl")).status_code == 200
+    assert page.client.get(address(fragments.downloads(entry, export), "mesh.stl")).status_code == 200
     maker.close()
 
 
