@@ -17,10 +17,22 @@ from typing import Any
 
 import pytest
 
+from sds3d.config import resolve
 from sds3d.errors import ConfigError
 from sds3d.jobs.database import Database
 from sds3d.jobs.processes import WorkerId
-from sds3d.run.events import Changed, CheckpointSaved, Exporting, Finished, Started, StepDone, Stop, Warned
+from sds3d.run.events import (
+    Changed,
+    CheckpointSaved,
+    Exporting,
+    Failed,
+    Finished,
+    StageBegun,
+    Started,
+    StepDone,
+    Stop,
+    Warned,
+)
 from sds3d.run.folder import RunFolder
 from sds3d_app.ui import fragments, run_index
 from sds3d_app.ui.actions import change_run, command, delete_run, fork_run
@@ -432,3 +444,39 @@ def test_a_run_that_makes_its_results_says_so_and_not_how_long_its_steps_take(
         assert 'style="width:100.0%"' in after
         assert " left" not in after
         assert "steps/s" not in after
+
+
+@pytest.mark.exports  # so that a mesh is among the results
+def test_the_page_tells_at_what_a_run_is(tmp_path: Path, small_config: Any) -> None:
+    out = tmp_path / "outputs"
+    index = RunIndex(out, limit=3)
+
+    def stages(name: str) -> dict[str, str]:
+        entry = index.find(name)
+        return dict(fragments.stages_of(entry, index.log(entry)))
+
+    waiting = index.add(small_config())
+    assert stages(waiting.name) == {"Queue": "now", "Load": "", "Shape": "", "Mesh": ""}
+    index.queue.claim(WorkerId.here())
+    assert stages(waiting.name) == {"Queue": "done", "Load": "now", "Shape": "", "Mesh": ""}
+    run = write_run(out, "mug", resolve({"prompt": "a red mug"}), Started("a red mug", out / "mug", "cpu", 0, 450))
+    with run.lock():
+        assert stages("mug") == {"Queue": "done", "Load": "done", "Shape": "now", "Mesh": "", "Check": ""}
+        run.append(StageBegun(200, 2, 2, "mesh"))
+        assert stages("mug") == {"Queue": "done", "Load": "done", "Shape": "done", "Mesh": "now", "Check": ""}
+        run.append(Exporting(450))
+        assert stages("mug")["Check"] == "now"
+        assert 'aria-current="step">Check' in fragments.live(index.find("mug"), index.log(index.find("mug")), 0)
+    run.append(Failed("no mesh", "ExportError"))
+    assert stages("mug") == {"Queue": "done", "Load": "done", "Shape": "done", "Mesh": "done", "Check": "failed"}
+    run.append(Finished({"steps": 450, "seconds": {"total": 34.6}}))
+    assert set(stages("mug").values()) == {"done"}
+    assert "made in 35 s" in fragments.live(index.find("mug"), index.log(index.find("mug")), 0)
+
+
+@pytest.mark.parametrize(("step", "seconds", "left"), [(4, 2, None), (5, 2, 38), (1, 10, 990)])
+def test_how_long_it_will_take_is_not_said_too_soon(step: int, seconds: float, left: float | None) -> None:
+    log = RunLog()
+    log.add(100.0, Started("a red ball", Path("x"), "cpu", 0, 100))
+    log.add(100.0 + seconds, StepDone(step, {"guidance": 1.0}))
+    assert log.seconds_left() == left
