@@ -45,7 +45,7 @@ def prior_option(choice: str | None) -> str | dict[str, str] | None:
     from sds3d.priors import PRIORS
     from sds3d.priors.hub.locate import prior_name_of
 
-    if choice in PRIORS or not ("/" in choice or Path(choice).is_dir()):
+    if choice in PRIORS or not ("/" in choice or Path(choice).exists()):
         return choice
     return {"name": prior_name_of(choice), "model": choice}
 

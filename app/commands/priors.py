@@ -111,10 +111,12 @@ def check(
 def pull(model: Model, revision: Revision = "", as_json: AsJson = False) -> None:
     """Download MODEL from the hub into the Hugging Face cache; files that are there already stay."""
     from sds3d.priors.hub.locate import find_model
+    from sds3d.priors.hub.model_list import MODELS
 
     if Path(os.path.expanduser(model)).exists():
         say_note(f"{model} is a folder here: nothing to download")
-    local = find_model(model, revision)
+    known = MODELS[model].revision if model in MODELS else ""
+    local = find_model(model, revision or known)  # also where another revision is in the cache
     row = {"folder": str(local.folder), "revision": local.revision}
     print(json.dumps(row) if as_json else local.folder)
 

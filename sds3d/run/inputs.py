@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from sds3d.atomic import temporary_folder, write_json, writing
-from sds3d.config import RunConfig, local_files, map_files, read_json_object
+from sds3d.config import RunConfig, map_files, read_json_object
 from sds3d.errors import ConfigError
 from sds3d.mesh_files import MeshSource, read_user_mesh
 
 INPUTS, LARGE = "inputs", "large.json"
 MOST_BYTES = 512 << 20  # of what is copied
 SAMPLE = 1 << 16  # bytes at the beginning, in the middle and at the end of a large file
+MEANT = (".json", ".txt", ".model", ".safetensors", ".bin")  # of a model's folder: not its card, not its pictures
 MESH, MODEL = "scene.source.path", "prior.model"
 KEPT, OURS = re.compile(rf"{INPUTS}/[0-9a-f]{{16}}/[^/\0]+"), re.compile(rf"/{INPUTS}/[0-9a-f]{{16}}/")
 
@@ -34,7 +35,7 @@ def keep(config: RunConfig, folder: Path) -> RunConfig:
     ConfigError for a file that cannot be read, OutputError where the disk refuses. What is not there stays as it is:
     whoever needs it says so.
     """
-    if not local_files(config):
+    if not _names(config):
         return config
     large = dict[str, str]()
 
@@ -121,6 +122,18 @@ def are_same(first: RunConfig, second: RunConfig) -> bool:
     return all(map(_is_same, found["first"], found["second"]))
 
 
+def _names(config: RunConfig) -> list[str]:
+    """All files of a config; of many configs that have none, at the cost of a look."""
+    names = list[str]()
+
+    def note(key: str, name: str) -> str:
+        names.append(name)
+        return name
+
+    map_files(config.to_dict(), note)
+    return names
+
+
 def _is_same(first: tuple[str, str], second: tuple[str, str]) -> bool:
     (key, name), (_, other) = first, second
     if key == MODEL or os.path.abspath(name) == os.path.abspath(other):
@@ -145,8 +158,7 @@ def changes(config: RunConfig, folder: Path) -> list[str]:
             found.append(f"{key} = {name} was changed after the run began")
         return name
 
-    if local_files(config):
-        map_files(config.to_dict(), check)
+    map_files(config.to_dict(), check)
     return list(dict.fromkeys(found))
 
 
@@ -180,6 +192,8 @@ def _identity(files: Mapping[str, Path]) -> str:
     """A hash by which a change of large files is noticed without reading all of them."""
     digest = hashlib.sha256()
     for name, file in files.items():
+        if len(files) > 1 and file.suffix not in MEANT:
+            continue
         size = file.stat().st_size
         digest.update(f"{name.partition('/')[2]} {size}\n".encode(errors="surrogateescape"))
         with file.open("rb") as opened:

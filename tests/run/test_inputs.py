@@ -20,9 +20,10 @@ from sds3d.jobs.queue import fork, job_name
 from sds3d.jobs.worker import Worker
 from sds3d.run.events import Finished, StepDone, Stop
 from sds3d.run.folder import RunFolder
-from sds3d.run.inputs import keep
+from sds3d.run.inputs import changes, keep
 from sds3d.sweeps.run_set import RunSet
 from sds3d.training.sessions import begin
+from sds3d_app.workers.ray_actor import RayWorker, packed
 
 
 @pytest.fixture
@@ -150,6 +151,32 @@ def test_weights_and_large_files_are_copied_or_named_by_what_they_are(
     Image.fromarray(np.full((40, 40), 7, np.uint8)).save("ball.png")
     (warning,) = Session.resume("run").check()
     assert warning == f"{mine / 'ball.png'} is not what it was when the run began"
+
+
+def test_a_model_that_is_another_now_is_told(mine: Path, small_config: Any, tmp_path: Path) -> None:
+    """By samples of its files: reading all of them would take minutes. Its card may change."""
+    (mine / "sd" / "unet").mkdir(parents=True)
+    weights = mine / "sd" / "unet" / "model.safetensors"
+    weights.write_bytes(bytes(1_000_000))
+    config = small_config(prior={"name": "diffusers", "model": "sd"})
+    kept, folder = keep(config, tmp_path / "run"), tmp_path / "run"
+    assert kept.prior.model == str(mine / "sd")
+    assert [path.name for path in (folder / "inputs").iterdir()] == ["large.json"]
+    (mine / "sd" / "README.md").write_text("new")
+    assert changes(kept, folder) == []
+    weights.write_bytes(bytes(999_999) + b"1")
+    assert changes(kept, folder) == [f"{mine / 'sd'} is not what it was when the run began"]
+    assert changes(keep(config, folder), folder) != [], "what it was when the run began stays written"
+
+
+def test_a_ray_worker_that_sees_no_folder_gets_the_files_with_the_run(mine: Path, small_config: Any) -> None:
+    config = small_config(steps=2, reference_image=PICTURES)
+    begin(config, RunFolder("run"))
+    data = packed(Path("run"))
+    for path in mine.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    answer = RayWorker().run(config.said, config.to_dict(), [], data)
+    assert (answer["state"], answer["reason"]) == ("done", "")
 
 
 def test_a_copy_that_somebody_changed_is_told(mine: Path, small_config: Any) -> None:

@@ -2,11 +2,14 @@
 
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from sds3d.errors import PriorUnavailable
 from sds3d.priors.hub.families import FAMILIES, family_of
@@ -65,6 +68,8 @@ def inspect_model(folder: Path, allow_pickle: bool = False, revision: str = "loc
 
 def family_in(folder: Path) -> tuple[str, Family]:
     """(diffusers' pipeline class, family) of a model's folder, from its index; PriorUnavailable if there is none."""
+    if folder.is_file():
+        raise _no_folder(folder)
     if not (folder / INDEX).is_file():
         raise PriorUnavailable(
             f"{folder} is not a diffusers model: it has no {INDEX}",
@@ -78,6 +83,42 @@ def family_in(folder: Path) -> tuple[str, Family]:
     with suppress(PriorUnavailable):  # if it cannot be read, `inspect_model` says so
         network_config = read_object(folder / FAMILIES[pipeline].network / "config.json")
     return pipeline, family_of(pipeline, network_config)
+
+
+STANDS_FOR = "it only stands for the file, which Git LFS has (git lfs pull)"
+SINGLE = {  # a layer that tells what a file with a whole model is
+    "conditioner.embedders.1.": "StableDiffusionXLPipeline",
+    "joint_blocks.": "StableDiffusion3Pipeline",
+    "double_blocks.": "FluxPipeline",
+    "cond_stage_model.": "StableDiffusionPipeline",
+}
+
+
+def _no_folder(path: Path) -> PriorUnavailable:
+    """What a file is that was given for a model's folder, and what to do with it."""
+    if path.name == INDEX:
+        return PriorUnavailable(f"{path} is a file of a model", f"give its folder: {path.parent}")
+    if _is_pointer(path):
+        return PriorUnavailable(f"{path}: {STANDS_FOR}", "fetch it, then give the model's folder")
+    try:
+        with safe_open(path, "pt") as tensors:
+            keys = list(tensors.keys())
+    except (OSError, SafetensorError):
+        return PriorUnavailable(
+            f"{path} is a file, not a folder", "give a folder written by diffusers' save_pretrained"
+        )
+    if any("lora" in key for key in keys):
+        return PriorUnavailable(f"{path} is a LoRA, not a model", f'give it beside one: prior.lora=["{path}"]')
+    kind = next((kind for part, kind in SINGLE.items() if any(part in key for key in keys)), "StableDiffusionPipeline")
+    code = f"from diffusers import {kind} as P; P.from_single_file({str(path)!r}).save_pretrained({path.stem!r})"
+    hint = f"make a folder of it once, online: python -c {shlex.quote(code)}, then give {path.stem}"
+    return PriorUnavailable(f"{path} is a whole model in one file, not a folder", hint)
+
+
+def _is_pointer(path: Path) -> bool:
+    """Whether a file is the stand-in that Git LFS leaves where the real one was not fetched."""
+    with path.open("rb") as file:
+        return file.read(64).startswith(b"version https://git-lfs")
 
 
 def is_wanted(name: str) -> bool:
@@ -134,8 +175,8 @@ def variant_of(match: re.Match[str]) -> str | None:
 
 
 def _variant(folder: Path, allow_pickle: bool) -> tuple[str | None, PriorUnavailable | None]:
-    """Which set of weights to load: of the plain one and the variants by name the first that is whole; and what is wrong
-    with one before it. PriorUnavailable where none is whole."""
+    """The set of weights to load: of the plain one and the variants by name the first that is whole; what is wrong with
+    one before it. PriorUnavailable where none is whole."""
     safe = matching(folder, WEIGHTS)
     if not safe:
         pickles = sorted(path.name for path in folder.iterdir() if is_pickle(path.name))
@@ -188,7 +229,7 @@ def _check_whole(path: Path) -> None:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(MAX_HEADER, size - 8):
-                raise ValueError("its header is cut off")
+                raise ValueError("its header is cut off" if not _is_pointer(path) else STANDS_FOR)
             header = json.loads(file.read(length))
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         expected = 8 + length + max(ends, default=0)

@@ -3,8 +3,9 @@
 import os
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from sds3d.errors import PriorUnavailable, first_line
@@ -45,10 +46,21 @@ def find_here(model: str, revision: str = "") -> LocalModel:
         raise PriorUnavailable(f"there is no folder {model} with the model", hint)
     if not HUB_ID.fullmatch(model):
         raise PriorUnavailable(f"there is no folder {model}, and that is not a hub id", GIVE)
-    here = cached(model, revision)
-    if here is None:
-        raise PriorUnavailable(f"{model} is not in the Hugging Face cache", f"sds3d priors pull {model}")
-    return inspect_model(here, _is_set(ALLOW_PICKLE), here.name)
+    problem = PriorUnavailable(f"{model} is not in the Hugging Face cache", f"sds3d priors pull {model}")
+    wanted = _revision(model, revision)
+    for number, here in enumerate(snapshots(model, revision)):
+        try:
+            local = inspect_model(here, _is_set(ALLOW_PICKLE), here.name)
+        except PriorUnavailable as error:  # an interrupted download; another may be whole
+            problem = error if number == 0 else problem
+            continue
+        if wanted in (None, here.name) or revision:
+            return local
+        note = (
+            f"of {model} the revision {here.name[:12]} is used, which is in the cache; the one known to fit is {wanted}"
+        )
+        return replace(local, notes=(*local.notes, note))
+    raise problem
 
 
 def prior_name_of(model: str, revision: str = "") -> str:
@@ -69,13 +81,28 @@ def prior_name_of(model: str, revision: str = "") -> str:
 
 def cached(model: str, revision: str = "") -> Path | None:
     """The model's folder in the Hugging Face cache, complete or not; None if there is none."""
-    from huggingface_hub import snapshot_download
+    return next(snapshots(model, revision), None)
+
+
+def snapshots(model: str, revision: str = "") -> Iterator[Path]:
+    """Folders of the model in the Hugging Face cache, whoever fetched them and however much of them: that of the
+    revision and, where nobody asked for one, those of others, main first, then by the time of their download."""
+    from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    try:
-        return Path(snapshot_download(model, revision=_revision(model, revision), local_files_only=True))
-    except LocalEntryNotFoundError:
-        return None
+    given = set[Path]()
+    for asked in [_revision(model, revision), *([] if revision else [None])]:
+        try:
+            found: str | None = snapshot_download(model, revision=asked, local_files_only=True)
+        except LocalEntryNotFoundError as error:
+            found = getattr(error, "snapshot_path", None)  # some of its files are not there; perhaps none that we need
+        if found is not None and Path(found) not in given:
+            given.add(Path(found))
+            yield Path(found)
+    if not revision:
+        every = Path(constants.HF_HUB_CACHE, f"models--{model.replace('/', '--')}", "snapshots")
+        there = [folder for folder in every.glob("*") if folder.is_dir() and folder not in given]
+        yield from sorted(there, key=lambda folder: -folder.stat().st_mtime)
 
 
 def _is_set(variable: str) -> bool:

@@ -30,7 +30,7 @@ from sds3d.priors.hub.embeddings import TextReader
 from sds3d.priors.hub.families.base import ATTENTION, Family, NetworkInput
 from sds3d.priors.hub.loading import load_component, load_pipeline
 from sds3d.priors.hub.locate import find_model
-from sds3d.priors.hub.schedule import schedule_of
+from sds3d.priors.hub.schedule import FEW_STEPS, schedule_of
 from sds3d.priors.lora import CameraEmbedding, LowRankCopy
 from sds3d.types import ViewCondition
 
@@ -103,7 +103,12 @@ class DiffusersConfig(PriorConfig):
         adapters.add_lora(pipeline)
         if family.latent and dtype == torch.float16 and pipeline.vae.config.get("force_upcast"):
             pipeline.vae = load_component(local, "vae", torch.float32, device)  # its activations exceed half precision
-        return DiffusersPrior(self, family, pipeline, TextReader(local, adapters, dtype, device), device, local.notes)
+        notes, scheduler = list(local.notes), type(pipeline.scheduler).__name__
+        if scheduler in FEW_STEPS:
+            notes.append(
+                f"its {scheduler} is of a model for few steps, whose predictions are no scores: expect soft objects"
+            )
+        return DiffusersPrior(self, family, pipeline, TextReader(local, adapters, dtype, device), device, notes)
 
     def _find(self) -> LocalModel:
         """The model on this machine; PriorUnavailable if its family needs another `prior.name`."""

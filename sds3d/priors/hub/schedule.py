@@ -22,6 +22,8 @@ TO_EPS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "sample": eps_from_sample,
     "velocity": eps_from_velocity,
 }
+LEAST = 2.0**-24  # of alphas_cumprod, as in diffusers: models of zero terminal SNR have 0 at the last tick
+FEW_STEPS = ("LCMScheduler", "TCDScheduler")  # of models that predict where a few large steps lead, which is no score
 
 
 class Schedule(ABC):
@@ -50,7 +52,7 @@ class Discrete(Schedule):
     """DDPM's discrete times: alpha = sqrt(alphas_cumprod), from the scheduler's own table."""
 
     def __init__(self, alphas_cumprod: Float[Tensor, " T"], prediction: str) -> None:
-        self.alphas_cumprod, self.prediction = alphas_cumprod.float(), prediction
+        self.alphas_cumprod, self.prediction = alphas_cumprod.float().clamp_min(LEAST), prediction
 
     def timestep(self, t: Times) -> Tensor:
         count = len(self.alphas_cumprod)
@@ -96,9 +98,11 @@ def schedule_of(scheduler: Any, tokens: int, device: torch.device) -> Schedule:
     if config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
         return Flow(float(config.get("flow_shift", 1.0)), device)
     prediction = config.get("prediction_type", "epsilon")
-    if prediction not in TO_EPS or not hasattr(scheduler, "alphas_cumprod"):
+    is_continuous = config.get("timestep_type") == "continuous"  # EDM: the network is told log(sigma) / 4
+    if prediction not in TO_EPS or not hasattr(scheduler, "alphas_cumprod") or is_continuous:
+        kind = " of continuous times" if is_continuous else ""
         raise PriorUnavailable(
-            f"scheduler {type(scheduler).__name__} with prediction_type {prediction!r} is not supported",
+            f"scheduler {type(scheduler).__name__}{kind} with prediction_type {prediction!r} is not supported",
             "supported: flow matching, and DDPM-like ones that predict epsilon, v_prediction or sample",
         )
     return Discrete(scheduler.alphas_cumprod.to(device), prediction)

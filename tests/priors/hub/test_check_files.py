@@ -1,14 +1,17 @@
 """A model's folder is looked at before anything is loaded: what is missing, cut off, pickled or foreign is one line."""
 
 import json
+import shlex
 import shutil
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from sds3d.errors import PriorUnavailable
 from sds3d.priors import DiffusersConfig
 from sds3d.priors.hub.check_files import inspect_model
+from sds3d.priors.hub.locate import find_model
 
 pytestmark = pytest.mark.xdist_group("hub")
 
@@ -76,6 +79,7 @@ DAMAGES = {
     "config gone": (lambda f: (f / "unet" / "config.json").unlink(), "lacks config.json"),
     "tokenizer gone": (lambda f: [p.unlink() for p in (f / "tokenizer").iterdir()], "tokenizer lacks"),
     "weights gone": (drop_weights, "lacks its weights"),
+    "weights not fetched": (lambda f: weights(f).write_text(POINTER), "only stands for the file"),
     "weights cut off": (cut_weights, "bytes of .* are there"),
     "header cut off": (cut_header, "incomplete"),
     "a shard gone": (drop_shard, "00002-of-00002"),
@@ -85,6 +89,44 @@ DAMAGES = {
     "no such class": (lambda f: edit(f / "model_index.json", unet=["diffusers", "NoSuchModel"]), "not a ModelMixin"),
     "config of another": (lambda f: edit(f / "unet" / "config.json", block_out_channels=[32, 64]), "cannot load"),
 }
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 99\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("model_index.json", "{}", "is a file of a model .give its folder: "),
+        ("model.safetensors", POINTER, "only stands for the file, which Git LFS has"),
+        ("style.safetensors", ("lora_unet_down.lora_up.weight",), r"is a LoRA.*prior\.lora="),
+        ("old.ckpt", "pickled", "is a file, not a folder"),
+        ("all in one.safetensors", ("model.diffusion_model.a", "cond_stage_model.b"), "StableDiffusionPipeline as P; "),
+        ("xl.safetensors", ("conditioner.embedders.1.model.b",), "StableDiffusionXLPipeline as P; .*then give xl"),
+        ("flux.safetensors", ("double_blocks.0.img_attn.qkv.weight",), "FluxPipeline as P; "),
+    ],
+)
+def test_a_file_in_place_of_a_folder_is_named_with_what_to_do(name, content, said, tmp_path):
+    path = tmp_path / name
+    if isinstance(content, str):
+        path.write_text(content)
+    else:
+        save_file({key: torch.zeros(1) for key in content}, path)
+    with pytest.raises(PriorUnavailable, match=said) as caught:
+        find_model(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_code_that_is_named_for_a_single_file_is_code(tmp_path):
+    """It is tried with what it calls replaced: the real call needs the hub's configs."""
+    path = tmp_path / "it's mine.safetensors"
+    save_file({"cond_stage_model.a": torch.zeros(1)}, path)
+    with pytest.raises(PriorUnavailable) as caught:
+        find_model(str(path))
+    words = shlex.split(caught.value.hint.partition(": ")[2].rpartition(", then give")[0])
+    assert words[:2] == ["python", "-c"]
+    assert repr(str(path)) in words[2]
+    compile(words[2], "hint", "exec")
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -107,6 +107,41 @@ def test_offline_says_what_is_missing_and_opens_no_socket(hub, hub_cache, model_
     assert hub[1] == []
 
 
+def test_part_of_a_repository_is_enough_and_another_revision_is_used_and_said(
+    hub, hub_cache, model_folder, monkeypatch, no_network
+):
+    """huggingface_hub keeps the list of all files, and calls a snapshot without pictures and pickles incomplete."""
+    import huggingface_hub
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    snapshot = put_into_cache(hub_cache, model_folder("sd"))
+    known = {"revision": "b" * 40, "parameters": 0.9, "side": 512, "licence": "licence"}
+    monkeypatch.setitem(MODELS, MODEL, ModelEntry(MODEL, FAMILY, **known))
+    found = find_model(MODEL)
+    assert found.folder == snapshot
+    assert found.notes == (
+        f"of {MODEL} the revision {'a' * 12} is used, which is in the cache; the one known to fit is {'b' * 40}",
+    )
+    with pytest.raises(PriorUnavailable, match="not in the Hugging Face cache"):
+        find_model(MODEL, "b" * 40)  # somebody asked for that one
+    pinned = snapshot.with_name("b" * 40)
+    shutil.copytree(snapshot, pinned)
+    (pinned / "unet" / "config.json").unlink()
+    assert find_model(MODEL).folder == snapshot, "the other one is cut off"
+    shutil.copy(snapshot / "unet" / "config.json", pinned / "unet" / "config.json")
+    assert find_model(MODEL).folder == pinned
+
+    def incomplete(model, revision=None, local_files_only=False):
+        error = huggingface_hub.errors.IncompleteSnapshotError("12 files are missing", snapshot_path=str(pinned))
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", incomplete)
+    assert find_model(MODEL).folder == pinned
+    assert find_model(MODEL).notes == ()
+    assert hub[1] == []
+    assert no_network() == []
+
+
 def test_what_the_cache_lacks_is_downloaded(hub):
     local = find_model(MODEL)
     assert local.revision == COMMIT

@@ -1,9 +1,15 @@
 """eps from each parametrisation, against a prior whose score is known exactly."""
 
+import json
+import shutil
+
 import pytest
 import torch
 
+from sds3d.errors import PriorUnavailable
+from sds3d.priors import DiffusersConfig
 from sds3d.priors.analytic import AnalyticConfig
+from sds3d.priors.base import sample_from_eps
 from sds3d.priors.hub.schedule import Discrete, Flow, schedule_of
 
 
@@ -105,3 +111,54 @@ def test_the_shift_by_the_number_of_tokens_is_diffusers_own(tokens, shift):
     assert schedule.shift == pytest.approx(shift, rel=1e-3)
     scheduler.set_timesteps(sigmas=[0.9, 0.5, 0.1], mu=calculate_shift(tokens, 256, 4096, 0.5, 1.15))
     torch.testing.assert_close(schedule.timestep(torch.tensor([0.9, 0.5, 0.1])), scheduler.timesteps.float())
+
+
+def with_scheduler(folder, source, kind, **options):
+    """A copy of a model with another scheduler, as fine-tunes have them."""
+    import diffusers
+
+    shutil.copytree(source, folder)
+    shutil.rmtree(folder / "scheduler")
+    betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    getattr(diffusers, kind)(**{**betas, **options}).save_pretrained(folder / "scheduler")
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "scheduler": ["diffusers", kind]}))
+    return DiffusersConfig(model=str(folder), image_size=64).build("cpu")
+
+
+@pytest.mark.parametrize("kind", ["DDIMScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler"])
+@pytest.mark.parametrize("prediction", ["v_prediction", "sample"])
+def test_zero_terminal_snr_is_right_at_the_last_tick(kind, prediction, model_folder, tmp_path):
+    """There x_t is noise alone: whatever the network says of the image, eps is x_t."""
+    options = {"rescale_betas_zero_snr": True, "prediction_type": prediction}
+    prior = with_scheduler(tmp_path / "model", model_folder("sd"), kind, **options)
+    last = torch.tensor([0.9999, 1.0])
+    alpha, sigma = prior.alpha_sigma(last)
+    assert 0 < float(alpha.max()) < 3e-4
+    x_t = torch.randn(2, *prior.latent_shape, generator=torch.Generator().manual_seed(0))
+    (eps,) = prior.predict_noise(x_t, last, [prior.embed(["a mug"]).expand(2, -1, -1)])
+    torch.testing.assert_close(eps, x_t, rtol=0, atol=5e-3)
+    assert torch.isfinite(sample_from_eps(eps, x_t, alpha, sigma)).all()
+
+
+def test_a_scheduler_that_the_network_goes_by_otherwise_is_named(model_folder, tmp_path):
+    edm = {"timestep_type": "continuous", "prediction_type": "v_prediction", "sigma_min": 0.002, "sigma_max": 120.0}
+    with pytest.raises(PriorUnavailable, match="EulerDiscreteScheduler of continuous times with prediction_type"):
+        with_scheduler(tmp_path / "edm", model_folder("sd"), "EulerDiscreteScheduler", **edm)
+    import diffusers
+
+    with pytest.raises(PriorUnavailable, match="EDMEulerScheduler"):
+        schedule_of(diffusers.EDMEulerScheduler(), 16, torch.device("cpu"))
+    prior = with_scheduler(tmp_path / "lcm", model_folder("sd"), "LCMScheduler")
+    assert "its LCMScheduler is of a model for few steps" in prior.cautions("a mug")[0]
+
+
+@pytest.mark.parametrize("options", [{"shift": 7.0}, {"shift": 1.0, "use_karras_sigmas": True}, {"shift": 0.5}])
+def test_a_flow_has_the_shift_that_its_scheduler_says(options):
+    import diffusers
+
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(**options)
+    schedule = schedule_of(scheduler, 16, torch.device("cpu"))
+    u = torch.linspace(0.05, 1.0, 20)
+    expected = options["shift"] * u / (1 + (options["shift"] - 1) * u)
+    torch.testing.assert_close(schedule.timestep(u) / 1000, expected, rtol=0, atol=1e-6)
