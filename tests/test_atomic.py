@@ -111,6 +111,28 @@ def test_a_folder_is_moved_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"mesh.obj": b"old"}
 
 
+def test_files_that_belong_together_are_old_or_new_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last of three cannot be moved: the first is back, and the second, which is new, is gone again."""
+    for name in ("mesh.mtl", "mesh.obj"):
+        (tmp_path / name).write_bytes(b"old")
+    replace = os.replace
+
+    def refuse(source: Path, target: Path) -> None:
+        if Path(source).read_bytes() == b"new" and target.name == "mesh.obj":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    def write() -> None:
+        with atomic_folder(tmp_path / "mesh.obj") as draft:
+            for name in ("mesh.mtl", "mesh_color.png", "mesh.obj"):
+                (draft.parent / name).write_bytes(b"new")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OutputError, match="No space left"):
+        write()
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"mesh.mtl": b"old", "mesh.obj": b"old"}
+
+
 def test_files_are_readable_by_whom_the_umask_allows(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:

@@ -120,8 +120,8 @@ def addresses(host: str) -> list[str]:
         return ["127.0.0.1", *(address for address in dict.fromkeys(found) if not address.startswith("127."))]
     if host == "::":
         with suppress(OSError), open("/proc/net/if_inet6") as lines:  # address, index, prefix, scope (00: global), ...
-            packed_ones = [bytes.fromhex(line.split()[0]) for line in lines if line.split()[3] == "00"]
-            found = [socket.inet_ntop(socket.AF_INET6, packed) for packed in packed_ones]
+            fields = [line.split() for line in lines]
+            found = [socket.inet_ntop(socket.AF_INET6, bytes.fromhex(line[0])) for line in fields if line[3] == "00"]
         return ["::1", *found]
     return [host]
 

@@ -1,8 +1,9 @@
 """Orbit videos."""
 
-import contextlib
 import itertools
+import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy import ndarray
 
 from sds3d.atomic import temporary_folder, write_atomic, writing
 from sds3d.cameras import orbit
-from sds3d.errors import ExportError
+from sds3d.errors import ExportError, first_line
 from sds3d.export.contact_sheet import BACKGROUND
 from sds3d.export.mesh import Mesh
 from sds3d.export.png import to_uint8
@@ -47,31 +48,28 @@ def _write_video(parts: Iterator[Float[ndarray, "B H W 3"]], fps: int, path: Pat
         video = folder / "orbit.mp4"
         try:
             _encode(parts, fps, video)
-        except OSError as error:  # with ffmpeg's command line and log in it
-            reason = str(error).strip().partition("\n")[0]
-            raise ExportError(f"ffmpeg made no video for {path}: {reason}", hint=NO_VIDEO) from error
-        if not video.is_file() or video.stat().st_size == 0:
-            raise ExportError(f"ffmpeg made no video for {path}", hint=NO_VIDEO)
+        except OSError as error:
+            raise ExportError(f"ffmpeg made no video for {path}: {first_line(error)}", hint=NO_VIDEO) from error
         write_atomic(path, video.read_bytes())
 
 
 def _encode(parts: Iterator[Float[ndarray, "B H W 3"]], fps: int, video: Path) -> None:
+    """OSError where ffmpeg fails, also at its very end, where it writes what makes the file one."""
     import imageio_ffmpeg  # here: `import sds3d` stays quick
 
     first = next(parts)
-    writer = imageio_ffmpeg.write_frames(
-        str(video),
-        (first.shape[2], first.shape[1]),
-        fps=fps,
-        codec="libx264",
-        quality=None,
-        pix_fmt_out="yuv420p",
-        macro_block_size=2,
-        ffmpeg_log_level="error",
-        output_params=["-crf", "20", "-preset", "medium", "-movflags", "+faststart"],
-    )
-    with contextlib.closing(writer):
-        writer.send(None)
-        for part in itertools.chain([first], parts):
-            for image in to_uint8(part):
-                writer.send(np.ascontiguousarray(image))
+    size, log = f"{first.shape[2]}x{first.shape[1]}", video.with_name("log")
+    command = [
+        *(imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error"),
+        *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", str(fps), "-i", "-", "-an", "-c:v", "libx264"),
+        *("-pix_fmt", "yuv420p", "-crf", "20", "-preset", "medium", "-movflags", "+faststart", str(video)),
+    ]
+    with log.open("wb") as said:  # Ctrl-C is for this process alone: in a session of its own ffmpeg does not hear it
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=said, start_new_session=True)
+        with suppress(BrokenPipeError), process:  # its log tells more
+            assert process.stdin is not None
+            for part in itertools.chain([first], parts):
+                process.stdin.write(np.ascontiguousarray(to_uint8(part)).data)
+    if process.returncode != 0:
+        reason = log.read_text(errors="replace").strip().partition("\n")[0]
+        raise OSError(reason or f"it ended with {process.returncode}")

@@ -401,8 +401,12 @@ class Queue:
                 write_atomic(path, data)
             else:
                 temporary = path.with_name(".job.json")
-                temporary.write_bytes(data)
-                os.replace(temporary, path)
+                try:
+                    temporary.write_bytes(data)
+                    os.replace(temporary, path)
+                except OSError:
+                    temporary.unlink(missing_ok=True)
+                    raise
         return _row(name, {"added": added, "resolved": resolved})
 
     def _fill(self, connection: sqlite3.Connection) -> None:

@@ -38,11 +38,18 @@ def test_a_folder_that_cannot_hold_the_file_is_an_output_error(tmp_path, scene):
         write_orbit(scene, tmp_path / "file" / "orbit.mp4", frames=2, size=16)
 
 
-@pytest.mark.parametrize("program", ["/bin/false", "/nowhere/ffmpeg"])
+AT_THE_END = "#!/bin/sh\nfor last; do :; done\ncat > $last\necho 'Error writing trailer\nNo space left' >&2\nexit 1\n"
+
+
+@pytest.mark.parametrize("program", ["/bin/false", "/nowhere/ffmpeg", AT_THE_END])
 def test_a_failing_encoder_is_one_clear_line_and_leaves_nothing(tmp_path, scene, monkeypatch, program):
     folder = tmp_path / "run"
     folder.mkdir()
-    monkeypatch.setattr("imageio_ffmpeg._io.get_ffmpeg_exe", lambda: program)
+    if program == AT_THE_END:
+        program = str(tmp_path / "ffmpeg")
+        (tmp_path / "ffmpeg").write_text(AT_THE_END)
+        (tmp_path / "ffmpeg").chmod(0o755)
+    monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", lambda: program)
     with pytest.raises(ExportError, match=r"ffmpeg made no video for .*orbit\.mp4") as caught:
         write_orbit(scene, folder / "orbit.mp4", frames=30, size=64)
     assert "\n" not in str(caught.value)

@@ -124,7 +124,7 @@ def _serve() -> None:
             for path, number in zip(said, (1, 2), strict=True):
                 os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
             for scene, artifacts in everything.items():
-                scene.artifacts = artifacts if arguments[0] == "export" else scene.artifacts
+                scene.artifacts = artifacts if arguments[0] == "export" else ("sheet",)
             _end_with(partial(invoke, arguments))
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 

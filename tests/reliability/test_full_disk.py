@@ -166,6 +166,7 @@ def moments(writes: int, tries: int | None) -> Iterator[tuple[int, bool]]:
             yield 1 + round(index * (writes - 1) / max(1, tries - 1)), index % 2 == 0
 
 
+@pytest.mark.timeout(7200 if FULL else 600)  # the batch makes 400 writes; each costs seconds
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if FULL or case.tries])
 def test_a_disk_that_is_full_at_any_write_costs_nothing_but_the_wait(name: str, place: Place) -> None:
     place.prepare(name)
