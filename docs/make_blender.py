@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def in_blender(job: dict[str, str]) -> None:
-    """A mug at the cursor; a house of two primitives, as it is and with its colours."""
+    """A mug at the cursor; a torus, as it is and with its colours."""
     sys.path.insert(0, str(ROOT / "tests" / "dcc"))
     import bpy
     from addon_in_blender import install, wait
@@ -59,15 +59,10 @@ def in_blender(job: dict[str, str]) -> None:
     render(bpy, Path(job["out"]) / "0.png")
     bpy.data.objects.remove(bpy.context.object)
 
-    bpy.ops.mesh.primitive_cone_add(vertices=4, radius1=1.0, depth=0.7, location=(0, 0, 1.35), rotation=(0, 0, 0.7854))
-    bpy.ops.mesh.primitive_cube_add(size=1, location=(0, 0, 0.5))
-    bpy.context.object.scale = (1.3, 1.3, 1)
-    bpy.ops.object.transform_apply(scale=True)
-    for thing in bpy.data.objects:
-        thing.select_set(thing.type == "MESH" and thing.name.startswith(("Cone", "Cube")))
-    bpy.ops.object.join()
+    bpy.ops.mesh.primitive_torus_add(location=(0, 0, 0.42), major_radius=0.85, minor_radius=0.42, major_segments=64)
+    bpy.ops.object.shade_smooth()
     render(bpy, Path(job["out"]) / "1.png")
-    settings.prompt = "a white house with a red roof"
+    settings.prompt = "a striped pink and white donut"
     bpy.ops.sds3d.texture()
     assert wait(addon) == "done", addon.State.said
     render(bpy, Path(job["out"]) / "2.png")
