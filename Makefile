@@ -41,7 +41,8 @@ test-reliability: install  ## the promises of docs/reliability.md at their full 
 	SDS3D_FULL=1 $(PYTEST) -n 2 --dist loadgroup --timeout 1800 \
 	  tests/reliability tests/run/test_checkpoint.py tests/config/test_run_config.py tests/evaluation/test_refine.py \
 	  tests/config/test_resolve.py tests/test_packaging.py tests/ops/test_build.py \
-	  tests/ops/test_rasterize_triangles.py tests/priors/hub/test_distilling.py tests/e2e/test_recipes.py \
+	  tests/ops/test_rasterize_triangles.py tests/priors/hub/test_distilling.py tests/priors/hub/test_embeddings.py \
+	  tests/priors/hub/test_adapters.py tests/e2e/test_recipes.py \
 	  tests/strict_device tests/app/test_offline.py tests/app/test_process.py tests/test_examples.py $(ARGS)
 
 # On Debian and Ubuntu Chromium is installed where it is missing and may be. On two quiet cores no test takes 30 seconds;

@@ -96,8 +96,6 @@ class RunIndex:
         with self._lock:
             self.check_room()
             job = self.queue.add(config)
-            if job.name in self._away:
-                return self.bring_back(job.name)
             if job.state in ("failed", "stopped"):
                 self.queue.retry(job)
             if job.name in self._away:  # somebody wants it after all

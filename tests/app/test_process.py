@@ -188,6 +188,7 @@ def test_a_run_in_any_terminal_is_told_line_by_line(columns: int, environment: d
     assert (tmp_path / "report.json").is_file()
 
 
+@at_full_size
 def test_a_narrow_terminal_gets_lines_for_tables_and_panels() -> None:
     code, shown = in_terminal("sds3d priors list; sds3d generate --help", 20)
     assert code == 0
@@ -196,12 +197,9 @@ def test_a_narrow_terminal_gets_lines_for_tables_and_panels() -> None:
     assert "\u2502" not in shown
 
 
+@at_full_size
 @pytest.mark.parametrize(
-    "ending",
-    [
-        "2>/dev/full | head -1 >/dev/null; exit ${PIPESTATUS[0]}",
-        *(pytest.param(ending, marks=at_full_size) for ending in ("2>&-", "2>/dev/full", "2>&- >&-")),
-    ],
+    "ending", ["2>/dev/full | head -1 >/dev/null; exit ${PIPESTATUS[0]}", "2>&-", "2>/dev/full", "2>&- >&-"]
 )
 def test_a_run_goes_on_whatever_becomes_of_its_output(ending: str, tmp_path: Path) -> None:
     done = shell(f'sds3d generate "$PROMPT" {FLAT} --json --out "$OUT" {ending}', OUT=str(tmp_path))

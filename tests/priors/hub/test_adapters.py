@@ -11,6 +11,7 @@ from sds3d.errors import PriorUnavailable
 from sds3d.options import split_strength
 from sds3d.priors import DiffusersConfig
 from sds3d.run.events import StepDone, Stop
+from tests.sizes import at_full_size
 
 pytestmark = pytest.mark.xdist_group("hub")
 
@@ -81,7 +82,9 @@ def kohya_file(path, pipeline, rank=2, alpha=1.0):
     return added
 
 
-@pytest.mark.parametrize(("name", "strength"), [("sd", 1.0), ("sd", 0.6), ("sdxl", -0.5)])
+@pytest.mark.parametrize(
+    ("name", "strength"), [pytest.param("sd", 1.0, marks=at_full_size), ("sd", 0.6), ("sdxl", -0.5)]
+)
 def test_both_parts_of_a_lora_are_used_by_their_strength(name, strength, model_folder, tmp_path):
     import diffusers
 
