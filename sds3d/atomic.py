@@ -41,6 +41,14 @@ def write_json(path: Path, value: object) -> None:
     write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))
 
 
+def is_at(handle: int, path: Path) -> bool:
+    """Whether an open file is still the one at a path: a lock on one that was removed holds nobody off."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except OSError:
+        return False
+
+
 def is_draft(path: Path) -> bool:
     """Whether a file of this name is one that is being written, or was when its writer ended."""
     return path.name.startswith(".") and path.name.endswith(".tmp")

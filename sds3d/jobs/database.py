@@ -21,11 +21,12 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO, TypeVar
 
-from sds3d.atomic import temporary_folder, writing
+from sds3d.atomic import is_at, temporary_folder, writing
 from sds3d.errors import ConfigError, OutputError
 from sds3d.jobs.processes import machine
 
 BUSY_TIMEOUT = 60.0  # seconds to wait for another process's transaction
+TRIES = 5  # to make the database again in a folder that somebody removes
 ENTRY_TIMEOUT = 2.0  # seconds until a folder that another machine uses is refused
 
 INHERITED: list[sqlite3.Connection] = []  # of the process that this one was forked from: they must not be closed here
@@ -162,21 +163,37 @@ class Database:
 
     def _rebuild(self, damaged: str) -> None:
         """Make the database again, unless another process has done so since the one of that name was in use."""
-        with writing(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / "rebuild").open("ab") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
-                if self._files()[0] not in ("", damaged):
-                    return
-                name = f"queue-{secrets.token_hex(4)}.db"
-                with temporary_folder(self._current) as scratch:
-                    self._build(scratch / name)
-                    os.replace(scratch / name, self.folder / name)
-                    (scratch / "link").symlink_to(name)
-                    os.replace(scratch / "link", self._current)
-                for old in self.folder.glob("queue-*"):
-                    if not old.name.startswith(name):
-                        old.unlink(missing_ok=True)
+        path = self.folder / "rebuild"
+        for _ in range(TRIES):
+            with writing(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                with path.open("ab") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
+                    if self._files()[0] not in ("", damaged):
+                        return
+                    try:
+                        if self._replace(lambda: is_at(lock.fileno(), path)):
+                            return
+                    except (OSError, OutputError):
+                        if is_at(lock.fileno(), path):
+                            raise
+        raise OutputError(f"{self.folder} is removed again and again", hint="leave it there")
+
+    def _replace(self, is_ours: Callable[[], bool]) -> bool:
+        """Put a new database in place of the one in use; False if `is_ours` no longer holds: the folder was removed
+        meanwhile, and the lock with it, so another process may have made one, which has commands already."""
+        name = f"queue-{secrets.token_hex(4)}.db"
+        with temporary_folder(self._current) as scratch:
+            self._build(scratch / name)
+            if not is_ours():
+                return False
+            os.replace(scratch / name, self.folder / name)
+            (scratch / "link").symlink_to(name)
+            os.replace(scratch / "link", self._current)
+        for old in self.folder.glob("queue-*"):
+            if not old.name.startswith(name):
+                old.unlink(missing_ok=True)
+        return True
 
     def _build(self, path: Path) -> None:
         try:

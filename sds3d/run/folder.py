@@ -31,7 +31,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from sds3d.atomic import is_draft, naming, remove_tree, temporary_folder, write_json, writing
+from sds3d.atomic import is_at, is_draft, naming, remove_tree, temporary_folder, write_json, writing
 from sds3d.config import RunConfig, read_json_object
 from sds3d.errors import CheckpointError, ConfigError, RunBusy, Sds3dError
 from sds3d.run import inputs
@@ -190,7 +190,7 @@ class RunFolder:
             if not is_ours:
                 holder = _read_holder(file.fileno())
                 raise RunBusy(f"{self.path} is in use by {holder}", hint="wait for it, or stop it first")
-            if not _is_at(file.fileno(), self._lock_file):
+            if not is_at(file.fileno(), self._lock_file):
                 raise RunBusy(f"{self.path} was deleted at this moment")
             about = Holder(os.getpid(), socket.gethostname(), round(time.time(), 3))
             with writing(self._lock_file):
@@ -386,13 +386,6 @@ def _acquire(handle: int) -> bool:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(0.01)
-
-
-def _is_at(handle: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), os.stat(path))
-    except OSError:
-        return False
 
 
 def _read_holder(handle: int) -> Holder:

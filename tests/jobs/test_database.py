@@ -110,6 +110,36 @@ def test_threads_that_look_while_it_is_removed_find_it_again(queue: Queue, tmp_p
     assert problems == [None] * threads
 
 
+@pytest.mark.parametrize("all_of_it", [True, False], ids=["with what it writes", "but for what it writes"])
+def test_who_makes_it_again_while_it_is_removed_replaces_no_other(queue: Queue, all_of_it: bool, monkeypatch) -> None:
+    """Its lock went with the folder: another process has made a database meanwhile, and a command is in there."""
+    job, slow = queue.jobs("queued")[-1], Queue(queue.folder)
+    is_building, may_go_on = threading.Event(), threading.Event()
+    fill, folder = slow._database._fill, queue.folder / "database"
+
+    def fill_slowly(connection: sqlite3.Connection) -> None:
+        is_building.set()
+        assert may_go_on.wait(60)
+        fill(connection)
+
+    monkeypatch.setattr(slow._database, "_fill", fill_slowly)
+    shutil.rmtree(folder)
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.append(slow.job(job.name).state))
+    thread.start()
+    assert is_building.wait(60)
+    for path in folder.iterdir():
+        if path.is_file() or path.is_symlink():
+            path.unlink()
+        elif all_of_it:
+            shutil.rmtree(path)
+    queue.command(job, Pause())
+    may_go_on.set()
+    thread.join(60)
+    assert found == ["paused"]
+    assert Queue(queue.folder).job(job.name).state == "paused"
+
+
 @pytest.mark.parametrize("cut", ["the database", "its log"])
 def test_whatever_is_cut_off_nothing_finished_is_lost(queue: Queue, cut: str) -> None:
     """The log holds what was written last: what is lost with it is found again in the folders."""
