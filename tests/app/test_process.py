@@ -151,7 +151,8 @@ def in_terminal(line: str, columns: int, **environment: str) -> tuple[int, str]:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     script = f'sds3d() {{ {sys.executable} -m sds3d_app "$@"; }}; {line}'
-    set_ = {**os.environ, "TERM": "xterm", "PROMPT": "a red [ball]", **environment}
+    own = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}  # of this terminal
+    set_ = {**own, "TERM": "xterm", "PROMPT": "a red [ball]", **environment}
     process = subprocess.Popen(["bash", "-c", script], stdin=theirs, stdout=theirs, stderr=theirs, env=set_)
     os.close(theirs)
     shown = b""

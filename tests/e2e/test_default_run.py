@@ -111,7 +111,7 @@ def test_the_page_makes_it(expected, tmp_path: Path) -> None:
 
     index = RunIndex(tmp_path, limit=3)
     fields = {"prompt": PROMPT, "prior": "embedded", "guidance": "sds", "scene": "", "preset": "default"}
-    name, _, problem = start(index, {"scene.count": "100"}, "\n".join(LINES[:2] + LINES[3:]), fields)
+    name, problem = start(index, {"scene.count": "100"}, "\n".join(LINES[:2] + LINES[3:]), fields)
     assert problem == ""
     list(Worker(index.queue).run())
     entry = index.find(name)

@@ -18,6 +18,7 @@ from tests.reliability.children import POISON, ended, go_on, started, work
 pytestmark = pytest.mark.xdist_group("children")
 
 INTERVAL = 5  # steps between checkpoints
+STEPS = 120  # so that a run takes longer than the time after which it is killed, on a quick machine too
 
 
 def kill_after(child: BaseProcess, seconds: float) -> bool:
@@ -49,7 +50,7 @@ def test_a_kill_loses_one_checkpoint_interval_at_most(small_config, tmp_path: Pa
     """R1. Killed again and again, resumed each time; in the end the result of a run that nobody disturbed."""
     rng, kills, wanted, seed = random.Random(0), 0, 50 if full else 4, 0
     while kills < wanted:
-        config = small_config(seed=seed, checkpoint_every=INTERVAL, preview_every=0)
+        config = small_config(seed=seed, steps=STEPS, checkpoint_every=INTERVAL, preview_every=0)
         kills += killed_and_resumed(config, tmp_path / f"run-{seed}", rng, min(5, wanted - kills))
         *_, last = read_events(tmp_path / f"run-{seed}")
         assert isinstance(last, Finished)

@@ -382,7 +382,7 @@ def test_lists_of_json(count: int, tmp_path: Path) -> None:
 ROWS = [
     ["prompt", "seed", "guidance.guidance_scale", "prior"],
     ["a red ball", "3", "7.5", "analytic"],
-    ["x", "", "", ""],
+    ["a blue cup", "", "", ""],
 ]
 CELLS = [
     *NUMBERS,
