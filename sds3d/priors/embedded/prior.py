@@ -33,7 +33,7 @@ from sds3d.priors.embedded.network import (
 )
 from sds3d.priors.embedded.object_kinds import COLORS, KINDS, MATERIALS, PATTERNS
 from sds3d.priors.embedded.unet import ThingUNet, read_config
-from sds3d.priors.embedded.words import token_batch, words_of
+from sds3d.priors.embedded.words import token_batch, with_colors, words_of
 from sds3d.priors.lora import LowRankCopy
 from sds3d.types import ViewCondition
 
@@ -85,9 +85,12 @@ class EmbeddedPrior:
         return [word for word in dict.fromkeys(words_of(text)) if word not in self.ids]
 
     def cautions(self, text: str) -> list[str]:
-        """Kinds it draws poorly by its measured figures, and sentences unlike its training captions."""
-        cautions = [f"it draws a {kind} poorly" for kind in dict.fromkeys(words_of(text)) if kind in self.weak]
-        if parse(text) is None and not self.unknown_words(text):
+        """Kinds it draws poorly by its measured figures, things without a colour, and sentences unlike its training
+        captions."""
+        words, colors = with_colors(words_of(text))
+        cautions = [f"it draws a {kind} poorly" for kind in dict.fromkeys(words) if kind in self.weak]
+        cautions += [f"no colour is said of the {kind}, so it is made {color}" for kind, color in colors.items()]
+        if parse(" ".join(words)) is None and not self.unknown_words(text):
             cautions.append("it was trained on sentences such as 'a red cone on a blue cube' and may misread this one")
         return cautions
 

@@ -16,6 +16,8 @@ from sds3d.priors.embedded.object_kinds import COLORS, KINDS, MATERIALS, PARTS, 
 _FILE = json.loads(resources.files("sds3d.priors.embedded").joinpath("words.json").read_text(encoding="utf-8"))
 SYNONYMS: dict[str, str] = {word: known for known, words in _FILE["synonyms"].items() for word in words.split()}
 GROUPS: dict[str, str] = _FILE["suggestions"]  # known things of a group: unknown words of the same group
+USUAL_COLORS: dict[str, str] = {kind: color for color, kinds in _FILE["colors"].items() for kind in kinds.split()}
+ANY_COLOR = "blue"  # of kinds that have no usual one
 ARTICLES = {"a", "an", "the"}
 # Two words that make one: "ice cream", the hyphenated "two-tone", and letters ("a letter L" is a kind).
 PHRASES = {("ice", "cream"): "icecream", ("two", "tone"): "two-tone", ("next", "to"): "beside", ("on", "top"): "on"}
@@ -104,6 +106,30 @@ def things_of(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
     return words, words
 
 
+def with_colors(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """(the words with a colour for each thing that has none, the colours that were added by kind).
+
+    Training says a colour of every thing, and a sentence without one reads as another thing.
+
+    >>> with_colors(["mug", "on", "small", "wooden", "table"])
+    (['red', 'mug', 'on', 'small', 'brown', 'wooden', 'table'], {'mug': 'red', 'table': 'brown'})
+    """
+    colored, added, has_color = list[str](), dict[str, str](), False
+    for word in words:
+        if word in ("on", "beside", "with"):
+            has_color = word == "with"  # what follows is a part, whatever it is called
+        has_color |= word in COLORS
+        if word in KINDS and not has_color:
+            added[word] = USUAL_COLORS.get(word, ANY_COLOR)
+            place = len(colored)
+            while place and colored[place - 1] in MATERIALS:
+                place -= 1
+            colored.insert(place, added[word])
+            has_color = True
+        colored.append(word)
+    return colored, added
+
+
 def material_of(text: str) -> str | None:
     """The material of all that a prompt names; None where its things differ, or one is said to be of two.
 
@@ -115,8 +141,9 @@ def material_of(text: str) -> str | None:
 
 
 def token_batch(texts: Sequence[str], ids: Mapping[str, int]) -> Int[Tensor, "T 3 L"]:
-    """Ids of the known words of each sentence, of its first and of its second thing, padded with zeros."""
-    sentences = [[word for word in words_of(text) if word in ids][:MAX_WORDS] for text in texts]
+    """Ids of the known words of each sentence, of its first and of its second thing, padded with zeros; a thing without
+    a colour has its usual one."""
+    sentences = [[word for word in with_colors(words_of(text))[0] if word in ids][:MAX_WORDS] for text in texts]
     rows = [[ids[word] for word in part] for words in sentences for part in (words, *things_of(words))]
     padded = [row + [0] * (MAX_WORDS - len(row)) for row in rows]
     return torch.tensor(padded).unflatten(0, (-1, 3))

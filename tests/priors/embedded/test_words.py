@@ -8,7 +8,7 @@ from sds3d.evaluation.suite import SUITES
 from sds3d.priors.embedded import words
 from sds3d.priors.embedded.config import EmbeddedConfig
 from sds3d.priors.embedded.network import VOCABULARY
-from sds3d.priors.embedded.object_kinds import KINDS
+from sds3d.priors.embedded.object_kinds import COLORS, KINDS
 from sds3d.priors.embedded.shading import LOOKS
 from sds3d.priors.embedded.words import (
     GROUPS,
@@ -29,6 +29,11 @@ def test_the_docstring_holds():
     assert doctest.testmod(words).failed == 0
 
 
+def test_every_usual_colour_is_one_of_a_kind():
+    assert set(words.USUAL_COLORS) <= set(KINDS)
+    assert {*words.USUAL_COLORS.values(), words.ANY_COLOR} <= set(COLORS)
+
+
 @pytest.mark.parametrize(
     ("text", "first", "second"),
     [
@@ -36,7 +41,11 @@ def test_the_docstring_holds():
         ("a red cone on a blue cube", "blue cube", "red cone"),  # what carries comes before what stands
         ("two green apples", "green apple", "green apple"),
         ("a white house with a red roof", "white house with red roof", "white house with red roof"),
-        ("on a cube", "on cube", "on cube"),  # nothing stands on it
+        ("on a cube", "on blue cube", "on blue cube"),  # nothing stands on it
+        ("a mug", "red mug", "red mug"),  # its usual colour
+        ("a house with a red roof", "white house with red roof", "white house with red roof"),
+        ("a small metal cat beside a green cactus", "small orange metal cat", "green cactus"),
+        ("two striped mugs", "striped red mug", "striped red mug"),
         ("", "", ""),
     ],
 )
