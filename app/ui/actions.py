@@ -11,6 +11,10 @@ import gradio as gr
 from sds3d.config import RunConfig
 from sds3d.errors import ConfigError, Sds3dError
 from sds3d.jobs.queue import FORKABLE, fork
+from sds3d.priors import PriorConfig
+from sds3d.priors.embedded.config import EmbeddedConfig
+from sds3d.priors.embedded.object_kinds import KINDS
+from sds3d.priors.embedded.words import things_of, words_of
 from sds3d.prompts import unknown_word_warnings
 from sds3d.run.events import Change, Command, FinishEarly, Pause, Resume, Stop
 from sds3d.run.inputs import MESH
@@ -40,7 +44,8 @@ def start(index: RunIndex, entered: Mapping[str, Any] | None, more: str | None, 
     except Sds3dError as error:
         if config is not None and isinstance(error, ConfigError) and error.field == "prompt":
             unknown = _unknown(config)
-            return gr.skip(), fragments.problem(_says(unknown), "prompt", suggestions(config, unknown))
+            said = _says(unknown) if unknown else "It finds nothing to make in these words"
+            return gr.skip(), fragments.problem(said, "prompt", suggestions(config, unknown))
         return gr.skip(), fragments.problem(str(error), error.field if isinstance(error, ConfigError) else "")
 
 
@@ -61,7 +66,8 @@ def _says(unknown: list[str]) -> str:
 
 
 def suggestions(config: RunConfig, unknown: list[str]) -> list[str]:
-    """Prompts that the prior knows: this one with the nearest words in the place of the unknown ones, then examples."""
+    """Prompts that the prior takes whole: this one with the nearest words in the place of the unknown ones, then
+    examples."""
     near = {word: config.prior.nearest(word) for word in unknown}
     found = list[str]()
     for turn in range(TRIES):
@@ -69,8 +75,18 @@ def suggestions(config: RunConfig, unknown: list[str]) -> list[str]:
         for word, others in near.items():
             prompt = re.sub(rf"\b{re.escape(word)}\b", others[turn] if turn < len(others) else word, prompt, flags=re.I)
         found.append(prompt)
-    known = [prompt for prompt in found if not config.prior.unknown_words(prompt)]
+    known = [prompt for prompt in found if prompt != config.prompt and _takes(config.prior, prompt)]
     return list(dict.fromkeys([*known, *config.prior.examples]))[:TRIES]
+
+
+def _takes(prior: PriorConfig, prompt: str) -> bool:
+    """Whether the prior knows each word and each thing; of the one that ships, no thing may stand where a verb was."""
+    try:
+        warnings = unknown_word_warnings(prior.unknown_words(prompt), prior, prompt)
+    except ConfigError:
+        return False
+    parts = things_of(words_of(prompt)) if isinstance(prior, EmbeddedConfig) else ()
+    return not warnings and all(sum(word in KINDS for word in part) <= 1 + part.count("and") for part in parts)
 
 
 def told(act: Callable[..., Words]) -> Callable[..., Words]:

@@ -266,6 +266,13 @@ def test_words_that_are_not_known_come_with_three_that_are(page: Any) -> None:
     assert "a red cat" in tries, "of the same kind, with the words that were known"
 
 
+@pytest.mark.parametrize("prompt", ["???", "the", "a green frog riding a purple unicorn"])
+def test_prompts_to_try_are_taken_whole(page: Any, prompt: str) -> None:
+    said = page.generate(prompt=prompt, prior="embedded", scene="", seed="7")[1]
+    assert "know: <" not in said.replace("</", "<"), "it names the words, or says that there is nothing in them"
+    assert re.findall(r'data-prompt="([^"]+)"', said) == list(PRIORS["embedded"].examples[:3])
+
+
 def test_no_part_of_the_page_is_a_hidden_signal(page: Any) -> None:
     assert not [part for part in page.components if part["props"].get("visible") == "hidden"]
 
