@@ -27,6 +27,8 @@ from .run_index import UNDO, RunEntry, RunIndex
 COMMANDS: dict[str, Command] = {"pause": Pause(), "resume": Resume(), "stop": FinishEarly()}
 SEEDS = 1_000_000  # that are drawn from: short enough to be told
 TRIES = 3  # prompts that are offered in the place of one with unknown words
+NAME = 200  # characters of a name that there is no run of
+COMPARE = "compare"  # the tab of two runs side by side
 Words = str  # HTML that answers a click
 
 
@@ -166,32 +168,40 @@ def delete_run(index: RunIndex, entry: RunEntry) -> Words:
     return fragments.removed(entry, UNDO)
 
 
-def act(
-    index: RunIndex, maker: FileMaker, wanted: Mapping[str, Any] | None, chosen: str
-) -> tuple[str, Any, Words, Any]:
-    """What a click on a card or a button of the stage wants, {"act": ..., "run": its name, ...}.
+def named(name: object) -> str:
+    """What a visitor takes for the name of a run, to be told that there is none."""
+    return name[:NAME] if isinstance(name, str) else ""
 
-    (The run that is chosen now, the words for the prompt, what to say of it, two runs side by side)
+
+def act(index: RunIndex, maker: FileMaker, wanted: Mapping[str, Any] | None, chosen: str) -> tuple[Any, ...]:
+    """What a click on a card or a button of the stage wants, {"act": ..., "run": its name, ...}; with "keep" the words
+    in the prompt are a person's own.
+
+    (The run that is chosen now, the words for the prompt, what to say of it, two runs side by side, the fold that
+    these are in, its tabs)
     """
     wanted = wanted or {}
     order, name = wanted.get("act"), wanted.get("run")
-    said, words, pair = "", gr.skip(), gr.skip()
+    said, words, pair, fold, tabs = (gr.skip() for _ in range(5))  # what can be undone stays said until it cannot
     if order == "choose":
         entry = index.find(name)
-        chosen, words = (entry.name, fragments.prompt_of(entry)) if entry is not None else ("", "")
+        chosen = named(name)
+        if not wanted.get("keep"):
+            words = fragments.prompt_of(entry) if entry is not None else ""
     elif order == "delete":
         said = delete_run(index, name)
         chosen = chosen if index.find(chosen) is not None else ""
     elif order == "undo":
         try:
-            chosen = index.bring_back(name).name
+            chosen, said = index.bring_back(name).name, ""
         except Sds3dError as error:
             said = fragments.problem(str(error))
     elif order == "make":
-        said = make_format(index, name, wanted.get("format"), maker)
+        said = make_format(index, name, wanted.get("format"), maker) or said
     elif order == "compare":
         both = [entry for one in (name, wanted.get("other")) if (entry := index.find(one)) is not None]
         pair = fragments.compared([(entry, index.log(entry)) for entry in both])
+        fold, tabs = gr.Accordion(open=True), gr.Tabs(selected=COMPARE)
     elif order in (*COMMANDS, "again"):
-        said = command(index, name, str(order))
-    return chosen, words, said, pair
+        said = command(index, name, str(order)) or said
+    return chosen, words, said, pair, fold, tabs
