@@ -86,9 +86,12 @@
   // What was clicked: an event of the runs takes it to the server, one at a time, and the next when the page shows what came of it: Gradio drops what
   // is sent while an event is under way. The page's own load is the first.
   let clicked = [], isBusy = true, strip = null, acted = () => {}, settled = () => {}, again = null; // which run was asked for a second time
+  let quality = localStorage.quality; // that was chosen last, until the page has loaded
   window.sds3dOrder = () => clicked.shift() ?? {};
   window.sds3dActed = () => {
     isBusy = false;
+    document.querySelector(`#quality input[value="${quality}"]:not(:checked)`)?.click();
+    quality = null;
     send();
     if (!isBusy) settled();
   };
@@ -183,7 +186,7 @@
       fill("seed", on("[data-seed]").dataset.seed);
       showOptions(true);
       toTop();
-    } else if (on("#details-box button.label-wrap:not(.open)")) setTimeout(() => byId("details-box").scrollIntoView(), 200); // once it is unfolded
+    } else if (on("#details-box button.label-wrap")) setTimeout(() => document.querySelector("#details-box button.open")?.scrollIntoView(), 200); // once it is unfolded
     else if (on("#options-button")) showOptions(!document.body.classList.contains("options-open"));
     else if (on("#go")) toTop();
   });
@@ -200,7 +203,6 @@
   let clearSaid = () => {};
   window.sds3dSay = (element, props, watch) => {
     const undo = () => element.querySelector("[data-seconds]");
-    document.querySelector(`#quality input[value="${localStorage.quality}"]:not(:checked)`)?.click();
     clearSaid = (isClosed = false) => {
       if (props.value && (isClosed || !undo())) props.value = "";
     };
@@ -211,7 +213,7 @@
     });
   };
   document.addEventListener("input", ({ target }) => {
-    if (target.closest?.("#quality")) localStorage.quality = target.value; // as the last time, also after a reload
+    if (target.closest?.("#quality")) localStorage.quality = target.value;
     if (!target.closest?.("#prompt")) return;
     isTyped = Boolean(target.value.trim());
     clearSaid();

@@ -94,9 +94,9 @@ def make_page(index: RunIndex, maker: FileMaker) -> gr.Blocks:
         look: Any = (partial(refresh, index, maker), [chosen, shown, find], [shown, *outputs])
         for event in (loaded, acted):
             event.then(*look, **PRIVATE).then(None, js="() => sds3dActed()", **PRIVATE)
-        for event in (begun.then, *(event.then for event in changed), gr.Timer(TICK).tick, live.state_changed):
+        after = [event.then for event in (begun, *changed)]
+        for event in (*after, gr.Timer(TICK).tick, live.state_changed, find.change):
             event(*look, **PRIVATE)
-        find.input(*look, trigger_mode="always_last", **PRIVATE)
     return page
 
 
