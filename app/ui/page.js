@@ -234,6 +234,7 @@
   const controls = () => [...document.querySelectorAll("[data-option]")];
   window.sds3dOptions = () => {
     wanted = null;
+    clearSaid();
     return changed();
   };
   const changed = () =>
