@@ -11,6 +11,10 @@ import gradio as gr
 from sds3d.config import RunConfig
 from sds3d.errors import ConfigError, Sds3dError
 from sds3d.jobs.queue import FORKABLE, fork
+from sds3d.priors import PriorConfig
+from sds3d.priors.embedded.config import EmbeddedConfig
+from sds3d.priors.embedded.object_kinds import KINDS
+from sds3d.priors.embedded.words import things_of, words_of
 from sds3d.prompts import unknown_word_warnings
 from sds3d.run.events import Change, Command, FinishEarly, Pause, Resume, Stop
 from sds3d.run.inputs import MESH
@@ -23,6 +27,8 @@ from .run_index import UNDO, RunEntry, RunIndex
 COMMANDS: dict[str, Command] = {"pause": Pause(), "resume": Resume(), "stop": FinishEarly()}
 SEEDS = 1_000_000  # that are drawn from: short enough to be told
 TRIES = 3  # prompts that are offered in the place of one with unknown words
+NAME = 200  # characters of a name that there is no run of
+COMPARE = "compare"  # the tab of two runs side by side
 Words = str  # HTML that answers a click
 
 
@@ -40,7 +46,8 @@ def start(index: RunIndex, entered: Mapping[str, Any] | None, more: str | None, 
     except Sds3dError as error:
         if config is not None and isinstance(error, ConfigError) and error.field == "prompt":
             unknown = _unknown(config)
-            return gr.skip(), fragments.problem(_says(unknown), "prompt", suggestions(config, unknown))
+            said = _says(unknown) if unknown else "It finds nothing to make in these words"
+            return gr.skip(), fragments.problem(said, "prompt", suggestions(config, unknown))
         return gr.skip(), fragments.problem(str(error), error.field if isinstance(error, ConfigError) else "")
 
 
@@ -61,7 +68,8 @@ def _says(unknown: list[str]) -> str:
 
 
 def suggestions(config: RunConfig, unknown: list[str]) -> list[str]:
-    """Prompts that the prior knows: this one with the nearest words in the place of the unknown ones, then examples."""
+    """Prompts that the prior takes whole: this one with the nearest words in the place of the unknown ones, then
+    examples."""
     near = {word: config.prior.nearest(word) for word in unknown}
     found = list[str]()
     for turn in range(TRIES):
@@ -69,8 +77,18 @@ def suggestions(config: RunConfig, unknown: list[str]) -> list[str]:
         for word, others in near.items():
             prompt = re.sub(rf"\b{re.escape(word)}\b", others[turn] if turn < len(others) else word, prompt, flags=re.I)
         found.append(prompt)
-    known = [prompt for prompt in found if not config.prior.unknown_words(prompt)]
+    known = [prompt for prompt in found if prompt != config.prompt and _takes(config.prior, prompt)]
     return list(dict.fromkeys([*known, *config.prior.examples]))[:TRIES]
+
+
+def _takes(prior: PriorConfig, prompt: str) -> bool:
+    """Whether the prior knows each word and each thing; of the one that ships, no thing may stand where a verb was."""
+    try:
+        warnings = unknown_word_warnings(prior.unknown_words(prompt), prior, prompt)
+    except ConfigError:
+        return False
+    parts = things_of(words_of(prompt)) if isinstance(prior, EmbeddedConfig) else ()
+    return not warnings and all(sum(word in KINDS for word in part) <= 1 + part.count("and") for part in parts)
 
 
 def told(act: Callable[..., Words]) -> Callable[..., Words]:
@@ -150,32 +168,40 @@ def delete_run(index: RunIndex, entry: RunEntry) -> Words:
     return fragments.removed(entry, UNDO)
 
 
-def act(
-    index: RunIndex, maker: FileMaker, wanted: Mapping[str, Any] | None, chosen: str
-) -> tuple[str, Any, Words, Any]:
-    """What a click on a card or a button of the stage wants, {"act": ..., "run": its name, ...}.
+def named(name: object) -> str:
+    """What a visitor takes for the name of a run, to be told that there is none."""
+    return name[:NAME] if isinstance(name, str) else ""
 
-    (The run that is chosen now, the words for the prompt, what to say of it, two runs side by side)
+
+def act(index: RunIndex, maker: FileMaker, wanted: Mapping[str, Any] | None, chosen: str) -> tuple[Any, ...]:
+    """What a click on a card or a button of the stage wants, {"act": ..., "run": its name, ...}; with "keep" the words
+    in the prompt are a person's own.
+
+    (The run that is chosen now, the words for the prompt, what to say of it, two runs side by side, the fold that
+    these are in, its tabs)
     """
     wanted = wanted or {}
     order, name = wanted.get("act"), wanted.get("run")
-    said, words, pair = "", gr.skip(), gr.skip()
+    said, words, pair, fold, tabs = (gr.skip() for _ in range(5))  # what can be undone stays said until it cannot
     if order == "choose":
         entry = index.find(name)
-        chosen, words = (entry.name, fragments.prompt_of(entry)) if entry is not None else ("", "")
+        chosen = named(name)
+        if not wanted.get("keep"):
+            words = fragments.prompt_of(entry) if entry is not None else ""
     elif order == "delete":
         said = delete_run(index, name)
         chosen = chosen if index.find(chosen) is not None else ""
     elif order == "undo":
         try:
-            chosen = index.bring_back(name).name
+            chosen, said = index.bring_back(name).name, ""
         except Sds3dError as error:
             said = fragments.problem(str(error))
     elif order == "make":
-        said = make_format(index, name, wanted.get("format"), maker)
+        said = make_format(index, name, wanted.get("format"), maker) or said
     elif order == "compare":
         both = [entry for one in (name, wanted.get("other")) if (entry := index.find(one)) is not None]
         pair = fragments.compared([(entry, index.log(entry)) for entry in both])
+        fold, tabs = gr.Accordion(open=True), gr.Tabs(selected=COMPARE)
     elif order in (*COMMANDS, "again"):
-        said = command(index, name, str(order))
-    return chosen, words, said, pair
+        said = command(index, name, str(order)) or said
+    return chosen, words, said, pair, fold, tabs

@@ -1,5 +1,6 @@
 """Parts of the page as HTML: the macros of fragments.html. Addresses are of our own routes only, and quoted."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from functools import lru_cache
@@ -157,13 +158,20 @@ def kind_of(name: str) -> str:
     return Path(name).suffix[1:].upper()
 
 
+def file_name(entry: RunEntry, name: str) -> str:
+    """Of a file that stands alone, where it is taken home to: by the words of its run."""
+    words = re.findall(r"\w+", entry.prompt.lower())
+    return "-".join(words)[:80] + Path(name).suffix if words else name
+
+
 def command(entry: RunEntry) -> str:
     """The command line that makes this run again."""
     return shlex.join(["sds3d", "generate", entry.prompt, "--config", str(entry.folder.config_file.resolve())])
 
 
 USED = (
-    address, command, kind_of, preview_address, prompt_of, result_picture, size_of, stage_of, stages_of, state_of,
+    address, command, file_name, kind_of, preview_address, prompt_of, result_picture, size_of, stage_of, stages_of,
+    state_of,
 )  # fmt: skip
 ENVIRONMENT = Environment(
     loader=PackageLoader("sds3d_app.ui", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
@@ -178,9 +186,10 @@ def render(macro: str, *values: Any) -> str:
     return str(getattr(MACROS, macro)(*values))
 
 
-def live(entry: RunEntry | None, log: RunLog, place: int) -> str:
-    """What stands over and below the stage of one run: its words, how far it is, and what it is doing."""
-    return render("live", entry, log, place)
+def live(entry: RunEntry | None, log: RunLog, place: int, missing: str = "") -> str:
+    """What stands over and below the stage of one run: its words, how far it is, and what it is doing. Without one, an
+    example, and that there is no run of the name `missing` any more if somebody asked for it."""
+    return render("live", entry, log, place, missing)
 
 
 def details(log: RunLog) -> str:
@@ -225,10 +234,17 @@ def history(entries: Sequence[RunEntry], find: str, chosen: str) -> str:
     """Cards of the newest ended runs with all of these words."""
     if not entries:
         return render("nothing", "Your runs will stand here.")
+    found = with_words(entries, find)
+    if not found:
+        return render("nothing", "No run has these words.")
+    ended = (entry for entry in found if not entry.active)
+    return cards([(entry, thumbnail(entry)) for entry in islice(ended, CARDS)], chosen)
+
+
+def with_words(entries: Sequence[RunEntry], find: str) -> list[RunEntry]:
+    """Those with all of these words in their prompts or names."""
     words = find.lower().split()
-    ended = (entry for entry in entries if not entry.active)
-    found = (entry for entry in ended if all(word in f"{entry.prompt} {entry.name}".lower() for word in words))
-    return cards([(entry, thumbnail(entry)) for entry in islice(found, CARDS)], chosen)
+    return [entry for entry in entries if all(word in f"{entry.prompt} {entry.name}".lower() for word in words)]
 
 
 def compared(runs: Sequence[tuple[RunEntry, RunLog]]) -> str:

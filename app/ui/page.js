@@ -8,7 +8,8 @@
   // The chosen run. What stands over the stage is the value of a gr.HTML; while the run is under way, the newest comes by server-sent events. Numbers
   // alone wait for the next picture, or STALE milliseconds: each change is a repaint. A page that is out of sight follows nothing.
   const STALE = 1000;
-  let expected = runOfAddress(); // the run that was asked for, until it is shown; null once another was begun
+  let wanted = runOfAddress(); // the run that was asked for last; null while another may come by itself: one was begun, forked, removed or brought back
+  let isTyped = false; // whether the prompt holds words that a person has typed and that no run has been begun with
   window.sds3dFollow = (element, props, watch, stateChanged) => {
     let stream = null, followed = "", newest = null, shownAt = 0, last = runOfAddress();
     const view = () => element.querySelector(".live")?.dataset;
@@ -18,11 +19,23 @@
       stream = null;
     }
 
-    // The address is that of the run that is shown; one that began or was removed here changes it, and Back goes back.
+    // The address is that of the run that is shown; one that began or was removed here changes it, and Back goes back. What else is shown than was
+    // asked for came late, from before the last click.
     function name(shown) {
       const run = shown.run ?? "";
-      if (expected === run) expected = null;
-      if (run !== last && expected === null && run !== runOfAddress()) history.pushState(null, "", addressOf(run));
+      if (shown.missing && (wanted === null || wanted.startsWith(shown.missing))) {
+        wanted = "";
+        history.replaceState(null, "", addressOf(""));
+      }
+      if (wanted === null && run !== last) {
+        wanted = run;
+        isTyped = false;
+        if (run !== runOfAddress()) history.pushState(null, "", addressOf(run));
+      }
+      if (wanted !== null && wanted !== run && !isBusy && again !== wanted) {
+        again = wanted;
+        order({ act: "choose", run: wanted, keep: true });
+      }
       last = run;
       const words = element.querySelector("h3").textContent;
       document.title = !run ? "sds3d" : `${shown.active ? `(${shown.share}) ` : ""}${words} - sds3d`;
@@ -65,22 +78,41 @@
     }
 
     watch("value", follow);
+    settled = follow;
     document.addEventListener("visibilitychange", follow);
     follow();
   };
 
-  // What was clicked: an event of the runs takes it to the server, one at a time.
-  const clicked = [];
-  let strip = null, acted = () => {};
+  // What was clicked: an event of the runs takes it to the server, one at a time, and the next when the page shows what came of it: Gradio drops what
+  // is sent while an event is under way. The page's own load is the first.
+  let clicked = [], isBusy = true, strip = null, acted = () => {}, settled = () => {}, again = null; // which run was asked for a second time
+  let quality = localStorage.quality; // that was chosen last, until the page has loaded
   window.sds3dOrder = () => clicked.shift() ?? {};
-  function order(what) {
-    clicked.push(what);
+  window.sds3dActed = () => {
+    isBusy = false;
+    document.querySelector(`#quality input[value="${quality}"]:not(:checked)`)?.click();
+    quality = null;
+    send();
+    if (!isBusy) settled();
+  };
+  function send() {
+    if (isBusy || !clicked.length) return;
+    isBusy = true;
     acted();
   }
 
+  function order(what) {
+    if (what.act === "choose") clicked = clicked.filter(({ act }) => act !== "choose"); // the last one counts
+    else if (what.act === "delete" ? what.run === wanted : what.act === "undo") wanted = null;
+    clicked.push(what);
+    clearSaid();
+    send();
+  }
+
   function choose(run) {
-    expected = run;
-    order({ act: "choose", run });
+    wanted = run;
+    again = null;
+    order({ act: "choose", run, keep: isTyped });
     toTop();
   }
 
@@ -92,6 +124,7 @@
   window.sds3dStrip = (element, watch, trigger) => {
     [strip, acted] = [byId("strip"), trigger];
     new MutationObserver(arrange).observe(strip, { childList: true, subtree: true });
+    send();
   };
 
   function arrange() {
@@ -106,8 +139,6 @@
     picked = picked.includes(run) ? picked.filter((one) => one !== run) : [...picked.slice(-1), run];
     if (picked.length < 2) return;
     order({ act: "compare", run: picked[0], other: picked[1] });
-    document.querySelector("#details-box button.label-wrap:not(.open)")?.click();
-    setTimeout(() => [...document.querySelectorAll("#details-box [role=tab]")].find((tab) => tab.textContent.trim() === "Compare").click());
   }
 
   function fill(id, text) {
@@ -125,6 +156,7 @@
     const on = (selector) => event.target.closest?.(selector);
     for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
     const act = on("[data-act]"), words = on("[data-prompt]");
+    if (on("#fork")) wanted = null;
     if (act) {
       if (act.tagName === "A" && (event.ctrlKey || event.metaKey || event.shiftKey || event.button)) return; // in a tab of its own
       event.preventDefault();
@@ -137,8 +169,10 @@
       arrange();
     } else if (words) {
       fill("prompt", words.dataset.prompt);
+      isTyped = false;
       setTimeout(() => byId("go").click());
-    } else if (on("[data-ask]")) {
+    } else if (on("[data-close]")) clearSaid(true);
+    else if (on("[data-ask]")) {
       asked = on("[data-ask]").dataset.ask;
       arrange();
       strip.querySelector(".sure:not([hidden]) [data-keep]").focus();
@@ -152,7 +186,8 @@
       fill("seed", on("[data-seed]").dataset.seed);
       showOptions(true);
       toTop();
-    } else if (on("#options-button")) showOptions(!document.body.classList.contains("options-open"));
+    } else if (on("#details-box button.label-wrap")) setTimeout(() => document.querySelector("#details-box button.open")?.scrollIntoView(), 200); // once it is unfolded
+    else if (on("#options-button")) showOptions(!document.body.classList.contains("options-open"));
     else if (on("#go")) toTop();
   });
 
@@ -163,18 +198,26 @@
     arrange();
   });
 
-  // The answer to the last click: gone when the prompt is written anew, and what can be undone as soon as it cannot any more.
+  // The answer to the last click: gone when it is closed, the prompt is written anew or a run is chosen; what can be undone stays until it cannot be
+  // any more.
+  let clearSaid = () => {};
   window.sds3dSay = (element, props, watch) => {
-    const clear = () => {
-      if (props.value) props.value = "";
+    const undo = () => element.querySelector("[data-seconds]");
+    clearSaid = (isClosed = false) => {
+      if (props.value && (isClosed || !undo())) props.value = "";
     };
-    document.addEventListener("input", ({ target }) => target.closest?.("#prompt") && clear());
     watch("value", () => {
       place(element);
-      const undo = element.querySelector("[data-seconds]");
-      if (undo) setTimeout(() => undo.isConnected && clear(), 1000 * undo.dataset.seconds);
+      const now = undo();
+      if (now) setTimeout(() => now.isConnected && clearSaid(true), 1000 * now.dataset.seconds);
     });
   };
+  document.addEventListener("input", ({ target }) => {
+    if (target.closest?.("#quality")) localStorage.quality = target.value;
+    if (!target.closest?.("#prompt")) return;
+    isTyped = Boolean(target.value.trim());
+    clearSaid();
+  });
 
   // The menu of files stays open over each new value.
   window.sds3dMenu = (element, watch) => {
@@ -190,7 +233,8 @@
   const entered = new Map();
   const controls = () => [...document.querySelectorAll("[data-option]")];
   window.sds3dOptions = () => {
-    expected = null;
+    wanted = null;
+    clearSaid();
     return changed();
   };
   const changed = () =>

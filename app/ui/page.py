@@ -75,10 +75,9 @@ def make_page(index: RunIndex, maker: FileMaker) -> gr.Blocks:
             find = gr.Textbox(placeholder="find a run", max_length=100, elem_id="find", label="Find", container=False)
             with gr.Row(elem_id="strip"):
                 under_way, ended = part_of_page(elem_id="under-way"), part_of_page(elem_id="ended", js_on_load=STRIP)
-        results, details, pair, changed = _more(index, chosen)
-        acted = ended.acted(
-            partial(actions.act, index, maker), [ended, chosen], [chosen, prompt, say, pair], js=WITH_ORDER, **PRIVATE
-        )
+        results, details, compared, changed = _more(index, chosen)
+        told = [chosen, prompt, say, *compared]
+        acted = ended.acted(partial(actions.act, index, maker), [ended, chosen], told, js=WITH_ORDER, **PRIVATE)
         parts = {
             "live": live, "orders": orders, "downloads": downloads, "under_way": under_way, "ended": ended,
             "results": results, "details": details,
@@ -87,37 +86,44 @@ def make_page(index: RunIndex, maker: FileMaker) -> gr.Blocks:
 
         def choose(request: gr.Request) -> tuple[str, Any]:
             entry = index.find(request.query_params.get("run"))
-            return ("", gr.skip()) if entry is None else (entry.name, fragments.prompt_of(entry))
+            if entry is None:
+                return actions.named(request.query_params.get("run")), gr.skip()
+            return entry.name, fragments.prompt_of(entry)
 
         loaded = page.load(choose, None, [chosen, prompt], **PRIVATE)
-        after = [event.then for event in (loaded, begun, acted, *changed)]
-        for event in (*after, gr.Timer(TICK).tick, live.state_changed, find.input):
-            event(partial(refresh, index, maker), [chosen, shown, find], [shown, *outputs], **PRIVATE)
+        look: Any = (partial(refresh, index, maker), [chosen, shown, find], [shown, *outputs])
+        for event in (loaded, acted):
+            event.then(*look, **PRIVATE).then(None, js="() => sds3dActed()", **PRIVATE)
+        after = [event.then for event in (begun, *changed)]
+        for event in (*after, gr.Timer(TICK).tick, live.state_changed, find.change):
+            event(*look, **PRIVATE)
     return page
 
 
 def refresh(index: RunIndex, maker: FileMaker, name: str, before: dict[str, Any], find: str) -> list[Any]:
     """[a key for each part, then their values]; what has the key that it had `before` is left as it is."""
-    parts = _parts(index, maker, index.find(name), find or "")
+    parts = _parts(index, maker, index.find(name), find or "", name or "")
     values = [gr.skip() if part in before and before[part] == key else make() for part, (key, make) in parts.items()]
     return [{part: key for part, (key, _) in parts.items()}, *values]
 
 
-def _parts(index: RunIndex, maker: FileMaker, entry: RunEntry | None, find: str) -> dict[str, Part]:
-    """Each part of the page that changes. Its key is cheap, and another whenever the value is."""
+def _parts(index: RunIndex, maker: FileMaker, entry: RunEntry | None, find: str, missing: str = "") -> dict[str, Part]:
+    """Each part of the page that changes. Its key is cheap, and another whenever the value is. `missing` is the name
+    of the run that was asked for, where there is none."""
     entries, under_way, version = index.all()
     log, export, place, name, state = fragments.NO_LOG, None, 0, "", ""
     if entry is not None:
         log, export, place = index.log(entry), maker.last.get(entry.name), index.place(entry)
-        name, state = entry.name, fragments.state_of(entry, log)
+        name, state, missing = entry.name, fragments.state_of(entry, log), ""
 
     def of(value: str) -> Part:
         return value, lambda: value
 
     watched = (name, state, 0 if state in ("queued", "running", "saving") else version)  # these have a stream
-    cards = [(one, fragments.under_way(one, index.log(one))) for one in under_way[:ACTIVE_CARDS]]
+    sought = fragments.with_words(under_way, find)[:ACTIVE_CARDS]
+    cards = [(one, fragments.under_way(one, index.log(one))) for one in sought]
     return {
-        "live": (watched, partial(fragments.live, entry, log, place)),
+        "live": ((watched, missing), partial(fragments.live, entry, log, place, missing)),
         "orders": (watched, partial(fragments.orders, entry, state)),
         "downloads": ((watched, repr(export)), partial(fragments.downloads, entry, export)),
         "under_way": of(fragments.cards(cards, name)),
@@ -143,8 +149,8 @@ def _ask() -> tuple[Any, ...]:
     """What a newcomer needs: (prompt, button, quality, prompts to try, one line that answers)."""
     with gr.Row(elem_id="ask"):
         prompt = gr.Textbox(
-            label="What to make", placeholder="a red mug", lines=1, max_lines=2, max_length=500, elem_id="prompt",
-            autofocus=True, container=False, scale=1,
+            label="What to make", placeholder="for example: a red mug", lines=1, max_lines=2, max_length=500,
+            elem_id="prompt", autofocus=True, container=False, scale=1,
         )  # fmt: skip
         go = gr.Button("Generate", variant="primary", elem_id="go", scale=0, min_width=110)
     quality = gr.Radio(**_qualities("embedded"), value="default", elem_id="quality", container=False)
@@ -197,20 +203,22 @@ def _choice(label: str, names: Sequence[Any], value: str) -> gr.Dropdown:
     return gr.Dropdown(names, value=value, label=label, elem_id=label.lower(), min_width=140)
 
 
-def _more(index: RunIndex, chosen: gr.State) -> tuple[Any, Any, Any, list[Any]]:
-    """What few look for, folded: (about the result, curves and log, two runs side by side, the events of changes)."""
-    with gr.Accordion("Details, changes, comparison", open=False, elem_id="details-box"), gr.Tabs():
+def _more(index: RunIndex, chosen: gr.State) -> tuple[Any, Any, tuple[Any, ...], list[Any]]:
+    """What few look for, folded: (about the result, curves and log, what shows two runs side by side: these, the fold
+    and its tabs; the events of changes)."""
+    fold = gr.Accordion("Details, changes, comparison", open=False, elem_id="details-box")
+    with fold, gr.Tabs() as tabs:
         with gr.Tab("Result"):
             results = part_of_page(elem_id="results")
         with gr.Tab("Curves and log"):
             details = part_of_page(elem_id="details")
         with gr.Tab("Change or fork"):
             changed = _changing(index, chosen)
-        with gr.Tab("Compare"):
+        with gr.Tab("Compare", id=actions.COMPARE):
             pair = part_of_page(
                 fragments.render("nothing", "Choose two cards with \u21cb."), elem_id="pair", js_on_load=COMPARE
             )
-    return results, details, pair, changed
+    return results, details, (pair, fold, tabs), changed
 
 
 def _changing(index: RunIndex, chosen: gr.State) -> list[Any]:

@@ -348,13 +348,15 @@
   // Runs side by side: to turn one turns all.
   window.sds3dCompare = (element, watch) => {
     let canvases = [];
-    watch("value", () => {
+    function show() {
       for (const old of canvases) old.getContext("webgl2")?.getExtension("WEBGL_lose_context")?.loseContext(); // a page has few
       const seen = group(), boxes = [...element.querySelectorAll(".stage")];
       canvases = boxes.map((box) => box.querySelector("canvas"));
       for (const box of boxes) makeStage(box, seen)?.(JSON.parse(box.dataset.stage));
-      element.scrollIntoView({ block: "nearest" });
-    });
+      if (boxes.length) setTimeout(() => document.querySelector("#details-box").scrollIntoView(), 200); // once it is unfolded
+    }
+    watch("value", show);
+    show(); // its tab may be made later than its value
   };
 
   // What shows a scene in a box; null without WebGL: the pictures are shown.

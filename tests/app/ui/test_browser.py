@@ -359,6 +359,48 @@ def test_a_card_swaps_the_stage_and_back_returns_and_removing_asks_and_can_be_un
     assert visitor.page.input_value("#seed input, #seed textarea") == str(server.queue.job(names[1]).config.seed)
 
 
+def test_the_last_click_counts_and_what_is_typed_or_can_be_undone_stays(visitor: Visitor) -> None:
+    page = visitor.page
+    names = [visitor.generate(f"a {color} ball") for color in ("gray", "brown", "white")]
+    visitor.until("done")
+    running = visitor.generate("a black ball", steps=ENDLESS)
+    visitor.click_card(names[0])
+    card = page.locator("#strip .card", has=page.locator(f'a[data-run="{names[0]}"]'))
+    card.hover()
+    card.locator("[data-ask]").click()
+    card.locator("[data-act=delete]").click()
+    visitor.wait('#say [data-act="undo"]')
+    page.wait_for_function("location.search === ''")
+    line = page.context.new_cdp_session(page)  # a slow one: each click comes while the answer to another is awaited
+    speed = {"offline": False, "downloadThroughput": -1, "uploadThroughput": -1}
+    line.send("Network.emulateNetworkConditions", {**speed, "latency": 400})
+    page.go_back()
+    for name in (names[1], running, names[2]):
+        page.click(f'#strip .card a[data-run="{name}"]')
+        page.wait_for_timeout(100)
+    visitor.wait(f'#live [data-run="{names[2]}"]')
+    assert page.url.endswith(f"?run={names[2]}")
+    page.click('#say [data-act="undo"]')
+    visitor.wait(f'#live [data-run="{names[0]}"]')
+    line.send("Network.emulateNetworkConditions", {**speed, "latency": 0})
+    page.fill("#prompt textarea", "words of my own")
+    visitor.click_card(running)
+    page.click("#stop")
+    visitor.until("stopped")
+    assert page.input_value("#prompt textarea") == "words of my own"
+    for sought, count in (("brown", 1), ("brown zzz", 0), ("", 4)):
+        page.fill("#find input, #find textarea", sought)
+        page.wait_for_function(
+            "([least, sought]) => { const count = document.querySelectorAll('#strip .card').length;"
+            " return sought ? count === least : count >= least; }", arg=[count, sought], timeout=3000,
+        )  # fmt: skip
+        assert page.is_visible('#strip :text("No run has these words.")') == (count == 0)
+    visitor.name = ""
+    page.goto(f"{visitor.server.address}?run=foo-bar-1")
+    visitor.wait('#live .foot:has-text("There is no run of that name any more")')
+    page.wait_for_function("location.search === ''")
+
+
 def test_one_screen_that_stands_still_in_both_themes(browser: Any, server: Server) -> None:
     """Page.md's checks 1, 2, 11, 16 of the first screen."""
     for viewport, theme in ((DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light"), (PHONE, "dark")):
@@ -404,17 +446,27 @@ def test_words_that_it_does_not_know_are_one_line_with_three_to_click(browser: A
     one.page.fill("#prompt textarea", "a dragon")
     one.page.keyboard.press("Enter")
     said = one.wait("#say .problem")
-    assert said.bounding_box()["height"] <= 60, "two lines at most"
     assert one.page.locator("#say .chip").count() == 3
+    box, text, bar, runs = one.boxes("#say", "#say .said", "#ask", "#strip")
+    assert box["height"] <= 120, "two lines and a row of prompts"
+    assert text["width"] > 300, "no letter stands alone"
+    assert runs["y"] + runs["height"] <= box["y"] + 8 < box["y"] + box["height"] <= bar["y"], "between runs and prompt"
+    assert one.page.evaluate(SMALL_BUTTONS) == []
     one.page.type("#prompt textarea", "s")
     said.wait_for_element_state("hidden")
     names = list[str]()
-    for prompt in ("a red dragon", "a blue dragon"):
+    for prompt in ("a red zzz mug", "a blue zzz mug"):
         one.page.fill("#prompt textarea", prompt)
         one.page.press("#prompt textarea", "Shift+Enter")
         one.page.press("#prompt textarea", "Enter")
         names.append(one.follow_new())  # with what it knows
-        assert "dragon" in one.wait("#say .note").inner_text()
+        warning = one.wait("#say .note")
+        assert "zzz" in warning.inner_text()
+        one.wait("#stop")
+        one.page.click("#stop", trial=True)  # nothing lies over it
+        if len(names) == 1:
+            one.page.tap("#say .close")
+            warning.wait_for_element_state("hidden")
     one.page.tap("#say .chip >> nth=0")
     names.append(one.follow_new())
     assert one.page.input_value("#prompt textarea") == server.queue.job(names[-1]).prompt

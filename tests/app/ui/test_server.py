@@ -1,6 +1,7 @@
 """The whole application against what a hostile client can send: nothing breaks, nothing is told, nothing is written."""
 
 import asyncio
+import html
 import json
 import logging
 import os
@@ -266,6 +267,13 @@ def test_words_that_are_not_known_come_with_three_that_are(page: Any) -> None:
     assert "a red cat" in tries, "of the same kind, with the words that were known"
 
 
+@pytest.mark.parametrize("prompt", ["???", "the", "a green frog riding a purple unicorn"])
+def test_prompts_to_try_are_taken_whole(page: Any, prompt: str) -> None:
+    said = page.generate(prompt=prompt, prior="embedded", scene="", seed="7")[1]
+    assert "know: <" not in said.replace("</", "<"), "it names the words, or says that there is nothing in them"
+    assert re.findall(r'data-prompt="([^"]+)"', said) == list(PRIORS["embedded"].examples[:3])
+
+
 def test_no_part_of_the_page_is_a_hidden_signal(page: Any) -> None:
     assert not [part for part in page.components if part["props"].get("visible") == "hidden"]
 
@@ -462,12 +470,41 @@ def test_a_run_is_chosen_removed_and_brought_back_by_its_name_alone(page: Any, r
     assert page.output(event, [{"act": "undo", "run": run}, ""])[2] == ""
     assert page.client.get(f"/run/{run}/mesh.glb").status_code == 200
     assert page.output(event, [{"act": "choose", "run": run}, ""])[1] == page.index.find(run).prompt
+    kept = page.output(event, [{"act": "choose", "run": run, "keep": True}, ""])
+    assert [kept[place]["__type__"] for place in (1, 2)] == ["update"] * 2, "words of one's own, what can be undone"
+    assert "value" not in str(kept[1:3])
     for order in ("delete", "undo", "choose", "make", "compare", "pause", "stop", "again", "nothing"):
         for name in ("../outputs", "/etc/passwd", None, 7, True):
             status, text = page.call(event, [{"act": order, "run": name, "format": name, "other": name}, ""])
             assert status == 200, (order, name)
             assert "root:" not in text
     assert (page.index.outputs / run / "mesh.glb").is_file()
+
+
+def test_a_run_that_is_gone_is_said_to_be_and_its_name_is_text(page: Any) -> None:
+    event, look = page.event("ended", "acted"), page.event("live", "state_changed")
+    for name in ("foo-bar-1", "<script>"):
+        page.output(event, [{"act": "choose", "run": name}, ""], session="gone")
+        shown = page.output(look, [None, None, ""], session="gone")[1]
+        assert "There is no run of that name any more" in shown
+        assert f'data-missing="{html.escape(name)}"' in shown
+    page.output(event, [{"act": "choose", "run": ""}, ""], session="gone")
+    assert "no run of that name" not in page.output(look, [None, None, ""], session="gone")[1]
+
+
+def test_the_search_goes_through_what_is_under_way_too(page: Any) -> None:
+    page.generate(prompt="a cyan ball", seed="62")
+    found = page.output(page.event("find", "change"), [None, None, "cyan"], session="found")
+    assert "a cyan ball" in "".join(map(str, found))
+    nothing = str(page.output(page.event("find", "change"), [None, None, "cyan zzz"], session="not-found"))
+    assert "No run has these words." in nothing
+    assert "a cyan ball" not in nothing
+
+
+def test_a_comparison_opens_its_tab_wherever_that_is(page: Any, run: str) -> None:
+    *_, pair, fold, tabs = page.output(page.event("ended", "acted"), [{"act": "compare", "run": run, "other": run}, ""])
+    assert "The same options." in pair
+    assert (fold["open"], tabs["selected"]) == (True, "compare")
 
 
 def test_a_full_queue_says_so(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
