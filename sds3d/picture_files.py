@@ -74,7 +74,9 @@ def read_picture(name: str, option: str, is_color: bool = False, any_scale: bool
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata that are not needed
             warnings.simplefilter("error", Image.DecompressionBombWarning)  # from about 89 million pixels
-            with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
+            formats = [name for name in FORMATS if name in Image.OPEN]
+            # by a path, Pillow maps plain TIFF files into memory, and mixes up rows and columns of those to be turned
+            with path.open("rb") as file, Image.open(file, formats=formats) as image:
                 return _read(image, is_color, any_scale)
     except Image.UnidentifiedImageError as error:
         raise ConfigError(f"{option}: {name} is {_kind_of(path)}", hint=f"{READ}: save it as one of these") from error

@@ -21,6 +21,17 @@ SAVE = "save it as UTF-8 text: in a spreadsheet 'CSV UTF-8', in an editor the en
 DECIMAL_COMMA = re.compile(r"([+-]?\d+),(\d+)")
 
 
+def is_stand_in(data: bytes) -> bool:
+    """Whether a file that begins so is what Git LFS leaves where the real one was not fetched."""
+    return data.startswith(b"version https://git-lfs")
+
+
+def refuse_stand_in(path: Path, data: bytes) -> None:
+    """ConfigError where a file that begins so is such a one."""
+    if is_stand_in(data):
+        raise ConfigError(f"{path} only stands for the file, which Git LFS has", hint="git lfs pull")
+
+
 def read_text(path: Path, most_bytes: int, what: str) -> str:
     """A text file, lines ended by one newline each. It is UTF-8, or what its byte-order mark says (UTF-8, 16 or 32).
 
@@ -33,6 +44,7 @@ def read_text(path: Path, most_bytes: int, what: str) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    refuse_stand_in(path, data)
     encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), "utf-8")
     try:
         text = data.decode(encoding)

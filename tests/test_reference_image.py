@@ -135,16 +135,20 @@ def files_of_one_ramp(folder):
     Image.merge("RGBA", (*[image] * 3, alpha)).save(folder / "transparent-rgb.png")
     palette.save(folder / "transparent-palette.png", transparency=first)
     sixteen.save(folder / "transparent-grey-16.png", transparency=0)
-    png_of_rgb_16(folder / "rgb-16.png", np.repeat(grey[..., None].astype(">u2") * 257, 3, axis=2))
+    colors = np.repeat(grey[..., None].astype(">u2") * 257, 3, axis=2)
+    png_of_16(folder / "rgb-16.png", colors, 2)
+    deep = np.asarray(alpha)[..., None].astype(">u2") * 257
+    png_of_16(folder / "transparent-rgb-16.png", np.concatenate([colors, deep], axis=2), 6)
+    png_of_16(folder / "transparent-grey-alpha-16.png", np.concatenate([colors[..., :1], deep], axis=2), 4)
     return grey / 255.0
 
 
-def png_of_rgb_16(path, pixels):
-    """Pillow writes no such files."""
+def png_of_16(path, pixels, kind):
+    """Pillow writes no such files. The kind is PNG's: 2 colours, 4 grey with alpha, 6 colours with alpha."""
     height, width, _ = pixels.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
     chunks = [
-        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)),
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)),
         (b"IDAT", zlib.compress(rows)),
         (b"IEND", b""),
     ]
@@ -159,6 +163,7 @@ def png_of_rgb_16(path, pixels):
     [
         *("grey.png", "grey-16.png", "rgb.png", "rgb-16.png", "palette.png", "lossless.webp", "transparent-grey.png"),
         *("transparent-grey-16.png", "transparent-rgb.png", "transparent-palette.png"),
+        *("transparent-rgb-16.png", "transparent-grey-alpha-16.png"),
     ],
 )
 def test_every_kind_of_file_is_read_to_the_same_values(tmp_path, name):
@@ -280,6 +285,22 @@ def test_pictures_and_maps_are_turned_as_their_metadata_say(tmp_path, name, opti
     assert picture.pixels.shape[1:] == (80, 40)
     assert picture.pixels[:, 2:18].min() > 0.9
     assert picture.pixels[:, 25:].max() < 0.1
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_shown_as_it_was_seen(tmp_path, name, orientation):
+    """What was seen has one bright corner, top left; the file has it where the camera was held to put it."""
+    seen = np.zeros((24, 48), np.uint8)
+    seen[:8, :16] = 255
+    turned = {1: seen, 2: seen[:, ::-1], 3: seen[::-1, ::-1], 4: seen[::-1], 5: seen.T}
+    turned |= {6: np.rot90(seen), 7: seen[::-1, ::-1].T, 8: np.rot90(seen, -1)}
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(turned[orientation])).save(tmp_path / name, exif=exif)
+    picture = read_picture(str(tmp_path / name), "path")
+    assert picture.size == (48, 24)
+    np.testing.assert_allclose(picture.pixels[0], seen / 255, atol=0.1)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """`python -m sds3d_app.workers.process QUEUE`: takes jobs from a queue until none is left; --forever waits for more.
 
-SIGTERM, SIGINT and SIGUSR1 (Slurm's warning) save the job that is under way, give it back, and end with 75.
+SIGTERM, SIGINT, SIGHUP and SIGUSR1 (Slurm's warning) save the job that is under way, give it back, and end with 75.
 """
 
 import argparse

@@ -15,6 +15,7 @@ from typing import Any
 from sds3d.errors import ConfigError
 from sds3d.export.glb import JSON_CHUNK, MAGIC
 from sds3d.export.usd import read_usd_metadata
+from sds3d.text_files import refuse_stand_in
 
 MARK = "sds3d "  # before the JSON, in comments and headers
 MAX_JSON = 1 << 24  # bytes
@@ -57,6 +58,7 @@ def read_info(path: Path) -> FileInfo:
             head = file.read(MAX_JSON if kind in (".glb", ".gltf") else MAX_HEADER)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    refuse_stand_in(path, head)
     try:
         if kind in (".glb", ".gltf"):
             return _gltf(head, kind)
@@ -85,6 +87,8 @@ def _gltf(head: bytes, kind: str) -> FileInfo:
     tree = json.loads(text)
     vertices, faces = dict[int, int](), 0  # by accessor: parts may share one
     for primitive in (part for mesh in tree.get("meshes", []) for part in mesh["primitives"]):
+        if "POSITION" not in primitive["attributes"]:  # glTF allows it: nothing to show, unless an extension knows more
+            continue
         position = int(primitive["attributes"]["POSITION"])
         vertices[position] = int(tree["accessors"][position]["count"])
         corners = int(tree["accessors"][primitive.get("indices", position)]["count"])
@@ -99,7 +103,7 @@ def _gltf(head: bytes, kind: str) -> FileInfo:
 
 
 def _ply(head: bytes) -> FileInfo:
-    end = re.search(rb"\nend_header[ \t]*\r?\n", head)
+    end = re.search(rb"[\r\n]end_header[ \t]*[\r\n]", head)
     lines = head[: end.start() if end else 0].decode("ascii", errors="replace").splitlines()
     if not lines or lines[0].strip() != "ply":
         raise ValueError("it has no PLY header")
@@ -107,34 +111,38 @@ def _ply(head: bytes) -> FileInfo:
     if "face" in elements:
         counts = {"vertices": elements.get("vertex", 0), "faces": elements["face"]}
     else:
-        counts = {"splats" if "property float rot_0" in lines else "points": elements.get("vertex", 0)}
+        is_splats = any(line.split()[-1:] == ["rot_0"] for line in lines)  # of type float, or float32
+        counts = {"splats" if is_splats else "points": elements.get("vertex", 0)}
     return FileInfo("ply", _first_comment(lines, "comment "), counts)
 
 
 def _obj(path: Path, head: bytes) -> FileInfo:
-    counts = dict(zip(("vertices", "faces"), _line_counts(path, b"v", b"f"), strict=True))
+    counts = dict(zip(("vertices", "faces"), _line_counts(path, "v", "f"), strict=True))
     if not any(counts.values()) and b"\0" in head:
         raise ValueError("it is no text")
     return FileInfo("obj", _first_comment(head.decode("ascii", errors="replace").splitlines()[:1], "# "), counts)
 
 
-def _line_counts(path: Path, *words: bytes) -> list[int]:
-    """How many lines begin with each of these words. No more than MAX_HEADER bytes of a line are in memory at once."""
+def _line_counts(path: Path, *words: str) -> list[int]:
+    """How many lines, ended in any way, begin with each of these words in any case. No more than MAX_HEADER characters
+    of a line are in memory at once."""
     counts, begins = dict.fromkeys(words, 0), True
-    with path.open("rb") as file:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
         while piece := file.readline(MAX_HEADER):
-            word = b"".join(piece.split(maxsplit=1)[:1])
+            word = "".join(piece.split(maxsplit=1)[:1]).lower()
             if begins and word in counts:
                 counts[word] += 1
-            begins = piece.endswith(b"\n")
+            begins = piece.endswith("\n")
     return list(counts.values())
 
 
 def _stl(path: Path, head: bytes, size: int) -> FileInfo:
     faces = struct.unpack("<I", head[STL_START - 4 : STL_START])[0] if size >= STL_START else -1
     if size != STL_START + STL_FACE * faces:
-        if head.lstrip().startswith(b"solid") and b"\0" not in head:  # as text; a binary one may begin with that, too
-            return FileInfo("stl", None, {"faces": _line_counts(path, b"facet")[0]})
+        if (
+            head.lstrip()[:5].lower() == b"solid" and b"\0" not in head
+        ):  # as text; a binary one may begin with that, too
+            return FileInfo("stl", None, {"faces": _line_counts(path, "facet")[0]})
         raise ValueError("its length is not what its header promises")
     text = head[: STL_START - 4].decode("ascii", errors="replace").rstrip()
     made = _first_comment([text], "")

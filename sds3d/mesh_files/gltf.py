@@ -12,6 +12,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from sds3d.errors import ConfigError
+from sds3d.text_files import refuse_stand_in
 
 MAGIC, VERSION, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
 COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
@@ -155,13 +156,15 @@ class Gltf:
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file's content; ConfigError where it is missing or has more than a gibibyte."""
+    """A file's content; ConfigError where it is missing, only stands for another, or has more than a gibibyte."""
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ConfigError(f"{path} has more than {MOST_BYTES >> 20} MiB", hint="leave out what is not needed")
-        return path.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    refuse_stand_in(path, data)
+    return data
 
 
 def sibling(path: Path, name: str) -> Path:

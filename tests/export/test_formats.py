@@ -4,13 +4,15 @@ import contextlib
 import json
 import os
 import resource
+import struct
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import trimesh
-from pxr import Usd, UsdShade
+from pxr import Sdf, Usd, UsdGeom, UsdShade, UsdUtils
 
 from sds3d.config.run_config import RunConfig
 from sds3d.errors import ConfigError, ExportError, OutputError
@@ -21,6 +23,7 @@ from sds3d.export.render_mesh import render_mesh
 from sds3d.priors.embedded.shading import LOOKS
 from sds3d.run.artifacts import SceneExport
 from sds3d.types import Material
+from sds3d_app.cli import invoke
 
 from .body import textured_body
 
@@ -84,6 +87,18 @@ FOREIGN = {
         "ply\r\nformat ascii 1.0\r\nelement vertex 3\r\nelement face 1\r\nend_header\r\n0 0 0\r\n",
         {"vertices": 3, "faces": 1},
     ),
+    "upper.stl": (ASCII_STL.upper(), {"faces": 2}),
+    "old mac.stl": (ASCII_STL.replace("\n", "\r"), {"faces": 2}),
+    "old mac.ply": (
+        "ply\rformat ascii 1.0\relement vertex 3\relement face 1\rend_header\r0 0 0\r",
+        {"vertices": 3, "faces": 1},
+    ),
+    "old mac.obj": ("v 0 0 0\rv 1 0 0\rv 0 1 0\rf 1 2 3\r", {"vertices": 3, "faces": 1}),
+    "marked.obj": ("\ufeffv 0 0 0\nf\t1 1 1\n", {"vertices": 1, "faces": 1}),
+    "named types.ply": (
+        "ply\nformat ascii 1.0\nelement vertex 3\nproperty float32 rot_0\nend_header\n",
+        {"splats": 3},
+    ),
     "lines.ply": ("ply\nformat ascii 1.0\nelement edge 3\nend_header\n", {"points": 0}),
     "long.obj": ("# " + "v " * 50_000 + "\nv 0 0 0\nf 1 1 1", {"vertices": 1, "faces": 1}),
     "plain.obj": ("v 0 0 0\nv 1 0 0\nv 0 1 0\nvn 0 0 1\nf 1//1 2//1 3//1\n", {"vertices": 3, "faces": 1}),
@@ -103,18 +118,64 @@ FOREIGN = {
         },
         {"vertices": 14, "faces": 3 + 3 + 2},
     ),
+    "placeless.gltf": (
+        {"asset": {"version": "2.0"}, "meshes": [{"primitives": [{"attributes": {"TEXCOORD_0": 0}}]}]},
+        {"vertices": 0, "faces": 0},
+    ),
+    "a.splat": (bytes(64), {"splats": 2}),
     "empty.gltf": ({"asset": {"version": "2.0"}}, {"vertices": 0, "faces": 0}),
 }
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_any_legal_file_of_others_is_counted(tmp_path, name):
+def test_any_legal_file_of_others_is_counted(tmp_path, name, capsys):
     content, counts = FOREIGN[name]
     data = json.dumps(content) if isinstance(content, dict) else content
     (tmp_path / name).write_bytes(data if isinstance(data, bytes) else data.encode())
     found = read_info(tmp_path / name)
     assert found.made is None
     assert found.counts == counts
+    assert invoke(["info", str(tmp_path / name)]) == 0
+    assert "it does not say how it was made" in capsys.readouterr().out
+
+
+def test_a_usdz_of_others_says_nothing(tmp_path):
+    stage = Usd.Stage.CreateNew(str(tmp_path / "theirs.usda"))
+    UsdGeom.Mesh.Define(stage, "/theirs")
+    stage.GetRootLayer().Save()
+    UsdUtils.CreateNewUsdzPackage(Sdf.AssetPath(str(tmp_path / "theirs.usda")), str(tmp_path / "theirs.usdz"))
+    assert read_info(tmp_path / "theirs.usdz").made is None
+
+
+@pytest.mark.parametrize("name", ["glb", "gltf", "obj", "ply", "stl", "usdz", "splat"])
+def test_what_only_stands_for_a_file_is_named_as_that(tmp_path, name):
+    (tmp_path / f"mesh.{name}").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 99\n")
+    with pytest.raises(ConfigError, match=rf"mesh\.{name} only stands for the file, which Git LFS has"):
+        read_info(tmp_path / f"mesh.{name}")
+
+
+@pytest.mark.parametrize("kind", ["texture", "normals", "vertex colours"])
+def test_a_usdz_is_stored_in_steps_of_64_bytes_with_its_layer_first(tmp_path, textured_body, kind):
+    """As its specification says: Quick Look maps the file into memory and opens no other."""
+    body, path = textured_body, tmp_path / "mesh.usdz"
+    if kind == "normals":
+        body = replace(body, texture=replace(body.texture, normals=np.full_like(body.texture.image, 128)))
+    MESH_FORMATS["usdz"].write(replace(body, texture=None) if kind == "vertex colours" else body, path, MADE)
+    data = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    assert len(entries) == {"texture": 2, "normals": 3, "vertex colours": 1}[kind]
+    assert entries[0].filename.endswith(".usdc")
+    for entry in entries:
+        assert entry.compress_type == zipfile.ZIP_STORED
+        name, extra = struct.unpack_from("<HH", data, entry.header_offset + 26)
+        assert (entry.header_offset + 30 + name + extra) % 64 == 0, entry.filename
+
+
+def test_the_header_of_a_mesh_ends_where_viewers_look_for_it_too(tmp_path, textured_body):
+    MESH_FORMATS["ply"].write(textured_body, tmp_path / "mesh.ply", {"prompt": "\N{SNOWMAN}" * 3000, "seed": 5})
+    assert 0 < (tmp_path / "mesh.ply").read_bytes().find(b"end_header\n") < 4096
+    assert read_info(tmp_path / "mesh.ply").made["seed"] == 5
 
 
 def test_files_of_others_say_nothing_and_damaged_ones_are_an_error(tmp_path, textured_body):

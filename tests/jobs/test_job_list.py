@@ -151,6 +151,14 @@ def test_other_encodings_are_named_not_guessed(data: bytes, said: str, tmp_path:
         load_config(tmp_path / "base.json", overrides={"prompt": "a red ball"})
 
 
+@pytest.mark.parametrize("name", ["list.txt", "list.csv", "list.jsonl", "list.yaml", "base.json"])
+def test_what_only_stands_for_a_list_or_config_is_named_as_that(name: str, tmp_path: Path) -> None:
+    """The lines of a text file would be prompts."""
+    path = write(tmp_path, name, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 99\n")
+    with pytest.raises(ConfigError, match="only stands for the file, which Git LFS has"):
+        load_config(path) if name == "base.json" else read_job_list(path)
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
 def test_configs_are_read_with_a_byte_order_mark(encoding: str, tmp_path: Path) -> None:
     (tmp_path / "base.json").write_bytes('{\r\n"prompt": "a café", "seed": 5}'.encode(encoding))

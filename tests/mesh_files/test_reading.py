@@ -179,6 +179,16 @@ def test_damaged_and_empty_files_are_one_line(tmp_path: Path, name: str) -> None
     assert name in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["glb", "gltf", "obj", "ply", "stl"])
+def test_what_only_stands_for_a_mesh_is_named_as_that(tmp_path: Path, kind: str) -> None:
+    (tmp_path / f"a.{kind}").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 99\n")
+    with pytest.raises(ConfigError, match="only stands for the file, which Git LFS has"):
+        read(tmp_path / f"a.{kind}")
+    (tmp_path / f"a.{kind}").rename(tmp_path / "b.bin")
+    with pytest.raises(ConfigError, match=r"b\.bin only stands for"):
+        read(gltf(tmp_path / "b.gltf", buffers=[{"uri": "b.bin", "byteLength": 36}]))
+
+
 @pytest.mark.parametrize("uri", ["../secret.bin", "/etc/passwd", "%2e%2e/secret.bin", "..\\secret.bin", "http://a/b"])
 def test_nothing_outside_of_the_folder_is_read(tmp_path: Path, uri: str) -> None:
     (tmp_path / "in").mkdir()

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from sds3d.errors import PriorUnavailable, first_line
 from sds3d.options import split_strength
+from sds3d.priors.hub.check_files import is_pointer
 
 GIVE = "give a .safetensors file"
 
@@ -36,6 +37,10 @@ class Adapters:
                     raise PriorUnavailable(f"prior.{option}: {name} is not a .safetensors file", GIVE)
                 if not Path(os.path.expanduser(name)).is_file():
                     raise PriorUnavailable(f"prior.{option}: there is no file {name}", GIVE)
+                if is_pointer(Path(os.path.expanduser(name))):
+                    raise PriorUnavailable(
+                        f"prior.{option}: {name} only stands for the file, which Git LFS has", "git lfs pull"
+                    )
 
     def add_lora(self, pipeline: Any) -> None:
         """Fuse the LoRA files' parts for the network into its weights (Hu et al. 2021), by their strengths."""

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from sds3d.errors import PriorUnavailable
 from sds3d.priors.hub.families import FAMILIES, family_of
 from sds3d.priors.hub.families.base import Family
+from sds3d.text_files import is_stand_in
 
 OURS = "sds3d"  # stands for the library of components that a family's `make` builds
 INDEX = "model_index.json"
@@ -98,7 +99,7 @@ def _no_folder(path: Path) -> PriorUnavailable:
     """What a file is that was given for a model's folder, and what to do with it."""
     if path.name == INDEX:
         return PriorUnavailable(f"{path} is a file of a model", f"give its folder: {path.parent}")
-    if _is_pointer(path):
+    if is_pointer(path):
         return PriorUnavailable(f"{path}: {STANDS_FOR}", "fetch it, then give the model's folder")
     try:
         with safe_open(path, "pt") as tensors:
@@ -115,10 +116,10 @@ def _no_folder(path: Path) -> PriorUnavailable:
     return PriorUnavailable(f"{path} is a whole model in one file, not a folder", hint)
 
 
-def _is_pointer(path: Path) -> bool:
-    """Whether a file is the stand-in that Git LFS leaves where the real one was not fetched."""
+def is_pointer(path: Path) -> bool:
+    """Whether a file only stands for another, see `is_stand_in`."""
     with path.open("rb") as file:
-        return file.read(64).startswith(b"version https://git-lfs")
+        return is_stand_in(file.read(64))
 
 
 def is_wanted(name: str) -> bool:
@@ -229,7 +230,7 @@ def _check_whole(path: Path) -> None:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(MAX_HEADER, size - 8):
-                raise ValueError("its header is cut off" if not _is_pointer(path) else STANDS_FOR)
+                raise ValueError("its header is cut off" if not is_pointer(path) else STANDS_FOR)
             header = json.loads(file.read(length))
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         expected = 8 + length + max(ends, default=0)

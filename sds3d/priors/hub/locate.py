@@ -48,17 +48,17 @@ def find_here(model: str, revision: str = "") -> LocalModel:
         raise PriorUnavailable(f"there is no folder {model}, and that is not a hub id", GIVE)
     problem = PriorUnavailable(f"{model} is not in the Hugging Face cache", f"sds3d priors pull {model}")
     wanted = _revision(model, revision)
-    for number, here in enumerate(snapshots(model, revision)):
+    there = list(snapshots(model, revision))
+    for number, here in enumerate(there):
         try:
             local = inspect_model(here, _is_set(ALLOW_PICKLE), here.name)
         except PriorUnavailable as error:  # an interrupted download; another may be whole
             problem = error if number == 0 else problem
             continue
-        if wanted in (None, here.name) or revision:
+        if wanted == here.name or revision or (wanted is None and len(there) == 1):
             return local
-        note = (
-            f"of {model} the revision {here.name[:12]} is used, which is in the cache; the one known to fit is {wanted}"
-        )
+        others = f"the one known to fit is {wanted}" if wanted else f"with {len(there) - 1} more"
+        note = f"of {model} the revision {here.name[:12]} is used, which is in the cache; {others}"
         return replace(local, notes=(*local.notes, note))
     raise problem
 

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import trimesh
 from PIL import Image
@@ -86,6 +87,24 @@ def test_an_export_is_as_large_as_asked_and_stands_on_its_foot(
     assert max(high - low) == pytest.approx(80, rel=1e-4)
     assert low[1] == pytest.approx(0, abs=1e-3)
     assert re.search(r"closed, .*\b80\b", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(("name", "floats"), [("ply", 62), ("splat", 8)])
+@pytest.mark.parametrize("up", ["y", "-y"])
+def test_splats_lie_as_the_viewer_wants_them(
+    made: tuple[Path, str, str], name: str, floats: int, up: str, tmp_path: Path
+) -> None:
+    """Each splat's height, +Z in the run's own file, is along the axis that was named."""
+
+    def along(axis: int, turned: str) -> np.ndarray:
+        path = tmp_path / f"{turned}.{name}"
+        assert invoke(["export", str(made[0]), "--out", str(path), f"--up={turned}"]) == 0
+        rows = np.frombuffer(path.read_bytes().rpartition(b"end_header\n")[2], dtype="<f4").reshape(-1, floats)
+        return np.sort(rows[:, axis])
+
+    heights = along(2, "z")
+    assert np.ptp(heights) > 0.1
+    np.testing.assert_allclose(along(1, up), heights if up == "y" else -heights[::-1], atol=1e-6)
 
 
 def test_an_unknown_format_names_the_known_ones(

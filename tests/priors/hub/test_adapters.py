@@ -167,10 +167,13 @@ def test_a_word_learned_by_textual_inversion_is_read(model_folder, tmp_path):
         ("lora", "text.safetensors", "does not fit this model"),
         ("words", "text.safetensors", "does not fit this model"),
         ("lora", "foreign.safetensors", "does not fit this model"),
+        ("lora", "pointer.safetensors", "only stands for the file, which Git LFS has"),
+        ("words", "pointer.safetensors", "only stands for the file, which Git LFS has"),
     ],
 )
 def test_what_does_not_fit_is_one_line(model_folder, tmp_path, option, name, said):
     (tmp_path / "style.bin").write_bytes(b"")
+    (tmp_path / "pointer.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     (tmp_path / "text.safetensors").write_text("hello")
     save_file({"some.layer.lora_A.weight": torch.zeros(2, 7)}, tmp_path / "foreign.safetensors")
     with pytest.raises(PriorUnavailable, match=said) as caught:

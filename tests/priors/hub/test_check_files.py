@@ -34,6 +34,13 @@ def edit(path, **changes):
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 99\n"
+
+
+def point_weights(folder):
+    weights(folder).write_text(POINTER)
+
+
 def drop_index(folder):
     (folder / "model_index.json").unlink()
 
@@ -79,7 +86,7 @@ DAMAGES = {
     "config gone": (lambda f: (f / "unet" / "config.json").unlink(), "lacks config.json"),
     "tokenizer gone": (lambda f: [p.unlink() for p in (f / "tokenizer").iterdir()], "tokenizer lacks"),
     "weights gone": (drop_weights, "lacks its weights"),
-    "weights not fetched": (lambda f: weights(f).write_text(POINTER), "only stands for the file"),
+    "weights not fetched": (point_weights, "only stands for the file"),
     "weights cut off": (cut_weights, "bytes of .* are there"),
     "header cut off": (cut_header, "incomplete"),
     "a shard gone": (drop_shard, "00002-of-00002"),
@@ -89,9 +96,6 @@ DAMAGES = {
     "no such class": (lambda f: edit(f / "model_index.json", unet=["diffusers", "NoSuchModel"]), "not a ModelMixin"),
     "config of another": (lambda f: edit(f / "unet" / "config.json", block_out_channels=[32, 64]), "cannot load"),
 }
-
-
-POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 99\n"
 
 
 @pytest.mark.parametrize(
@@ -189,6 +193,24 @@ def test_a_whole_variant_is_used_where_the_plain_weights_are_cut_off(copy):
     half.write_bytes(half.read_bytes()[:-100])
     with pytest.raises(PriorUnavailable, match="is incomplete"):
         inspect_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"), [(cut_header, "incomplete"), (point_weights, "Git LFS"), (drop_shard, "00002-of-00002")]
+)
+def test_a_variant_stands_in_for_plain_weights_that_are_no_use_in_any_way(copy, spoil, said):
+    folder = copy()
+    plain = weights(folder)
+    half = plain.with_name("diffusion_pytorch_model.fp16.safetensors")
+    shutil.copy(plain, half)
+    kept = half.rename(folder / half.name)
+    spoil(folder)
+    with pytest.raises(PriorUnavailable, match=said):
+        inspect_model(folder)
+    kept.rename(half)
+    files = inspect_model(folder)
+    assert files.variants["unet"] == "fp16"
+    assert said in files.notes[0]
 
 
 @pytest.mark.parametrize("name", ["unet", "text_encoder"])

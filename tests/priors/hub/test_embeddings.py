@@ -167,6 +167,16 @@ def test_a_user_without_a_home_has_no_cache_and_all_else(model_folder, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("home", ["/proc", "/sys", "/dev/null"])  # even root makes nothing there
+def test_a_home_that_nobody_can_write_costs_time_only(home, model_folder, monkeypatch):
+    for name in ("SDS3D_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", home)
+    assert torch.isfinite(build(model_folder("sd")).embed(["a red mug"])).all()
+    assert embeddings.cache_folder().is_relative_to(home)
+    assert not embeddings.cache_folder().exists()
+
+
 LONG = " ".join(f"w{number}" for number in range(400))
 VIEWS = ("front view", "back view")
 

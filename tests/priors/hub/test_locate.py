@@ -142,6 +142,20 @@ def test_part_of_a_repository_is_enough_and_another_revision_is_used_and_said(
     assert no_network() == []
 
 
+def test_of_several_revisions_of_any_model_the_one_that_is_used_is_said(hub, hub_cache, model_folder, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    newest = put_into_cache(hub_cache, model_folder("sd"))
+    assert find_model(MODEL).notes == ()
+    older = newest.with_name("c" * 40)
+    shutil.copytree(newest, older)
+    note = f"of {MODEL} the revision {{}} is used, which is in the cache; with 1 more"
+    assert find_model(MODEL).notes == (note.format("a" * 12),)
+    assert find_model(MODEL, "c" * 40).notes == (), "asked for"
+    (newest / "unet" / "config.json").unlink()  # an update that was cut off
+    found = find_model(MODEL)
+    assert (found.folder, found.notes) == (older, (note.format("c" * 12),))
+
+
 def test_what_the_cache_lacks_is_downloaded(hub):
     local = find_model(MODEL)
     assert local.revision == COMMIT

@@ -149,8 +149,20 @@ def test_a_scheduler_that_the_network_goes_by_otherwise_is_named(model_folder, t
 
     with pytest.raises(PriorUnavailable, match="EDMEulerScheduler"):
         schedule_of(diffusers.EDMEulerScheduler(), 16, torch.device("cpu"))
-    prior = with_scheduler(tmp_path / "lcm", model_folder("sd"), "LCMScheduler")
-    assert "its LCMScheduler is of a model for few steps" in prior.cautions("a mug")[0]
+    for kind in ("LCMScheduler", "TCDScheduler"):
+        prior = with_scheduler(tmp_path / kind, model_folder("sd"), kind)
+        assert f"its {kind} is of a model for few steps" in prior.cautions("a mug")[0]
+
+
+@pytest.mark.parametrize("kind", ["DPMSolverMultistepScheduler", "UniPCMultistepScheduler"])
+def test_a_flow_of_other_schedulers_has_their_shift(kind):
+    """As Sana's: the solver is of another family, and its sigmas are flow matching's."""
+    import diffusers
+
+    scheduler = getattr(diffusers, kind)(use_flow_sigmas=True, flow_shift=3.0, prediction_type="flow_prediction")
+    schedule = schedule_of(scheduler, 16, torch.device("cpu"))
+    u = torch.tensor([0.1, 0.5, 0.9])
+    torch.testing.assert_close(schedule.timestep(u) / 1000, 3 * u / (1 + 2 * u), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("options", [{"shift": 7.0}, {"shift": 1.0, "use_karras_sigmas": True}, {"shift": 0.5}])
