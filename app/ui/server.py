@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import re
+import signal
 import socket
 import struct
 import tempfile
@@ -53,6 +54,8 @@ def serve(
     config = uvicorn.Config(
         app, host=host, port=port, log_level="warning", server_header=False, timeout_graceful_shutdown=3
     )
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup; else the terminal is closed
+        signal.signal(signal.SIGHUP, lambda number, frame: signal.raise_signal(signal.SIGTERM))
     Server(config).run()
 
 

@@ -176,6 +176,15 @@ def test_a_mesh_grows_in_its_light_and_is_as_bright_in_the_end(visitor: Visitor,
     mesh, sheet = visitor.stage(), first_view(server.folder(name) / "sheet.png")
     assert object_color(mesh) == pytest.approx(object_color(sheet), rel=0.05, abs=2)
     assert overlap(mesh, sheet) > 0.95
+    dark = browser.new_context(color_scheme="dark")
+    other = Visitor(dark, server, f"?run={name}")
+    other.on_stage("mesh", -1)
+    shown = other.stage()
+    on_object = np.abs(shown - shown[5, 5]).max(axis=-1) > 12
+    assert shown[5, 5].max() < 60
+    assert shown[on_object].mean(axis=0) == pytest.approx(object_color(sheet), rel=0.05, abs=2)
+    other.close()
+    dark.close()
     visitor.page.click("[data-mode=sheet]")
     assert "sheet.png" in str(visitor.wait("#stage img").get_attribute("src"))
     assert not [line for line in visitor.console if "stage" in line or "WebGL" in line or "shader" in line.lower()]
