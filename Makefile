@@ -43,7 +43,7 @@ test-reliability: install  ## the promises of docs/reliability.md at their full 
 	  tests/config/test_resolve.py tests/test_packaging.py tests/ops/test_build.py \
 	  tests/ops/test_rasterize_triangles.py tests/priors/hub/test_distilling.py tests/priors/hub/test_embeddings.py \
 	  tests/priors/hub/test_adapters.py tests/e2e/test_recipes.py \
-	  tests/strict_device tests/app/test_offline.py tests/app/test_process.py tests/test_examples.py $(ARGS)
+	  tests/strict_device tests/app/test_offline.py tests/app/test_process.py tests/test_examples.py tests/app/ui/test_client.py $(ARGS)
 
 # On Debian and Ubuntu Chromium is installed where it is missing and may be. On two quiet cores no test takes 30 seconds;
 # after two that fail or hang the page is broken, and the others would only wait as well. ARGS="--maxfail 0" runs all.

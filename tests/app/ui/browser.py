@@ -136,9 +136,9 @@ class Server:
                 assert time.monotonic() < deadline, "the server does not answer"
                 time.sleep(0.2)
 
-    def end(self) -> str:
-        """Ctrl-C; all that it has said."""
-        self.process.send_signal(signal.SIGINT)
+    def end(self, by: signal.Signals = signal.SIGINT) -> str:
+        """Ctrl-C, or another signal; all that it has said."""
+        self.process.send_signal(by)
         try:
             return self.process.communicate(timeout=PATIENCE)[0]
         finally:

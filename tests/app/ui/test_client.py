@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import trimesh
 from sds3d import __version__
 from sds3d.client import Client, Job, Problem
 from sds3d.run.folder import RunFolder
+from tests.sizes import FULL
 
 from .browser import Server
 
@@ -34,8 +36,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("server")]  # one server
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running = Server(tmp_path_factory.mktemp("api") / "outputs")
     yield running
-    output = running.end()
-    assert "Traceback" not in output, output
+    running.end()
 
 
 @pytest.fixture
@@ -181,6 +182,20 @@ def test_the_examples_of_the_page_run(server: Server, tmp_path: Path) -> None:
     assert (tmp_path / "preview.png").read_bytes().startswith(b"\x89PNG")
     assert len(trimesh.load(tmp_path / "mug.glb", force="mesh").faces) > 1000
     assert (tmp_path / "events.txt").read_text().rstrip().endswith('{"state": "stopped", "reason": ""}')
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_server_whose_terminal_is_closed_saves_what_is_under_way(by: signal.Signals, tmp_path: Path) -> None:
+    if by != signal.SIGHUP and not FULL:
+        pytest.skip("takes long: make test-reliability")
+    server = Server(tmp_path / "outputs")
+    job = Client(server.address).generate("a red ball", **{**SMALL, "checkpoint_every": 100_000}, steps=1_000_000)
+    next(event for event in job.events() if event.kind == "StepDone")
+    output = server.end(by)
+    assert "Traceback" not in output, output
+    assert server.process.returncode in (0, -signal.SIGTERM, -signal.SIGINT)
+    assert server.queue.job(job.name).state == "queued"  # the next server goes on with it
+    assert RunFolder(server.folder(job.name)).checkpoint_steps(), "it was saved"
 
 
 def test_a_password_is_said_and_asked_for(tmp_path: Path) -> None:
