@@ -182,7 +182,8 @@ def test_a_mesh_grows_in_its_light_and_is_as_bright_in_the_end(visitor: Visitor,
     shown = other.stage()
     on_object = np.abs(shown - shown[5, 5]).max(axis=-1) > 12
     assert shown[5, 5].max() < 60
-    assert shown[on_object].mean(axis=0) == pytest.approx(object_color(sheet), rel=0.05, abs=2)
+    color = shown[on_object].mean(axis=0)  # its outline mixes with another backdrop
+    assert color == pytest.approx(object_color(sheet), rel=0.1, abs=4)
     other.close()
     dark.close()
     visitor.page.click("[data-mode=sheet]")
