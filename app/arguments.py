@@ -9,21 +9,11 @@ from typer import BadParameter
 
 SWITCHES = {"--offline": "HF_HUB_OFFLINE", "--allow-pickle": "SDS3D_ALLOW_PICKLE", "--debug": "SDS3D_DEBUG"}
 
+TEXTS = {"prompt", "negative_prompt"}
 RESULTS = {".glb", ".gltf", ".obj", ".ply", ".stl", ".usdz", ".splat", ".mp4", ".png"}  # endings of what a run makes
-OTHERS = {
-    ".fbx",
-    ".blend",
-    ".dae",
-    ".3mf",
-    ".usd",
-    ".usda",
-    ".usdc",
-    ".spz",
-    ".ksplat",
-    ".webm",
-    ".gif",
-    ".jpg",
-    ".jpeg",
+OTHERS = {  # of other programs
+    *(".fbx", ".blend", ".dae", ".3mf", ".usd", ".usda", ".usdc"),
+    *(".spz", ".ksplat", ".webm", ".gif", ".jpg", ".jpeg"),
 }
 
 
@@ -87,9 +77,18 @@ def parse_settings(assignments: Sequence[str] | None) -> dict[str, str]:
     return settings
 
 
+def as_typed(text: str) -> str:
+    """A text of the command line, which is UTF-8 also where the locale has no letters for it."""
+    try:
+        return os.fsencode(text).decode("utf-8")
+    except UnicodeError:
+        return text
+
+
 def overrides_of(options: Mapping[str, Any], settings: Mapping[str, str]) -> dict[str, Any]:
     """The options that were given and the settings together; an error where both set the same key."""
     given = {key: value for key, value in options.items() if value is not None}
+    given |= {key: as_typed(given[key]) for key in TEXTS & given.keys()}
     for key, value in given.items():
         inner = value if isinstance(value, dict) else {}
         for same in [key, *(f"{key}.{name}" for name in inner if name != "name")]:  # the name is only a guess

@@ -146,6 +146,23 @@ def test_names_that_cannot_be_printed_are_escaped(encoding: str, name: str, smal
     assert done.stdout.decode(encoding).strip() == str(out).encode(encoding, "backslashreplace").decode(encoding)
 
 
+@pytest.mark.parametrize("locale", ["C", pytest.param("POSIX", marks=at_full_size)])
+def test_files_are_utf_8_whatever_the_locale_is(locale: str, tmp_path: Path) -> None:
+    prompt, out, jobs = "a red ball für Zoë \N{DUCK}", tmp_path / "run", tmp_path / "list.txt"
+    own = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LIST": str(jobs), "OUT": str(out)}
+    line = (
+        'sds3d generate "$PROMPT" --prior analytic --scene image --set cameras.size=16 --steps 2 --out "$OUT" --quiet'
+    )
+    done = shell(line, **{**own, "PROMPT": prompt})
+    assert done.returncode == 0, done.stderr
+    for name in ("config.json", "resolved.json", "report.json"):
+        assert json.loads((out / name).read_text("utf-8"))["prompt"] == prompt, name
+    jobs.write_text(f"{prompt}\n", "utf-8")
+    done = shell('sds3d batch "$LIST" --out "$OUT-batch" --dry-run', **own)
+    assert done.returncode == 0, done.stderr
+    assert b"Zo\\xeb" in done.stdout, "shown with the letters that there are"
+
+
 def in_terminal(line: str, columns: int, **environment: str) -> tuple[int, str]:
     """A line of bash with a terminal of that width for stdin, stdout and stderr: (exit code, what it showed)."""
     ours, theirs = pty.openpty()
