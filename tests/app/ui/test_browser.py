@@ -339,8 +339,8 @@ def test_a_card_swaps_the_stage_and_back_returns_and_removing_asks_and_can_be_un
 ) -> None:
     names = [visitor.generate(prompt) for prompt in ("a pink ball", "an orange ball")]
     visitor.until("done")
-    visitor.page.evaluate("window.mark = 1")
     visitor.click_card(names[0])
+    visitor.page.evaluate("window.mark = 1")
     assert visitor.page.input_value("#prompt textarea") == "a pink ball"
     assert visitor.page.url.endswith(f"?run={names[0]}")
     visitor.page.go_back()
