@@ -191,6 +191,20 @@
     else if (on("#go")) toTop();
   });
 
+  // What is pressed may be made anew before it is let go, as cards are while pictures come in; browsers then tell of no click. What was pressed counts.
+  const PRESSED = "a, button, summary";
+  const sameAs = (one) => (other) => other.tagName === one.tagName && other.href === one.href && JSON.stringify(other.dataset) === JSON.stringify(one.dataset);
+  let pressed = null;
+  document.addEventListener("pointerdown", ({ target, isPrimary, button }) => {
+    pressed = isPrimary && button === 0 ? target.closest?.(PRESSED) : null;
+  });
+  document.addEventListener("pointercancel", () => (pressed = null)); // as where a finger scrolls
+  document.addEventListener("pointerup", () => {
+    const isKnown = pressed && (pressed.href || Object.keys(pressed.dataset).length); // by more than its kind
+    if (isKnown && !pressed.isConnected) [...document.querySelectorAll(PRESSED)].find(sameAs(pressed))?.click();
+    pressed = null;
+  });
+
   document.addEventListener("keydown", ({ key }) => {
     if (key !== "Escape") return;
     for (const menu of document.querySelectorAll("details.menu[open]")) menu.open = false;

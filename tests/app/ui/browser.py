@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -215,13 +214,16 @@ class Visitor:
         """Show another run, by its card."""
         self.name = name
         self.page.click(f'#strip .card a[data-run="{name}"]')
-        try:
-            self.wait(f'#live [data-run="{name}"]', 20.0)
-        except AssertionError as error:  # once in some twenty runs on a busy machine, and not understood
-            warnings.warn(f"the click was lost: {error}", stacklevel=2)
-            self.page.reload()
-            self.page.click(f'#strip .card a[data-run="{name}"]')
-            self.wait(f'#live [data-run="{name}"]')
+        self.wait(f'#live [data-run="{name}"]')
+
+    def press_while_it_is_made_anew(self, selector: str) -> None:
+        """A click, but with a new value of what it is in between the press and the release."""
+        self.page.hover(selector)
+        self.page.mouse.down()
+        self.page.evaluate(
+            "(selector) => { const one = document.querySelector(selector); one.outerHTML = one.outerHTML; }", selector
+        )
+        self.page.mouse.up()
 
     def open_details(self, tab: str) -> None:
         """Unfold what is below, and one of its tabs."""
@@ -238,14 +240,14 @@ class Visitor:
         assert state in states, found.inner_text()
         return state
 
-    def wait(self, selector: str, patience: float = PATIENCE) -> Any:
+    def wait(self, selector: str) -> Any:
         """The element, once it is to be seen. Fails at once where the server has ended."""
 
         def look() -> Any:
             element = self.page.query_selector(selector)
             return element if element is not None and element.is_visible() else None
 
-        return self._wait(look, f"not to be seen: {selector}", patience)
+        return self._wait(look, f"not to be seen: {selector}")
 
     def _wait(self, look: Callable[[], Result | None], problem: str, patience: float = PATIENCE) -> Result:
         """What `look` finds, in time."""

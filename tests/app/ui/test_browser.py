@@ -339,8 +339,9 @@ def test_a_card_swaps_the_stage_and_back_returns_and_removing_asks_and_can_be_un
 ) -> None:
     names = [visitor.generate(prompt) for prompt in ("a pink ball", "an orange ball")]
     visitor.until("done")
-    visitor.click_card(names[0])
     visitor.page.evaluate("window.mark = 1")
+    visitor.press_while_it_is_made_anew(f'#strip .card a[data-run="{names[0]}"]')
+    visitor.wait(f'#live [data-run="{names[0]}"]')
     assert visitor.page.input_value("#prompt textarea") == "a pink ball"
     assert visitor.page.url.endswith(f"?run={names[0]}")
     visitor.page.go_back()
@@ -395,7 +396,7 @@ def test_the_last_click_counts_and_what_is_typed_or_can_be_undone_stays(visitor:
     line.send("Network.emulateNetworkConditions", {**speed, "latency": 0})
     page.fill("#prompt textarea", "words of my own")
     visitor.click_card(running)
-    page.click("#stop")
+    visitor.press_while_it_is_made_anew("#stop")
     visitor.until("stopped")
     assert page.input_value("#prompt textarea") == "words of my own"
     for sought, count in (("brown", 1), ("brown zzz", 0), ("", 4)):
