@@ -38,10 +38,10 @@ class Preferences(bpy.types.AddonPreferences):
 
     bl_idname = __package__
 
-    server: StringProperty(name="Server", default="http://127.0.0.1:7860")  # type: ignore[valid-type]
-    user: StringProperty(name="Name", description="where the server has a password")  # type: ignore[valid-type]
-    password: StringProperty(name="Password", subtype="PASSWORD")  # type: ignore[valid-type]
-    command: StringProperty(  # type: ignore[valid-type]
+    server: StringProperty(name="Server", default="http://127.0.0.1:7860")
+    user: StringProperty(name="Name", description="where the server has a password")
+    password: StringProperty(name="Password", subtype="PASSWORD")
+    command: StringProperty(
         name="sds3d", description="the program, to start a server on this machine", default="sds3d", subtype="FILE_PATH"
     )
 
@@ -53,15 +53,13 @@ class Preferences(bpy.types.AddonPreferences):
 class Settings(bpy.types.PropertyGroup):
     """Of a .blend file."""
 
-    prompt: StringProperty(name="Words", description="what to make, or how it should look")  # type: ignore[valid-type]
-    recipe: EnumProperty(name="Recipe", items=lambda self, context: State.recipes)  # type: ignore[valid-type]
-    seed: IntProperty(name="Seed", min=0)  # type: ignore[valid-type]
-    size: FloatProperty(  # type: ignore[valid-type]
-        name="Size", description="longest side", default=1.0, min=1e-4, max=1e6, unit="LENGTH"
-    )
-    steps: IntProperty(name="Steps", description="0: as many as usual", min=0, max=1_000_000)  # type: ignore[valid-type]
-    further: StringProperty(name="Options", description="such as guidance.guidance_scale=6 cameras.views=8")  # type: ignore[valid-type]
-    show_more: BoolProperty(name="More")  # type: ignore[valid-type]
+    prompt: StringProperty(name="Words", description="what to make, or how it should look")
+    recipe: EnumProperty(name="Recipe", items=lambda self, context: State.recipes)
+    seed: IntProperty(name="Seed", min=0)
+    size: FloatProperty(name="Size", description="longest side", default=1.0, min=1e-4, max=1e6, unit="LENGTH")
+    steps: IntProperty(name="Steps", description="0: as many as usual", min=0, max=1_000_000)
+    further: StringProperty(name="Options", description="such as guidance.guidance_scale=6 cameras.views=8")
+    show_more: BoolProperty(name="More")
 
 
 def connect(context: bpy.types.Context) -> Client:

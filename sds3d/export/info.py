@@ -139,9 +139,8 @@ def _line_counts(path: Path, *words: str) -> list[int]:
 def _stl(path: Path, head: bytes, size: int) -> FileInfo:
     faces = struct.unpack("<I", head[STL_START - 4 : STL_START])[0] if size >= STL_START else -1
     if size != STL_START + STL_FACE * faces:
-        if (
-            head.lstrip()[:5].lower() == b"solid" and b"\0" not in head
-        ):  # as text; a binary one may begin with that, too
+        # As text; a binary file may begin with that word, too.
+        if head.lstrip()[:5].lower() == b"solid" and b"\0" not in head:
             return FileInfo("stl", None, {"faces": _line_counts(path, "facet")[0]})
         raise ValueError("its length is not what its header promises")
     text = head[: STL_START - 4].decode("ascii", errors="replace").rstrip()

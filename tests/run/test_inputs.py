@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from sds3d import Session
@@ -18,12 +17,13 @@ from sds3d.jobs import Queue
 from sds3d.jobs.job_list import read_job_list
 from sds3d.jobs.queue import fork, job_name
 from sds3d.jobs.worker import Worker
-from sds3d.run.events import Finished, StepDone, Stop
+from sds3d.run.events import StepDone, Stop
 from sds3d.run.folder import RunFolder
 from sds3d.run.inputs import changes, keep
 from sds3d.sweeps.run_set import RunSet
 from sds3d.training.sessions import begin
 from sds3d_app.workers.ray_actor import RayWorker, packed
+from tests.runs import assert_equal, end_of
 
 
 @pytest.fixture
@@ -47,18 +47,6 @@ def stopped(session: Session, at: int = 8) -> None:
     for event in session.run():
         if isinstance(event, StepDone) and event.step == at:
             session.send(Stop())
-
-
-def end_of(session: Session) -> dict[str, torch.Tensor]:
-    *_, last = session.run()
-    assert isinstance(last, Finished)
-    assert not last.interrupted
-    return session.scene().state_dict()
-
-
-def assert_equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
-    assert first.keys() == second.keys()
-    assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
 def test_a_run_goes_on_elsewhere_without_the_originals_bit_for_bit(

@@ -1,7 +1,5 @@
 """What a run held is freed with its last reference: no cycle keeps tensors until Python's garbage collector runs."""
 
-import gc
-from collections.abc import Iterator
 from weakref import ref
 
 import pytest
@@ -14,6 +12,8 @@ from sds3d.training.session import Session
 from sds3d.training.trainer import Trainer
 from tests.priors.hub.conftest import cache, model_folder  # noqa: F401
 
+pytestmark = pytest.mark.usefixtures("no_collector")
+
 RUNS = {
     "sds": {},
     "vsd": {"guidance": "vsd"},
@@ -21,15 +21,6 @@ RUNS = {
     "nerf": {"scene": {"name": "nerf"}, "loss_weights": {}},
     "learned background": {"scene": {"background": {"name": "learned"}}},
 }
-
-
-@pytest.fixture(autouse=True)
-def no_collector() -> Iterator[None]:
-    """Off: what only the garbage collector would free is not freed."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.mark.parametrize("run", RUNS)

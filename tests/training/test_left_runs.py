@@ -1,40 +1,19 @@
 """Runs that are left in the middle, as in a notebook: saved, and `run` again goes on to the same end."""
 
-import gc
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from sds3d import Session
 from sds3d.errors import RunBusy
 from sds3d.run.events import Event, Finished, StageBegun, StepDone
 from sds3d.training.trainer import Trainer
+from tests.runs import assert_equal, end_of
 
-
-@pytest.fixture(autouse=True)
-def no_collector() -> Iterator[None]:
-    """What is dropped is gone at once, not when the garbage collector happens to look."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
-
-
-def end_of(session: Session) -> dict[str, torch.Tensor]:
-    *_, last = session.run()
-    assert isinstance(last, Finished)
-    assert not last.interrupted
-    return session.scene().state_dict()
-
-
-def assert_equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
-    assert first.keys() == second.keys()
-    assert all(torch.equal(value, second[name]) for name, value in first.items())
+pytestmark = pytest.mark.usefixtures("no_collector")
 
 
 def is_third(event: Event) -> bool:

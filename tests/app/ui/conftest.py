@@ -79,6 +79,15 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
             yield Page(client, index)
 
 
+@pytest.fixture(scope="session")
+def run(page: Any, small_config: Any) -> str:
+    """The name of a finished run below the page's outputs."""
+    from sds3d import Session
+
+    list(Session(small_config(steps=4, preview_every=2), page.index.outputs / "a-ball").run())
+    return "a-ball"
+
+
 @pytest.fixture
 def exports_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the page leaves to a process of its own is done in this one, which has everything loaded."""

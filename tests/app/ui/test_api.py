@@ -27,13 +27,6 @@ API = "/api/v1"
 SMALL = {"prior": "analytic", "scene": "gaussians", "steps": 40}
 
 
-@pytest.fixture(scope="module")
-def run(page: Any, small_config: Any) -> str:
-    """The name of a finished run of the command line."""
-    list(Session(small_config(steps=4, preview_every=2), page.index.outputs / "api-ball").run())
-    return "api-ball"
-
-
 def add(page: Any, status: int = 201, **body: Any) -> dict[str, Any]:
     answer = page.client.post(f"{API}/jobs", json={"prompt": "a red ball", **body})
     assert answer.status_code == status, answer.text
@@ -124,7 +117,7 @@ def test_preset_and_recipe_are_those_of_the_command_line(page: Any) -> None:
         ({"mesh": "upload:" + "0" * 32 + ".glb"}, "mesh"),
         ({"kind": "texture"}, "mesh"),
         ({"kind": "texture", "preset": "draft"}, "preset"),
-        ({"kind": "texture", "run": "api-ball"}, "run"),
+        ({"kind": "texture", "run": "a-ball"}, "run"),
     ],
 )
 def test_what_is_wrong_is_named(page: Any, run: str, body: dict[str, Any], field: str) -> None:
@@ -146,7 +139,7 @@ def test_no_option_names_a_file_of_the_server(page: Any, name: str, tmp_path: Pa
 def test_a_full_queue_is_told_by_its_status(small_config: Any, page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page.index, "limit", 0)
     assert "try again later" in problem(page, 503, options=SMALL)["hint"]
-    fork = page.client.post(f"{API}/jobs/api-ball/fork", json={"changes": {"steps": 9}})
+    fork = page.client.post(f"{API}/jobs/a-ball/fork", json={"changes": {"steps": 9}})
     assert fork.status_code in (404, 503)
 
 
@@ -344,7 +337,7 @@ def test_a_fork_of_a_run_is_a_job(page: Any, small_config: Any) -> None:
 VALUES = [
     None, True, -1, 1e308, 2**80, "", "x" * 5000, "a red ball", "\ud800", "\x00", "../../etc", [], {}, [1, "2", None],
     {"name": "mesh"}, {"name": {"name": 3}}, "generate", "texture", "refine", "draft", "upload:", "upload:../../x",
-    float("nan"), [[[[]]]], {"a": {"b": {"c": {}}}}, "api-ball",
+    float("nan"), [[[[]]]], {"a": {"b": {"c": {}}}}, "a-ball",
 ]  # fmt: skip
 KEYS = [
     "prompt", "kind", "mesh", "run", "preset", "recipe", "options", "command", "changes", "step", "format", "steps",
